@@ -1,0 +1,14 @@
+"""The two ways in which a command ends early on purpose."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user can mend. The message says what is wrong, where, and what to do.
+
+    The command line prints the message in one line, without a traceback, and exits with status 2.
+    """
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM. Not an ``Exception``: nothing but the runner may swallow it."""

@@ -1,0 +1,149 @@
+"""What a stage is, and what identifies it.
+
+A stage is a frozen dataclass that turns its inputs into files. A field that holds another stage is an
+input, so the graph is the nesting of the config. Fields without default: every value stands in YAML.
+This module and every module that defines a stage import quickly (no torch), so that planning is quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+RUNTIME = {"runtime": True}
+"""Field metadata: the field says how to compute (device, batch of environments at evaluation), not what."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of an experiment.
+
+    A subclass declares its fields (no defaults), :meth:`run`, and usually ``load()``, which gives
+    consumers the stage's product (an agent, episodes, a model) from its committed artefact.
+
+    Attributes:
+        version: Raise it when the same config should give another artefact (a bug was fixed).
+    """
+
+    version: ClassVar[int] = 1
+
+    def run(self, out: Path) -> None:
+        """Compute the artefact and write its files under ``out``.
+
+        ``out`` may hold what an interrupted run left there: continue from it, or ignore it.
+        Inputs are committed when this is called; use their ``load()`` or ``path``.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how to run")
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, what is wrong and what to do) for values that types cannot rule out."""
+        yield from ()
+
+    @property
+    def name(self) -> str:
+        """The name of the file that defines the stage: ``ppo``, ``rollouts``, ``calibration``."""
+        return type(self).__module__.rsplit(".", 1)[-1]
+
+    @property
+    def key(self) -> str:
+        """16 hexadecimal digits: a hash of name, version, identity fields and the inputs' keys."""
+        canonical = json.dumps(identity(self, nested=False), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """Folder name in the store: ``ppo-3f0c…``."""
+        return f"{self.name}-{self.key}"
+
+    @property
+    def path(self) -> Path:
+        """Folder of the committed artefact in the current store.
+
+        Raises:
+            dtx.errors.UserError: The stage has not been run in this store.
+        """
+        from dtx.store import current
+
+        return current().artefact(self)
+
+    def inputs(self) -> dict[str, Stage]:
+        """The stages that this one reads, by field (``controls.untrained`` for nested ones)."""
+        found = {}
+        for field in dataclasses.fields(self):
+            found.update(_stages_in(getattr(self, field.name), field.name))
+        return found
+
+    def config(self) -> dict[str, Any]:
+        """All fields as plain values, inputs as their labels; what ``done.json`` and MLflow show."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    def source(self) -> Path:
+        """The file that defines the stage."""
+        return Path(inspect.getfile(type(self)))
+
+
+def is_runtime(field: dataclasses.Field) -> bool:
+    """Whether the field is left out of the key."""
+    return bool(field.metadata.get("runtime"))
+
+
+def identity(value: Any, *, nested: bool = True) -> Any:
+    """Reduce a value to what identifies it, as JSON. A nested stage counts by its key alone."""
+    if isinstance(value, Stage) and nested:
+        return {"stage": value.name, "key": value.key}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = type(value)
+        fields = {
+            f.name: identity(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if not is_runtime(f)
+        }
+        version = {"version": value.version} if isinstance(value, Stage) else {}
+        return {"type": f"{kind.__module__}.{kind.__qualname__}", **version, "fields": fields}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(k): identity(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [identity(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"a config value cannot be a {type(value).__name__}: {value!r}")
+
+
+def _stages_in(value: Any, place: str) -> Iterator[tuple[str, Stage]]:
+    if isinstance(value, Stage):
+        yield place, value
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _stages_in(getattr(value, field.name), f"{place}.{field.name}")
+    elif isinstance(value, Mapping):
+        for k, v in value.items():
+            yield from _stages_in(v, f"{place}.{k}")
+    elif isinstance(value, (list, tuple)):
+        for i, v in enumerate(value):
+            yield from _stages_in(v, f"{place}.{i}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Stage):
+        return value.label
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value

@@ -1,0 +1,162 @@
+"""Lightning glue: run a module for a number of steps, with a progress bar and exact resume.
+
+Batches are step numbers: a module computes its batch from (seed, step), so that a resumed run sees what
+an uninterrupted one would have seen. Lightning's own mid-epoch resume is not used: it restores its loops,
+not the data's order, and its checkpoints need unpickling of arbitrary objects.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+
+from dtx.progress import Bar, progress
+from dtx.report import Report
+
+CHECKPOINT = "resume.ckpt"
+
+
+class Steps(torch.utils.data.IterableDataset):
+    """The step numbers ``start ... stop - 1``; ``start`` moves when a run is resumed."""
+
+    def __init__(self, stop: int):
+        self.start, self.stop = 0, stop
+
+    def __iter__(self):
+        return iter(range(self.start, self.stop))
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def fit(
+    module: lightning.LightningModule,
+    out: Path,
+    steps: int,
+    *,
+    name: str,
+    unit: str,
+    amount: int,
+    checkpoint_every: int,
+    note: Callable[[], str] = lambda: "",
+) -> None:
+    """Train ``module`` for ``steps`` steps, going on from ``out/resume.ckpt`` if it is there.
+
+    ``training_step(step, _)`` gets the step number. A module may return ``True`` from a method
+    ``finished()`` to end early. State outside parameters, buffers and optimisers goes through
+    ``resume_state() -> dict`` and ``load_resume_state(dict)`` (plain values and tensors only).
+
+    Args:
+        name: Stage name on the progress bar.
+        unit: What the bar counts: ``frames``, ``windows``.
+        amount: Units in a step.
+        checkpoint_every: Steps between checkpoints.
+        note: Short text at the end of the bar.
+    """
+    data = Steps(steps)
+    path = out / CHECKPOINT
+    with progress(name, steps * amount, unit) as bar, warnings.catch_warnings():
+        # Lightning advises more loader workers and a `val_dataloader`; a step number needs neither.
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+        state = torch.load(path, weights_only=True) if path.exists() else None
+        if state is not None:
+            data.start = state["step"]
+        trainer = lightning.Trainer(
+            accelerator="cpu" if not torch.cuda.is_available() else "auto",
+            devices=1,
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            callbacks=[_Resume(path, data, state, checkpoint_every, Report(out)), _Show(bar, data, amount, note)],
+        )
+        if data.start < steps:
+            trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=None))
+        elif state is not None:
+            module.load_state_dict(state["module"])
+    path.unlink(missing_ok=True)
+
+
+class _Resume(lightning.Callback):
+    """Load a checkpoint at the start and write one, atomically, every so many steps."""
+
+    def __init__(self, path: Path, data: Steps, state: dict | None, every: int, report: Report):
+        self.path, self.data, self.state, self.every, self.report = path, data, state, every, report
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        state = self.state
+        if state is None:
+            self.report.rewind(0)
+            return
+        module.load_state_dict(state["module"])
+        for optimizer, saved in zip(trainer.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        for config, saved in zip(trainer.lr_scheduler_configs, state["schedulers"], strict=True):
+            config.scheduler.load_state_dict(saved)
+        if hasattr(module, "load_resume_state"):
+            module.load_resume_state(state["extra"])
+        self.report.rewind(state["position"])
+        set_random_state(state["random"])
+        self.state = None
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: int, batch_idx: int
+    ) -> None:
+        if hasattr(module, "finished") and module.finished():
+            trainer.should_stop = True
+            return
+        step = batch + 1
+        if step % self.every or step == self.data.stop:
+            return
+        partial = self.path.with_suffix(".partial")
+        torch.save(
+            {
+                "step": step,
+                "module": module.state_dict(),
+                "optimizers": [o.state_dict() for o in trainer.optimizers],
+                "schedulers": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],
+                "extra": module.resume_state() if hasattr(module, "resume_state") else {},
+                "position": self.report.position(),
+                "random": random_state(),
+            },
+            partial,
+        )
+        partial.replace(self.path)
+
+
+class _Show(lightning.Callback):
+    def __init__(self, bar: Bar, data: Steps, amount: int, note: Callable[[], str]):
+        self.bar, self.data, self.amount, self.note = bar, data, amount, note
+
+    def on_train_batch_end(self, trainer, module, outputs, batch: int, batch_idx: int) -> None:
+        self.bar.move_to((batch + 1) * self.amount, self.note())
+
+
+def random_state() -> dict[str, Any]:
+    """State of torch's, numpy's and Python's global generators, as plain values and tensors."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    version, internal, next_gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        "python": [version, list(internal), next_gauss],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Restore what :func:`random_state` returned."""
+    torch.set_rng_state(state["torch"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    version, internal, next_gauss = state["python"]
+    random.setstate((version, tuple(internal), next_gauss))
