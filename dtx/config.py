@@ -204,7 +204,10 @@ class Builder:
             target = reference and OmegaConf.select(self.config, reference[1])
             if reference and isinstance(target, DictConfig):
                 return self.at(reference[1], hint)
-            raw = self._resolve(raw, place)
+            try:
+                raw = self._resolve(raw)
+            except OmegaConfBaseException as error:
+                return self._wrong(place, _first_line(error))
         if raw == "???":
             return self._wrong(place, "needs a value")
         origin = typing.get_origin(hint)
@@ -225,13 +228,10 @@ class Builder:
             return self._wrong(place, f"a {hint.__name__} is wanted, not {raw!r}")
         return self._scalar(raw, hint, place)
 
-    def _resolve(self, raw: str, place: str) -> Any:
-        try:
-            probe = OmegaConf.create({"value": raw})
-            probe._set_parent(self.config)
-            return probe.value
-        except OmegaConfBaseException as error:
-            return self._wrong(place, _first_line(error))
+    def _resolve(self, raw: str) -> Any:
+        probe = OmegaConf.create({"value": raw})
+        probe._set_parent(self.config)
+        return probe.value
 
     def _optional(self, raw: Any, hints: tuple, place: str) -> Any:
         if raw is None:

@@ -45,6 +45,16 @@ class Stage:
         """Yield (field, what is wrong and what to do) for values that types cannot rule out."""
         yield from ()
 
+    def summary(self) -> str:
+        """One sentence on what came out, for the final table and the run's description.
+
+        Called when the artefact is committed. The default shows the first headline numbers.
+        """
+        from dtx.report import read_headline
+
+        numbers = {k: v for k, v in read_headline(self.path).items() if v is not None}
+        return ", ".join(f"{k.split('/')[-1].replace('_', ' ')} {v:.3g}" for k, v in list(numbers.items())[:4])
+
     @property
     def name(self) -> str:
         """The name of the file that defines the stage: ``ppo``, ``rollouts``, ``calibration``."""
@@ -114,6 +124,8 @@ def identity(value: Any, *, nested: bool = True) -> Any:
         return [identity(v) for v in value]
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # 1 and 1.0 in a config mean the same
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"a config value cannot be a {type(value).__name__}: {value!r}")

@@ -1,0 +1,175 @@
+"""Recorded episodes as Arrow columns on disk, read through a memory map.
+
+Three Arrow IPC files, one record batch each, so that every column is a zero-copy numpy view of the file::
+
+    observations.arrow  observation fixed_size_list<u8>[7*7*3]   the distinct observations
+    steps.arrow         observation i32 (row above), action u8, reward f32     one row a step
+    episodes.arrow      start i64, length i32, return f32, outcome u8, temperature f32, split u8
+
+The steps of an episode are contiguous. A gridworld has few distinct observations (98 in Memory 7x7), so a
+step takes 9 bytes and models embed each distinct observation once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+OBSERVATION_SHAPE = (7, 7, 3)
+_STEP_TYPES = {"observation": np.int32, "action": np.uint8, "reward": np.float32}
+
+
+class Outcome(IntEnum):
+    """How an episode ended."""
+
+    SUCCESS = 0
+    WRONG = 1  # terminated without reward: at the wrong object
+    TRUNCATED = 2  # out of time
+
+
+class Split(IntEnum):
+    """What an episode is used for."""
+
+    TRAIN = 0
+    VALIDATION = 1
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Recorded episodes: E episodes, N steps, U distinct observations.
+
+    Attributes:
+        observations: (U, 7, 7, 3) u8, MiniGrid's index encoding (column, row, [object, colour, state]).
+        observation: (N,) i32, row of ``observations`` at each step.
+        action: (N,) u8. reward: (N,) f32.
+        start: (E,) i64, first step of each episode. length: (E,) i32, its number of steps.
+        outcome: (E,) u8, an :class:`Outcome`. temperature: (E,) f32, of the sampling policy.
+        split: (E,) u8, a :class:`Split`.
+    """
+
+    observations: np.ndarray
+    observation: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+    outcome: np.ndarray
+    temperature: np.ndarray
+    split: np.ndarray
+
+    @property
+    def returns(self) -> np.ndarray:
+        """(E,) f32: undiscounted sum of rewards of each episode."""
+        if not len(self.start):
+            return np.zeros(0, np.float32)
+        return np.add.reduceat(self.reward, self.start).astype(np.float32)
+
+    @property
+    def reward_to_go(self) -> np.ndarray:
+        """(N,) f32: at each step the sum of the rewards from there to the end of its episode."""
+        total = np.cumsum(self.reward[::-1], dtype=np.float64)[::-1]
+        after = np.append(total, 0.0)[self.start + self.length]
+        return (total - np.repeat(after, self.length)).astype(np.float32)
+
+    @staticmethod
+    def read(folder: Path) -> Episodes:
+        """Map the three files of an artefact."""
+        columns = {}
+        for name in ("steps", "episodes"):
+            batch = _map(folder / f"{name}.arrow")
+            columns |= {c: batch.column(c).to_numpy(zero_copy_only=True) for c in batch.schema.names}
+        table = _map(folder / "observations.arrow").column("observation")
+        columns["observations"] = table.flatten().to_numpy(zero_copy_only=True).reshape(-1, *OBSERVATION_SHAPE)
+        columns.pop("return")
+        return Episodes(**columns)
+
+
+class EpisodeWriter:
+    """Appends finished episodes; memory use does not grow with the number of steps.
+
+    Args:
+        out: The artefact's folder; leftovers of an interrupted writer are overwritten.
+    """
+
+    def __init__(self, out: Path):
+        self.out = out
+        self._raw = {name: (out / f"{name}.raw").open("wb") for name in _STEP_TYPES}
+        self._episodes: dict[str, list[np.ndarray]] = {k: [] for k in ("length", "outcome", "temperature")}
+        self._ids: dict[bytes, int] = {}
+
+    def identify(self, observations: np.ndarray) -> np.ndarray:
+        """Row numbers (n,) i32 of observations (n, 7, 7, 3) in the table of distinct ones, adding new ones."""
+        flat = np.ascontiguousarray(observations).reshape(len(observations), -1)
+        view = flat.view([("", np.void, flat.shape[1])]).ravel()
+        distinct, inverse = np.unique(view, return_inverse=True)
+        ids = [self._ids.setdefault(row.tobytes(), len(self._ids)) for row in distinct]
+        return np.asarray(ids, np.int32)[inverse]
+
+    def append(
+        self, steps: Mapping[str, np.ndarray], length: np.ndarray, outcome: np.ndarray, temperature: float
+    ) -> None:
+        """Append k episodes.
+
+        Args:
+            steps: ``observation``, ``action``, ``reward``: (k, horizon) each, padded behind ``length``.
+            length: (k,) steps of each episode. outcome: (k,) :class:`Outcome`.
+            temperature: Of the policy that played them.
+        """
+        real = np.arange(steps["action"].shape[1]) < length[:, None]
+        for name, kind in _STEP_TYPES.items():
+            self._raw[name].write(steps[name][real].astype(kind).tobytes())
+        self._episodes["length"].append(length.astype(np.int32))
+        self._episodes["outcome"].append(outcome.astype(np.uint8))
+        self._episodes["temperature"].append(np.full(len(length), temperature, np.float32))
+
+    def finish(self, validation: float, seed: int, metadata: Mapping[str, str]) -> None:
+        """Write the three files.
+
+        Args:
+            validation: Share of the episodes that are held out.
+            seed: Of the choice of held-out episodes.
+            metadata: Kept in the schema of ``episodes.arrow``: where the episodes come from.
+        """
+        columns = {}
+        for name, kind in _STEP_TYPES.items():
+            self._raw[name].close()
+            path = self.out / f"{name}.raw"
+            columns[name] = np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
+        episodes = {k: np.concatenate(v) for k, v in self._episodes.items()}
+        start = np.cumsum(episodes["length"], dtype=np.int64) - episodes["length"]
+        held_out = np.random.default_rng(seed).permutation(len(start)) < round(validation * len(start))
+        _write(self.out / "steps.arrow", columns, {})
+        _write(
+            self.out / "episodes.arrow",
+            {
+                "start": start,
+                "length": episodes["length"],
+                "return": np.add.reduceat(columns["reward"], start).astype(np.float32),
+                "outcome": episodes["outcome"],
+                "temperature": episodes["temperature"],
+                "split": np.where(held_out, Split.VALIDATION, Split.TRAIN).astype(np.uint8),
+            },
+            metadata,
+        )
+        cells = np.frombuffer(b"".join(self._ids), np.uint8)
+        table = pa.FixedSizeListArray.from_arrays(pa.array(cells), int(np.prod(OBSERVATION_SHAPE)))
+        _write(self.out / "observations.arrow", {"observation": table}, {})
+        del columns
+        for name in _STEP_TYPES:
+            (self.out / f"{name}.raw").unlink()
+
+
+def _write(path: Path, columns: Mapping[str, np.ndarray | pa.Array], metadata: Mapping[str, str]) -> None:
+    arrays = [c if isinstance(c, pa.Array) else pa.array(c) for c in columns.values()]
+    schema = pa.schema([(n, a.type) for n, a in zip(columns, arrays, strict=True)], metadata=dict(metadata))
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def _map(path: Path) -> pa.RecordBatch:
+    return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)

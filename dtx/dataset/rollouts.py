@@ -1,0 +1,112 @@
+"""Demonstrations: episodes of a trained agent, sampled at a mixture of temperatures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from dtx.env.minigrid import MiniGrid
+from dtx.report import Report, read_headline
+from dtx.stage import Stage
+
+if TYPE_CHECKING:
+    from dtx.dataset.episodes import Episodes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A part of the mixture.
+
+    Attributes:
+        temperature: The agent's logits are divided by it before sampling.
+        share: Of the episodes.
+    """
+
+    temperature: float
+    share: float
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """A softmax needs a positive temperature; a part needs some episodes."""
+        if self.temperature <= 0:
+            yield "temperature", f"must be above 0, not {self.temperature:g} (a small one is nearly greedy)"
+        if not 0 < self.share <= 1:
+            yield "share", f"must be above 0 and at most 1, not {self.share:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollouts(Stage):
+    """Episodes of ``agent`` in ``env``; every value is explained in ``conf/dataset/rollouts.yaml``."""
+
+    version: ClassVar[int] = 1
+
+    env: MiniGrid
+    agent: Stage
+    episodes: int
+    mixture: tuple[Share, ...]
+    environments: int
+    validation: float
+    seed: int
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Ranges, and shares that add up."""
+        total = sum(part.share for part in self.mixture)
+        if not self.mixture or abs(total - 1) > 1e-6:
+            yield "mixture", f"shares must add up to 1, not {total:g}"
+        if self.episodes < 1:
+            yield "episodes", "must be at least 1"
+        if self.environments < 1:
+            yield "environments", "must be at least 1"
+        if not 0 <= self.validation < 1:
+            yield "validation", "must be at least 0 and below 1"
+
+    def quotas(self) -> list[int]:
+        """Episodes of each part of the mixture; they add up to ``episodes``."""
+        edges, total = [0], 0.0
+        for part in self.mixture:
+            total += part.share
+            edges.append(round(total * self.episodes))
+        return [b - a for a, b in zip(edges, edges[1:], strict=False)]
+
+    def run(self, out: Path) -> None:
+        """Play and write the episodes. An interrupted run starts again: it takes seconds."""
+        from dtx.dataset.collect import collect
+        from dtx.dataset.episodes import EpisodeWriter
+
+        agent = self.agent.load()  # type: ignore[attr-defined]
+        writer = EpisodeWriter(out)
+        collect(self, agent, writer)
+        metadata = {"env": self.env.id, "agent": self.agent.label, "dataset": self.label}
+        writer.finish(self.validation, self.seed, metadata)
+        self._report(Report(out), out)
+
+    def load(self) -> Episodes:
+        """The recorded episodes, memory-mapped."""
+        from dtx.dataset.episodes import Episodes
+
+        return Episodes.read(self.path)
+
+    def summary(self) -> str:
+        """Counts of outcomes."""
+        n = read_headline(self.path)
+        return (
+            f"{n['data/n_episodes']:,.0f} episodes: {n['data/n_success']:,.0f} success, {n['data/n_wrong']:,.0f} wrong, "
+            f"{n['data/n_truncated']:,.0f} truncated; {n['data/n_unique_obs']:.0f} distinct observations"
+        )
+
+    def _report(self, report: Report, out: Path) -> None:
+        import numpy as np
+
+        from dtx.dataset.episodes import Episodes, Outcome
+
+        episodes = Episodes.read(out)
+        counts = np.bincount(episodes.outcome, minlength=3)
+        report.headline(
+            {
+                "data/n_episodes": len(episodes.start),
+                "data/n_steps": len(episodes.action),
+                "data/n_unique_obs": len(episodes.observations),
+                **{f"data/n_{o.name.lower()}": int(counts[o]) for o in Outcome},
+            }
+        )

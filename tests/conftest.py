@@ -1,0 +1,40 @@
+"""Fixtures for all tests: a store of one's own, one thread, no colours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel processes
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+import pytest
+
+from dtx import store as stores
+from dtx.config import Experiment, StoreConfig, TrackingConfig
+from dtx.stage import Stage
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[stores.Store]:
+    """A fresh store under ``tmp_path/store``, in use during the test."""
+    before = stores._current
+    yield stores.use(stores.Store(tmp_path / "store"))
+    stores._current = before
+
+
+@pytest.fixture
+def experiment_of(tmp_path: Path) -> Callable[..., Experiment]:
+    """Make an experiment of given stages on ``tmp_path/store``, by default without tracking."""
+
+    def make(*targets: Stage, tracking: bool = False, uri: str | None = None) -> Experiment:
+        return Experiment(
+            name="test",
+            targets={f"t{i}": t for i, t in enumerate(targets)},
+            store=StoreConfig(path=tmp_path / "store"),
+            tracking=TrackingConfig(enabled=tracking, uri=uri, experiment="tests"),
+            config={"seed": 0},
+        )
+
+    return make

@@ -1,0 +1,144 @@
+"""Typed build of configs: references, types, and all errors at once."""
+
+import dataclasses
+import typing
+
+import pytest
+from omegaconf import OmegaConf
+from tests.toys import Number, Part, Sign, Sum
+
+from dtx.config import CONF, Builder, ConfigError, build_group, compose, experiment
+
+NUMBER = {
+    "_target_": "tests.toys.Number",
+    "value": 1,
+    "sign": "plus",
+    "parts": [{"weight": 2}, {"weight": "1/3"}],
+    "workers": "${seed}",
+}
+
+
+def build(config: dict, place: str = "one"):
+    builder = Builder(OmegaConf.create({"seed": 7, **config}))
+    built = builder.at(place, object)
+    builder.finish()
+    return built
+
+
+def errors_of(config: dict, place: str = "one") -> dict[str, str]:
+    with pytest.raises(ConfigError) as error:
+        build(config, place)
+    return dict(error.value.errors)
+
+
+def test_values_become_typed():
+    number = build({"one": NUMBER})
+    assert number == Number(value=1, sign=Sign.PLUS, parts=(Part(weight=2.0), Part(weight=1 / 3)), workers=7)
+
+
+def test_a_reference_is_the_same_object_and_base_changes_a_copy():
+    config = {
+        "one": NUMBER,
+        "two": {"_base_": "${one}", "value": 5},
+        "three": {"_base_": "${two}", "sign": "minus"},
+        "total": {"_target_": "tests.toys.Sum", "left": "${one}", "right": "${three}", "seconds": 0, "fail": ""},
+    }
+    total = build(config, "total")
+    assert isinstance(total, Sum)
+    assert total.left == build({"one": NUMBER})
+    assert total.right == dataclasses.replace(total.left, value=5, sign=Sign.MINUS)
+
+
+def test_all_errors_come_at_once_with_their_place():
+    wrong = {**NUMBER, "value": "x", "sign": "plsu", "parts": [{"weight": "a"}, {"wieght": 1.0}], "vlaue": 3}
+    errors = errors_of({"one": wrong})
+    assert "did you mean 'value'" in errors["one.vlaue"]
+    assert "whole number" in errors["one.value"]
+    assert "one of plus, minus" in errors["one.sign"]
+    assert "a number is wanted" in errors["one.parts[0].weight"]
+    assert "did you mean 'weight'" in errors["one.parts[1].wieght"]
+    assert "needs a value" in errors["one.parts[1].weight"]
+
+
+def test_an_error_in_a_referred_config_is_told_once_at_its_own_place():
+    config = {
+        "one": {**NUMBER, "value": 1.5},
+        "two": {"_base_": "${one}", "sign": "plus"},
+        "total": {"_target_": "tests.toys.Sum", "left": "${one}", "right": "${two}", "seconds": 0, "fail": ""},
+    }
+    assert errors_of(config, "total") == {"one.value": "a whole number is wanted, not 1.5"}
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "words"),
+    [
+        ({"value": True}, "one.value", "whole number"),
+        ({"value": None}, "one.value", "whole number"),
+        ({"value": "???"}, "one.value", "needs a value"),
+        ({"value": "${nowhere}"}, "one.value", "nowhere"),
+        ({"parts": 3}, "one.parts", "a list is wanted"),
+        ({"parts": [3]}, "one.parts[0]", "a Part is wanted"),
+        ({"parts": [{"weight": 0}]}, "one.parts[0].weight", "must be above 0"),
+        ({"_target_": "tests.toys.Nubmer"}, "one._target_", "cannot import"),
+        ({"_target_": "os.system"}, "one._target_", "not a dataclass"),
+    ],
+)
+def test_each_mistake_is_explained(change, place, words):
+    assert words in errors_of({"one": {**NUMBER, **change}})[place]
+
+
+def test_a_stage_of_the_wrong_kind_is_refused():
+    config = {"one": NUMBER, "total": {"_target_": "tests.toys.Sum", "left": {"_target_": "tests.toys.Part", "weight": 1},
+              "right": "${one}", "seconds": 0, "fail": ""}}  # fmt: skip
+    assert "a Number is wanted" in errors_of(config, "total")["total.left"]
+
+
+# --- the project's own configs -----------------------------------------------------------------------
+
+OPTIONS = sorted(str(p.relative_to(CONF).with_suffix("")) for p in CONF.glob("*/*.yaml") if p.parent.name != "experiment")
+PRESETS = sorted(p.stem for p in CONF.glob("experiment/*.yaml"))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_yaml_keys_are_the_dataclass_fields(option):
+    built = build_group(option)
+    group, name = option.split("/")
+    raw = OmegaConf.to_container(OmegaConf.load(CONF / f"{option}.yaml"), resolve=False)
+    assert set(raw) - {"_target_", "_base_", "defaults"} <= {f.name for f in dataclasses.fields(built)}
+    config = compose([f"{group}=[{name}]" if group == "analysis" else f"{group}={name}"])
+    composed = config.analysis[name] if group == "analysis" else config[group]
+    assert set(composed) - {"_target_", "_base_"} == {f.name for f in dataclasses.fields(built)}
+    assert typing.get_type_hints(type(built))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_value_in_yaml_has_a_comment(option):
+    lines = (CONF / f"{option}.yaml").read_text().splitlines()
+    bare = [x for x in lines if ":" in x and "#" not in x and not x.strip().startswith(("_target_", "- ", "_base_", "defaults"))]
+    assert not bare
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_builds(preset):
+    assert experiment(compose([f"experiment={preset}"])).targets
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["agent.lrr=1"], "no such field"),
+        (["agnet.lr=1"], "did you mean 'agent'"),
+        (["dt=memory_td"], "did you mean 'memory_dt'"),
+        (["agent.seed=abc"], "agent.seed: a whole number is wanted, not 'abc'"),
+        (["dataset.mixture=[{temperature: 0, share: 1}]"], "dataset.mixture[0].temperature: must be above 0"),
+        (["dataset.mixture=[{temperature: 1, share: 0.5}]"], "shares must add up to 1"),
+        (["target=nothing"], "one of agent, dataset, dt, analysis"),
+        (["seed"], "name=value"),
+        (["seed=[1"], "seed=[1"),
+        (["seed=0", "agent.lrr=1", "dt.layrs=2"], "dt.layrs: no such field"),
+    ],
+)
+def test_bad_overrides_are_explained(overrides, words):
+    with pytest.raises(ConfigError) as error:
+        experiment(compose(overrides))
+    assert words in str(error.value)

@@ -1,0 +1,44 @@
+import dataclasses
+
+import pytest
+from tests.toys import Number, Part, Sign, Sum
+
+from dtx.stage import identity
+
+
+def test_key_depends_on_identity_fields_only():
+    a = Number(value=1)
+    assert a.key == Number(value=1).key
+    assert a.key != Number(value=2).key
+    assert a.key != Number(value=1, sign=Sign.MINUS).key
+    assert a.key != Number(value=1, parts=(Part(weight=0.5),)).key
+    assert a.key == Number(value=1, workers=8).key
+
+
+def test_key_follows_inputs_and_version():
+    one, two = Number(value=1), Number(value=2)
+    total = Sum(left=one, right=two)
+    assert total.key != Sum(left=two, right=one).key
+    assert total.key == Sum(left=one, right=dataclasses.replace(two, workers=3)).key
+
+    class Newer(Sum):
+        version = 2
+
+    newer = dataclasses.dataclass(frozen=True, kw_only=True)(Newer)(left=one, right=two)
+    assert newer.key != total.key
+
+
+def test_a_number_means_the_same_as_int_and_as_float():
+    assert Number(value=1, parts=(Part(weight=1),)).key == Number(value=1, parts=(Part(weight=1.0),)).key
+
+
+def test_a_value_that_has_no_identity_is_refused():
+    with pytest.raises(TypeError, match="cannot be a set"):
+        identity({"a": {1}})
+
+
+def test_inputs_are_the_nested_stages():
+    total = Sum(left=Number(value=1), right=Number(value=2))
+    assert {k: v.value for k, v in total.inputs().items()} == {"left": 1, "right": 2}
+    assert total.config()["left"] == total.left.label
+    assert total.label == f"{total.name}-{total.key}"

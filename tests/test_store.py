@@ -1,0 +1,154 @@
+import json
+import multiprocessing
+import time
+
+import pytest
+from tests.toys import Number, Sum, runs
+
+from dtx.errors import Interrupted, UserError
+from dtx.runner import missing, run, stages
+from dtx.store import DONE, Store, use
+
+ONE, TWO = Number(value=1), Number(value=2)
+TOTAL = Sum(left=ONE, right=TWO)
+
+
+def test_commit_is_whole_or_absent(store):
+    with store.work(ONE) as work:
+        (work / "value.txt").write_text("1")
+        assert not store.has(ONE)
+        store.commit(ONE, work, {"seconds": 1})
+    assert store.has(ONE)
+    assert not work.exists()
+    assert store.done(ONE)["files"].keys() == {"value.txt"}
+    assert ONE.load() == 1
+
+
+def test_folder_without_done_is_no_artefact_and_is_not_overwritten(store, experiment_of):
+    store.folder(ONE).mkdir(parents=True)
+    (store.folder(ONE) / "precious.txt").write_text("somebody's")
+    assert not store.has(ONE)
+    run(experiment_of(ONE))
+    assert store.has(ONE)
+    kept = list((store.root / ".invalid").glob("*/precious.txt"))
+    assert len(kept) == 1
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda p: p.write_bytes(b"9"), "checksum differs"),
+        (lambda p: p.write_bytes(b""), "has 0 bytes instead of 1"),
+        (lambda p: p.unlink(), "is missing"),
+    ],
+)
+def test_corrupt_file_is_named_with_a_remedy(store, experiment_of, harm, words):
+    run(experiment_of(TOTAL))
+    harm(store.folder(ONE) / "value.txt")
+    fresh = use(Store(store.root))
+    for broken in (lambda: ONE.load(), lambda: run(experiment_of(TOTAL)), lambda: run(experiment_of(Sum(left=ONE, right=ONE)))):
+        with pytest.raises(UserError) as error:
+            broken()
+        assert words in str(error.value)
+        assert "value.txt" in str(error.value) and f"dtx invalidate {ONE.label}" in str(error.value)
+    assert fresh.invalidate(ONE.label)
+    outcomes = run(experiment_of(Sum(left=ONE, right=ONE)))
+    assert [o.status for o in outcomes] == ["ran", "ran"]
+
+
+def test_unreadable_done_is_corrupt_not_a_crash(store, experiment_of):
+    run(experiment_of(ONE))
+    (store.folder(ONE) / DONE).write_text("{half")
+    with pytest.raises(UserError, match="not readable"):
+        run(experiment_of(ONE))
+
+
+def test_second_run_reuses_everything(store, experiment_of, tmp_path):
+    first = run(experiment_of(TOTAL))
+    assert [o.status for o in first] == ["ran"] * 3
+    second = run(experiment_of(TOTAL))
+    assert [o.status for o in second] == ["reused"] * 3
+    assert runs(tmp_path, "toys") == 2
+    assert TOTAL.load() == 3
+
+
+def test_only_what_changed_runs(store, experiment_of, tmp_path):
+    run(experiment_of(TOTAL))
+    outcomes = run(experiment_of(Sum(left=ONE, right=Number(value=5))))
+    assert [o.status for o in outcomes] == ["reused", "ran", "ran"]
+
+
+def test_committed_target_stands_for_its_inputs(store, experiment_of):
+    run(experiment_of(TOTAL))
+    store.invalidate("toys-" + ONE.key)
+    assert missing([TOTAL], store) == []
+    assert [o.status for o in run(experiment_of(TOTAL))] == ["not needed", "reused", "reused"]
+
+
+def test_shared_inputs_run_once():
+    both = [TOTAL, Sum(left=TWO, right=ONE)]
+    assert len(stages(both)) == 4
+
+
+def test_interrupted_work_is_kept_and_gone_on_with(store, experiment_of, tmp_path):
+    stage = Sum(left=ONE, right=TWO, fail="interrupt")
+    with pytest.raises(Interrupted):
+        run(experiment_of(stage))
+    assert store.has(ONE) and not store.has(stage)
+    assert (store.root / ".work" / stage.label / "half.txt").exists()
+    outcomes = run(experiment_of(stage))
+    assert [o.status for o in outcomes] == ["reused", "reused", "ran"]
+    assert "half.txt" not in store.done(stage)["files"]
+
+
+def test_defect_leaves_no_artefact_and_frees_the_lock(store, experiment_of):
+    stage = Sum(left=ONE, right=TWO, fail="bug")
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            run(experiment_of(stage))
+        assert not store.has(stage)
+
+
+def test_done_tells_where_an_artefact_comes_from(store, experiment_of):
+    run(experiment_of(TOTAL))
+    record = json.loads((store.folder(TOTAL) / DONE).read_text())
+    assert record["inputs"] == {"left": ONE.label, "right": TWO.label}
+    assert record["config"]["seconds"] == 0.0
+    assert record["seconds"] >= 0 and record["peak_memory_mb"] > 0
+    assert {"python", "torch", "dtx"} & set(record["packages"]) and "cores" in record["host"]
+
+
+def _run_in_process(root, experiment):
+    use(Store(root))
+    run(experiment)
+
+
+def test_processes_that_need_the_same_stage_run_it_once(store, experiment_of, tmp_path):
+    stage = Sum(left=ONE, right=TWO, seconds=0.5)
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_run_in_process, args=(store.root, experiment_of(stage))) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [w.exitcode for w in workers] == [0] * 4
+    assert runs(tmp_path, "sum") == 1 and runs(tmp_path, "toys") == 2
+
+
+def _hold(root, seconds):
+    with Store(root).work(ONE):
+        time.sleep(seconds)
+
+
+def test_lock_of_a_dead_process_is_taken_over(store):
+    context = multiprocessing.get_context("spawn")
+    holder = context.Process(target=_hold, args=(store.root, 60))
+    holder.start()
+    while not list((store.root / ".locks").glob("*.holder")):
+        time.sleep(0.05)
+    holder.kill()
+    holder.join()
+    start = time.monotonic()
+    with store.work(ONE) as work:
+        assert work is not None
+    assert time.monotonic() - start < 5

@@ -1,0 +1,87 @@
+"""Tiny real stages for tests of what runs stages."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from dtx.errors import Interrupted
+from dtx.report import Report
+from dtx.stage import RUNTIME, Stage
+
+
+class Sign(Enum):
+    PLUS = "plus"
+    MINUS = "minus"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    weight: float
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        if self.weight <= 0:
+            yield "weight", "must be above 0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number(Stage):
+    """Writes a number; the source of a graph. Counts its runs in a file beside the store."""
+
+    value: int
+    sign: Sign = Sign.PLUS
+    parts: tuple[Part, ...] = ()
+    workers: int = field(default=1, metadata=RUNTIME)
+
+    def run(self, out: Path) -> None:
+        count_run(out, self.name)
+        (out / "value.txt").write_text(str(self.load_value()))
+        report = Report(out)
+        for step in range(3):
+            report.curve(step, {"toy/loss": 1.0 / (step + 1)})
+        report.headline({"toy/value": self.value})
+
+    def load_value(self) -> int:
+        return self.value if self.sign is Sign.PLUS else -self.value
+
+    def load(self) -> int:
+        return int((self.path / "value.txt").read_text())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum(Stage):
+    """Adds its inputs, slowly if told so, or fails."""
+
+    left: Number
+    right: Number
+    seconds: float = 0.0
+    fail: str = ""
+
+    def run(self, out: Path) -> None:
+        count_run(out, "sum")
+        if self.fail == "interrupt" and not (out / "half.txt").exists():
+            (out / "half.txt").write_text("half")
+            raise Interrupted("SIGTERM")
+        if self.fail == "bug":
+            raise ZeroDivisionError("a defect")
+        time.sleep(self.seconds)
+        (out / "half.txt").unlink(missing_ok=True)
+        (out / "value.txt").write_text(str(self.left.load() + self.right.load()))
+
+    def load(self) -> int:
+        return int((self.path / "value.txt").read_text())
+
+
+def count_run(out: Path, name: str) -> None:
+    """Append a byte to ``runs.NAME`` beside the store."""
+    with (out.parents[2] / f"runs.{name}").open("a") as handle:
+        handle.write(f"{os.getpid()}\n")
+
+
+def runs(folder: Path, name: str) -> int:
+    path = folder / f"runs.{name}"
+    return len(path.read_text().splitlines()) if path.exists() else 0
