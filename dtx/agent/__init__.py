@@ -1,0 +1,1 @@
+"""Agents that learn a task from reward and then demonstrate it."""

@@ -1,0 +1,272 @@
+"""PPO as a Lightning module with manual optimisation: one training step is one iteration.
+
+An iteration is a rollout and its update, and is a function of the weights and of its number alone: all
+randomness comes from generators seeded by (seed, attempt, iteration). Environments cannot be saved, so
+every ``checkpoint_every`` iterations they begin anew from a derived seed, and the episodes cut there
+count by their value, as at any rollout's end. A run resumed there goes on as if never stopped.
+
+Axes: t time · n environments · p frames of all pieces, packed · u distinct observations · a actions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dtx.agent.network import ActorCritic, Architecture
+from dtx.agent.ppo import PPO
+from dtx.agent.rollout import Collector, Outcomes, Rollout, advantages, measure
+from dtx.agent.sequences import Pieces, cut
+from dtx.env import encoding
+from dtx.report import Report
+
+
+EVALUATED_AT_ONCE = 128
+LEARNT = (
+    "learn/policy_loss",
+    "learn/value_loss",
+    "learn/entropy",
+    "learn/kl",
+    "learn/clip_share",
+    "learn/gradient_norm",
+)
+KL = LEARNT.index("learn/kl")
+
+
+def derived(seed: int, *path: str | int) -> int:
+    """A seed below 2**56 for a purpose: the same for the same path, unrelated otherwise."""
+    digest = hashlib.blake2b(repr((seed, *path)).encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "big")
+
+
+def generator(seed: int, *path: str | int) -> torch.Generator:
+    """A random generator for a purpose."""
+    return torch.Generator().manual_seed(derived(seed, *path))
+
+
+class PPOModule(lightning.LightningModule):
+    """Learns for a stage and reports to it.
+
+    Args:
+        stage: The settings.
+        report: Where curves go.
+    """
+
+    def __init__(self, stage: PPO, report: Report):
+        super().__init__()
+        self.automatic_optimization = False
+        self.stage, self.report = stage, report
+        self.architecture = Architecture(
+            encoder=stage.encoder,
+            memory=stage.memory,
+            width=stage.width,
+            n_actions=stage.env.n_actions,
+        )
+        self.agent = self._new_agent(attempt=0)
+        self.attempt, self.begun = 0, 0  # which attempt, and the iteration at which it began
+        self.solved_frames = 0  # frames of this attempt when first measured as solved; 0: not yet
+        self.success = float("nan")
+        self._collector: Collector | None = None
+        self._last = 0
+        self._busy, self._played = 0.0, 0
+
+    # --- Lightning -------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam over all parameters; the rate is set before each iteration."""
+        return torch.optim.Adam(self.agent.parameters(), lr=self.stage.lr, eps=1e-5, fused=True)
+
+    def training_step(self, step: int, _: int) -> None:
+        """Iteration ``step``: play, learn, sometimes measure."""
+        began = time.process_time()
+        stage = self.stage
+        if self._collector is None or step % stage.checkpoint_every == 0:
+            self._begin_anew(step)
+        rollout = self._collector.collect(stage.rollout_steps, self._generator("act", step))
+        curves = self._learn(rollout, step)
+        if len(rollout.lengths):
+            curves["train/return"] = float(rollout.returns.mean())
+            curves["train/success"] = float((rollout.returns > 0).mean())
+            curves["train/episode_length"] = float(rollout.lengths.mean())
+        if (step + 1 - self.begun) % stage.evaluate_every == 0:
+            curves |= self._evaluate(step)
+        total = (step + 1) * stage.frames_an_iteration
+        self.report.curve(total, curves)
+        self._time(total, time.process_time() - began)
+        self._last = step + 1
+        spent = self.frames(step)
+        if self.attempt + 1 < stage.attempts and not self.solved_frames:
+            if spent >= stage.give_up_at:
+                self._start_over(step + 1)
+
+    def frames(self, step: int) -> int:
+        """Frames of this attempt after iteration ``step``."""
+        return (step + 1 - self.begun) * self.stage.frames_an_iteration
+
+    def finished(self) -> bool:
+        """Whether to end before all attempts' iterations are used."""
+        solved = bool(self.solved_frames) and self.stage.stop_when_solved
+        return solved or self._last - self.begun >= self.stage.iterations
+
+    def resume_state(self) -> dict[str, Any]:
+        """What a checkpoint needs besides weights and optimiser."""
+        return {
+            "attempt": self.attempt,
+            "begun": self.begun,
+            "solved_frames": self.solved_frames,
+            "success": self.success,
+        }
+
+    def load_resume_state(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`resume_state` returned."""
+        self.attempt, self.begun = state["attempt"], state["begun"]
+        self.solved_frames, self.success = state["solved_frames"], state["success"]
+
+    # --- playing ---------------------------------------------------------------------------------
+
+    def measure(self, temperature: float, *purpose: str | int) -> Outcomes:
+        """Fresh episodes with the present weights; the same purpose gives the same ones."""
+        stage = self.stage
+        env = stage.env.vector(
+            min(EVALUATED_AT_ONCE, stage.evaluation_episodes),
+            derived(stage.seed, "fresh", self.attempt, *purpose),
+        )
+        outcomes = measure(
+            self.agent,
+            env,
+            stage.evaluation_episodes,
+            temperature,
+            generator(stage.seed, "sample", self.attempt, *purpose),
+        )
+        env.close()
+        return outcomes
+
+    def _evaluate(self, step: int) -> dict[str, float]:
+        outcomes = self.measure(1.0, "curve", step)
+        self.success = outcomes.success
+        if outcomes.success >= self.stage.solved_at and not self.solved_frames:
+            self.solved_frames = self.frames(step)
+        return {
+            "fresh/success": outcomes.success,
+            "fresh/return": outcomes.mean_return,
+            "fresh/episode_length": outcomes.length,
+        }
+
+    def _begin_anew(self, step: int) -> None:
+        if self._collector is not None:
+            self._collector.env.close()
+        seed = derived(self.stage.seed, "env", self.attempt, step)
+        self._collector = Collector(
+            self.stage.env.vector(self.stage.environments, seed), self.agent
+        )
+
+    def _start_over(self, step: int) -> None:
+        self.attempt, self.begun = self.attempt + 1, step
+        self.agent.load_state_dict(self._new_agent(self.attempt).state_dict())
+        self.optimizers().optimizer.state.clear()
+        self._collector = None
+
+    def _new_agent(self, attempt: int) -> ActorCritic:
+        return ActorCritic(self.architecture, derived(self.stage.seed, "weights", attempt))
+
+    def _generator(self, purpose: str, step: int) -> torch.Generator:
+        return generator(self.stage.seed, purpose, self.attempt, step)
+
+    def _time(self, total: int, seconds: float) -> None:
+        self._busy += seconds
+        self._played += self.stage.frames_an_iteration
+        if total % (10 * self.stage.frames_an_iteration) == 0:
+            speed = self._played / max(self._busy, 1e-9)
+            self.report.timing(total, {"timing/frames_per_cpu_second": speed})
+            self._busy, self._played = 0.0, 0
+
+    # --- learning --------------------------------------------------------------------------------
+
+    def _learn(self, rollout: Rollout, step: int) -> dict[str, float]:
+        stage = self.stage
+        done = (step - self.begun) / stage.iterations
+        rate = stage.lr + done * (stage.lr_end - stage.lr)
+        bonus = stage.entropy + done * (stage.entropy_end - stage.entropy)
+        optimizer = self.optimizers()
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        data = Frames(rollout, stage.gamma, stage.gae_lambda)
+        order = self._generator("shuffle", step)
+        shown: list[Tensor] = []
+        for _ in range(stage.epochs):
+            envs = torch.randperm(stage.environments, generator=order).numpy()
+            for part in np.array_split(envs, stage.minibatches):
+                pieces = cut(rollout.begins, part)
+                loss, numbers = self._loss(data, pieces, bonus)
+                if numbers[KL] > stage.target_kl:
+                    break
+                optimizer.zero_grad()
+                self.manual_backward(loss)
+                norm = nn.utils.clip_grad_norm_(self.agent.parameters(), stage.gradient_norm)
+                optimizer.step()
+                shown.append(torch.cat([numbers, norm.detach().view(1)]))
+            else:
+                continue
+            break
+        means = torch.stack(shown).mean(0).tolist() if shown else [float("nan")] * len(LEARNT)
+        variance = data.returns.var()
+        unexplained = (data.returns - data.values).var() / variance if variance > 0 else torch.nan
+        return dict(zip(LEARNT, means, strict=True)) | {
+            "learn/explained_variance": 1 - float(unexplained),
+            "learn/lr": rate,
+            "learn/entropy_weight": bonus,
+            "learn/updates": len(shown),
+        }
+
+    def _loss(self, data: Frames, pieces: Pieces, bonus: float) -> tuple[Tensor, Tensor]:
+        """Clipped surrogate, value error and entropy over the packed frames of some environments."""
+        stage = self.stage
+        frame_p = torch.from_numpy(pieces.frame_p)
+        carries = torch.from_numpy(pieces.carries).unsqueeze(1)
+        memory = torch.where(carries, data.memory[torch.from_numpy(pieces.env)], 0.0)
+        seen, index_p = data.index[frame_p].unique(return_inverse=True)
+        logits_pa, values_p = self.agent.pieces(
+            data.distinct[seen], index_p, torch.from_numpy(pieces.batch_sizes), memory
+        )
+        log_probs_pa = F.log_softmax(logits_pa, dim=1)
+        log_probs_p = log_probs_pa.gather(1, data.actions[frame_p].unsqueeze(1)).squeeze(1)
+        log_ratio_p = log_probs_p - data.log_probs[frame_p]
+        ratio_p = log_ratio_p.exp()
+        advantage_p = data.advantages[frame_p]
+        clipped_p = ratio_p.clamp(1 - stage.clip, 1 + stage.clip)
+        policy_loss = -torch.min(ratio_p * advantage_p, clipped_p * advantage_p).mean()
+        value_loss = F.mse_loss(values_p, data.returns[frame_p])
+        entropy = -(log_probs_pa.exp() * log_probs_pa).sum(1).mean()
+        loss = policy_loss + stage.value_weight * value_loss - bonus * entropy
+        with torch.no_grad():
+            # Schulman's estimator, never negative: http://joschu.net/blog/kl-approx.html
+            kl = (ratio_p - 1 - log_ratio_p).mean()
+            clip_share = ((ratio_p - 1).abs() > stage.clip).float().mean()
+        return loss, torch.stack([policy_loss, value_loss, entropy, kl, clip_share]).detach()
+
+
+class Frames:
+    """A rollout's frames, flattened from (t, n), as tensors ready to be indexed.
+
+    Within a rollout few observations are distinct; each is kept, and later encoded, once.
+    """
+
+    def __init__(self, rollout: Rollout, gamma: float, gae_lambda: float):
+        estimate = advantages(rollout, gamma, gae_lambda)
+        flat = rollout.observations.reshape(-1, encoding.VIEW, encoding.VIEW, 3)
+        distinct, index = encoding.distinct(flat)
+        self.distinct, self.index = torch.from_numpy(distinct), torch.from_numpy(index)
+        self.actions = torch.from_numpy(rollout.actions.ravel())
+        self.log_probs = torch.from_numpy(rollout.log_probs.ravel())
+        self.values = torch.from_numpy(rollout.values.ravel())
+        self.returns = torch.from_numpy((estimate + rollout.values).ravel())
+        raw = torch.from_numpy(estimate.ravel())
+        self.advantages = (raw - raw.mean()) / (raw.std() + 1e-8)
+        self.memory = rollout.memory

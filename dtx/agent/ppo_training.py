@@ -1,0 +1,91 @@
+"""The course of an agent's training: learn, measure on fresh episodes, say how it went, save."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from dtx.agent.network import save
+from dtx.agent.ppo import PPO
+from dtx.agent.ppo_module import PPOModule
+from dtx.progress import console
+from dtx.report import Report
+from dtx.training import fit
+
+SOFT = 5.0
+"""The MemoryDT study's second temperature, at which the teacher's mistakes are collected."""
+
+
+def train(stage: PPO, out: Path) -> None:
+    """Train ``stage``'s agent into ``out``."""
+    report = Report(out)
+    with one_thread():
+        module = PPOModule(stage, report)
+        given_up = -(-stage.give_up_at // stage.frames_an_iteration) if stage.attempts > 1 else 0
+        fit(
+            module,
+            out,
+            stage.iterations + (stage.attempts - 1) * given_up,
+            name=stage.name,
+            unit="frames",
+            amount=stage.frames_an_iteration,
+            checkpoint_every=stage.checkpoint_every,
+            note=lambda: _note(module),
+        )
+        _conclude(module, report)
+    save(module.agent, out)
+
+
+def _conclude(module: PPOModule, report: Report) -> None:
+    """Measure the final weights on fresh episodes of their own and write the headline."""
+    stage = module.stage
+    sharp, soft = module.measure(1.0, "end"), module.measure(SOFT, "end")
+    solved = sharp.success >= stage.solved_at
+    report.headline(
+        {
+            "agent/success": sharp.success,
+            "agent/episode_length": sharp.length,
+            "agent/return": sharp.mean_return,
+            "agent/solved": float(solved),
+            "agent/frames_to_solved": float(module.solved_frames) if module.solved_frames else None,
+            "agent/attempts": float(module.attempt + 1),
+            "agent/fresh_episodes": float(sharp.episodes),
+            "agent/t5_success": soft.success,
+            "agent/t5_wrong": soft.wrong,
+            "agent/t5_truncated": soft.truncated,
+        }
+    )
+    if not solved:
+        console.print(_advice(stage, module.attempt + 1, sharp.success))
+
+
+def _advice(stage: PPO, attempts: int, success: float) -> str:
+    plateau = (
+        " About half is what acting without the memory reaches." if 0.4 < success < 0.6 else ""
+    )
+    return (
+        f"[yellow]ppo did not solve {stage.env.id}[/]: success {success:.2f} on "
+        f"{stage.evaluation_episodes} fresh episodes after {attempts} attempt(s), {stage.solved_at:.2f} "
+        f"wanted.{plateau} Try more frames (agent.frames={2 * stage.frames}), another seed "
+        f"(agent.seed={stage.seed + 1}), more attempts (agent.attempts={stage.attempts + 2}) or more "
+        f"exploration (agent.entropy={2 * stage.entropy:g})."
+    )
+
+
+def _note(module: PPOModule) -> str:
+    note = "" if module.success != module.success else f"success {module.success:.2f}"
+    return note if module.attempt == 0 else f"{note} attempt {module.attempt + 1}"
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread: these tensors are too small for more, and results depend on the number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,131 @@
+"""Any MiniGrid (or BabyAI) task by its id. The mission's text is not part of the observation."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dtx.env.vector import Backend, VectorEnv
+from dtx.errors import UserError
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiniGrid:
+    """A MiniGrid task.
+
+    Attributes:
+        id: Gymnasium id: ``MiniGrid-DoorKey-5x5-v0``, ``BabyAI-GoToObj-v0``.
+        max_steps: Steps allowed in an episode; None for the task's own limit.
+        backend: What runs many copies.
+    """
+
+    id: str
+    max_steps: int | None
+    backend: Backend
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, what is wrong and what to do)."""
+        if self.max_steps is not None and self.max_steps < 1:
+            yield "max_steps", f"{self.max_steps} allows no step; give 1 or more, or null"
+        known = known_ids()
+        if self.id not in known:
+            yield "id", f"unknown environment {self.id!r}{_suggestions(self.id, known)}"
+
+    @property
+    def n_actions(self) -> int:
+        """7: left, right, forward, pickup, drop, toggle, done."""
+        return 7
+
+    @property
+    def horizon(self) -> int:
+        """Steps allowed in an episode.
+
+        Raises:
+            UserError: The task sets its limit anew in each episode and ``max_steps`` is None.
+        """
+        if self.max_steps is not None:
+            return self.max_steps
+        env = self.make()
+        limit = env.unwrapped.max_steps  # BabyAI's levels hold 0 until an episode begins
+        env.close()
+        if limit < 1:
+            raise UserError(
+                f"env.max_steps: {self.id} sets its step limit anew in each episode; give a number"
+            )
+        return limit
+
+    def make(self) -> gymnasium.Env:
+        """One environment of minigrid itself: the reference, for rendering and edits.
+
+        Raises:
+            UserError: No such task, or it lacks a package.
+        """
+        import gymnasium
+
+        for field, problem in self.check():
+            raise UserError(f"env.{field}: {problem}")
+        kwargs = {} if self.max_steps is None else {"max_steps": self.max_steps}
+        try:
+            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+                # "out of date" of old versions of a task: the id was chosen on purpose.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return gymnasium.make(
+                    self.id, render_mode="rgb_array", disable_env_checker=True, **kwargs
+                )
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise UserError(f"env.id: {self.id} needs a package: {error}") from error
+
+    def vector(self, n: int, seed: int) -> VectorEnv:
+        """n copies that start their next episode by themselves; see ``dtx.env.vector``."""
+        for field, problem in self.check():
+            raise UserError(f"env.{field}: {problem}")
+        if chosen(self.backend, self.id) is Backend.envpool:
+            from dtx.env.envpool_backend import EnvPool
+
+            return EnvPool(self.id, n, seed, self.horizon)
+        from dtx.env.gymnasium_backend import Gymnasium
+
+        return Gymnasium([self.make] * n, seed, self.horizon)
+
+
+def chosen(backend: Backend, task: str) -> Backend:
+    """The backend that ``auto`` stands for with a task of envpool's.
+
+    Raises:
+        UserError: envpool is asked for and is missing or lacks the task.
+    """
+    if backend is Backend.gymnasium:
+        return backend
+    from dtx.env.envpool_backend import has
+
+    if has(task):
+        return Backend.envpool
+    if backend is Backend.envpool:
+        raise UserError(
+            f"env.backend: envpool is not installed or has no {task}; use auto or gymnasium"
+        )
+    return Backend.gymnasium
+
+
+def known_ids() -> list[str]:
+    """All ids of MiniGrid and BabyAI."""
+    import gymnasium
+    import minigrid  # noqa: F401  registers its tasks
+
+    return sorted(i for i in gymnasium.registry if i.startswith(("MiniGrid-", "BabyAI-")))
+
+
+def _suggestions(wanted: str, known: list[str]) -> str:
+    folded = {i.lower(): i for i in known}
+    near = difflib.get_close_matches(wanted.lower(), folded, n=3, cutoff=0.5)
+    if not near:
+        return "; ids look like MiniGrid-DoorKey-5x5-v0 or BabyAI-GoToObj-v0"
+    return "; did you mean " + " or ".join(folded[i] for i in near) + "?"
