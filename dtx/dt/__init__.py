@@ -1,0 +1,1 @@
+"""Decision Transformers: model, windows, training and rollouts."""

@@ -1,0 +1,110 @@
+"""What a Decision Transformer reads: padded windows (:class:`Context`) or packed ones (:class:`Packed`).
+
+Shape suffixes: b windows, t timesteps of a window, u rows of the table of distinct observations,
+c channels of a flattened observation (980 for MiniGrid), N tokens of a packed batch, n tokens of a window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dtx.dt.layers import Packing
+
+
+class Context(dict):
+    """A batch of windows as a dictionary that TransformerLens's tools accept in the place of tokens.
+
+    Keys:
+        observation: (b, t) int64, rows of ``table``; or absent, with ``one_hot`` instead.
+        table: (u, c) the distinct observations, flattened one-hots; the last row is zero (padding).
+        one_hot: (b, t, c) float observations: for gradients and patches on them.
+        action: (b, t) int64; the last one of a window is not read. The number of actions is padding.
+        reward_to_go: (b, t) float; a behaviour clone does not read it.
+        timestep: (b, t) int64 since the start of the episode, 0 in left padding.
+    """
+
+    tokens_per_step = 3
+
+    @classmethod
+    def of(cls, *, reward_to_go_as_token: bool = True, **values: Tensor) -> Context:
+        """Build a context; ``reward_to_go_as_token`` only decides the ``shape`` that it tells."""
+        context = cls(values)
+        context.tokens_per_step = 3 if reward_to_go_as_token else 2
+        return context
+
+    @property
+    def shape(self) -> torch.Size:
+        """(b, n): windows and tokens in each."""
+        windows, steps = self["timestep"].shape
+        return torch.Size((windows, steps * self.tokens_per_step - 1))
+
+    @property
+    def ndim(self) -> int:
+        return 2
+
+    def dim(self) -> int:
+        """As for a tensor."""
+        return 2
+
+    @property
+    def device(self) -> torch.device:
+        return self["timestep"].device
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index):
+        """A value by name, or a context of some windows by slice, mask, integers or tensor."""
+        if isinstance(index, str):
+            return super().__getitem__(index)
+        if isinstance(index, int):
+            index = slice(index, index + 1) if index != -1 else slice(index, None)
+        return self._map(lambda x: x[index])
+
+    def clone(self) -> Context:
+        """A copy whose tensors can be edited in place."""
+        return self._map(torch.clone, table=True)
+
+    def repeat(self, times: int, *_: int) -> Context:
+        """The windows repeated along the batch axis."""
+        return self._map(lambda x: x.repeat(times, *[1] * (x.ndim - 1)))
+
+    def to(self, *args, **kwargs) -> Context:
+        """Move to a device or floating-point type."""
+        return self._map(lambda x: x.to(*args, **kwargs) if x.is_floating_point() else x, table=True)
+
+    def _map(self, change, table: bool = False) -> Context:
+        changed = type(self)(
+            {k: v if k == "table" and not table else change(v) for k, v in self.items()}
+        )
+        changed.tokens_per_step = self.tokens_per_step
+        return changed
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Windows without padding between them, sorted by length, equal windows once.
+
+    Attributes:
+        table: (u, c) the distinct observations of the batch.
+        reward_to_go: (r,) the distinct values of reward-to-go in the batch.
+        content: (N,) token contents: a row of the observation table, u + action, or u + actions + 1 + r.
+        timestep: (N,) timestep of each token's step. place: (N,) place of each token in its window.
+        packing: Where the windows lie.
+        target: (states,) action taken at each state token. weight: (states,) how often its window was
+            drawn; 0 in left padding.
+        windows: Windows drawn, equal ones counted apart.
+    """
+
+    table: Tensor
+    reward_to_go: Tensor
+    content: Tensor
+    timestep: Tensor
+    place: Tensor
+    packing: Packing
+    target: Tensor
+    weight: Tensor
+    windows: int

@@ -1,0 +1,237 @@
+"""The stage that trains a Decision Transformer, or a behaviour clone, on demonstrations."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtx.stage import RUNTIME, Stage
+
+if TYPE_CHECKING:
+    from dtx.dt.model import DecisionTransformerModel, ModelConfig
+
+
+class Activation(enum.Enum):
+    """The MLP's non-linearity."""
+
+    gelu = "gelu"
+    relu = "relu"
+
+
+class TimeEmbedding(enum.Enum):
+    """How a timestep becomes a vector: one learned row each, or a multiple of one vector."""
+
+    learned = "learned"
+    linear = "linear"
+
+
+class Padding(enum.Enum):
+    """Where short windows are padded, in training and in rollouts alike.
+
+    ``right``: windows start at a step of the episode and have nothing before it. ``left``: windows end
+    at a step and are filled up before the start with zero states, padding actions and the first
+    reward-to-go: the MemoryDT study's way.
+    """
+
+    left = "left"
+    right = "right"
+
+
+class Balance(enum.Enum):
+    """Shares of windows by how their episode ended.
+
+    ``none``: as the demonstrations have them. ``success``: half successes, half failures. ``outcome``:
+    a third each of success, wrong and truncated.
+    """
+
+    none = "none"
+    success = "success"
+    outcome = "outcome"
+
+
+class Method(enum.Enum):
+    """``muon``: Muon (Jordan et al., 2024) on the blocks' matrices and AdamW elsewhere; ``adamw``."""
+
+    muon = "muon"
+    adamw = "adamw"
+
+
+class Precision(enum.Enum):
+    """Number type of the matrix products in training; weights and sums stay float32."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Sizes and switches of the transformer; conf/dt/memory_dt.yaml says what each one means."""
+
+    n_layers: int
+    d_model: int
+    n_heads: int
+    d_mlp: int
+    activation: Activation
+    gated_mlp: bool
+    layer_norm: bool
+    n_ctx: int
+    n_timesteps: int
+    time_embedding: TimeEmbedding
+    positional_embedding: bool
+    n_actions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """Which windows of the episodes are trained on."""
+
+    context: int
+    padding: Padding
+    first_share: float
+    end_share: float
+    balance: Balance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Initialisation:
+    """How weights start."""
+
+    matrix_std: float | None
+    embedding_std: float
+    centre_state: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """What changes the weights."""
+
+    method: Method
+    learning_rate: float
+    matrix_learning_rate: float
+    warm_up: int
+    cycles: int
+    final_share: float
+    weight_decay: float
+    betas: tuple[float, float]
+    gradient_norm: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionTransformer(Stage):
+    """Trains on windows of the demonstrations; conf/dt/memory_dt.yaml says what each field means."""
+
+    dataset: Stage
+    reward_to_go: bool
+    model: Architecture
+    windows: Windows
+    initialisation: Initialisation
+    optimiser: Optimiser
+    steps: int
+    batch_size: int
+    precision: Precision
+    seed: int
+    kept_checkpoints: int
+    validation_windows: int
+    log_every: int
+    checkpoint_every: int = field(metadata=RUNTIME)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the longest window; its last action is not one."""
+        return self.windows.context * (3 if self.reward_to_go else 2) - 1
+
+    def model_config(self) -> ModelConfig:
+        """The transformer's config, with what this stage adds to its architecture."""
+        from dtx.dt.model import ModelConfig
+
+        chosen = self.model
+        return ModelConfig(
+            n_layers=chosen.n_layers,
+            n_heads=chosen.n_heads,
+            d_model=chosen.d_model,
+            d_head=chosen.d_model // chosen.n_heads,
+            d_mlp=chosen.d_mlp,
+            act_fn=chosen.activation.value,
+            gated_mlp=chosen.gated_mlp,
+            normalization_type="LN" if chosen.layer_norm else None,
+            n_ctx=chosen.n_ctx,
+            n_steps=self.windows.context,
+            n_timesteps=chosen.n_timesteps,
+            time_embedding=chosen.time_embedding.value,
+            positional_embedding=chosen.positional_embedding,
+            state_bias=self.initialisation.centre_state,
+            reward_to_go=self.reward_to_go,
+            left_padding=self.windows.padding is Padding.left,
+            n_actions=chosen.n_actions,
+        )
+
+    def run(self, out: Path) -> None:
+        """Train; writes weights.safetensors, model.json, checkpoints/, curves and headline."""
+        from dtx.dt.training import train
+
+        train(self, out)
+
+    def load(self) -> DecisionTransformerModel:
+        """The trained model, in evaluation mode."""
+        from dtx.dt.model import load
+
+        return load(self.path)
+
+    def checkpoints(self) -> dict[int, Path]:
+        """Weights kept along the way, by step; ``dtx.dt.model.load(self.path, weights)`` reads one."""
+        found = (self.path / "checkpoints").glob("step-*.safetensors")
+        return {int(path.stem.removeprefix("step-")): path for path in sorted(found)}
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        model, windows, optimiser = self.model, self.windows, self.optimiser
+        if model.n_heads < 1 or model.d_model % model.n_heads:
+            yield (
+                "model.n_heads",
+                f"{model.n_heads} heads do not divide d_model {model.d_model}; choose a divisor",
+            )
+        for name in ("n_layers", "d_model", "d_mlp", "n_actions"):
+            if getattr(model, name) < 1:
+                yield f"model.{name}", "must be at least 1"
+        if windows.context < 1:
+            yield "windows.context", "must be at least 1 step"
+        elif self.tokens > model.n_ctx:
+            longest = (model.n_ctx + 1) // (3 if self.reward_to_go else 2)
+            yield (
+                "windows.context",
+                f"{windows.context} steps are {self.tokens} tokens, more than the position table's "
+                f"model.n_ctx={model.n_ctx}; use at most {longest} steps or a larger n_ctx",
+            )
+        if windows.context > model.n_timesteps:
+            yield (
+                "windows.context",
+                f"{windows.context} steps are more than the time table's "
+                f"model.n_timesteps={model.n_timesteps}",
+            )
+        for name in ("first_share", "end_share"):
+            if not 0 <= getattr(windows, name) <= 1:
+                yield f"windows.{name}", "is a share: between 0 and 1"
+        for name in ("learning_rate", "matrix_learning_rate", "gradient_norm"):
+            if getattr(optimiser, name) <= 0:
+                yield f"optimiser.{name}", "must be above 0"
+        if not 0 <= optimiser.warm_up <= max(self.steps, 0):
+            yield "optimiser.warm_up", f"must lie between 0 and steps ({self.steps})"
+        if optimiser.cycles < 1:
+            yield "optimiser.cycles", "must be at least 1"
+        if not 0 <= optimiser.final_share <= 1:
+            yield "optimiser.final_share", "is a share of the learning rate: between 0 and 1"
+        if optimiser.weight_decay < 0:
+            yield "optimiser.weight_decay", "must not be negative"
+        if not all(0 <= beta < 1 for beta in optimiser.betas):
+            yield "optimiser.betas", "must lie in [0, 1)"
+        if self.initialisation.embedding_std <= 0 or (self.initialisation.matrix_std or 1) <= 0:
+            yield "initialisation", "standard deviations must be above 0"
+        if self.steps < 0:
+            yield "steps", "must be 0 (an untrained model) or more"
+        for name in ("batch_size", "log_every", "checkpoint_every", "validation_windows"):
+            if getattr(self, name) < 1:
+                yield name, "must be at least 1"
+        if self.kept_checkpoints < 0:
+            yield "kept_checkpoints", "must be 0 or more"

@@ -1,0 +1,228 @@
+"""Transformer blocks with TransformerLens's hook names and parameter layout.
+
+Shape suffixes: b batch, n token (query), m token (key), t state token, d model, h head, e head width,
+f MLP width. ``N`` counts the real tokens of a packed batch, windows one after the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+EPSILON = 1e-5
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
+
+
+class Widths(Protocol):
+    """What a block has to know; :class:`dtx.dt.model.ModelConfig` has it."""
+
+    d_model: int
+    n_heads: int
+    d_head: int
+    d_mlp: int
+    act_fn: str
+    gated_mlp: bool
+    normalization_type: str | None
+    use_attn_result: bool
+    use_split_qkv_input: bool
+    use_hook_mlp_in: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """Windows of one length inside a packed batch: ``windows`` of ``tokens`` tokens, ``states`` of them
+    state tokens."""
+
+    windows: int
+    tokens: int
+    states: int
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the windows lie in a packed batch, which has no padding between them.
+
+    Attributes:
+        groups: Windows sorted by length, one group a length.
+        state_t: (states of all windows,) position of every state token among the N tokens.
+        tokens_per_step: 3 with reward-to-go, 2 for a behaviour clone.
+    """
+
+    groups: tuple[Group, ...]
+    state_t: Tensor
+    tokens_per_step: int
+
+
+def hooked(*points: HookPoint) -> bool:
+    """Whether any of the points is read or edited by someone."""
+    return any(p.fwd_hooks or p.bwd_hooks for p in points)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation (Ba et al., 2016); ``hook_scale`` is the standard deviation."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(width))
+        self.b = nn.Parameter(torch.zeros(width))
+        self.hook_scale = HookPoint()
+        self.hook_normalized = HookPoint()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise over the last axis."""
+        if not hooked(self.hook_scale):
+            return self.hook_normalized(F.layer_norm(x, self.w.shape, self.w, self.b, EPSILON))
+        x = x - x.mean(-1, keepdim=True)
+        scale = self.hook_scale((x.pow(2).mean(-1, keepdim=True) + EPSILON).sqrt())
+        return self.hook_normalized(x / scale * self.w + self.b)
+
+
+def norm(cfg: Widths) -> nn.Module:
+    """The normalisation that the config names: LayerNorm or none."""
+    return LayerNorm(cfg.d_model) if cfg.normalization_type == "LN" else nn.Identity()
+
+
+class Attention(nn.Module):
+    """Causal multi-head attention.
+
+    The fused kernel runs unless scores or pattern are hooked; both give the same numbers to rounding.
+    """
+
+    def __init__(self, cfg: Widths):
+        super().__init__()
+        self.cfg = cfg
+        h, d, e = cfg.n_heads, cfg.d_model, cfg.d_head
+        for name in "QKV":
+            setattr(self, f"W_{name}", nn.Parameter(torch.empty(h, d, e)))
+            setattr(self, f"b_{name}", nn.Parameter(torch.zeros(h, e)))
+        self.W_O = nn.Parameter(torch.empty(h, e, d))
+        self.b_O = nn.Parameter(torch.zeros(d))
+        for name in ("q", "k", "v", "z", "attn_scores", "pattern", "result"):
+            setattr(self, f"hook_{name}", HookPoint())
+
+    def _project(self, x: Tensor, name: str) -> Tensor:
+        """Queries, keys or values (..., h, e) of (..., d), or of one input a head (b, n, h, d)."""
+        weight_hde, bias_he = getattr(self, f"W_{name}"), getattr(self, f"b_{name}")
+        h, d, e = weight_hde.shape
+        if x.ndim == 4:
+            return torch.einsum("bnhd,hde->bnhe", x, weight_hde) + bias_he
+        flat = F.linear(x, weight_hde.transpose(1, 2).reshape(h * e, d), bias_he.reshape(h * e))
+        return flat.unflatten(-1, (h, e))
+
+    def _output(self, z: Tensor) -> Tensor:
+        return F.linear(z.flatten(-2), self.W_O.flatten(0, 1).T, self.b_O)
+
+    def forward(self, query_bnd: Tensor, key_bnd: Tensor, value_bnd: Tensor) -> Tensor:
+        """Attend over padded windows (b, n, d); inputs may also be one a head (b, n, h, d)."""
+        q_bnhe = self.hook_q(self._project(query_bnd, "Q"))
+        k_bnhe = self.hook_k(self._project(key_bnd, "K"))
+        v_bnhe = self.hook_v(self._project(value_bnd, "V"))
+        z_bnhe = self.hook_z(self._attend(q_bnhe, k_bnhe, v_bnhe))
+        if not self.cfg.use_attn_result:
+            return self._output(z_bnhe)
+        result_bnhd = self.hook_result(torch.einsum("bnhe,hed->bnhd", z_bnhe, self.W_O))
+        return result_bnhd.sum(2) + self.b_O
+
+    def _attend(self, q_bnhe: Tensor, k_bnhe: Tensor, v_bnhe: Tensor) -> Tensor:
+        if not hooked(self.hook_attn_scores, self.hook_pattern):
+            q, k, v = (x.transpose(1, 2) for x in (q_bnhe, k_bnhe, v_bnhe))
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+        n = q_bnhe.shape[1]
+        scores_bhnm = torch.einsum("bnhe,bmhe->bhnm", q_bnhe, k_bnhe) / math.sqrt(self.cfg.d_head)
+        future_nm = torch.ones(n, n, dtype=torch.bool, device=scores_bhnm.device).triu(1)
+        scores_bhnm = self.hook_attn_scores(scores_bhnm.masked_fill(future_nm, -torch.inf))
+        pattern_bhnm = self.hook_pattern(scores_bhnm.softmax(-1))
+        return torch.einsum("bhnm,bmhe->bnhe", pattern_bhnm, v_bnhe)
+
+    def packed(self, x_Nd: Tensor, packing: Packing, states_only: bool) -> Tensor:
+        """Attend over a packed batch; with ``states_only`` just the state tokens ask and are returned."""
+        query = x_Nd[packing.state_t] if states_only else x_Nd
+        q, k, v = self._project(query, "Q"), self._project(x_Nd, "K"), self._project(x_Nd, "V")
+        tokens = [group.windows * group.tokens for group in packing.groups]
+        asking = [group.windows * group.states for group in packing.groups] if states_only else tokens
+        parts = []
+        # split, not slices: the backward pass of a slice fills a tensor of the whole batch.
+        for group, q_g, k_g, v_g in zip(
+            packing.groups, q.split(asking), k.split(tokens), v.split(tokens), strict=True
+        ):
+            mask = _state_mask(group, packing.tokens_per_step) if states_only else None
+            z_bhne = F.scaled_dot_product_attention(
+                *(x.unflatten(0, (group.windows, -1)).transpose(1, 2) for x in (q_g, k_g, v_g)),
+                attn_mask=mask,
+                is_causal=mask is None,
+            )
+            parts.append(z_bhne.transpose(1, 2).flatten(0, 1))
+        return self._output(torch.cat(parts) if len(parts) > 1 else parts[0])
+
+
+def _state_mask(group: Group, tokens_per_step: int) -> Tensor:
+    """(t, m): the state token of step t stands at 3t + 1 (2t in a clone) and sees what is not later."""
+    place_t = torch.arange(group.states) * tokens_per_step + tokens_per_step - 2
+    return torch.arange(group.tokens)[None, :] <= place_t[:, None]
+
+
+class MLP(nn.Module):
+    """One hidden layer, plain or gated: (act(x W_gate) * (x W_in) + b_in) W_out + b_out."""
+
+    def __init__(self, cfg: Widths):
+        super().__init__()
+        self.act = ACTIVATIONS[cfg.act_fn]
+        self.gated = cfg.gated_mlp
+        self.W_in = nn.Parameter(torch.empty(cfg.d_model, cfg.d_mlp))
+        self.b_in = nn.Parameter(torch.zeros(cfg.d_mlp))
+        self.W_out = nn.Parameter(torch.empty(cfg.d_mlp, cfg.d_model))
+        self.b_out = nn.Parameter(torch.zeros(cfg.d_model))
+        if self.gated:
+            self.W_gate = nn.Parameter(torch.empty(cfg.d_model, cfg.d_mlp))
+            self.hook_pre_linear = HookPoint()
+        self.hook_pre = HookPoint()
+        self.hook_post = HookPoint()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., d) to (..., d)."""
+        if self.gated:
+            gate = self.act(self.hook_pre(F.linear(x, self.W_gate.T)))
+            post = gate * self.hook_pre_linear(F.linear(x, self.W_in.T)) + self.b_in
+        else:
+            post = self.act(self.hook_pre(F.linear(x, self.W_in.T, self.b_in)))
+        return F.linear(self.hook_post(post), self.W_out.T, self.b_out)
+
+
+class Block(nn.Module):
+    """A pre-normalisation block: x + attention(norm(x)), then x + MLP(norm(x))."""
+
+    def __init__(self, cfg: Widths):
+        super().__init__()
+        self.cfg = cfg
+        self.ln1, self.attn = norm(cfg), Attention(cfg)
+        self.ln2, self.mlp = norm(cfg), MLP(cfg)
+        for name in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_in", "mlp_out"):
+            setattr(self, f"hook_{name}", HookPoint())
+        for name in ("q_input", "k_input", "v_input"):
+            setattr(self, f"hook_{name}", HookPoint())
+
+    def forward(self, resid_bnd: Tensor) -> Tensor:
+        """Padded windows (b, n, d), every activation hooked."""
+        resid_bnd = self.hook_resid_pre(resid_bnd)
+        if self.cfg.use_split_qkv_input:
+            split = resid_bnd.unsqueeze(2).expand(-1, -1, self.cfg.n_heads, -1)
+            points = (self.hook_q_input, self.hook_k_input, self.hook_v_input)
+            inputs = [self.ln1(point(split.clone())) for point in points]
+        else:
+            inputs = [self.ln1(resid_bnd)] * 3
+        resid_bnd = self.hook_resid_mid(resid_bnd + self.hook_attn_out(self.attn(*inputs)))
+        mlp_in = self.hook_mlp_in(resid_bnd.clone()) if self.cfg.use_hook_mlp_in else resid_bnd
+        return self.hook_resid_post(resid_bnd + self.hook_mlp_out(self.mlp(self.ln2(mlp_in))))
+
+    def packed(self, resid_Nd: Tensor, packing: Packing, states_only: bool) -> Tensor:
+        """A packed batch; with ``states_only`` (the last block) only the state tokens come out."""
+        attended = self.attn.packed(self.ln1(resid_Nd), packing, states_only)
+        resid = (resid_Nd[packing.state_t] if states_only else resid_Nd) + attended
+        return resid + self.mlp(self.ln2(resid))

@@ -1,0 +1,309 @@
+"""The Decision Transformer (Chen et al., 2021) on TransformerLens's hooks.
+
+A plain module: Lightning modules hold one, they are never the same object. Parameters have
+TransformerLens's names and layout, so ``ActivationCache``, ``FactoredMatrix`` and patching tools apply.
+
+Shape suffixes: b window, t timestep, n token, d model, a action, c channel of a flattened observation,
+u distinct observation, N token of a packed batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformer_lens import HookedRootModule
+from transformer_lens.hook_points import HookPoint
+
+from dtx.dt.context import Context, Packed
+from dtx.dt.layers import Block, hooked, norm
+from dtx.errors import UserError
+from dtx.report import write_atomically
+
+WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
+
+
+@dataclasses.dataclass(kw_only=True)
+class ModelConfig:
+    """Everything needed to build the model and to feed it; TransformerLens's names where it has them.
+
+    Attributes:
+        n_ctx: Tokens in the longest window, rows of ``W_pos``.
+        n_steps: Timesteps in the longest window (context length).
+        n_timesteps: Timesteps that the time embedding knows.
+        act_fn: gelu or relu. normalization_type: LN or None.
+        time_embedding: learned (one row a timestep) or linear.
+        positional_embedding: Whether a learned ``W_pos`` is added.
+        state_bias: Whether the state embedding has a bias (it holds the centring).
+        reward_to_go: False for a behaviour clone, which has no R tokens.
+        left_padding: Whether windows are padded before the start to full length, as in the study.
+        n_actions: Actions; this number itself is the padding action.
+        n_channels: Length of a flattened one-hot observation.
+    """
+
+    n_layers: int
+    n_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    act_fn: str
+    gated_mlp: bool
+    normalization_type: str | None
+    n_ctx: int
+    n_steps: int
+    n_timesteps: int
+    time_embedding: str
+    positional_embedding: bool
+    state_bias: bool
+    reward_to_go: bool
+    left_padding: bool
+    n_actions: int = 7
+    n_channels: int = 980
+    # What TransformerLens's tools ask of a config. The three switches make more activations.
+    use_attn_result: bool = False
+    use_split_qkv_input: bool = False
+    use_hook_mlp_in: bool = False
+    attn_only: bool = False
+    final_rms: bool = False
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+    model_name: str = "decision-transformer"
+
+    _not_saved = ("device", "dtype", "use_attn_result", "use_split_qkv_input", "use_hook_mlp_in")
+
+    @property
+    def tokens_per_step(self) -> int:
+        """3 for (R, S, A), 2 for a behaviour clone's (S, A)."""
+        return 3 if self.reward_to_go else 2
+
+    @property
+    def d_vocab_out(self) -> int:
+        """TransformerLens's name for the number of outputs."""
+        return self.n_actions
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values that define the model, for JSON."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {k: v for k, v in values.items() if k not in self._not_saved}
+
+
+class Embedding(nn.Module):
+    """Tokens to vectors: modality embedding + time embedding. Rows are inputs, columns d."""
+
+    def __init__(self, cfg: ModelConfig):
+        super().__init__()
+        self.cfg = cfg
+        d = cfg.d_model
+        self.W_S = nn.Parameter(torch.empty(cfg.n_channels, d))
+        self.b_S = nn.Parameter(torch.zeros(d)) if cfg.state_bias else None
+        self.W_A = nn.Parameter(torch.empty(cfg.n_actions + 1, d))
+        self.W_R = nn.Parameter(torch.empty(1, d)) if cfg.reward_to_go else None
+        rows = cfg.n_timesteps if cfg.time_embedding == "learned" else 1
+        self.W_time = nn.Parameter(torch.empty(rows, d))
+        for name in ("state", "action", "reward_to_go", "time"):
+            setattr(self, f"hook_{name}", HookPoint())
+
+    def state(self, one_hot: Tensor) -> Tensor:
+        """Embed flattened one-hots (..., c) as (..., d)."""
+        return F.linear(one_hot, self.W_S.T, self.b_S)
+
+    def time(self, timestep: Tensor) -> Tensor:
+        """Embed timesteps (...) as (..., d)."""
+        if self.cfg.time_embedding == "learned":
+            return F.embedding(timestep, self.W_time)
+        return timestep.unsqueeze(-1).to(self.W_time.dtype) * self.W_time[0]
+
+    def forward(self, context: Context) -> Tensor:
+        """Embed padded windows as tokens (b, n, d) in the order R S A R S A ... S."""
+        if "one_hot" in context:
+            state_btd = self.state(context["one_hot"])
+        else:
+            state_btd = F.embedding(context["observation"], self.state(context["table"]))
+        steps = state_btd.shape[1]
+        parts = [self.hook_state(state_btd)]
+        parts.append(self.hook_action(F.embedding(context["action"][:, :steps], self.W_A)))
+        if self.W_R is not None:
+            value_bt1 = context["reward_to_go"].unsqueeze(-1).to(self.W_R.dtype)
+            parts.insert(0, self.hook_reward_to_go(value_bt1 * self.W_R[0]))
+        time_btd = self.hook_time(self.time(context["timestep"]))
+        tokens_btkd = torch.stack(parts, 2) + time_btd.unsqueeze(2)
+        return tokens_btkd.flatten(1, 2)[:, :-1]
+
+    def packed(self, batch: Packed) -> Tensor:
+        """Embed a packed batch as (N, d): one look-up in a table of all distinct contents."""
+        contents = [self.state(batch.table), self.W_A]
+        if self.W_R is not None:
+            contents.append(batch.reward_to_go.unsqueeze(-1) * self.W_R)
+        return F.embedding(batch.content, torch.cat(contents)) + self.time(batch.timestep)
+
+
+class PositionalEmbedding(nn.Module):
+    """A learned vector for each place in the window."""
+
+    def __init__(self, cfg: ModelConfig):
+        super().__init__()
+        self.W_pos = nn.Parameter(torch.empty(cfg.n_ctx, cfg.d_model))
+
+
+class Unembedding(nn.Module):
+    """Residual stream to action logits."""
+
+    def __init__(self, cfg: ModelConfig):
+        super().__init__()
+        self.W_U = nn.Parameter(torch.empty(cfg.d_model, cfg.n_actions))
+        self.b_U = nn.Parameter(torch.zeros(cfg.n_actions))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (..., a) of (..., d)."""
+        return F.linear(x, self.W_U.T, self.b_U)
+
+
+class DecisionTransformerModel(HookedRootModule):
+    """Decision Transformer, or behaviour clone if ``cfg.reward_to_go`` is false.
+
+    Source: Chen et al. 2021, "Decision Transformer"; sizes and tokens of the MemoryDT study.
+    """
+
+    tokenizer = None
+
+    def __init__(self, cfg: ModelConfig):
+        super().__init__()
+        self.cfg = cfg
+        self.embed = Embedding(cfg)
+        self.hook_embed = HookPoint()
+        if cfg.positional_embedding:
+            self.pos_embed = PositionalEmbedding(cfg)
+            self.hook_pos_embed = HookPoint()
+        self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.n_layers))
+        self.ln_final = norm(cfg)
+        self.unembed = Unembedding(cfg)
+        self.setup()
+
+    def forward(self, context: Context, return_type: str = "logits") -> Tensor:
+        """Action logits (b, t, a) at the state tokens of padded windows.
+
+        Args:
+            context: At most ``cfg.n_steps`` timesteps. Left-padding models want all of them.
+            return_type: ``logits``; other values, known to TransformerLens, mean nothing here.
+        """
+        resid_bnd = self.residual(context)
+        return self.unembed(self.ln_final(resid_bnd)[:, self.first_state :: self.cfg.tokens_per_step])
+
+    def residual(self, context: Context) -> Tensor:
+        """Residual stream (b, n, d) after the last block."""
+        resid_bnd = self.hook_embed(self.embed(context))
+        if self.cfg.positional_embedding:
+            place_nd = self.pos_embed.W_pos[: resid_bnd.shape[1]]
+            resid_bnd = resid_bnd + self.hook_pos_embed(place_nd.expand_as(resid_bnd))
+        for block in self.blocks:
+            resid_bnd = block(resid_bnd)
+        return resid_bnd
+
+    def packed(self, batch: Packed) -> Tensor:
+        """Logits (states, a) of a packed batch: the same numbers without any padding, for training.
+
+        The last block's queries, output and MLP are computed at state tokens only. Hooks are not
+        supported here: the axes differ.
+        """
+        resid_Nd = self.embed.packed(batch)
+        if self.cfg.positional_embedding:
+            resid_Nd = resid_Nd + F.embedding(batch.place, self.pos_embed.W_pos)
+        for block in self.blocks[:-1]:
+            resid_Nd = block.packed(resid_Nd, batch.packing, states_only=False)
+        return self.unembed(self.ln_final(self.blocks[-1].packed(resid_Nd, batch.packing, True)))
+
+    @property
+    def first_state(self) -> int:
+        """Place of the first state token: after R_1, or first of all in a behaviour clone."""
+        return self.cfg.tokens_per_step - 2
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether anyone reads or edits an activation."""
+        return hooked(*self.hook_dict.values())
+
+    def __getattr__(self, name: str) -> Any:
+        """``W_Q`` ... ``b_out``: the blocks' parameters stacked over layers, as TransformerLens has it."""
+        if name[:2] in ("W_", "b_") and name[2:] in ("Q", "K", "V", "O"):
+            return torch.stack([getattr(block.attn, name) for block in self.blocks])
+        if name in ("W_in", "W_out", "b_in", "b_out", "W_gate"):
+            return torch.stack([getattr(block.mlp, name) for block in self.blocks])
+        if name in ("W_U", "b_U"):
+            return getattr(self.unembed, name)
+        return super().__getattr__(name)
+
+
+def packed_flops(cfg: ModelConfig, batch: Packed) -> float:
+    """Floating-point operations of one forward and backward pass over a packed batch's real tokens.
+
+    Counts multiply-adds of the matrix products that the definition of the model needs, twice, times
+    three for the backward pass; the last block's queries, output and MLP at state tokens only.
+    """
+    d, inner, f = cfg.d_model, cfg.n_heads * cfg.d_head, cfg.d_mlp * (2 if cfg.gated_mlp else 1)
+    keys_values, rest = 2 * d * inner, 2 * d * inner + d * f + d * cfg.d_mlp
+    tokens, states = batch.content.numel(), batch.target.numel()
+    products = cfg.n_layers * tokens * keys_values + ((cfg.n_layers - 1) * tokens + states) * rest
+    for group in batch.packing.groups:
+        asking = (cfg.n_layers - 1) * group.tokens + group.states
+        products += group.windows * asking * group.tokens * inner  # two products, half causal each
+    products += states * d * cfg.n_actions + batch.table.shape[0] * cfg.n_channels * d * 2 / 3
+    return 2.0 * 3.0 * products
+
+
+def initialise(model: DecisionTransformerModel, scale: float | None, embedding: float, seed: int) -> None:
+    """Draw all weights. ``scale: None`` is fan-in (std 1/sqrt(inputs)) for hidden matrices.
+
+    Args:
+        scale: Standard deviation of hidden matrices (the study: .02).
+        embedding: Standard deviation of the embedding tables.
+        seed: Seed of the draw.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        leaf = name.rpartition(".")[2]
+        if not leaf.startswith("W_"):
+            continue
+        std = embedding
+        if leaf not in ("W_S", "W_A", "W_R", "W_time", "W_pos"):
+            inputs = parameter.shape[0] * parameter.shape[1] if leaf == "W_O" else parameter.shape[-2]
+            std = 1 / math.sqrt(inputs) if scale is None else scale
+        with torch.no_grad():
+            parameter.normal_(0.0, std, generator=generator)
+
+
+def save(model: DecisionTransformerModel, folder: Path) -> None:
+    """Write weights.safetensors and model.json."""
+    save_weights(model, folder / WEIGHTS)
+    write_atomically(folder / DESCRIPTION, json.dumps(model.cfg.to_dict(), indent=1) + "\n")
+
+
+def save_weights(model: DecisionTransformerModel, path: Path) -> None:
+    """Write the parameters as safetensors, whole or not at all."""
+    weights = {k: v.detach().contiguous() for k, v in model.state_dict().items()}
+    partial = path.with_name(path.name + ".partial")
+    safetensors.torch.save_file(weights, partial)
+    partial.replace(path)
+
+
+def load(folder: Path, weights: Path | None = None) -> DecisionTransformerModel:
+    """Read a model in evaluation mode; ``weights`` may name one of its kept checkpoints.
+
+    Raises:
+        UserError: A file is missing, damaged, or the weights do not fit the description.
+    """
+    path = weights or folder / WEIGHTS
+    try:
+        cfg = ModelConfig(**json.loads((folder / DESCRIPTION).read_text()))
+        model = DecisionTransformerModel(cfg)
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except (OSError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+        what = str(error).splitlines()[0]
+        raise UserError(f"{path}: not a readable model ({what}); invalidate the stage to redo it") from error
+    return model.eval()

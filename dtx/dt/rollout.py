@@ -1,0 +1,282 @@
+"""Play environments with a Decision Transformer: batched, every distinct context computed once.
+
+Letters: n environments, one episode each; t timesteps of a context; a actions; r targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from dtx.dt.context import Context
+from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.windows import observation_table
+from dtx.env.encoding import distinct
+from dtx.env.vector import VectorEnv
+
+SUCCESS, WRONG, TRUNCATED = 0, 1, 2
+"""Outcome of an episode, as in the demonstrations."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """One episode an environment.
+
+    Attributes:
+        reward_to_go: (n,) float32 target given at the start.
+        returns: (n,) float32 sum of rewards. length: (n,) int64 steps.
+        outcome: (n,) uint8: 0 success, 1 ended without reward, 2 out of time.
+        first_observation: (n, 7, 7, 3) uint8.
+    """
+
+    reward_to_go: np.ndarray
+    returns: np.ndarray
+    length: np.ndarray
+    outcome: np.ndarray
+    first_observation: np.ndarray
+
+    def share(self, outcome: int) -> float:
+        """Share of the episodes with an outcome."""
+        return float((self.outcome == outcome).mean())
+
+
+class History:
+    """What n agents have seen so far, as the contexts that the model was trained on.
+
+    Args:
+        model: Decides padding and the longest context.
+        n: Environments.
+        horizon: Steps that an episode can last.
+    """
+
+    def __init__(self, model: DecisionTransformerModel, n: int, horizon: int):
+        self.cfg = model.cfg
+        self.step = 0
+        self.rows = np.zeros((0, 7, 7, 3), np.uint8)  # distinct observations so far
+        self._known: dict[bytes, int] = {}
+        self.observation = np.zeros((n, horizon), np.int64)
+        self.action = np.full((n, horizon), self.cfg.n_actions, np.int64)
+        self.reward_to_go = np.zeros((n, horizon), np.float32)
+
+    def see(self, observations: np.ndarray, reward_to_go: np.ndarray) -> None:
+        """Add a step: observations (n, 7, 7, 3) uint8 and reward-to-go (n,)."""
+        rows, index = distinct(observations)
+        ids = np.array([self._known.setdefault(r.tobytes(), len(self._known)) for r in rows])
+        if len(self._known) > len(self.rows):
+            self.rows = np.concatenate([self.rows, rows[ids >= len(self.rows)]])
+        self.observation[:, self.step] = ids[index]
+        self.reward_to_go[:, self.step] = reward_to_go
+        self.step += 1
+
+    def act(self, actions: np.ndarray) -> None:
+        """Add the actions (n,) taken at the last step."""
+        self.action[:, self.step - 1] = actions
+
+    def context(self, who: np.ndarray) -> Context:
+        """Contexts of the environments ``who`` (indices) at the last step."""
+        begin = max(0, self.step - self.cfg.n_steps)
+        span = slice(begin, self.step)
+        observation, action = self.observation[who, span], self.action[who, span]
+        reward_to_go = self.reward_to_go[who, span]
+        timestep = np.broadcast_to(np.arange(begin, self.step), observation.shape)
+        missing = self.cfg.n_steps - (self.step - begin) if self.cfg.left_padding else 0
+        if missing:
+            width = ((0, 0), (missing, 0))
+            observation = np.pad(observation, width, constant_values=len(self.rows))
+            action = np.pad(action, width, constant_values=self.cfg.n_actions)
+            reward_to_go = np.pad(reward_to_go, width, mode="edge")
+            timestep = np.pad(timestep, width)
+        tensor = torch.from_numpy
+        return Context.of(
+            reward_to_go_as_token=self.cfg.reward_to_go,
+            observation=tensor(observation),
+            table=observation_table(self.rows),
+            action=tensor(action),
+            reward_to_go=tensor(reward_to_go),
+            timestep=tensor(np.ascontiguousarray(timestep)),
+        )
+
+    def distinct_contexts(self, who: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices into ``who`` of distinct contexts, and for each of ``who`` which of those it has."""
+        begin = max(0, self.step - self.cfg.n_steps)
+        columns = [
+            self.observation[who, begin : self.step],
+            self.action[who, begin : self.step - 1],
+        ]
+        if self.cfg.reward_to_go:
+            columns.append(self.reward_to_go[who, begin : self.step].view(np.uint32))
+        rows = np.ascontiguousarray(np.concatenate(columns, 1).astype(np.int32))
+        whole = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).ravel()
+        _, first, index = np.unique(whole, return_index=True, return_inverse=True)
+        return first, index
+
+
+@torch.inference_mode()
+def rollout(
+    model: DecisionTransformerModel,
+    env: VectorEnv,
+    reward_to_go: np.ndarray,
+    *,
+    seed: int,
+    temperature: float = 1.0,
+    greedy: bool = False,
+    episode: np.ndarray | None = None,
+) -> Played:
+    """Play one episode in every environment.
+
+    The target falls by each reward received. An episode's random numbers depend on ``seed`` and its
+    number alone, so episode i meets the same ones at every target and in any batch.
+
+    Args:
+        model: In evaluation mode.
+        env: n environments, freshly made.
+        reward_to_go: (n,) target at the start.
+        seed: Of the sampled actions.
+        temperature: The logits' divisor when sampling.
+        greedy: Take the most probable action instead.
+        episode: (n,) numbers of the episodes, for their random numbers; by default 0 ... n-1.
+    """
+    n, horizon = env.n, env.horizon
+    target = np.array(np.broadcast_to(reward_to_go, (n,)), np.float32)
+    numbers = np.arange(n) if episode is None else np.asarray(episode)
+    uniform = None if greedy else uniforms(seed, numbers, horizon)
+    history = History(model, n, horizon)
+    first = observations = env.reset()
+    to_go, returns = target.copy(), np.zeros(n, np.float32)
+    length, outcome = np.full(n, horizon), np.full(n, TRUNCATED, np.uint8)
+    playing = np.arange(n)
+    for step in range(horizon):
+        history.see(observations, to_go)
+        logits = _logits(model, history, playing)
+        actions = np.zeros(n, np.int64)
+        if uniform is None:
+            actions[playing] = logits.argmax(1)
+        else:
+            actions[playing] = _sample(logits / temperature, uniform[playing, step])
+        history.act(actions)
+        result = env.step(actions)
+        reward = result.reward[playing]
+        returns[playing] += reward
+        to_go[playing] -= reward
+        ended = result.terminated[playing] | result.truncated[playing]
+        over = playing[ended]
+        length[over] = step + 1
+        right = result.terminated[over] & (result.reward[over] > 0)
+        outcome[over] = np.where(
+            right, SUCCESS, np.where(result.terminated[over], WRONG, TRUNCATED)
+        )
+        playing = playing[~ended]
+        if not len(playing):
+            break
+        observations = result.observations
+    return Played(target, returns, length.astype(np.int64), outcome, first)
+
+
+def rollouts(
+    model: DecisionTransformerModel,
+    env: Any,
+    targets: Sequence[float],
+    *,
+    episodes: int,
+    seed: int,
+    temperature: float = 1.0,
+    greedy: bool = False,
+) -> list[Played]:
+    """Play ``episodes`` episodes at each target, the same worlds and random numbers at each.
+
+    Args:
+        env: An environment of ``dtx.env`` (not a vector of them).
+        targets: Reward-to-go at the start, (r,).
+
+    Returns:
+        One :class:`Played` a target.
+    """
+    played = []
+    for target in targets:
+        vector = env.vector(episodes, seed)
+        start = np.full(episodes, target, np.float32)
+        played.append(
+            rollout(model, vector, start, seed=seed, temperature=temperature, greedy=greedy)
+        )
+        vector.close()
+    return played
+
+
+def greedy_by_layout(
+    model: DecisionTransformerModel, env: Any, targets: Sequence[float]
+) -> np.ndarray:
+    """Outcome of the greedy episode in every layout of an environment that has layouts.
+
+    Returns:
+        (r, layouts) uint8.
+    """
+    layouts = len(env.layouts())
+    vector = env.vector(
+        layouts * len(targets), 0, layouts=np.tile(np.arange(layouts), len(targets)).tolist()
+    )
+    start = np.repeat(np.asarray(targets, np.float32), layouts)
+    played = rollout(model, vector, start, seed=0, greedy=True)
+    vector.close()
+    return played.outcome.reshape(len(targets), layouts)
+
+
+@torch.inference_mode()
+def decision_probabilities(
+    model: DecisionTransformerModel, env: Any, targets: Sequence[float]
+) -> np.ndarray:
+    """Action probabilities at the decision square when the routine was followed up to it.
+
+    Args:
+        env: An environment with ``layouts()``, ``routine(layout)`` and ``decision_step``.
+        targets: Reward-to-go given from the start, (r,).
+
+    Returns:
+        (r, layouts, a) float64. The right turn is ``env.correct_turn(layouts)``.
+    """
+    layouts = list(range(len(env.layouts())))
+    vector = env.vector(len(layouts), 0, layouts=layouts)
+    seen, taken = [vector.reset()], []
+    for step in range(env.decision_step):
+        taken.append(np.array([env.routine(layout)[step] for layout in layouts]))
+        seen.append(vector.step(taken[-1]).observations)
+    vector.close()
+    answers = []
+    for target in targets:
+        history = History(model, len(layouts), len(seen))
+        for step, observations in enumerate(seen):
+            history.see(observations, np.full(len(layouts), target, np.float32))
+            if step < len(taken):
+                history.act(taken[step])
+        answers.append(_logits(model, history, np.array(layouts)))
+    return _softmax(np.stack(answers))
+
+
+def uniforms(seed: int, episode: np.ndarray, horizon: int) -> np.ndarray:
+    """(n, horizon) numbers in [0, 1) that depend on seed and episode number alone."""
+    return np.stack(
+        [
+            np.random.Generator(np.random.Philox(key=np.array([seed, e], np.uint64))).random(horizon)
+            for e in episode
+        ]
+    )
+
+
+def _logits(model: DecisionTransformerModel, history: History, who: np.ndarray) -> np.ndarray:
+    """Logits (len(who), a) float64 at the last state; equal contexts are computed once."""
+    first, index = history.distinct_contexts(who)
+    return model(history.context(who[first]))[:, -1].double().numpy()[index]
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponential = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponential / exponential.sum(-1, keepdims=True)
+
+
+def _sample(logits: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Actions (n,) whose cumulative probability first exceeds the uniform numbers (n,)."""
+    cumulative = _softmax(logits).cumsum(-1)
+    return np.minimum((cumulative <= uniform[:, None]).sum(-1), logits.shape[1] - 1)

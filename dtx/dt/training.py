@@ -1,0 +1,231 @@
+"""Training of a Decision Transformer: a Lightning module whose every step follows from its number."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dtx.dt import model as models
+from dtx.dt.context import Packed
+from dtx.dt.decision_transformer import DecisionTransformer, Method, Precision
+from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.optimiser import Muon, learning_rate_share, split_parameters
+from dtx.dt.windows import Sampler
+from dtx.report import Report
+from dtx.training import fit
+
+VALIDATION_SEED = 2**63
+"""Added to the seed for the fixed validation windows, so that no training step has their numbers."""
+
+
+def train(stage: DecisionTransformer, out: Path) -> None:
+    """Run the stage: train from ``out``'s last checkpoint on, and write the model."""
+    episodes = stage.dataset.load()  # type: ignore[attr-defined]
+    cfg = stage.model_config()
+    sampler = Sampler(episodes, cfg, stage.windows, split=0)
+    network = DecisionTransformerModel(cfg)
+    models.initialise(
+        network, stage.initialisation.matrix_std, stage.initialisation.embedding_std, stage.seed
+    )
+    if stage.initialisation.centre_state:
+        centre_state(network, sampler.mean_one_hot())
+    report = Report(out)
+    validation = None
+    if (np.asarray(episodes.split) == 1).any():
+        validation = Sampler(episodes, cfg, stage.windows, split=1)
+    module = Training(stage, network, sampler, validation, report)
+    (out / "checkpoints").mkdir(exist_ok=True)
+    if stage.kept_checkpoints:
+        module.keep(0)
+    fit(
+        module,
+        out,
+        stage.steps,
+        name="dt",
+        unit="windows",
+        amount=stage.batch_size,
+        checkpoint_every=stage.checkpoint_every,
+        note=module.note,
+    )
+    models.save(network, out)
+    report.headline(module.headline())
+
+
+def centre_state(network: DecisionTransformerModel, mean_one_hot: Tensor) -> None:
+    """Set the state embedding's bias so that the mean observation embeds as 0.
+
+    Most of an observation's 147 active channels are the same in all of them; without this their sum
+    drowns what differs.
+    """
+    bias = network.embed.b_S
+    assert bias is not None
+    with torch.no_grad():
+        bias.copy_(-(mean_one_hot @ network.embed.W_S))
+
+
+def kept_steps(steps: int, count: int) -> set[int]:
+    """About ``count`` steps from 1 to ``steps``, evenly spaced in their logarithm."""
+    if steps < 1 or count < 1:
+        return set()
+    return {round(s) for s in np.geomspace(1, steps, count)} | {steps}
+
+
+def weighted_loss(logits: Tensor, batch: Packed) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy and accuracy of the actions at real state tokens, every drawn window counted.
+
+    Args:
+        logits: (states, a). batch: Its targets and weights are used.
+    """
+    each = F.cross_entropy(logits.float(), batch.target, reduction="none")
+    total = batch.weight.sum()
+    right = ((logits.argmax(-1) == batch.target) * batch.weight).sum() / total
+    return (each * batch.weight).sum() / total, right
+
+
+class Training(lightning.LightningModule):
+    """One optimisation step a call; manual, so that all of a step is done when it returns.
+
+    Args:
+        stage: The settings.
+        network: The model, held and not inherited.
+        sampler: Training windows. validation: Validation windows, if there are such episodes.
+        report: Where curves go.
+    """
+
+    def __init__(
+        self,
+        stage: DecisionTransformer,
+        network: DecisionTransformerModel,
+        sampler: Sampler,
+        validation: Sampler | None,
+        report: Report,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.stage, self.network, self.sampler, self.report = stage, network, sampler, report
+        self._validation: list[Packed] = []
+        if validation is not None:
+            seed = VALIDATION_SEED + stage.seed
+            self._validation = [validation.batch(seed, 0, stage.validation_windows)]
+        self._kept = kept_steps(stage.steps, stage.kept_checkpoints)
+        self._sums = torch.zeros(4, dtype=torch.float64)  # loss, accuracy, gradient norm, steps
+        self._last: dict[str, float] = {}
+        self._windows = self._distinct = self._flops = 0.0
+        self._started = time.process_time()
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Muon and AdamW, or AdamW alone; the learning rate is set at every step."""
+        chosen = self.stage.optimiser
+        hidden, rest = split_parameters(self.network)
+        if chosen.method is Method.adamw:
+            matrices = [p for p in self.network.parameters() if p.ndim > 1]
+            vectors = [p for p in self.network.parameters() if p.ndim <= 1]
+            groups = [
+                {"params": matrices, "weight_decay": chosen.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ]
+            return [self._adamw(groups)]
+        return [
+            Muon(hidden, chosen.matrix_learning_rate, chosen.weight_decay),
+            self._adamw([{"params": rest, "weight_decay": chosen.weight_decay}]),
+        ]
+
+    def _adamw(self, groups: list[dict]) -> torch.optim.Optimizer:
+        chosen = self.stage.optimiser
+        return torch.optim.AdamW(groups, lr=chosen.learning_rate, betas=chosen.betas, fused=True)
+
+    def training_step(self, step: int, _: int) -> None:
+        """Train on the windows of a step and write what is due after it."""
+        chosen = self.stage.optimiser
+        share = learning_rate_share(
+            step, self.stage.steps, chosen.warm_up, chosen.cycles, chosen.final_share
+        )
+        batch = self.sampler.batch(self.stage.seed, step, self.stage.batch_size)
+        with torch.autocast(
+            "cpu", torch.bfloat16, enabled=self.stage.precision is Precision.bfloat16
+        ):
+            loss, accuracy = weighted_loss(self.network.packed(batch), batch)
+        optimizers = self.optimizers(use_pl_optimizer=False)
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        for parameter in self.network.parameters():
+            parameter.grad = None
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), chosen.gradient_norm)
+        for optimizer in optimizers:
+            full = (
+                chosen.matrix_learning_rate
+                if isinstance(optimizer, Muon)
+                else chosen.learning_rate
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = full * share
+            optimizer.step()
+        self._sums += torch.stack([loss.detach(), accuracy, norm, torch.ones(())]).double()
+        self._windows += batch.windows
+        self._distinct += batch.target.numel()
+        self._flops += models.packed_flops(self.network.cfg, batch)
+        done = step + 1
+        if done in self._kept:
+            self.keep(done)
+        if done % self.stage.log_every == 0 or done == self.stage.steps:
+            self._log(done, share * chosen.learning_rate)
+
+    def keep(self, step: int) -> None:
+        """Keep the weights after a step."""
+        path = self.report.out / "checkpoints" / f"step-{step:06d}.safetensors"
+        models.save_weights(self.network, path)
+
+    def _log(self, step: int, learning_rate: float) -> None:
+        loss, accuracy, norm, count = self._sums.tolist()
+        self._sums.zero_()
+        values = {
+            "loss": loss / count,
+            "accuracy": accuracy / count,
+            "gradient_norm": norm / count,
+            "learning_rate": learning_rate,
+            **self.validate(),
+        }
+        self._last = values
+        self.report.curve(step, values)
+        seconds = max(time.process_time() - self._started, 1e-9)
+        self.report.timing(
+            step,
+            {
+                "cpu_seconds": seconds,
+                "windows_per_cpu_second": self._windows / seconds,
+                "states_per_cpu_second": self._distinct / seconds,
+                "gflop_per_cpu_second": self._flops / seconds / 1e9,
+            },
+        )
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Loss and accuracy on the fixed validation windows."""
+        if not self._validation:
+            return {}
+        batch = self._validation[0]
+        loss, accuracy = weighted_loss(self.network.packed(batch), batch)
+        return {"validation_loss": loss.item(), "validation_accuracy": accuracy.item()}
+
+    def headline(self) -> dict[str, float | None]:
+        """Final numbers of the run."""
+        final = {**self.validate(), **{k: v for k, v in self._last.items() if k == "loss"}}
+        return {f"dt/{k}": v for k, v in final.items()}
+
+    def note(self) -> str:
+        """Text at the end of the progress bar."""
+        return f"loss {self._last['loss']:.3f}" if self._last else ""
+
+    def resume_state(self) -> dict:
+        """What a checkpoint holds beside weights and optimisers."""
+        return {"sums": self._sums.clone(), "last": dict(self._last)}
+
+    def load_resume_state(self, state: dict) -> None:
+        """Take up :meth:`resume_state`."""
+        self._sums, self._last = state["sums"], state["last"]

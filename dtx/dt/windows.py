@@ -1,0 +1,278 @@
+"""Training windows: which are drawn at a step, and how they become a batch.
+
+Everything is vectorised over windows, and a batch is a function of (seed, step) alone.
+Letters: e episodes, w windows of a batch, k steps of all its windows one after the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from dtx.dt.context import Context, Packed
+from dtx.dt.decision_transformer import Balance, Windows
+from dtx.dt.layers import Group, Packing
+from dtx.dt.model import ModelConfig
+from dtx.env.encoding import flatten, one_hot
+from dtx.errors import UserError
+
+
+class Episodes(Protocol):
+    """The columns that windows are cut from; ``dtx.dataset.episodes.Episodes`` has them."""
+
+    observations: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+    observation: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    outcome: np.ndarray
+    split: np.ndarray
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Windows: ``length`` real steps of an episode from its step ``begin`` on.
+
+    Attributes:
+        row: (w,) place of the first real step in the columns. begin: (w,) its timestep.
+        length: (w,) real steps, at least 1.
+    """
+
+    row: np.ndarray
+    begin: np.ndarray
+    length: np.ndarray
+
+
+def rewards_to_go(reward: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Sum of an episode's rewards from each step on, (N,) float32.
+
+    Summed backwards within each episode, so that a failure's is exactly 0.
+    """
+    to_go = np.array(reward, dtype=np.float32)
+    longest_first = np.argsort(-length, kind="stable")
+    last, sorted_length = (start + length - 1)[longest_first], length[longest_first]
+    for back in range(1, int(length.max(initial=1))):
+        row = last[: np.searchsorted(-sorted_length, -back)] - back
+        to_go[row] += to_go[row + 1]
+    return to_go
+
+
+class Sampler:
+    """Draws windows of one split and assembles batches.
+
+    Args:
+        episodes: The demonstrations.
+        cfg: The model that will read the windows (tokens, padding, longest window).
+        windows: How windows are drawn.
+        split: 0 for training episodes, 1 for validation.
+
+    Raises:
+        UserError: The split has no episode, or an episode outlasts the time embedding.
+    """
+
+    def __init__(self, episodes: Episodes, cfg: ModelConfig, windows: Windows, split: int):
+        self.cfg, self.windows = cfg, windows
+        self.observations = episodes.observations
+        self.observation, self.action = episodes.observation, episodes.action
+        self.start, self.length = np.asarray(episodes.start), np.asarray(episodes.length)
+        self.reward_to_go = rewards_to_go(episodes.reward, self.start, self.length)
+        if self.length.max(initial=0) > cfg.n_timesteps:
+            raise UserError(
+                f"dt.model.n_timesteps: {cfg.n_timesteps} timesteps are known, but an episode lasts "
+                f"{self.length.max()}; raise it to the environment's step limit"
+            )
+        chosen = np.flatnonzero(np.asarray(episodes.split) == split)
+        if not len(chosen):
+            name = ("training", "validation")[split]
+            raise UserError(f"dataset: no {name} episode to draw windows from; record more episodes")
+        self._strata = list(self._stratify(chosen, np.asarray(episodes.outcome)))
+        share = np.array([share for share, _, _ in self._strata])
+        self._bounds = np.cumsum(share / share.sum())
+
+    def _stratify(self, chosen: np.ndarray, outcome: np.ndarray):
+        """Yield (share, episodes, whether windows start later than the episode)."""
+        groups = {
+            Balance.none: [(1, (0, 1, 2))],
+            Balance.success: [(1 / 2, (0,)), (1 / 2, (1, 2))],
+            Balance.outcome: [(1 / 3, (0,)), (1 / 3, (1,)), (1 / 3, (2,))],
+        }[self.windows.balance]
+        first = self.windows.first_share
+        for share, outcomes in groups:
+            episodes = chosen[np.isin(outcome[chosen], outcomes)]
+            if self.cfg.left_padding:
+                if len(episodes):
+                    yield share, episodes, False
+                continue
+            longer = episodes[self.length[episodes] > self.cfg.n_steps]
+            if len(episodes) and first:
+                yield share * first, episodes, False
+            if len(longer) and first < 1:
+                yield share * (1 - first), longer, True
+
+    def draw(self, rng: np.random.Generator, count: int) -> Drawn:
+        """Draw windows; the strata get their shares of ``count`` to within one window."""
+        place = (np.arange(count) + rng.random()) / count
+        stratum = np.minimum(np.searchsorted(self._bounds, place), len(self._strata) - 1)
+        first, second = rng.random(count), rng.random(count)
+        episode, begin = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        for i, (_, episodes, later) in enumerate(self._strata):
+            mine = stratum == i
+            if self.cfg.left_padding:
+                # Any step may be a window's last, so long episodes count for more.
+                steps = np.cumsum(self.length[episodes])
+                last = (first[mine] * steps[-1]).astype(np.int64)
+                which = np.searchsorted(steps, last, side="right")
+                begin[mine] = last - (steps[which] - self.length[episodes][which])
+                at_end = second[mine] < self.windows.end_share
+                final = self.length[episodes][which] - 1
+                begin[mine] = np.where(at_end, final, begin[mine])
+            else:
+                which = (first[mine] * len(episodes)).astype(np.int64)
+                if later:
+                    starts = self.length[episodes[which]] - self.cfg.n_steps
+                    begin[mine] = 1 + (second[mine] * starts).astype(np.int64)
+            episode[mine] = episodes[which]
+        if self.cfg.left_padding:
+            length = np.minimum(begin + 1, self.cfg.n_steps)
+            begin = begin + 1 - length
+        else:
+            length = np.minimum(self.length[episode] - begin, self.cfg.n_steps)
+        return Drawn(self.start[episode] + begin, begin, length)
+
+    def batch(self, seed: int, step: int, count: int) -> Packed:
+        """The training batch of a step: a pure function of its arguments and the episodes."""
+        return self.pack(self.draw(np.random.Generator(np.random.Philox(key=np.array([seed, step], np.uint64))), count))
+
+    def pack(self, drawn: Drawn) -> Packed:
+        """Assemble windows without padding between them, equal windows once with their number."""
+        drawn, weight = self._merge(drawn)
+        cfg, per = self.cfg, self.cfg.tokens_per_step
+        pad_w = cfg.n_steps - drawn.length if cfg.left_padding else np.zeros_like(drawn.length)
+        steps_w = drawn.length + pad_w
+        within_k, window_k = _ragged(steps_w)
+        real_k = within_k >= pad_w[window_k]
+        row_k = drawn.row[window_k] + np.maximum(within_k - pad_w[window_k], 0)
+        table_k, table = self._table(self.observation[row_k], real_k)
+        action_k = np.where(real_k, self.action[row_k], cfg.n_actions).astype(np.int64)
+        values, value_k = np.unique(self.reward_to_go[row_k], return_inverse=True)
+
+        contents = [table_k, len(table) + action_k]
+        if cfg.reward_to_go:
+            contents.insert(0, len(table) + cfg.n_actions + 1 + value_k)
+        time_k = np.where(real_k, drawn.begin[window_k] + within_k - pad_w[window_k], 0)
+        kept = np.ones((len(row_k), per), bool)
+        kept[np.cumsum(steps_w) - 1, -1] = False  # a window's last action is not a token
+        kept = kept.ravel()
+        place = (within_k[:, None] * per + np.arange(per)).ravel()[kept]
+        is_state = np.tile(np.arange(per) == per - 2, len(row_k))[kept]
+        tensor = torch.from_numpy
+        return Packed(
+            table=table,
+            reward_to_go=tensor(values),
+            content=tensor(np.stack(contents, 1).ravel()[kept]),
+            timestep=tensor(np.repeat(time_k, per)[kept]),
+            place=tensor(place),
+            packing=Packing(_groups(steps_w, per), tensor(np.flatnonzero(is_state)), per),
+            target=tensor(np.where(real_k, action_k, 0)),
+            weight=tensor((weight[window_k] * real_k).astype(np.float32)),
+            windows=int(weight.sum()),
+        )
+
+    def context(self, drawn: Drawn) -> tuple[Context, torch.Tensor, torch.Tensor]:
+        """The same windows padded to the longest the model takes, in the order drawn.
+
+        Returns:
+            The context, actions (w, t) int64 taken at its states, and (w, t) bool: a real step.
+        """
+        cfg = self.cfg
+        pad_w = cfg.n_steps - drawn.length if cfg.left_padding else np.zeros_like(drawn.length)
+        within = np.arange(cfg.n_steps)[None, :] - pad_w[:, None]
+        real = (within >= 0) & (within < drawn.length[:, None])
+        row = drawn.row[:, None] + np.clip(within, 0, drawn.length[:, None] - 1)
+        index, table = self._table(self.observation[row.ravel()], real.ravel())
+        action = np.where(real, self.action[row], cfg.n_actions).astype(np.int64)
+        tensor = torch.from_numpy
+        context = Context.of(
+            reward_to_go_as_token=cfg.reward_to_go,
+            observation=tensor(index.reshape(real.shape)),
+            table=table,
+            action=tensor(action),
+            reward_to_go=tensor(self.reward_to_go[row]),
+            timestep=tensor(np.where(real, drawn.begin[:, None] + within, 0)),
+        )
+        return context, tensor(np.where(real, action, 0)), tensor(real)
+
+    def mean_one_hot(self) -> torch.Tensor:
+        """Mean flattened observation (c,) over the steps of the windows' episodes."""
+        episodes = np.concatenate([episodes for _, episodes, later in self._strata if not later])
+        within, which = _ragged(self.length[episodes])
+        rows = self.observation[self.start[episodes][which] + within]
+        count = np.bincount(rows, minlength=len(self.observations)).astype(np.float32)
+        seen = np.flatnonzero(count)
+        share = torch.from_numpy(count[seen] / count.sum())
+        return share @ observation_table(self.observations[seen])[:-1]
+
+    def _table(self, observation: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+        """Rows of a table of the distinct observations at hand; padding gets its zero last row."""
+        used, index = np.unique(observation, return_inverse=True)
+        return np.where(real, index, len(used)), observation_table(self.observations[used])
+
+    def _merge(self, drawn: Drawn) -> tuple[Drawn, np.ndarray]:
+        """The distinct windows sorted by length, and (w,) how often each was drawn."""
+        within_k, window_k = _ragged(drawn.length)
+        row_k = drawn.row[window_k] + within_k
+        step_k = np.stack(
+            [
+                self.observation[row_k].astype(np.uint64),
+                self.action[row_k].astype(np.uint64),
+                self.reward_to_go[row_k].view(np.uint32).astype(np.uint64),
+                (drawn.begin[window_k] + within_k).astype(np.uint64),
+            ],
+            axis=1,
+        )
+        hashed_k = (step_k * _ODD[within_k % len(_ODD)]).sum(1, dtype=np.uint64)
+        first_k = np.cumsum(drawn.length) - drawn.length
+        hashed_w = np.add.reduceat(hashed_k, first_k) + drawn.length.astype(np.uint64)
+        _, kept, inverse = np.unique(hashed_w, return_index=True, return_inverse=True)
+        same = kept[inverse]
+        if (drawn.length[same] == drawn.length).all():
+            twin_k = first_k[same][window_k] + within_k
+            if (step_k[twin_k] == step_k).all():
+                count = np.bincount(inverse, minlength=len(kept))
+                order = np.lexsort((kept, drawn.length[kept]))
+                kept, count = kept[order], count[order]
+                return Drawn(drawn.row[kept], drawn.begin[kept], drawn.length[kept]), count
+        order = np.argsort(drawn.length, kind="stable")  # two windows share a hash: merge none
+        parts = (drawn.row[order], drawn.begin[order], drawn.length[order])
+        return Drawn(*parts), np.ones(len(order), np.int64)
+
+
+_ODD = np.random.Generator(np.random.Philox(key=[0, 1])).integers(
+    1 << 62, size=(64, 4), dtype=np.uint64
+) * np.uint64(2) + np.uint64(1)
+"""Random odd multipliers by place in the window and column: equal sums mean equal windows, bar chance."""
+
+
+def observation_table(observations: np.ndarray) -> torch.Tensor:
+    """Flattened one-hots (u + 1, c) float32 of distinct observations; the last row is zero."""
+    encoded = flatten(one_hot(observations)).astype(np.float32)
+    return torch.from_numpy(np.concatenate([encoded, np.zeros_like(encoded[:1])]))
+
+
+def _ragged(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Place within its window, and the window, of every step of windows laid end to end."""
+    window = np.repeat(np.arange(len(lengths)), lengths)
+    return np.arange(len(window)) - (np.cumsum(lengths) - lengths)[window], window
+
+
+def _groups(steps_w: np.ndarray, per: int) -> tuple[Group, ...]:
+    """Groups of equally long windows, which are sorted by length."""
+    lengths, counts = np.unique(steps_w, return_counts=True)
+    return tuple(
+        Group(count, steps * per - 1, steps)
+        for steps, count in zip(lengths.tolist(), counts.tolist(), strict=True)
+    )
