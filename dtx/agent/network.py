@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -109,7 +110,7 @@ class ActorCritic(nn.Module):
         """Whether the memory is an LSTM's (hidden and cell) rather than a GRU's."""
         return self.architecture.memory is Recurrence.lstm
 
-    def step(self, observations: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def step(self, observations: Tensor | np.ndarray, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One step of n environments.
 
         Args:
@@ -119,7 +120,7 @@ class ActorCritic(nn.Module):
         Returns:
             Logits (n, a), values (n,), memory after the step (n, m).
         """
-        x = self.encoder(observations)
+        x = self.encoder(torch.as_tensor(observations))
         weights = (
             self.memory.weight_ih_l0,
             self.memory.weight_hh_l0,
@@ -160,9 +161,7 @@ def save(agent: ActorCritic, folder: Path) -> None:
     """Write ``weights.safetensors`` and ``model.json``."""
     from safetensors.torch import save_file
 
-    save_file(
-        {k: v.detach().cpu().contiguous() for k, v in agent.state_dict().items()}, folder / WEIGHTS
-    )
+    save_file({k: v.detach().cpu().contiguous() for k, v in agent.state_dict().items()}, folder / WEIGHTS)
     plain = {k: getattr(v, "value", v) for k, v in dataclasses.asdict(agent.architecture).items()}
     (folder / MODEL).write_text(json.dumps(plain, indent=1) + "\n")
 

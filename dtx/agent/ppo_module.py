@@ -37,6 +37,8 @@ LEARNT = (
     "learn/clip_share",
     "learn/gradient_norm",
 )
+LEAST_SPREAD = 0.1
+"""Advantages are scaled to unit spread, but never by more than the inverse of this."""
 KL = LEARNT.index("learn/kl")
 
 
@@ -163,9 +165,7 @@ class PPOModule(lightning.LightningModule):
         if self._collector is not None:
             self._collector.env.close()
         seed = derived(self.stage.seed, "env", self.attempt, step)
-        self._collector = Collector(
-            self.stage.env.vector(self.stage.environments, seed), self.agent
-        )
+        self._collector = Collector(self.stage.env.vector(self.stage.environments, seed), self.agent)
 
     def _start_over(self, step: int) -> None:
         self.attempt, self.begun = self.attempt + 1, step
@@ -268,5 +268,6 @@ class Frames:
         self.values = torch.from_numpy(rollout.values.ravel())
         self.returns = torch.from_numpy((estimate + rollout.values).ravel())
         raw = torch.from_numpy(estimate.ravel())
-        self.advantages = (raw - raw.mean()) / (raw.std() + 1e-8)
+        # Once all goes as expected the spread vanishes: dividing by it would blow noise up to signal.
+        self.advantages = (raw - raw.mean()) / raw.std().clamp(min=LEAST_SPREAD)
         self.memory = rollout.memory

@@ -63,9 +63,7 @@ def _conclude(module: PPOModule, report: Report) -> None:
 
 
 def _advice(stage: PPO, attempts: int, success: float) -> str:
-    plateau = (
-        " About half is what acting without the memory reaches." if 0.4 < success < 0.6 else ""
-    )
+    plateau = " About half is what acting without the memory reaches." if 0.4 < success < 0.6 else ""
     return (
         f"[yellow]ppo did not solve {stage.env.id}[/]: success {success:.2f} on "
         f"{stage.evaluation_episodes} fresh episodes after {attempts} attempt(s), {stage.solved_at:.2f} "

@@ -88,9 +88,7 @@ class Collector:
         lengths, returns = [], []
         for t in range(steps):
             observations[t], begins[t] = self.observations, self.begins
-            logits, value, memory = self.agent.step(
-                torch.from_numpy(self.observations), self.memory
-            )
+            logits, value, memory = self.agent.step(torch.from_numpy(self.observations), self.memory)
             log_prob = torch.log_softmax(logits, dim=1)
             action = torch.multinomial(log_prob.exp(), 1, generator=generator)
             actions[t] = action.squeeze(1).numpy()

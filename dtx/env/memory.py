@@ -5,6 +5,9 @@ ball. At the far end a junction has a key on one side and a ball on the other, a
 one that matches the instruction succeeds. The shortest way, the *routine*, is straight to the junction,
 turn, one step: 6 steps in the 7x7 world, whose reward with 50 steps allowed is 1 - .9*6/50 = .892.
 
+In the 7x7 world the view from the start already shows one of the two objects at the junction; which is
+right still has to be remembered, for from the junction the instruction is out of sight.
+
 A *layout* is one of four: what the instruction is, and on which side of the junction (as seen by the
 agent arriving there) the object that matches it lies. Only this file and ``memory_task.py`` know Memory.
 """
@@ -82,6 +85,10 @@ class Memory:
     def correct_turn(self, layouts: np.ndarray | Sequence[int]) -> np.ndarray:
         """The action (LEFT or RIGHT) that leads to the matching object, by layout index (n,)."""
         return np.where(np.asarray(layouts) % 2 == 0, LEFT, RIGHT)
+
+    def wrong_turn(self, layouts: np.ndarray | Sequence[int]) -> np.ndarray:
+        """The action (LEFT or RIGHT) that leads to the other object, by layout index (n,)."""
+        return np.where(np.asarray(layouts) % 2 == 0, RIGHT, LEFT)
 
     def routine(self, layout: int) -> list[int]:
         """The actions of the shortest way to success."""
