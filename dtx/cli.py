@@ -17,7 +17,18 @@ from dtx.config import CONF, Experiment, compose, experiment
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console
 
-_HYDRA_FLAGS = ("-m", "--multirun", "--cfg", "-c", "--info", "-i", "--hydra-help", "--resolve", "--package", "-p")
+_HYDRA_FLAGS = (
+    "-m",
+    "--multirun",
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--hydra-help",
+    "--resolve",
+    "--package",
+    "-p",
+)
 
 RUN_EPILOG = """examples:
   dtx run                                        the default study
@@ -51,13 +62,25 @@ def _main(argv: list[str]) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     raw = argparse.RawDescriptionHelpFormatter
     for name, text in (("run", "run the stages that are missing"), ("plan", "say what would run")):
-        verb = verbs.add_parser(name, help=text, description=text, epilog=RUN_EPILOG.replace("dtx run", f"dtx {name}"), formatter_class=raw)
-        verb.add_argument("--config-dir", type=Path, help="a folder of your own configs, searched beside dtx's")
+        verb = verbs.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=RUN_EPILOG.replace("dtx run", f"dtx {name}"),
+            formatter_class=raw,
+        )
+        verb.add_argument(
+            "--config-dir", type=Path, help="a folder of your own configs, searched beside dtx's"
+        )
         verb.add_argument("overrides", nargs="*", help="Hydra overrides: group=name, field=value")
     verb = verbs.add_parser("invalidate", help="set artefacts aside so that they are made again", formatter_class=raw,
                             epilog="examples:\n  dtx invalidate ppo-3f0c\n  dtx invalidate calibration")  # fmt: skip
-    verb.add_argument("prefix", help="beginning of a folder name in the store: a stage, or stage-key")
-    verb.add_argument("--store", type=Path, default=Path("store"), help="the store's folder (default: store)")
+    verb.add_argument(
+        "prefix", help="beginning of a folder name in the store: a stage, or stage-key"
+    )
+    verb.add_argument(
+        "--store", type=Path, default=Path("store"), help="the store's folder (default: store)"
+    )
     verb = verbs.add_parser("ui", help="open the MLflow UI on this folder's runs", formatter_class=raw,
                             epilog="examples:\n  dtx ui\n  dtx ui --port 5001")  # fmt: skip
     verb.add_argument("--port", type=int, default=5000)
@@ -90,12 +113,19 @@ def _run(what: Experiment) -> int:
         table.add_row(outcome.stage.name, outcome.stage.key[:8], status, escape(summary))
     console.print(table)
     ran = sum(o.status == "ran" for o in outcomes)
-    told = f"{ran} of {len(outcomes)} stages ran" if ran else f"everything reused ({len(outcomes)} stages)"
+    told = (
+        f"{ran} of {len(outcomes)} stages ran"
+        if ran
+        else f"everything reused ({len(outcomes)} stages)"
+    )
     console.print(f"{told} in {time.monotonic() - start:.1f} s")
     for target in what.targets.values():
         for figure in sorted((target.path / "figures").glob("*.png")):
             console.print(f"figure: {_near(figure)}", soft_wrap=True)
-    console.print("review: dtx ui" if what.tracking.enabled else f"files: {_near(what.store.path)}", soft_wrap=True)
+    console.print(
+        "review: dtx ui" if what.tracking.enabled else f"files: {_near(what.store.path)}",
+        soft_wrap=True,
+    )
     return 0
 
 
@@ -116,7 +146,9 @@ def _invalidate(root: Path, prefix: str) -> int:
 
     moved = Store(root).invalidate(prefix)
     if not moved:
-        raise UserError(f"nothing in {root} starts with {prefix!r}; `ls {root}` shows what is there")
+        raise UserError(
+            f"nothing in {root} starts with {prefix!r}; `ls {root}` shows what is there"
+        )
     for folder in moved:
         print(f"set aside: {_near(folder)}")
     return 0
@@ -127,11 +159,22 @@ def _ui(uri: str | None, port: int) -> int:
 
     uri = uri or default_uri()
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise UserError(f"no runs here yet ({uri}): `dtx run` first, or name another place with --uri")
+        raise UserError(
+            f"no runs here yet ({uri}): `dtx run` first, or name another place with --uri"
+        )
     # Without the job runner the server is 2 processes instead of 10.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     console.print(f"MLflow UI: http://127.0.0.1:{port} (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        "--port",
+        str(port),
+    ]
     os.execv(sys.executable, command)
 
 

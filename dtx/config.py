@@ -40,7 +40,9 @@ class ConfigError(UserError):
 
     def __init__(self, errors: Iterable[tuple[str, str]]):
         self.errors = list(dict.fromkeys(errors))
-        super().__init__("\n".join(f"{place}: {what}" if place else what for place, what in self.errors))
+        super().__init__(
+            "\n".join(f"{place}: {what}" if place else what for place, what in self.errors)
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,13 +89,13 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Di
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
             return hydra_compose("config", [*extra, *overrides])
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
             everything: Exception = error
         errors = []
         for override in overrides:
             try:
                 hydra_compose("config", [*extra, override])
-            except (HydraException, OmegaConfBaseException) as error:
+            except (HydraException, OmegaConfBaseException, ValueError) as error:
                 errors.append(_explain(override, error, hydra_compose("config", extra)))
         raise ConfigError(errors or [("", _first_line(everything))])
 
@@ -114,7 +116,10 @@ def _explain(override: str, error: Exception, config: DictConfig) -> tuple[str, 
         if folder.is_dir():
             known = sorted(p.stem for p in folder.glob("*.yaml"))
             value = override.split("=", 1)[-1]
-            return name, f"no config {value!r} in conf/{group}{_suggest(value, known)}; there are: {', '.join(known)}"
+            return (
+                name,
+                f"no config {value!r} in conf/{group}{_suggest(value, known)}; there are: {', '.join(known)}",
+            )
     return override, message
 
 
@@ -144,13 +149,19 @@ def experiment(config: DictConfig) -> Experiment:
     if target not in TARGETS:
         raise ConfigError([("target", f"one of {', '.join(TARGETS)} is wanted, not {target!r}")])
     # `analysis` holds one stage a name, the other groups are one stage each.
-    places = {name: f"analysis.{name}" for name in config.analysis} if target == "analysis" else {target: target}
+    places = (
+        {name: f"analysis.{name}" for name in config.analysis}
+        if target == "analysis"
+        else {target: target}
+    )
     targets = {name: builder.at(place, Stage) for name, place in places.items()}
     store = builder.at("store", StoreConfig)
     tracking = builder.at("tracking", TrackingConfig)
     builder.finish()
     plain = OmegaConf.to_container(config, resolve=True)
-    return Experiment(name=str(config.name), targets=targets, store=store, tracking=tracking, config=plain)  # type: ignore[arg-type]
+    return Experiment(
+        name=str(config.name), targets=targets, store=store, tracking=tracking, config=plain
+    )  # type: ignore[arg-type]
 
 
 def build_group(option: str, overrides: Sequence[str] = ()) -> Any:
@@ -213,7 +224,9 @@ class Builder:
         origin = typing.get_origin(hint)
         if origin in (typing.Union, types.UnionType):
             return self._optional(raw, typing.get_args(hint), place)
-        if isinstance(raw, dict) and (hint is object or "_target_" in raw or "_base_" in raw or _is_component(hint)):
+        if isinstance(raw, dict) and (
+            hint is object or "_target_" in raw or "_base_" in raw or _is_component(hint)
+        ):
             return self._component(raw, hint, place)
         if origin in (tuple, list):
             return self._sequence(raw, typing.get_args(hint)[0], place, origin)
@@ -255,7 +268,9 @@ class Builder:
         fields = {f.name: f for f in dataclasses.fields(cls)}
         for name in raw:
             if name not in fields and name not in ("_target_", "_base_"):
-                self._wrong(origins[name], f"{cls.__name__} has no such field{_suggest(name, list(fields))}")
+                self._wrong(
+                    origins[name], f"{cls.__name__} has no such field{_suggest(name, list(fields))}"
+                )
         hints = typing.get_type_hints(cls)
         values = {}
         for name in fields:
@@ -263,7 +278,9 @@ class Builder:
                 self._wrong(f"{place}.{name}", "needs a value (every field stands in the YAML)")
                 continue
             values[name] = self._convert(raw[name], hints[name], origins[name])
-        if len(self.errors) > before or None in [values[n] for n in values if _is_component(hints[n])]:
+        if len(self.errors) > before or None in [
+            values[n] for n in values if _is_component(hints[n])
+        ]:
             return None
         built = cls(**values)
         for name, message in getattr(built, "check", lambda: ())():
@@ -323,8 +340,16 @@ class Builder:
             return raw
         if hint is Path and isinstance(raw, str):
             return Path(raw)
-        names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
-        return self._wrong(place, f"{names.get(hint, hint)} is wanted, not {raw!r}")
+        names = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a number",
+            str: "text",
+            Path: "a path",
+        }
+        return self._wrong(
+            place, f"{names.get(hint, getattr(hint, '__name__', hint))} is wanted, not {raw!r}"
+        )
 
     def _wrong(self, place: str, message: str) -> None:
         self.errors.append((place, message))

@@ -19,14 +19,34 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from dtx.config import Experiment
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console
 from dtx.stage import Stage
 from dtx.store import Store, checksum, use
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
-_PACKAGES = ("dtx", "torch", "pytorch-lightning", "numpy", "minigrid", "envpool", "gymnasium", "mlflow", "hydra-core")
+_DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EFBIG,
+    errno.EIO,
+)
+_PACKAGES = (
+    "dtx",
+    "torch",
+    "pytorch-lightning",
+    "numpy",
+    "minigrid",
+    "envpool",
+    "gymnasium",
+    "mlflow",
+    "hydra-core",
+)
 
 
 @dataclass
@@ -85,7 +105,9 @@ def run(experiment: Experiment) -> list[Outcome]:
         if not todo:
             return [Outcome(s, "reused" if store.has(s) else "not needed") for s in everything]
         store.root.mkdir(parents=True, exist_ok=True)
-        outcomes = {s.label: Outcome(s, "reused" if store.has(s) else "not needed") for s in everything}
+        outcomes = {
+            s.label: Outcome(s, "reused" if store.has(s) else "not needed") for s in everything
+        }
         from dtx.tracking import open_tracker
 
         with _signals(), open_tracker(experiment, everything) as tracker:
@@ -127,7 +149,10 @@ def _run_stage(stage: Stage, store: Store, tracker: Any) -> Outcome:
         if shown.model_id:
             store.amend(stage, {"mlflow": shown.reference})
         summary = stage.summary()
-        console.print(f"[bold]{stage.name}[/] {stage.key} done in {seconds:.0f} s: {summary}")
+        console.print(
+            f"[bold]{stage.name}[/] {stage.key} done in {seconds:.0f} s: {escape(summary)}",
+            soft_wrap=True,
+        )
         return Outcome(stage, "ran", seconds, cpu_seconds)
 
 
@@ -162,7 +187,9 @@ def _git() -> dict[str, Any]:
     top = Path(__file__).resolve().parent.parent
 
     def git(*args: str) -> str:
-        return subprocess.run(["git", "-C", str(top), *args], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            ["git", "-C", str(top), *args], capture_output=True, text=True, check=True
+        ).stdout
 
     if not (top / ".git").exists():
         return {}

@@ -53,7 +53,9 @@ class Stage:
         from dtx.report import read_headline
 
         numbers = {k: v for k, v in read_headline(self.path).items() if v is not None}
-        return ", ".join(f"{k.split('/')[-1].replace('_', ' ')} {v:.3g}" for k, v in list(numbers.items())[:4])
+        return ", ".join(
+            f"{k.split('/')[-1].replace('_', ' ')} {v:.3g}" for k, v in list(numbers.items())[:4]
+        )
 
     @property
     def name(self) -> str:

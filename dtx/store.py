@@ -78,7 +78,9 @@ class Store:
             UserError: Not there, or a file is missing or changed.
         """
         if not self.has(stage):
-            raise UserError(f"{stage.label} is not in the store {self.root}: run it first (`dtx run`)")
+            raise UserError(
+                f"{stage.label} is not in the store {self.root}: run it first (`dtx run`)"
+            )
         self.verify(stage)
         return self.folder(stage)
 
@@ -148,7 +150,9 @@ class Store:
 
     def commit(self, stage: Stage, work: Path, record: dict[str, Any]) -> Path:
         """Write ``done.json`` and move the work folder into place. Call while holding the lock."""
-        names = sorted(str(p.relative_to(work)) for p in work.rglob("*") if p.is_file() and p.name != DONE)
+        names = sorted(
+            str(p.relative_to(work)) for p in work.rglob("*") if p.is_file() and p.name != DONE
+        )
         files = {n: [(work / n).stat().st_size, checksum(work / n)] for n in names}
         write_atomically(work / DONE, json.dumps({**record, "files": files}, indent=1) + "\n")
         final = self.folder(stage)
@@ -168,7 +172,12 @@ class Store:
         Returns:
             The folders as they are now, under ``store/.invalid/``.
         """
-        found = [p for place in (self.root, self.root / ".work") for p in place.glob(f"{prefix}*") if p.is_dir()]
+        found = [
+            p
+            for place in (self.root, self.root / ".work")
+            for p in place.glob(f"{prefix}*")
+            if p.is_dir()
+        ]
         return [self.set_aside(p) for p in sorted(found)]
 
     def set_aside(self, folder: Path) -> Path:

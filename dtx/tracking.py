@@ -37,7 +37,9 @@ _TABLE_ROWS = 2000  # MLflow's table viewer loads a table whole
 
 def default_uri() -> str:
     """MLFLOW_TRACKING_URI, else a database beside the store; always absolute."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{current().root.parent / 'mlflow.db'}"
+    return (
+        os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{current().root.parent / 'mlflow.db'}"
+    )
 
 
 @contextmanager
@@ -111,7 +113,9 @@ class Tracker:
             return call()
         except Exception as error:  # whatever a server, database or disk under it can raise
             self.broken = error
-            console.print(f"[yellow]MLflow at {self.uri} failed ({_short(error)}); the work goes on without it[/]")
+            console.print(
+                f"[yellow]MLflow at {self.uri} failed ({_short(error)}); the work goes on without it[/]"
+            )
             return None
 
     def raise_if_broken(self, store: Path) -> None:
@@ -155,11 +159,17 @@ class Tracker:
             numbers = {k: v for k, v in read_headline(stage.path).items() if v is not None}
             headline = numbers | headline
         frame = pd.DataFrame(rows, columns=["stage", "key", "status", "seconds", "what came out"])
-        targets = [o.stage for o in outcomes if not any(o.stage in p.stage.inputs().values() for p in outcomes)]
+        targets = [
+            o.stage
+            for o in outcomes
+            if not any(o.stage in p.stage.inputs().values() for p in outcomes)
+        ]
         metrics = [Metric(k, v, now, 0) for k, v in headline.items()]
         self.safely(lambda: self.client.log_batch(self.run_id, metrics=metrics))
         self.safely(lambda: _log_table(self.client, self.run_id, frame, "stages.json"))
-        self.safely(lambda: self.client.set_tag(self.run_id, "mlflow.note.content", "\n".join(lines)))
+        self.safely(
+            lambda: self.client.set_tag(self.run_id, "mlflow.note.content", "\n".join(lines))
+        )
         for stage in targets:
             self._figures(self.run_id, stage.path)
         inputs = [self._input(o.stage, o.status) for o in outcomes if store.has(o.stage)]
@@ -167,7 +177,9 @@ class Tracker:
 
     def _figures(self, run_id: str, folder: Path) -> None:
         if (folder / "figures").is_dir():
-            self.safely(lambda: self.client.log_artifacts(run_id, str(folder / "figures"), "figures"))
+            self.safely(
+                lambda: self.client.log_artifacts(run_id, str(folder / "figures"), "figures")
+            )
 
     def _input(self, stage: Stage, context: str) -> Any:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -213,7 +225,9 @@ class StageRun:
             **_process_tags(),
         }
         run = tracker.safely(
-            lambda: tracker.client.create_run(tracker.experiment_id, run_name=f"{stage.name} {stage.key[:6]}", tags=tags)
+            lambda: tracker.client.create_run(
+                tracker.experiment_id, run_name=f"{stage.name} {stage.key[:6]}", tags=tags
+            )
         )
         self.run_id: str | None = run.info.run_id if run else None
         self._safely(lambda: tracker._log_params(self._id, _flat(stage.config())))
@@ -286,7 +300,11 @@ class StageRun:
         datasets = [self.tracker._input(s, field) for field, s in inputs.items()]
         references = [store.done(s).get("mlflow", {}) for s in inputs.values()]
         # A model made under another database has an id that this one does not know.
-        known = [r["model_id"] for r in references if r.get("uri") == self.tracker.uri and "model_id" in r]
+        known = [
+            r["model_id"]
+            for r in references
+            if r.get("uri") == self.tracker.uri and "model_id" in r
+        ]
         models = [LoggedModelInput(m) for m in dict.fromkeys(known)]
         if datasets or models:
             self.tracker.client.log_inputs(self._id, datasets=datasets, models=models or None)
@@ -297,7 +315,9 @@ class StageRun:
 
         client, now = self.tracker.client, int(time.time() * 1000)
         headline = read_headline(self.folder)
-        client.log_batch(self._id, metrics=[Metric(k, v, now, 0) for k, v in headline.items() if v is not None])
+        client.log_batch(
+            self._id, metrics=[Metric(k, v, now, 0) for k, v in headline.items() if v is not None]
+        )
         client.set_tag(self._id, "mlflow.note.content", self.stage.summary())
         client.log_artifact(self._id, str(self.folder / "done.json"))
         self.tracker._figures(self._id, self.folder)
@@ -360,11 +380,18 @@ def _log_table(client: Any, run_id: str, frame: Any, name: str) -> None:
 
 def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
     found = client.get_experiment_by_name(name)
-    return found.experiment_id if found else client.create_experiment(name, artifact_location=artifacts)
+    return (
+        found.experiment_id
+        if found
+        else client.create_experiment(name, artifact_location=artifacts)
+    )
 
 
 def _process_tags() -> dict[str, str]:
-    return {"dtx.host": socket.gethostname(), "dtx.process": f"{os.getpid()}:{_started(os.getpid())}"}
+    return {
+        "dtx.host": socket.gethostname(),
+        "dtx.process": f"{os.getpid()}:{_started(os.getpid())}",
+    }
 
 
 def _started(pid: int) -> str:
@@ -384,7 +411,11 @@ def _alive(process: str) -> bool:
 
 def _flat(values: Any, prefix: str = "") -> dict[str, str]:
     if isinstance(values, dict) and values:
-        return {k: v for name, inner in values.items() for k, v in _flat(inner, f"{prefix}{name}.").items()}
+        return {
+            k: v
+            for name, inner in values.items()
+            for k, v in _flat(inner, f"{prefix}{name}.").items()
+        }
     return {prefix.rstrip("."): str(values)}
 
 

@@ -78,7 +78,10 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            callbacks=[_Resume(path, data, state, checkpoint_every, Report(out)), _Show(bar, data, amount, note)],
+            callbacks=[
+                _Resume(path, data, state, checkpoint_every, Report(out)),
+                _Show(bar, data, amount, note),
+            ],
         )
         if data.start < steps:
             trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=None))
@@ -110,7 +113,12 @@ class _Resume(lightning.Callback):
         self.state = None
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: int, batch_idx: int
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: Any,
+        batch: int,
+        batch_idx: int,
     ) -> None:
         if hasattr(module, "finished") and module.finished():
             trainer.should_stop = True

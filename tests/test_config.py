@@ -5,9 +5,9 @@ import typing
 
 import pytest
 from omegaconf import OmegaConf
-from tests.toys import Number, Part, Sign, Sum
 
 from dtx.config import CONF, Builder, ConfigError, build_group, compose, experiment
+from tests.toys import Number, Part, Sign, Sum
 
 NUMBER = {
     "_target_": "tests.toys.Number",
@@ -33,7 +33,9 @@ def errors_of(config: dict, place: str = "one") -> dict[str, str]:
 
 def test_values_become_typed():
     number = build({"one": NUMBER})
-    assert number == Number(value=1, sign=Sign.PLUS, parts=(Part(weight=2.0), Part(weight=1 / 3)), workers=7)
+    assert number == Number(
+        value=1, sign=Sign.PLUS, parts=(Part(weight=2.0), Part(weight=1 / 3)), workers=7
+    )
 
 
 def test_a_reference_is_the_same_object_and_base_changes_a_copy():
@@ -41,7 +43,13 @@ def test_a_reference_is_the_same_object_and_base_changes_a_copy():
         "one": NUMBER,
         "two": {"_base_": "${one}", "value": 5},
         "three": {"_base_": "${two}", "sign": "minus"},
-        "total": {"_target_": "tests.toys.Sum", "left": "${one}", "right": "${three}", "seconds": 0, "fail": ""},
+        "total": {
+            "_target_": "tests.toys.Sum",
+            "left": "${one}",
+            "right": "${three}",
+            "seconds": 0,
+            "fail": "",
+        },
     }
     total = build(config, "total")
     assert isinstance(total, Sum)
@@ -50,7 +58,13 @@ def test_a_reference_is_the_same_object_and_base_changes_a_copy():
 
 
 def test_all_errors_come_at_once_with_their_place():
-    wrong = {**NUMBER, "value": "x", "sign": "plsu", "parts": [{"weight": "a"}, {"wieght": 1.0}], "vlaue": 3}
+    wrong = {
+        **NUMBER,
+        "value": "x",
+        "sign": "plsu",
+        "parts": [{"weight": "a"}, {"wieght": 1.0}],
+        "vlaue": 3,
+    }
     errors = errors_of({"one": wrong})
     assert "did you mean 'value'" in errors["one.vlaue"]
     assert "whole number" in errors["one.value"]
@@ -64,7 +78,13 @@ def test_an_error_in_a_referred_config_is_told_once_at_its_own_place():
     config = {
         "one": {**NUMBER, "value": 1.5},
         "two": {"_base_": "${one}", "sign": "plus"},
-        "total": {"_target_": "tests.toys.Sum", "left": "${one}", "right": "${two}", "seconds": 0, "fail": ""},
+        "total": {
+            "_target_": "tests.toys.Sum",
+            "left": "${one}",
+            "right": "${two}",
+            "seconds": 0,
+            "fail": "",
+        },
     }
     assert errors_of(config, "total") == {"one.value": "a whole number is wanted, not 1.5"}
 
@@ -95,7 +115,11 @@ def test_a_stage_of_the_wrong_kind_is_refused():
 
 # --- the project's own configs -----------------------------------------------------------------------
 
-OPTIONS = sorted(str(p.relative_to(CONF).with_suffix("")) for p in CONF.glob("*/*.yaml") if p.parent.name != "experiment")
+OPTIONS = sorted(
+    str(p.relative_to(CONF).with_suffix(""))
+    for p in CONF.glob("*/*.yaml")
+    if p.parent.name != "experiment"
+)
 PRESETS = sorted(p.stem for p in CONF.glob("experiment/*.yaml"))
 
 
@@ -104,7 +128,9 @@ def test_yaml_keys_are_the_dataclass_fields(option):
     built = build_group(option)
     group, name = option.split("/")
     raw = OmegaConf.to_container(OmegaConf.load(CONF / f"{option}.yaml"), resolve=False)
-    assert set(raw) - {"_target_", "_base_", "defaults"} <= {f.name for f in dataclasses.fields(built)}
+    assert set(raw) - {"_target_", "_base_", "defaults"} <= {
+        f.name for f in dataclasses.fields(built)
+    }
     config = compose([f"{group}=[{name}]" if group == "analysis" else f"{group}={name}"])
     composed = config.analysis[name] if group == "analysis" else config[group]
     assert set(composed) - {"_target_", "_base_"} == {f.name for f in dataclasses.fields(built)}
@@ -114,7 +140,13 @@ def test_yaml_keys_are_the_dataclass_fields(option):
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_value_in_yaml_has_a_comment(option):
     lines = (CONF / f"{option}.yaml").read_text().splitlines()
-    bare = [x for x in lines if ":" in x and "#" not in x and not x.strip().startswith(("_target_", "- ", "_base_", "defaults"))]
+    bare = [
+        x
+        for x in lines
+        if ":" in x
+        and "#" not in x
+        and not x.strip().startswith(("_target_", "- ", "_base_", "defaults"))
+    ]
     assert not bare
 
 
@@ -130,7 +162,10 @@ def test_every_preset_builds(preset):
         (["agnet.lr=1"], "did you mean 'agent'"),
         (["dt=memory_td"], "did you mean 'memory_dt'"),
         (["agent.seed=abc"], "agent.seed: a whole number is wanted, not 'abc'"),
-        (["dataset.mixture=[{temperature: 0, share: 1}]"], "dataset.mixture[0].temperature: must be above 0"),
+        (
+            ["dataset.mixture=[{temperature: 0, share: 1}]"],
+            "dataset.mixture[0].temperature: must be above 0",
+        ),
         (["dataset.mixture=[{temperature: 1, share: 0.5}]"], "shares must add up to 1"),
         (["target=nothing"], "one of agent, dataset, dt, analysis"),
         (["seed"], "name=value"),

@@ -1,9 +1,9 @@
 import dataclasses
 
 import pytest
-from tests.toys import Number, Part, Sign, Sum
 
 from dtx.stage import identity
+from tests.toys import Number, Part, Sign, Sum
 
 
 def test_key_depends_on_identity_fields_only():
@@ -29,7 +29,10 @@ def test_key_follows_inputs_and_version():
 
 
 def test_a_number_means_the_same_as_int_and_as_float():
-    assert Number(value=1, parts=(Part(weight=1),)).key == Number(value=1, parts=(Part(weight=1.0),)).key
+    assert (
+        Number(value=1, parts=(Part(weight=1),)).key
+        == Number(value=1, parts=(Part(weight=1.0),)).key
+    )
 
 
 def test_a_value_that_has_no_identity_is_refused():

@@ -3,11 +3,11 @@ import multiprocessing
 import time
 
 import pytest
-from tests.toys import Number, Sum, runs
 
 from dtx.errors import Interrupted, UserError
 from dtx.runner import missing, run, stages
 from dtx.store import DONE, Store, use
+from tests.toys import Number, Sum, runs
 
 ONE, TWO = Number(value=1), Number(value=2)
 TOTAL = Sum(left=ONE, right=TWO)
@@ -46,7 +46,11 @@ def test_corrupt_file_is_named_with_a_remedy(store, experiment_of, harm, words):
     run(experiment_of(TOTAL))
     harm(store.folder(ONE) / "value.txt")
     fresh = use(Store(store.root))
-    for broken in (lambda: ONE.load(), lambda: run(experiment_of(TOTAL)), lambda: run(experiment_of(Sum(left=ONE, right=ONE)))):
+    for broken in (
+        lambda: ONE.load(),
+        lambda: run(experiment_of(TOTAL)),
+        lambda: run(experiment_of(Sum(left=ONE, right=ONE))),
+    ):
         with pytest.raises(UserError) as error:
             broken()
         assert words in str(error.value)
@@ -126,7 +130,10 @@ def _run_in_process(root, experiment):
 def test_processes_that_need_the_same_stage_run_it_once(store, experiment_of, tmp_path):
     stage = Sum(left=ONE, right=TWO, seconds=0.5)
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_run_in_process, args=(store.root, experiment_of(stage))) for _ in range(4)]
+    workers = [
+        context.Process(target=_run_in_process, args=(store.root, experiment_of(stage)))
+        for _ in range(4)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -5,10 +5,10 @@ import socket
 import time
 
 import pytest
-from tests.toys import Number, Sum
 
 from dtx.errors import Interrupted, UserError
 from dtx.runner import run
+from tests.toys import Number, Sum
 
 ONE, TWO = Number(value=1), Number(value=2)
 
@@ -50,10 +50,16 @@ def test_runs_are_nested_with_curves_lineage_and_description(store, experiment_o
 
     # A second, partly cached experiment links the cached stage and runs only the new one.
     run(experiment_of(Sum(left=ONE, right=ONE), tracking=True))
-    later = [r for r in all_runs(client) if r.info.run_id not in {x.info.run_id for x in [parent, *found.values()]}]
+    later = [
+        r
+        for r in all_runs(client)
+        if r.info.run_id not in {x.info.run_id for x in [parent, *found.values()]}
+    ]
     assert len(later) == 2
     second = next(r for r in later if r.info.run_name == "test")
-    assert {i.dataset.digest: i.tags[0].value for i in second.inputs.dataset_inputs}[ONE.key] == "reused"
+    assert {i.dataset.digest: i.tags[0].value for i in second.inputs.dataset_inputs}[
+        ONE.key
+    ] == "reused"
 
 
 def test_endings_are_told_and_a_killed_process_is_reconciled(store, experiment_of, client):
@@ -61,7 +67,12 @@ def test_endings_are_told_and_a_killed_process_is_reconciled(store, experiment_o
         run(experiment_of(Sum(left=ONE, right=TWO, fail="interrupt"), tracking=True))
     client = client()
     status = {r.info.run_name: r.info.status for r in all_runs(client)}
-    assert status["test"] == "KILLED" and sorted(status.values()) == ["FINISHED", "FINISHED", "KILLED", "KILLED"]
+    assert status["test"] == "KILLED" and sorted(status.values()) == [
+        "FINISHED",
+        "FINISHED",
+        "KILLED",
+        "KILLED",
+    ]
     with pytest.raises(ZeroDivisionError):
         run(experiment_of(Sum(left=ONE, right=TWO, fail="bug"), tracking=True))
     assert sum(r.info.status == "FAILED" for r in all_runs(client)) == 2
@@ -84,7 +95,12 @@ def test_a_server_that_is_down_is_told_before_any_work(store, experiment_of):
         run(experiment_of(ONE, tracking=True, uri=uri))
     assert time.monotonic() - start < 30
     message = str(error.value)
-    assert uri in message and "refused" in message and "tracking.enabled=false" in message and "\n" not in message
+    assert (
+        uri in message
+        and "refused" in message
+        and "tracking.enabled=false" in message
+        and "\n" not in message
+    )
     assert not store.has(ONE)
 
 
@@ -99,7 +115,9 @@ def test_a_server_lost_on_the_way_loses_no_result(store, experiment_of, monkeypa
         run(experiment_of(Sum(left=ONE, right=TWO), tracking=True))
     assert Sum(left=ONE, right=TWO).load() == 3
     # The same command again: all is there, and nothing is left to complain about.
-    assert {o.status for o in run(experiment_of(Sum(left=ONE, right=TWO), tracking=True))} == {"reused"}
+    assert {o.status for o in run(experiment_of(Sum(left=ONE, right=TWO), tracking=True))} == {
+        "reused"
+    }
 
 
 def test_tracking_off_touches_no_mlflow(store, experiment_of, tmp_path):

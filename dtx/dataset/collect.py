@@ -30,7 +30,13 @@ def collect(stage: Rollouts, agent: Any, writer: EpisodeWriter) -> None:
 
 @torch.inference_mode()
 def _play(
-    stage: Rollouts, agent: Any, writer: EpisodeWriter, bar: Bar, temperature: float, quota: int, seed: int
+    stage: Rollouts,
+    agent: Any,
+    writer: EpisodeWriter,
+    bar: Bar,
+    temperature: float,
+    quota: int,
+    seed: int,
 ) -> None:
     """Play ``quota`` episodes. Every episode that was started is finished and kept: to stop at the first
     ``quota`` that end would favour short ones.
@@ -51,7 +57,7 @@ def _play(
     started, everyone = n, np.arange(n)
     playing = np.ones(n, bool)
     while playing.any():
-        logits, _, memory = agent.step(observations, memory)
+        logits, _, memory = agent.step(torch.from_numpy(observations), memory)
         # Gumbel noise: the largest of logits/T + noise is a sample of softmax(logits/T).
         gumbel = -torch.log(torch.empty_like(logits).exponential_(generator=noise))
         actions = (logits / temperature + gumbel).argmax(-1).numpy()

@@ -82,9 +82,13 @@ class Episodes:
         columns = {}
         for name in ("steps", "episodes"):
             batch = _map(folder / f"{name}.arrow")
-            columns |= {c: batch.column(c).to_numpy(zero_copy_only=True) for c in batch.schema.names}
+            columns |= {
+                c: batch.column(c).to_numpy(zero_copy_only=True) for c in batch.schema.names
+            }
         table = _map(folder / "observations.arrow").column("observation")
-        columns["observations"] = table.flatten().to_numpy(zero_copy_only=True).reshape(-1, *OBSERVATION_SHAPE)
+        columns["observations"] = (
+            table.flatten().to_numpy(zero_copy_only=True).reshape(-1, *OBSERVATION_SHAPE)
+        )
         columns.pop("return")
         return Episodes(**columns)
 
@@ -99,7 +103,9 @@ class EpisodeWriter:
     def __init__(self, out: Path):
         self.out = out
         self._raw = {name: (out / f"{name}.raw").open("wb") for name in _STEP_TYPES}
-        self._episodes: dict[str, list[np.ndarray]] = {k: [] for k in ("length", "outcome", "temperature")}
+        self._episodes: dict[str, list[np.ndarray]] = {
+            k: [] for k in ("length", "outcome", "temperature")
+        }
         self._ids: dict[bytes, int] = {}
 
     def identify(self, observations: np.ndarray) -> np.ndarray:
@@ -111,7 +117,11 @@ class EpisodeWriter:
         return np.asarray(ids, np.int32)[inverse]
 
     def append(
-        self, steps: Mapping[str, np.ndarray], length: np.ndarray, outcome: np.ndarray, temperature: float
+        self,
+        steps: Mapping[str, np.ndarray],
+        length: np.ndarray,
+        outcome: np.ndarray,
+        temperature: float,
     ) -> None:
         """Append k episodes.
 
@@ -142,7 +152,9 @@ class EpisodeWriter:
             columns[name] = np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
         episodes = {k: np.concatenate(v) for k, v in self._episodes.items()}
         start = np.cumsum(episodes["length"], dtype=np.int64) - episodes["length"]
-        held_out = np.random.default_rng(seed).permutation(len(start)) < round(validation * len(start))
+        held_out = np.random.default_rng(seed).permutation(len(start)) < round(
+            validation * len(start)
+        )
         _write(self.out / "steps.arrow", columns, {})
         _write(
             self.out / "episodes.arrow",
@@ -164,9 +176,13 @@ class EpisodeWriter:
             (self.out / f"{name}.raw").unlink()
 
 
-def _write(path: Path, columns: Mapping[str, np.ndarray | pa.Array], metadata: Mapping[str, str]) -> None:
+def _write(
+    path: Path, columns: Mapping[str, np.ndarray | pa.Array], metadata: Mapping[str, str]
+) -> None:
     arrays = [c if isinstance(c, pa.Array) else pa.array(c) for c in columns.values()]
-    schema = pa.schema([(n, a.type) for n, a in zip(columns, arrays, strict=True)], metadata=dict(metadata))
+    schema = pa.schema(
+        [(n, a.type) for n, a in zip(columns, arrays, strict=True)], metadata=dict(metadata)
+    )
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.record_batch(arrays, schema=schema))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dtx.env.minigrid import MiniGrid
+from dtx.env.environment import Environment
 from dtx.report import Report, read_headline
 from dtx.stage import Stage
 
@@ -30,7 +30,10 @@ class Share:
     def check(self) -> Iterator[tuple[str, str]]:
         """A softmax needs a positive temperature; a part needs some episodes."""
         if self.temperature <= 0:
-            yield "temperature", f"must be above 0, not {self.temperature:g} (a small one is nearly greedy)"
+            yield (
+                "temperature",
+                f"must be above 0, not {self.temperature:g} (a small one is nearly greedy)",
+            )
         if not 0 < self.share <= 1:
             yield "share", f"must be above 0 and at most 1, not {self.share:g}"
 
@@ -41,7 +44,7 @@ class Rollouts(Stage):
 
     version: ClassVar[int] = 1
 
-    env: MiniGrid
+    env: Environment
     agent: Stage
     episodes: int
     mixture: tuple[Share, ...]

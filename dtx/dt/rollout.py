@@ -6,7 +6,7 @@ Letters: n environments, one episode each; t timesteps of a context; a actions; 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.windows import observation_table
 from dtx.env.encoding import distinct
-from dtx.env.vector import VectorEnv
+from dtx.env.vector import Stacked, VectorEnv
 
 SUCCESS, WRONG, TRUNCATED = 0, 1, 2
 """Outcome of an episode, as in the demonstrations."""
@@ -38,6 +38,10 @@ class Played:
     length: np.ndarray
     outcome: np.ndarray
     first_observation: np.ndarray
+
+    def part(self, which: slice) -> Played:
+        """Some of the episodes."""
+        return Played(*(getattr(self, field.name)[which] for field in fields(self)))
 
     def share(self, outcome: int) -> float:
         """Share of the episodes with an outcome."""
@@ -145,7 +149,8 @@ def rollout(
     numbers = np.arange(n) if episode is None else np.asarray(episode)
     uniform = None if greedy else uniforms(seed, numbers, horizon)
     history = History(model, n, horizon)
-    first = observations = env.reset()
+    observations = env.reset()
+    first = observations.copy()
     to_go, returns = target.copy(), np.zeros(n, np.float32)
     length, outcome = np.full(n, horizon), np.full(n, TRUNCATED, np.uint8)
     playing = np.arange(n)
@@ -195,15 +200,12 @@ def rollouts(
     Returns:
         One :class:`Played` a target.
     """
-    played = []
-    for target in targets:
-        vector = env.vector(episodes, seed)
-        start = np.full(episodes, target, np.float32)
-        played.append(
-            rollout(model, vector, start, seed=seed, temperature=temperature, greedy=greedy)
-        )
-        vector.close()
-    return played
+    vector = Stacked([env.vector(episodes, seed) for _ in targets])
+    start = np.repeat(np.asarray(targets, np.float32), episodes)
+    numbers = np.tile(np.arange(episodes), len(targets))
+    played = rollout(model, vector, start, seed=seed, temperature=temperature, greedy=greedy, episode=numbers)
+    vector.close()
+    return [played.part(slice(i * episodes, (i + 1) * episodes)) for i in range(len(targets))]
 
 
 def greedy_by_layout(
@@ -257,12 +259,9 @@ def decision_probabilities(
 
 def uniforms(seed: int, episode: np.ndarray, horizon: int) -> np.ndarray:
     """(n, horizon) numbers in [0, 1) that depend on seed and episode number alone."""
-    return np.stack(
-        [
-            np.random.Generator(np.random.Philox(key=np.array([seed, e], np.uint64))).random(horizon)
-            for e in episode
-        ]
-    )
+    distinct_e, index = np.unique(episode, return_inverse=True)
+    keys = (np.array([seed, e], np.uint64) for e in distinct_e)
+    return np.stack([np.random.Generator(np.random.Philox(key=k)).random(horizon) for k in keys])[index]
 
 
 def _logits(model: DecisionTransformerModel, history: History, who: np.ndarray) -> np.ndarray:

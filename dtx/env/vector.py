@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,6 +71,35 @@ class VectorEnv(Protocol):
     def close(self) -> None:
         """Free the environments."""
         ...
+
+
+class Stacked:
+    """Several vector environments as one: copies of the same worlds under different policies, say.
+
+    Args:
+        parts: Of the same actions and horizon, at least one.
+    """
+
+    def __init__(self, parts: Sequence[VectorEnv]):
+        self.parts = list(parts)
+        self.n = sum(part.n for part in parts)
+        self.n_actions, self.horizon = parts[0].n_actions, parts[0].horizon
+        self._cuts = np.cumsum([part.n for part in parts])[:-1]
+
+    def reset(self) -> np.ndarray:
+        """Begin a new episode everywhere."""
+        return np.concatenate([part.reset() for part in self.parts])
+
+    def step(self, actions: np.ndarray) -> Step:
+        """Act once everywhere."""
+        split = np.split(actions, self._cuts)
+        steps = [part.step(mine) for part, mine in zip(self.parts, split, strict=True)]
+        return Step(*(np.concatenate([getattr(s, name) for s in steps]) for name in Step.__slots__))
+
+    def close(self) -> None:
+        """Free the environments."""
+        for part in self.parts:
+            part.close()
 
 
 def seeds(seed: int, n: int) -> list[int]:

@@ -1,0 +1,98 @@
+"""B1: the calibration curve, achieved return against the return asked for, and whether the model is steered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtx.dt.decision_transformer import DecisionTransformer
+from dtx.env.environment import Environment
+from dtx.report import Report, read_headline
+from dtx.stage import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criteria:
+    """What a steered model must do; ``conf/analysis/calibration.yaml`` explains the fields."""
+
+    high: float
+    min_success: float
+    low: float
+    max_return: float
+    min_wrong_layouts: float
+    min_spearman: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration(Stage):
+    """Ask for returns, act, and compare; ``conf/analysis/calibration.yaml`` explains the fields.
+
+    Controls: a behaviour clone (its curve is flat exactly, because each episode has the same random
+    numbers at every target), an untrained model, and a uniformly random policy.
+    Emits tables ``curve``, ``decision``, ``criteria``, a figure, and ``calibration/*`` numbers.
+    """
+
+    env: Environment
+    dataset: Stage
+    dt: DecisionTransformer
+    behaviour_clone: DecisionTransformer
+    untrained: DecisionTransformer
+    targets: tuple[float, ...]
+    episodes: int
+    greedy_episodes: int
+    control_episodes: int
+    temperature: float
+    support: int
+    resamples: int
+    criteria: Criteria
+    seed: int
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Ranges, and controls that are controls."""
+        for name in ("episodes", "greedy_episodes", "control_episodes", "resamples"):
+            if getattr(self, name) < 1:
+                yield name, "must be at least 1"
+        if self.temperature <= 0:
+            yield "temperature", f"must be above 0, not {self.temperature:g}"
+        if len(set(self.targets)) < 2:
+            yield "targets", "a curve needs at least two different targets"
+        for name in ("low", "high"):
+            if getattr(self.criteria, name) not in self.targets:
+                yield (
+                    f"criteria.{name}",
+                    f"{getattr(self.criteria, name):g} must be one of the targets",
+                )
+        if self.behaviour_clone.reward_to_go:
+            yield "behaviour_clone", "is no control: it has reward_to_go"
+        if self.untrained.steps:
+            yield "untrained", f"is no control: it is trained for {self.untrained.steps} steps"
+
+    def run(self, out: Path) -> None:
+        """Play all models at all targets; an interrupted run starts again, it takes seconds."""
+        from dtx.analysis.calibration_figure import draw
+        from dtx.analysis.calibration_measure import measure
+
+        report = Report(out)
+        results = measure(self, out)
+        for name in ("curve", "decision", "criteria"):
+            report.table(name, getattr(results, name))
+        report.headline(results.headline)
+        draw(report, results, self)
+
+    def summary(self) -> str:
+        """The verdict first, then the numbers behind it."""
+        n = read_headline(self.path)
+        verdict = "steered" if n["calibration/steered"] else "NOT established as steered"
+        parts = [
+            f"{verdict}: asked for {self.criteria.high:g} success {n['calibration/success_high']:.2f}",
+            f"asked for {self.criteria.low:g} return {n['calibration/return_low']:.2f}",
+            f"Spearman {n['calibration/spearman']:.2f}"
+            if n["calibration/spearman"] is not None
+            else "no Spearman",
+            f"clone's spread {n['calibration/clone_spread']:.3f}",
+        ]
+        wrong = n.get("calibration/greedy_wrong_layouts")
+        if wrong is not None:
+            parts.insert(2, f"greedy ends wrong in {wrong:.0%} of layouts")
+        return ", ".join(parts)

@@ -1,0 +1,243 @@
+"""Play the models of a calibration and reduce the episodes to a curve, criteria and a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dtx.analysis.calibration import Calibration
+from dtx.analysis.decision import demonstrated, has_decision
+from dtx.dataset.episodes import Episodes, Outcome, Split
+from dtx.dt.rollout import Played, decision_probabilities, greedy_by_layout, rollouts
+from dtx.env.environment import Environment
+from dtx.figures import OUTCOMES
+from dtx.progress import progress
+from dtx.statistics import bootstrap, spearman
+
+DT, GREEDY, CLONE, UNTRAINED, RANDOM = (
+    "decision transformer",
+    "decision transformer, greedy",
+    "behaviour clone",
+    "untrained",
+    "uniformly random",
+)
+
+
+@dataclass
+class Results:
+    """What a calibration found.
+
+    Attributes:
+        curve: One row a model and target: target, model, mean_return, low, high (95% bootstrap interval),
+            success, wrong, truncated (shares), mean_length, episodes, distinct_episodes, supported,
+            training_episodes.
+        decision: One row a source, reward-to-go and layout: share or probability of the wrong and the
+            right turn at the decision square. Empty where the environment names none.
+        criteria: One row a criterion: criterion, value, wanted, met.
+        headline: ``calibration/*`` scalars.
+    """
+
+    curve: pd.DataFrame
+    decision: pd.DataFrame
+    criteria: pd.DataFrame
+    headline: dict[str, float | None]
+
+
+def measure(stage: Calibration, out: Any) -> Results:
+    """Play every model at every target and judge the criteria."""
+    dt, episodes = stage.dt.load(), stage.dataset.load()  # type: ignore[attr-defined]
+    plays = [
+        (DT, dt, stage.episodes, False),
+        (GREEDY, dt, stage.greedy_episodes, True),
+        (CLONE, stage.behaviour_clone.load(), stage.episodes, False),
+        (UNTRAINED, stage.untrained.load(), stage.control_episodes, False),
+    ]
+    support = training_support(episodes, stage.targets)
+    total = sum(count for _, _, count, _ in plays) * len(stage.targets)
+    rows = []
+    with progress("calibration", total, "episodes") as bar:
+        for name, model, count, greedy in plays:
+            bar.advance(0, name)
+            played = rollouts(
+                model,
+                stage.env,
+                stage.targets,
+                episodes=count,
+                seed=stage.seed,
+                temperature=stage.temperature,
+                greedy=greedy,
+            )
+            for target, episodes_at in zip(stage.targets, played, strict=True):
+                rows.append(_row(name, target, episodes_at, support[target], stage))
+            bar.advance(count * len(played))
+    chance = play_uniformly(stage.env, stage.episodes, stage.seed)
+    rows += [_row(RANDOM, target, chance, support[target], stage) for target in stage.targets]
+    curve = pd.DataFrame(rows)
+    decision = _decision(stage, dt, episodes)
+    wrong = _greedy_wrong_layouts(stage, dt)
+    criteria, headline = judge(stage, curve, decision, wrong)
+    return Results(curve, decision, criteria, headline)
+
+
+def play_uniformly(env: Environment, episodes: int, seed: int) -> Played:
+    """Chance: episodes of the policy that takes every action with the same probability."""
+    vector, noise = env.vector(episodes, seed), np.random.default_rng(seed)
+    first = vector.reset()
+    returns, length = np.zeros(episodes, np.float32), np.zeros(episodes, np.int64)
+    outcome, playing = np.full(episodes, Outcome.TRUNCATED, np.uint8), np.ones(episodes, bool)
+    while playing.any():
+        step = vector.step(noise.integers(0, vector.n_actions, episodes))
+        returns[playing] += step.reward[playing]
+        length[playing] += 1
+        over = playing & step.terminated
+        outcome[over] = np.where(step.reward[over] > 0, Outcome.SUCCESS, Outcome.WRONG)
+        playing &= ~step.ended
+    vector.close()
+    return Played(np.zeros(episodes, np.float32), returns, length, outcome, first)
+
+
+def training_support(episodes: Episodes, targets: tuple[float, ...]) -> dict[float, int]:
+    """Training episodes by the target that their return is nearest to; ones beyond the last step aside."""
+    returns = episodes.returns[episodes.split == Split.TRAIN]
+    ordered = np.sort(np.array(targets, float))
+    nearest = np.abs(returns[:, None] - ordered[None, :])
+    close = nearest.min(1) <= np.diff(ordered).max() / 2 + 1e-9
+    counts = np.bincount(nearest.argmin(1)[close], minlength=len(ordered))
+    return dict(zip(ordered.tolist(), counts.tolist(), strict=True))
+
+
+def _row(
+    name: str, target: float, played: Played, training: int, stage: Calibration
+) -> dict[str, Any]:
+    returns = played.returns.astype(float)
+    low, high = bootstrap(returns, stage.resamples, stage.seed)
+    signature = np.concatenate(
+        [
+            played.first_observation.reshape(len(returns), -1),
+            played.length[:, None],
+            played.outcome[:, None],
+        ],
+        1,
+    )
+    return {
+        "model": name,
+        "target": target,
+        "mean_return": float(returns.mean()),
+        "low": low,
+        "high": high,
+        **{o: played.share(i) for i, o in enumerate(OUTCOMES)},
+        "mean_length": float(played.length.mean()),
+        "episodes": len(returns),
+        "distinct_episodes": len(np.unique(signature, axis=0)),
+        "training_episodes": training,
+        "supported": training >= stage.support,
+    }
+
+
+def _decision(stage: Calibration, dt: Any, episodes: Episodes) -> pd.DataFrame:
+    columns = ["source", "target", "layout", "wrong_turn", "right_turn", "episodes"]
+    if not has_decision(stage.env):
+        return pd.DataFrame(columns=columns)
+    layouts = stage.env.layouts()  # type: ignore[attr-defined]
+    right = np.asarray(stage.env.correct_turn(np.arange(len(layouts))))  # type: ignore[attr-defined]
+    wrong = np.asarray(stage.env.wrong_turn(np.arange(len(layouts))))  # type: ignore[attr-defined]
+    probability = decision_probabilities(dt, stage.env, stage.targets)
+    rows = [
+        (
+            DT,
+            target,
+            layout,
+            float(probability[r, i, wrong[i]]),
+            float(probability[r, i, right[i]]),
+            0,
+        )
+        for r, target in enumerate(stage.targets)
+        for i, layout in enumerate(layouts)
+    ]
+    # The best return that the data has, less a step's worth: the episodes that went straight there.
+    best = float(episodes.returns.max()) - 0.035
+    posterior = demonstrated(episodes, stage.env, best, stage.dt.windows.balance)
+    for layout, asked, weighting, count, wrong_share, right_share in posterior.itertuples(
+        index=False
+    ):
+        target = stage.criteria.low if asked == "low" else stage.criteria.high
+        rows.append(
+            (f"demonstrations, {weighting}", target, layout, wrong_share, right_share, count)
+        )
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _greedy_wrong_layouts(stage: Calibration, dt: Any) -> float | None:
+    """Share of layouts in which the greedy episode at the low target ends at the wrong object."""
+    if not hasattr(stage.env, "layouts"):
+        return None
+    outcomes = greedy_by_layout(dt, stage.env, [stage.criteria.low])
+    return float((outcomes == Outcome.WRONG).mean())
+
+
+def judge(
+    stage: Calibration, curve: pd.DataFrame, decision: pd.DataFrame, wrong_layouts: float | None
+) -> tuple[pd.DataFrame, dict[str, float | None]]:
+    """Hold the curve against the criteria; ``steered`` only if all of them, controls included, are met."""
+    wanted = stage.criteria
+    by_model = {name: part.sort_values("target") for name, part in curve.groupby("model")}
+    mine, clone = by_model[DT], by_model[CLONE]
+    supported = mine[mine.supported]
+    at = {t: mine[mine.target == t].iloc[0] for t in (wanted.low, wanted.high)}
+    rank = spearman(supported.target.to_numpy(), supported.mean_return.to_numpy())
+    clone_spread = float(clone.mean_return.max() - clone.mean_return.min())
+    # Chance is what a uniformly random policy gets; intervals that overlap cannot be told apart.
+    untrained, random = by_model[UNTRAINED], by_model[RANDOM]
+    chance_high = float(random.high.max())
+    rows: list[tuple[str, float | None, str, bool]] = [
+        (f"success asked for {wanted.high:g}", at[wanted.high].success, f">= {wanted.min_success:g}", at[wanted.high].success >= wanted.min_success),
+        (f"mean return asked for {wanted.low:g}", at[wanted.low].mean_return, f"<= {wanted.max_return:g}", at[wanted.low].mean_return <= wanted.max_return),
+        ("Spearman over supported targets", rank, f">= {wanted.min_spearman:g}", rank >= wanted.min_spearman),
+        ("control: spread of the behaviour clone's curve", clone_spread, "0 exactly", clone_spread == 0.0),
+        ("control: lowest mean return of the untrained model", float(untrained.low.min()), f"<= {chance_high:.3f}, chance", untrained.low.min() <= chance_high),
+    ]  # fmt: skip
+    headline: dict[str, float | None] = {
+        "calibration/success_high": float(at[wanted.high].success),
+        "calibration/return_low": float(at[wanted.low].mean_return),
+        "calibration/spearman": rank,
+        "calibration/mae": float((supported.mean_return - supported.target).abs().mean()),
+        "calibration/spread": float(mine.mean_return.max() - mine.mean_return.min()),
+        "calibration/clone_spread": clone_spread,
+        "calibration/clone_return": float(clone.mean_return.mean()),
+        "calibration/untrained_return": float(untrained.mean_return.mean()),
+        "calibration/random_return": float(random.mean_return.mean()),
+    }
+    if wrong_layouts is not None:
+        met = wrong_layouts >= wanted.min_wrong_layouts
+        rows.append(
+            (
+                f"greedy at {wanted.low:g}: layouts that end at the wrong object",
+                wrong_layouts,
+                f">= {wanted.min_wrong_layouts:g}",
+                met,
+            )
+        )
+        headline["calibration/greedy_wrong_layouts"] = wrong_layouts
+    if len(decision):
+        low = decision[(decision.target == wanted.low) & (decision.source == DT)]
+        rows.append((
+            f"P(wrong) - P(right turn) at the junction, asked for {wanted.low:g}",
+            float((low.wrong_turn - low.right_turn).mean()), "> 0", bool(low.wrong_turn.mean() > low.right_turn.mean()),
+        ))  # fmt: skip
+        headline["calibration/junction_wrong_low"] = float(low.wrong_turn.mean())
+        headline["calibration/junction_right_low"] = float(low.right_turn.mean())
+        for weighting in ("as recorded", "as trained on"):
+            data = decision[
+                (decision.target == wanted.low)
+                & (decision.source == f"demonstrations, {weighting}")
+            ]
+            name = weighting.replace(" ", "_")
+            headline[f"calibration/demonstrated_wrong_low_{name}"] = float(data.wrong_turn.mean())
+            headline[f"calibration/demonstrated_right_low_{name}"] = float(data.right_turn.mean())
+    criteria = pd.DataFrame(rows, columns=["criterion", "value", "wanted", "met"])
+    criteria["met"] = criteria["met"].astype(bool)
+    headline["calibration/steered"] = float(criteria.met.all())
+    return criteria, headline

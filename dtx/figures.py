@@ -1,0 +1,48 @@
+"""One look for all figures: colours, sizes, and how an interval is drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib
+
+matplotlib.use("Agg")  # figures go to files; no display is needed
+import matplotlib.pyplot as plt
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+OUTCOMES = ("success", "wrong", "truncated")
+OUTCOME_COLOURS = {"success": "#2a9d5c", "wrong": "#d1495b", "truncated": "#8d99ae"}
+
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e8ee",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "figure.constrained_layout.use": True,
+}
+plt.rcParams.update(STYLE)  # for the whole process: titles and legends are made after the figure
+
+
+def new(width: float = 7.0, height: float = 4.2, **subplots) -> tuple[Figure, dict]:
+    """A figure in the project's style; ``mosaic=...`` names its axes.
+
+    Args:
+        width: Inches, at most 7 so that the MLflow UI shows it whole.
+        height: Inches.
+        **subplots: For :meth:`matplotlib.figure.Figure.subplot_mosaic`.
+
+    Returns:
+        The figure and its axes by name.
+    """
+    figure = plt.figure(figsize=(width, height))
+    return figure, figure.subplot_mosaic(**subplots)

@@ -1,0 +1,195 @@
+"""The command line as a user meets it: real processes for signals and disks, in-process elsewhere."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dtx.cli import main
+from tests.toys import runs
+
+ROOT = Path(__file__).parent.parent
+TOY = """# @package analysis.toy
+_target_: tests.toys.Sum
+left: {_target_: tests.toys.Number, value: 1, sign: plus, parts: [], workers: 1}
+right: {_base_: "${analysis.toy.left}", value: 2}
+seconds: 0
+fail: ""
+"""
+QUIET = "tracking.enabled=false"
+
+
+@pytest.fixture
+def user(tmp_path, monkeypatch):
+    """A user's own folder with a config of their own; commands run there."""
+    (tmp_path / "mine" / "analysis").mkdir(parents=True)
+    (tmp_path / "mine" / "analysis" / "toy.yaml").write_text(TOY)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def dtx(*args: str) -> int:
+    return main([args[0], "--config-dir", "mine", "analysis=[toy]", *args[1:]])
+
+
+def process(folder: Path, *args: str, **kwargs) -> subprocess.Popen:
+    command = [
+        sys.executable,
+        "-m",
+        "dtx",
+        args[0],
+        "--config-dir",
+        "mine",
+        "analysis=[toy]",
+        *args[1:],
+    ]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    return subprocess.Popen(
+        command, cwd=folder, env=env, stderr=subprocess.PIPE, text=True, **kwargs
+    )
+
+
+def test_run_then_run_again_reuses_everything(user, capsys):
+    assert dtx("run", QUIET) == 0
+    assert "3 of 3 stages ran" in capsys.readouterr().err
+    assert dtx("run", QUIET) == 0
+    assert "everything reused (3 stages)" in capsys.readouterr().err
+    assert runs(user, "sum") == 1
+
+
+def test_plan_says_what_would_run_and_runs_nothing(user, capsys):
+    assert dtx("plan") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["run"] * 3
+    assert not (user / "store").exists()
+    dtx("run", QUIET)
+    dtx("plan", "analysis.toy.right.value=7")
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "reuse",
+        "run",
+        "run",
+    ]
+
+
+def test_plan_imports_no_torch(user):
+    script = (
+        "import sys; from dtx.cli import main; status = main(['plan']); "
+        "heavy = {'torch', 'pandas', 'mlflow', 'matplotlib', 'pytorch_lightning', 'envpool'} & set(sys.modules); "
+        "sys.exit(status or f'imported {heavy}' if heavy else status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=user,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ppo-" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("analysis.toy.fial=x", "did you mean 'fail'"),
+        ("analysis.toy.left.value=x", "a whole number is wanted"),
+        ("analysis.toy.left.sign=plsu", "one of plus, minus"),
+        ("analysis=[toyy]", "did you mean"),
+        ("dataset.mixture=[{temperature: -1, share: 1}]", None),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_status_2(user, capsys, override, words):
+    status = dtx("run", override)
+    lines = capsys.readouterr().err.splitlines()
+    if words is None:  # a field of a group that the target does not need is not even looked at
+        assert status == 0
+        return
+    assert status == 2
+    assert (
+        len(lines) == 1 and words in lines[0] and override.split("=")[0].split(".")[0] in lines[0]
+    )
+    assert not (user / "store").exists()
+
+
+def test_invalidate(user, capsys):
+    dtx("run", QUIET)
+    assert main(["invalidate", "toys-nothing"]) == 2
+    assert "nothing in store starts with" in capsys.readouterr().err
+    assert main(["invalidate", "toys"]) == 0
+    assert not list((user / "store").glob("toys-*"))
+    assert len(list((user / "store" / ".invalid").iterdir())) == 3
+
+
+def test_sweep_runs_every_job_and_tells_every_failure(user, capsys, monkeypatch):
+    """Two of four jobs fail, in different ways; the others' results are there."""
+    status = dtx(
+        "run",
+        "-m",
+        QUIET,
+        "analysis.toy.left.value=1,x,3",
+        "hydra.sweep.dir=sweep",
+        "analysis.toy.fail='',bug",
+    )
+    error = capsys.readouterr().err
+    assert status == 1
+    assert error.count("dtx: failed:") == 4
+    assert "a whole number is wanted" in error and "ZeroDivisionError" in error
+    assert (
+        runs(user, "sum") == 4
+    )  # the two that end well and the two with a defect, which got that far
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_cleanly_and_the_same_command_goes_on(user, number):
+    job = process(user, "run", QUIET, "analysis.toy.seconds=60")
+    while runs(user, "sum") == 0:
+        time.sleep(0.02)
+        assert job.poll() is None, job.stderr.read()
+    job.send_signal(number)
+    _, error = job.communicate(timeout=20)
+    assert job.returncode == 130
+    assert "interrupted" in error and "Traceback" not in error
+    again = process(user, "run", QUIET, "analysis.toy.seconds=0")
+    _, error = again.communicate(timeout=60)
+    assert again.returncode == 0 and "1 of 3 stages ran" in error
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """Mount a tiny disk, or skip where that is not allowed."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a disk needs root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(user, mount):
+    (mount / "fill").write_bytes(b"0" * 4096 * 13)
+    with (mount / "rest").open("wb") as rest, pytest.raises(OSError):
+        while True:
+            rest.write(b"0" * 4096)
+            rest.flush()
+    job = process(user, "run", QUIET, f"store.path={mount}/store")
+    _, error = job.communicate(timeout=60)
+    assert job.returncode == 2 and "Traceback" not in error
+    assert "No space left on device" in error and "store.path=" in error and str(mount) in error
+    (mount / "fill").unlink()
+    again = process(user, "run", QUIET, f"store.path={mount}/store")
+    _, error = again.communicate(timeout=60)
+    assert again.returncode == 0, error
+
+
+def test_a_read_only_disk_is_one_line(user, mount):
+    subprocess.run(["mount", "-o", "remount,ro", str(mount)], check=True)
+    job = process(user, "run", QUIET, f"store.path={mount}/store")
+    _, error = job.communicate(timeout=60)
+    assert job.returncode == 2 and "Traceback" not in error
+    assert "Read-only file system" in error and "store.path=" in error
