@@ -197,13 +197,27 @@ def _hydra(argv: list[str]) -> int:
         except Exception:  # a defect in one job must not cost the others
             failures.append((name, traceback.format_exc().strip()))
 
-    sys.argv = ["dtx run", *argv]
+    sys.argv = ["dtx run", *_flags_first(argv)]
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     for name, message in failures:
         _say(f"failed: {name}")
         for line in message.splitlines():
             _say(f"  {line}")
     return 1 if failures else 0
+
+
+def _flags_first(argv: Sequence[str]) -> list[str]:
+    """Hydra's parser wants its flags before the overrides; users write them anywhere."""
+    flags, overrides = [], []
+    words = iter(argv)
+    for word in words:
+        if not word.startswith("-"):
+            overrides.append(word)
+            continue
+        flags.append(word)
+        if word in ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--info", "-i"):
+            flags += [value for value in [next(words, None)] if value is not None]
+    return flags + overrides
 
 
 def _say(line: str) -> None:

@@ -86,40 +86,50 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Di
     from hydra.errors import HydraException
 
     extra = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
+    folders = [CONF, *([config_dir] if config_dir else [])]
+    failures = (HydraException, OmegaConfBaseException, ValueError)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
             return hydra_compose("config", [*extra, *overrides])
-        except (HydraException, OmegaConfBaseException, ValueError) as error:
+        except failures as error:
             everything: Exception = error
-        errors = []
-        for override in overrides:
+        # Which of them? Choices of groups come first: fields are there or not depending on them.
+        errors, known = [], extra
+        for override in sorted(overrides, key=lambda o: not _is_choice(o, folders)):
             try:
-                hydra_compose("config", [*extra, override])
-            except (HydraException, OmegaConfBaseException, ValueError) as error:
-                errors.append(_explain(override, error, hydra_compose("config", extra)))
+                hydra_compose("config", [*known, override])
+                known = [*known, override]
+            except failures as error:
+                errors.append(_explain(override, error, hydra_compose("config", known), folders))
         raise ConfigError(errors or [("", _first_line(everything))])
 
 
-def _explain(override: str, error: Exception, config: DictConfig) -> tuple[str, str]:
+def _is_choice(override: str, folders: Sequence[Path]) -> bool:
+    group = override.split("=")[0].lstrip("+~").split("@")[0]
+    return any((folder / group).is_dir() for folder in folders)
+
+
+def _explain(
+    override: str, error: Exception, config: DictConfig, folders: Sequence[Path]
+) -> tuple[str, str]:
     name = override.split("=", 1)[0].lstrip("+~")
-    message = _first_line(error)
     if "=" not in override and not override.startswith("~"):
         return override, "an override has the form name=value"
-    if "not in struct" in message or "Key '" in message:
-        parent, _, leaf = name.rpartition(".")
-        node = OmegaConf.select(config, parent) if parent else config
-        known = list(node) if isinstance(node, DictConfig) else []
-        return name, f"no such field{_suggest(leaf, known)}"
-    if "Could not find" in message or "In 'config'" in message:
+    if _is_choice(override, folders):
         group = name.split("@")[0]
-        folder = CONF / group
-        if folder.is_dir():
-            known = sorted(p.stem for p in folder.glob("*.yaml"))
-            value = override.split("=", 1)[-1]
-            return (
-                name,
-                f"no config {value!r} in conf/{group}{_suggest(value, known)}; there are: {', '.join(known)}",
-            )
+        known = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
+        choices = override.split("=", 1)[-1].strip("[] ").split(",")
+        wrong = next((c.strip() for c in choices if c.strip() not in known), None)
+        if wrong is not None:
+            return name, f"no config {wrong!r} in conf/{group}{_suggest(wrong, known)}"
+    message = _first_line(error)
+    if "Could not override" in message or "not in struct" in message:
+        node: Any = config
+        for leaf in name.split("."):
+            if not isinstance(node, DictConfig) or leaf not in node:
+                known = list(node) if isinstance(node, DictConfig) else []
+                return name, f"no such field{_suggest(leaf, known)}"
+            node = node._get_node(leaf)
     return override, message
 
 

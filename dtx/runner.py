@@ -168,7 +168,8 @@ def provenance(stage: Stage) -> dict[str, Any]:
         "source": {"file": stage.source().name, "sha256": checksum(stage.source())},
         "git": _git(),
         "packages": _versions(),
-        "host": f"{platform.node()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "host": f"{platform.node()} {platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
     }
 
 
@@ -220,8 +221,8 @@ def disk_errors(place: Path) -> Iterator[None]:
         where = getattr(error, "filename", None) or place
         reason = os.strerror(errno.ENOSPC if full or number is None else number)
         raise UserError(
-            f"cannot write {where}: {reason}; make room there or choose another place with store.path=FOLDER, "
-            "then give the same command again: finished stages are kept, the interrupted one goes on"
+            f"cannot write {where}: {reason}; make room there or choose another place with "
+            "store.path=FOLDER, then give the same command again: finished stages are kept, the interrupted one goes on"
         ) from error
 
 

@@ -122,8 +122,9 @@ class Tracker:
         """Raise a UserError if tracking was lost on the way; all artefacts are in the store by then."""
         if self.broken:
             raise UserError(
-                f"MLflow at {self.uri} was lost on the way ({_short(self.broken)}); all results are complete "
-                f"in {store}, curves and figures included, but not in MLflow. Mend the server for the next run"
+                f"MLflow at {self.uri} was lost on the way ({_short(self.broken)}); all "
+                f"results are complete in {store}, curves and figures included, but not in MLflow. "
+                "Mend the server for the next run"
             )
 
     @contextmanager

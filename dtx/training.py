@@ -46,6 +46,8 @@ def fit(
     amount: int,
     checkpoint_every: int,
     note: Callable[[], str] = lambda: "",
+    shown: int | None = None,
+    accelerator: str = "auto",
 ) -> None:
     """Train ``module`` for ``steps`` steps, going on from ``out/resume.ckpt`` if it is there.
 
@@ -59,10 +61,12 @@ def fit(
         amount: Units in a step.
         checkpoint_every: Steps between checkpoints.
         note: Short text at the end of the bar.
+        shown: Steps of a full bar, when a run usually ends before ``steps``.
+        accelerator: Lightning's name of the device; ``auto`` is a GPU if there is one.
     """
     data = Steps(steps)
     path = out / CHECKPOINT
-    with progress(name, steps * amount, unit) as bar, warnings.catch_warnings():
+    with progress(name, (shown or steps) * amount, unit) as bar, warnings.catch_warnings():
         # Lightning advises more loader workers and a `val_dataloader`; a step number needs neither.
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
@@ -70,7 +74,7 @@ def fit(
         if state is not None:
             data.start = state["step"]
         trainer = lightning.Trainer(
-            accelerator="cpu" if not torch.cuda.is_available() else "auto",
+            accelerator=accelerator if torch.cuda.is_available() else "cpu",
             devices=1,
             max_epochs=1,
             logger=False,

@@ -1,4 +1,4 @@
-"""B1: the calibration curve, achieved return against the return asked for, and whether the model is steered."""
+"""B1: achieved return against the return asked for, and whether the model is steered by it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Criteria:
     max_return: float
     min_wrong_layouts: float
     min_spearman: float
+    max_from_chance: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pandas as pd
 
 from dtx.analysis.calibration import Calibration
-from dtx.analysis.calibration_measure import CLONE, DT, GREEDY, RANDOM, UNTRAINED, Results
+from dtx.analysis.calibration_criteria import CLONE, DT, GREEDY, RANDOM, UNTRAINED
+from dtx.analysis.calibration_measure import Results
 from dtx.figures import OUTCOME_COLOURS, OUTCOMES, new
 from dtx.report import Report
 
@@ -65,7 +68,7 @@ def _curve(axis, results: Results, stage: Calibration) -> None:
         label = f"{name} ({episodes:,} episodes, {distinct:,} distinct)"
         axis.plot(part.target, part.mean_return, label=label, **style)
         axis.fill_between(part.target, part.low, part.high, color=style["color"], alpha=0.18, lw=0)
-    step = min(b - a for a, b in zip(targets, targets[1:], strict=False))
+    step = min(b - a for a, b in pairwise(targets))
     support = results.curve[results.curve.model == DT]
     for target, supported in zip(support.target, support.supported, strict=True):
         if not supported:
@@ -187,8 +190,10 @@ def _html(report: Report, results: Results, stage: Calibration) -> None:
                     ]
                 ],
                 hovertemplate=(
-                    "asked %{x:.2f}, got %{y:.3f}<br>success %{customdata[0]:.0%}, wrong %{customdata[1]:.0%}, truncated %{customdata[2]:.0%}"
-                    "<br>mean length %{customdata[3]:.1f}; %{customdata[4]} episodes, %{customdata[5]} distinct"
+                    "asked %{x:.2f}, got %{y:.3f}<br>success %{customdata[0]:.0%}, "
+                    "wrong %{customdata[1]:.0%}, truncated %{customdata[2]:.0%}"
+                    "<br>mean length %{customdata[3]:.1f}; %{customdata[4]} episodes, "
+                    "%{customdata[5]} distinct"
                     "<br>%{customdata[6]:,} training episodes nearest to this target"
                 ),
             )

@@ -9,21 +9,14 @@ import numpy as np
 import pandas as pd
 
 from dtx.analysis.calibration import Calibration
+from dtx.analysis.calibration_criteria import CLONE, DT, GREEDY, RANDOM, UNTRAINED, judge, summarise
 from dtx.analysis.decision import demonstrated, has_decision
 from dtx.dataset.episodes import Episodes, Outcome, Split
 from dtx.dt.rollout import Played, decision_probabilities, greedy_by_layout, rollouts
 from dtx.env.environment import Environment
 from dtx.figures import OUTCOMES
 from dtx.progress import progress
-from dtx.statistics import bootstrap, spearman
-
-DT, GREEDY, CLONE, UNTRAINED, RANDOM = (
-    "decision transformer",
-    "decision transformer, greedy",
-    "behaviour clone",
-    "untrained",
-    "uniformly random",
-)
+from dtx.statistics import bootstrap
 
 
 @dataclass
@@ -78,7 +71,9 @@ def measure(stage: Calibration, out: Any) -> Results:
     curve = pd.DataFrame(rows)
     decision = _decision(stage, dt, episodes)
     wrong = _greedy_wrong_layouts(stage, dt)
-    criteria, headline = judge(stage, curve, decision, wrong)
+    headline = summarise(stage, curve, decision, wrong)
+    criteria = judge(stage.criteria, headline)
+    headline["calibration/steered"] = float(criteria.met.all())
     return Results(curve, decision, criteria, headline)
 
 
@@ -176,68 +171,3 @@ def _greedy_wrong_layouts(stage: Calibration, dt: Any) -> float | None:
         return None
     outcomes = greedy_by_layout(dt, stage.env, [stage.criteria.low])
     return float((outcomes == Outcome.WRONG).mean())
-
-
-def judge(
-    stage: Calibration, curve: pd.DataFrame, decision: pd.DataFrame, wrong_layouts: float | None
-) -> tuple[pd.DataFrame, dict[str, float | None]]:
-    """Hold the curve against the criteria; ``steered`` only if all of them, controls included, are met."""
-    wanted = stage.criteria
-    by_model = {name: part.sort_values("target") for name, part in curve.groupby("model")}
-    mine, clone = by_model[DT], by_model[CLONE]
-    supported = mine[mine.supported]
-    at = {t: mine[mine.target == t].iloc[0] for t in (wanted.low, wanted.high)}
-    rank = spearman(supported.target.to_numpy(), supported.mean_return.to_numpy())
-    clone_spread = float(clone.mean_return.max() - clone.mean_return.min())
-    # Chance is what a uniformly random policy gets; intervals that overlap cannot be told apart.
-    untrained, random = by_model[UNTRAINED], by_model[RANDOM]
-    chance_high = float(random.high.max())
-    rows: list[tuple[str, float | None, str, bool]] = [
-        (f"success asked for {wanted.high:g}", at[wanted.high].success, f">= {wanted.min_success:g}", at[wanted.high].success >= wanted.min_success),
-        (f"mean return asked for {wanted.low:g}", at[wanted.low].mean_return, f"<= {wanted.max_return:g}", at[wanted.low].mean_return <= wanted.max_return),
-        ("Spearman over supported targets", rank, f">= {wanted.min_spearman:g}", rank >= wanted.min_spearman),
-        ("control: spread of the behaviour clone's curve", clone_spread, "0 exactly", clone_spread == 0.0),
-        ("control: lowest mean return of the untrained model", float(untrained.low.min()), f"<= {chance_high:.3f}, chance", untrained.low.min() <= chance_high),
-    ]  # fmt: skip
-    headline: dict[str, float | None] = {
-        "calibration/success_high": float(at[wanted.high].success),
-        "calibration/return_low": float(at[wanted.low].mean_return),
-        "calibration/spearman": rank,
-        "calibration/mae": float((supported.mean_return - supported.target).abs().mean()),
-        "calibration/spread": float(mine.mean_return.max() - mine.mean_return.min()),
-        "calibration/clone_spread": clone_spread,
-        "calibration/clone_return": float(clone.mean_return.mean()),
-        "calibration/untrained_return": float(untrained.mean_return.mean()),
-        "calibration/random_return": float(random.mean_return.mean()),
-    }
-    if wrong_layouts is not None:
-        met = wrong_layouts >= wanted.min_wrong_layouts
-        rows.append(
-            (
-                f"greedy at {wanted.low:g}: layouts that end at the wrong object",
-                wrong_layouts,
-                f">= {wanted.min_wrong_layouts:g}",
-                met,
-            )
-        )
-        headline["calibration/greedy_wrong_layouts"] = wrong_layouts
-    if len(decision):
-        low = decision[(decision.target == wanted.low) & (decision.source == DT)]
-        rows.append((
-            f"P(wrong) - P(right turn) at the junction, asked for {wanted.low:g}",
-            float((low.wrong_turn - low.right_turn).mean()), "> 0", bool(low.wrong_turn.mean() > low.right_turn.mean()),
-        ))  # fmt: skip
-        headline["calibration/junction_wrong_low"] = float(low.wrong_turn.mean())
-        headline["calibration/junction_right_low"] = float(low.right_turn.mean())
-        for weighting in ("as recorded", "as trained on"):
-            data = decision[
-                (decision.target == wanted.low)
-                & (decision.source == f"demonstrations, {weighting}")
-            ]
-            name = weighting.replace(" ", "_")
-            headline[f"calibration/demonstrated_wrong_low_{name}"] = float(data.wrong_turn.mean())
-            headline[f"calibration/demonstrated_right_low_{name}"] = float(data.right_turn.mean())
-    criteria = pd.DataFrame(rows, columns=["criterion", "value", "wanted", "met"])
-    criteria["met"] = criteria["met"].astype(bool)
-    headline["calibration/steered"] = float(criteria.met.all())
-    return criteria, headline

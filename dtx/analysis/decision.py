@@ -54,15 +54,14 @@ def demonstrated(episodes: Episodes, env: Any, high: float, balance: Balance) ->
         for index, layout_name in enumerate(env.layouts()):
             mine = asked & (layout == index)
             for weighting, weight in weights.items():
-                total = weight[mine].sum()
-                share = lambda hit, mine=mine, w=weight, t=total: (
-                    float((w * hit)[mine].sum() / t) if t else np.nan
-                )
-                rows.append(
-                    (layout_name, name, weighting, int(mine.sum()), share(wrong), share(right))
-                )
+                shares = [_share(hit[mine], weight[mine]) for hit in (wrong, right)]
+                rows.append((layout_name, name, weighting, int(mine.sum()), *shares))
     columns = ["layout", "reward_to_go", "weighting", "episodes", "wrong_turn", "right_turn"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _share(hit: np.ndarray, weight: np.ndarray) -> float:
+    return float((weight * hit).sum() / weight.sum()) if weight.sum() else np.nan
 
 
 def _weights(outcome: np.ndarray, of_all: np.ndarray, balance: Balance) -> np.ndarray:

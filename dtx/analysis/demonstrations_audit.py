@@ -110,7 +110,7 @@ def _windows(
 def _slow_window(
     episodes: Episodes, drawn: Drawn, w: int, dt: DecisionTransformer
 ) -> dict[str, np.ndarray]:
-    """One window, step by step: zero state, padding action, back-filled reward-to-go, timestep 0 in padding."""
+    """One window, step by step: padding by the letter of D2."""
     total, length = dt.windows.context, int(drawn.length[w])
     left = dt.windows.padding is Padding.left
     pad = total - length if left else 0

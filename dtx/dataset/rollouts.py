@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -70,7 +71,7 @@ class Rollouts(Stage):
         for part in self.mixture:
             total += part.share
             edges.append(round(total * self.episodes))
-        return [b - a for a, b in zip(edges, edges[1:], strict=False)]
+        return [b - a for a, b in pairwise(edges)]
 
     def run(self, out: Path) -> None:
         """Play and write the episodes. An interrupted run starts again: it takes seconds."""
@@ -94,8 +95,8 @@ class Rollouts(Stage):
         """Counts of outcomes."""
         n = read_headline(self.path)
         return (
-            f"{n['data/n_episodes']:,.0f} episodes: {n['data/n_success']:,.0f} success, {n['data/n_wrong']:,.0f} wrong, "
-            f"{n['data/n_truncated']:,.0f} truncated; {n['data/n_unique_obs']:.0f} distinct observations"
+            f"{n['data/n_episodes']:,.0f} episodes: {n['data/n_success']:,.0f} success, "
+            f"{n['data/n_wrong']:,.0f} wrong, {n['data/n_truncated']:,.0f} truncated; {n['data/n_unique_obs']:.0f} distinct observations"
         )
 
     def _report(self, report: Report, out: Path) -> None:

@@ -60,6 +60,31 @@ class Packing:
     tokens_per_step: int
 
 
+class _HalfProduct(torch.autograd.Function):
+    """x W + b with bfloat16 factors and float32 results, backwards too."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        x_half, weight_half = x.bfloat16(), weight.bfloat16()
+        ctx.save_for_backward(x_half, weight_half)
+        return (x_half @ weight_half).float().add_(bias)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x_half, weight_half = ctx.saved_tensors
+        half = gradient.bfloat16()
+        return (half @ weight_half.T).float(), (x_half.T @ half).float(), gradient.sum(0)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor, half: bool) -> Tensor:
+    """x W + b for (N, i) and (i, o); with ``half`` in bfloat16, where sums and results stay float32.
+
+    torch's autocast is no substitute on a CPU: everything between the products turns to bfloat16 as
+    well, and the backward pass then took longer than in float32.
+    """
+    return _HalfProduct.apply(x, weight, bias) if half else torch.addmm(bias, x, weight)  # type: ignore[return-value]
+
+
 def hooked(*points: HookPoint) -> bool:
     """Whether any of the points is read or edited by someone."""
     return any(p.fwd_hooks or p.bwd_hooks for p in points)
@@ -141,6 +166,12 @@ class Attention(nn.Module):
         pattern_bhnm = self.hook_pattern(scores_bhnm.softmax(-1))
         return torch.einsum("bhnm,bmhe->bnhe", pattern_bhnm, v_bnhe)
 
+    def last(self, x_bnd: Tensor) -> Tensor:
+        """The output at the last token alone (b, 1, d): it sees all the others."""
+        q_bhe = self._project(x_bnd[:, -1:], "Q").transpose(1, 2)
+        k, v = (self._project(x_bnd, name).transpose(1, 2) for name in "KV")
+        return self._output(F.scaled_dot_product_attention(q_bhe, k, v).transpose(1, 2))
+
     def packed(self, x_Nd: Tensor, packing: Packing, states_only: bool) -> Tensor:
         """Attend over a packed batch; with ``states_only`` just the state tokens ask and are returned."""
         query = x_Nd[packing.state_t] if states_only else x_Nd
@@ -220,6 +251,11 @@ class Block(nn.Module):
         resid_bnd = self.hook_resid_mid(resid_bnd + self.hook_attn_out(self.attn(*inputs)))
         mlp_in = self.hook_mlp_in(resid_bnd.clone()) if self.cfg.use_hook_mlp_in else resid_bnd
         return self.hook_resid_post(resid_bnd + self.hook_mlp_out(self.mlp(self.ln2(mlp_in))))
+
+    def last(self, resid_bnd: Tensor) -> Tensor:
+        """The block's output at the last token alone (b, 1, d), without hooks."""
+        resid_b1d = resid_bnd[:, -1:] + self.attn.last(self.ln1(resid_bnd))
+        return resid_b1d + self.mlp(self.ln2(resid_b1d))
 
     def packed(self, resid_Nd: Tensor, packing: Packing, states_only: bool) -> Tensor:
         """A packed batch; with ``states_only`` (the last block) only the state tokens come out."""

@@ -196,15 +196,28 @@ class DecisionTransformerModel(HookedRootModule):
         resid_bnd = self.residual(context)
         return self.unembed(self.ln_final(resid_bnd)[:, self.first_state :: self.cfg.tokens_per_step])
 
+    def last_logits(self, context: Context) -> Tensor:
+        """Action logits (b, a) at the last state, for acting: nothing else of the last block is computed."""
+        if self.has_hooks:
+            return self(context)[:, -1]
+        resid_bnd = self._embedded(context)
+        for block in self.blocks[:-1]:
+            resid_bnd = block(resid_bnd)
+        return self.unembed(self.ln_final(self.blocks[-1].last(resid_bnd)))[:, 0]
+
     def residual(self, context: Context) -> Tensor:
         """Residual stream (b, n, d) after the last block."""
-        resid_bnd = self.hook_embed(self.embed(context))
-        if self.cfg.positional_embedding:
-            place_nd = self.pos_embed.W_pos[: resid_bnd.shape[1]]
-            resid_bnd = resid_bnd + self.hook_pos_embed(place_nd.expand_as(resid_bnd))
+        resid_bnd = self._embedded(context)
         for block in self.blocks:
             resid_bnd = block(resid_bnd)
         return resid_bnd
+
+    def _embedded(self, context: Context) -> Tensor:
+        resid_bnd = self.hook_embed(self.embed(context))
+        if not self.cfg.positional_embedding:
+            return resid_bnd
+        place_nd = self.pos_embed.W_pos[: resid_bnd.shape[1]]
+        return resid_bnd + self.hook_pos_embed(place_nd.expand_as(resid_bnd))
 
     def packed(self, batch: Packed) -> Tensor:
         """Logits (states, a) of a packed batch: the same numbers without any padding, for training.

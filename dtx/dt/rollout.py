@@ -86,7 +86,7 @@ class History:
         span = slice(begin, self.step)
         observation, action = self.observation[who, span], self.action[who, span]
         reward_to_go = self.reward_to_go[who, span]
-        timestep = np.broadcast_to(np.arange(begin, self.step), observation.shape)
+        timestep = np.tile(np.arange(begin, self.step), (len(who), 1))
         missing = self.cfg.n_steps - (self.step - begin) if self.cfg.left_padding else 0
         if missing:
             width = ((0, 0), (missing, 0))
@@ -267,7 +267,7 @@ def uniforms(seed: int, episode: np.ndarray, horizon: int) -> np.ndarray:
 def _logits(model: DecisionTransformerModel, history: History, who: np.ndarray) -> np.ndarray:
     """Logits (len(who), a) float64 at the last state; equal contexts are computed once."""
     first, index = history.distinct_contexts(who)
-    return model(history.context(who[first]))[:, -1].double().numpy()[index]
+    return model.last_logits(history.context(who[first])).double().numpy()[index]
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

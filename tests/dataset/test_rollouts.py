@@ -44,8 +44,8 @@ def test_mixture_outcomes_and_rewards(store, experiment_of, env):
     assert (episodes.length[episodes.outcome == Outcome.TRUNCATED] == env.horizon).all()
     assert (episodes.length[episodes.outcome != Outcome.TRUNCATED] <= env.horizon).all()
     assert len(np.unique(episodes.outcome)) == 3
-    # Every episode begins at the fixed start: with one of two instructions in view.
-    assert len(np.unique(episodes.observation[episodes.start])) == 2
+    # Every episode begins at the fixed start, from where instruction and both objects are in view.
+    assert len(np.unique(episodes.observation[episodes.start])) == 4
 
 
 def test_the_number_of_environments_does_not_favour_short_episodes(store, experiment_of, env):
