@@ -1,6 +1,6 @@
 """Recurrent actor-critic: encoder, memory, two linear heads.
 
-Axes: n environments or sequences · p frames of all pieces, packed (see ``dtx.agent.sequences``) ·
+Axes: n environments or sequences · p frames of pieces, packed (see ``dtx.agent.sequences``) ·
 d width · m memory (d for a GRU; 2d for an LSTM: hidden, then cell) · a actions · u distinct observations.
 """
 
@@ -35,10 +35,7 @@ class Architecture:
 
 
 class LinearEncoder(nn.Module):
-    """Linear map of the one-hot observation, then ReLU.
-
-    Computed as the sum of the 147 active of the 980 columns, which is the same and faster.
-    """
+    """Linear map of the one-hot observation, then ReLU."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -49,29 +46,43 @@ class LinearEncoder(nn.Module):
 
     def forward(self, observations_u: Tensor) -> Tensor:
         """(u, 7, 7, 3) uint8 to (u, d)."""
-        indices = encoding.active_indices(observations_u)
-        return F.relu(F.embedding_bag(indices, self.weight, mode="sum") + self.bias)
+        if torch.is_grad_enabled():
+            x_ud = encoding.flat_one_hot(observations_u) @ self.weight
+        else:
+            # The sum of the 147 active rows: the same, 4 times as fast forward, slower backward.
+            active = encoding.active_indices(observations_u)
+            x_ud = F.embedding_bag(active, self.weight, mode="sum")
+        return F.relu(x_ud + self.bias)
 
 
 class ConvEncoder(nn.Module):
     """BabyAI's shape of encoder: embed each cell, two 3x3 convolutions, the maximum over the view.
 
-    Without its batch normalisation, whose running statistics make rollouts and updates disagree.
-    Source: Hui et al. 2020, "BabyAI 1.1", https://arxiv.org/abs/2007.12770.
+    With half its channels and without its batch normalisation, whose running statistics make rollouts
+    and updates disagree. Source: Hui et al. 2020, "BabyAI 1.1", https://arxiv.org/abs/2007.12770.
     """
 
     def __init__(self, width: int):
         super().__init__()
-        self.cell = nn.Conv2d(encoding.CHANNELS, width, 1)
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        channels = max(1, width // 2)
+        self.cell = nn.Conv2d(encoding.CHANNELS, channels, 1)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.out = nn.Linear(channels, width)
 
     def forward(self, observations_u: Tensor) -> Tensor:
         """(u, 7, 7, 3) uint8 to (u, d)."""
-        flat = observations_u.new_zeros((len(observations_u), encoding.SIZE), dtype=torch.float32)
-        flat.scatter_(1, encoding.active_indices(observations_u), 1.0)
+        if torch.is_grad_enabled():
+            return self._encode(observations_u)  # these are distinct already
+        distinct, index = encoding.distinct(observations_u.cpu().numpy())
+        encoded_ud = self._encode(torch.from_numpy(distinct).to(observations_u.device))
+        return encoded_ud[torch.from_numpy(index)]
+
+    def _encode(self, observations_u: Tensor) -> Tensor:
+        flat = encoding.flat_one_hot(observations_u)
         image = flat.view(-1, encoding.CHANNELS, encoding.VIEW, encoding.VIEW)
-        return F.relu(self.second(F.relu(self.first(self.cell(image))))).amax(dim=(2, 3))
+        features = F.relu(self.second(F.relu(self.first(self.cell(image))))).amax(dim=(2, 3))
+        return F.relu(self.out(features))
 
 
 class ActorCritic(nn.Module):
@@ -110,7 +121,9 @@ class ActorCritic(nn.Module):
         """Whether the memory is an LSTM's (hidden and cell) rather than a GRU's."""
         return self.architecture.memory is Recurrence.lstm
 
-    def step(self, observations: Tensor | np.ndarray, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def step(
+        self, observations: Tensor | np.ndarray, memory: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One step of n environments.
 
         Args:
@@ -138,10 +151,10 @@ class ActorCritic(nn.Module):
     def pieces(
         self, observations_u: Tensor, index_p: Tensor, batch_sizes: Tensor, memory: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Run all pieces of episodes, packed as ``dtx.agent.sequences`` does.
+        """Run pieces of episodes, packed as ``dtx.agent.sequences`` does.
 
         Args:
-            observations_u: (u, 7, 7, 3) uint8, the distinct ones: each is encoded once.
+            observations_u: (u, 7, 7, 3) uint8, distinct ones: each that occurs is encoded once.
             index_p: (p,) which of them each frame is.
             batch_sizes: (longest piece,) on the CPU, how many pieces are that long or longer.
             memory: (pieces, m) at the start of each piece, longest piece first.
@@ -149,7 +162,8 @@ class ActorCritic(nn.Module):
         Returns:
             Logits (p, a) and values (p,).
         """
-        x_p = self.encoder(observations_u)[index_p]
+        occurring, index_p = index_p.unique(return_inverse=True)
+        x_p = self.encoder(observations_u[occurring])[index_p]
         state = memory.unsqueeze(0)
         if self.is_lstm:
             state = tuple(part.contiguous() for part in state.chunk(2, dim=2))
@@ -161,7 +175,9 @@ def save(agent: ActorCritic, folder: Path) -> None:
     """Write ``weights.safetensors`` and ``model.json``."""
     from safetensors.torch import save_file
 
-    save_file({k: v.detach().cpu().contiguous() for k, v in agent.state_dict().items()}, folder / WEIGHTS)
+    save_file(
+        {k: v.detach().cpu().contiguous() for k, v in agent.state_dict().items()}, folder / WEIGHTS
+    )
     plain = {k: getattr(v, "value", v) for k, v in dataclasses.asdict(agent.architecture).items()}
     (folder / MODEL).write_text(json.dumps(plain, indent=1) + "\n")
 

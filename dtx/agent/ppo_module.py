@@ -5,7 +5,7 @@ randomness comes from generators seeded by (seed, attempt, iteration). Environme
 every ``checkpoint_every`` iterations they begin anew from a derived seed, and the episodes cut there
 count by their value, as at any rollout's end. A run resumed there goes on as if never stopped.
 
-Axes: t time · n environments · p frames of all pieces, packed · u distinct observations · a actions.
+Axes: t time · n environments · f frames · p frames of the distinct pieces, packed · a actions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from dtx.agent.rollout import Collector, Outcomes, Rollout, advantages, measure
 from dtx.agent.sequences import Pieces, cut
 from dtx.env import encoding
 from dtx.report import Report
-
 
 EVALUATED_AT_ONCE = 128
 LEARNT = (
@@ -76,8 +75,8 @@ class PPOModule(lightning.LightningModule):
         self.solved_frames = 0  # frames of this attempt when first measured as solved; 0: not yet
         self.success = float("nan")
         self._collector: Collector | None = None
-        self._last = 0
-        self._busy, self._played = 0.0, 0
+        self._last = 0  # iterations done
+        self._seconds, self._since = 0.0, 0.0
 
     # --- Lightning -------------------------------------------------------------------------------
 
@@ -103,14 +102,18 @@ class PPOModule(lightning.LightningModule):
         self.report.curve(total, curves)
         self._time(total, time.process_time() - began)
         self._last = step + 1
-        spent = self.frames(step)
-        if self.attempt + 1 < stage.attempts and not self.solved_frames:
-            if spent >= stage.give_up_at:
-                self._start_over(step + 1)
+        hopeless = not self.solved_frames and self.frames(step) >= stage.give_up_at
+        if hopeless and self.attempt + 1 < stage.attempts:
+            self._start_over(step + 1)
 
     def frames(self, step: int) -> int:
         """Frames of this attempt after iteration ``step``."""
         return (step + 1 - self.begun) * self.stage.frames_an_iteration
+
+    @property
+    def total_frames(self) -> int:
+        """Frames of all attempts so far."""
+        return self._last * self.stage.frames_an_iteration
 
     def finished(self) -> bool:
         """Whether to end before all attempts' iterations are used."""
@@ -124,12 +127,16 @@ class PPOModule(lightning.LightningModule):
             "begun": self.begun,
             "solved_frames": self.solved_frames,
             "success": self.success,
+            "last": self._last,
+            "seconds": self._seconds,
         }
 
     def load_resume_state(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`resume_state` returned."""
         self.attempt, self.begun = state["attempt"], state["begun"]
         self.solved_frames, self.success = state["solved_frames"], state["success"]
+        self._last = state["last"]
+        self._seconds = self._since = state["seconds"]
 
     # --- playing ---------------------------------------------------------------------------------
 
@@ -165,7 +172,9 @@ class PPOModule(lightning.LightningModule):
         if self._collector is not None:
             self._collector.env.close()
         seed = derived(self.stage.seed, "env", self.attempt, step)
-        self._collector = Collector(self.stage.env.vector(self.stage.environments, seed), self.agent)
+        self._collector = Collector(
+            self.stage.env.vector(self.stage.environments, seed), self.agent
+        )
 
     def _start_over(self, step: int) -> None:
         self.attempt, self.begun = self.attempt + 1, step
@@ -180,12 +189,16 @@ class PPOModule(lightning.LightningModule):
         return generator(self.stage.seed, purpose, self.attempt, step)
 
     def _time(self, total: int, seconds: float) -> None:
-        self._busy += seconds
-        self._played += self.stage.frames_an_iteration
-        if total % (10 * self.stage.frames_an_iteration) == 0:
-            speed = self._played / max(self._busy, 1e-9)
-            self.report.timing(total, {"timing/frames_per_cpu_second": speed})
-            self._busy, self._played = 0.0, 0
+        """Report speed and CPU-seconds so far after every ten iterations; ``total`` counts frames."""
+        self._seconds += seconds
+        ten = 10 * self.stage.frames_an_iteration
+        if total % ten == 0:
+            speed = ten / max(self._seconds - self._since, 1e-9)
+            self.report.timing(
+                total,
+                {"timing/frames_per_cpu_second": speed, "timing/cpu_seconds": self._seconds},
+            )
+            self._since = self._seconds
 
     # --- learning --------------------------------------------------------------------------------
 
@@ -203,7 +216,7 @@ class PPOModule(lightning.LightningModule):
         for _ in range(stage.epochs):
             envs = torch.randperm(stage.environments, generator=order).numpy()
             for part in np.array_split(envs, stage.minibatches):
-                pieces = cut(rollout.begins, part)
+                pieces = cut(rollout.begins, data.index, part)
                 loss, numbers = self._loss(data, pieces, bonus)
                 if numbers[KL] > stage.target_kl:
                     break
@@ -228,27 +241,29 @@ class PPOModule(lightning.LightningModule):
     def _loss(self, data: Frames, pieces: Pieces, bonus: float) -> tuple[Tensor, Tensor]:
         """Clipped surrogate, value error and entropy over the packed frames of some environments."""
         stage = self.stage
-        frame_p = torch.from_numpy(pieces.frame_p)
+        frame_f, place_f = torch.from_numpy(pieces.frame_f), torch.from_numpy(pieces.place_f)
         carries = torch.from_numpy(pieces.carries).unsqueeze(1)
         memory = torch.where(carries, data.memory[torch.from_numpy(pieces.env)], 0.0)
-        seen, index_p = data.index[frame_p].unique(return_inverse=True)
         logits_pa, values_p = self.agent.pieces(
-            data.distinct[seen], index_p, torch.from_numpy(pieces.batch_sizes), memory
+            data.distinct,
+            torch.from_numpy(pieces.observation_p),
+            torch.from_numpy(pieces.batch_sizes),
+            memory,
         )
         log_probs_pa = F.log_softmax(logits_pa, dim=1)
-        log_probs_p = log_probs_pa.gather(1, data.actions[frame_p].unsqueeze(1)).squeeze(1)
-        log_ratio_p = log_probs_p - data.log_probs[frame_p]
-        ratio_p = log_ratio_p.exp()
-        advantage_p = data.advantages[frame_p]
-        clipped_p = ratio_p.clamp(1 - stage.clip, 1 + stage.clip)
-        policy_loss = -torch.min(ratio_p * advantage_p, clipped_p * advantage_p).mean()
-        value_loss = F.mse_loss(values_p, data.returns[frame_p])
-        entropy = -(log_probs_pa.exp() * log_probs_pa).sum(1).mean()
+        entropy_p = -(log_probs_pa.exp() * log_probs_pa).sum(1)
+        log_ratio_f = log_probs_pa[place_f, data.actions[frame_f]] - data.log_probs[frame_f]
+        ratio_f = log_ratio_f.exp()
+        advantage_f = data.advantages[frame_f]
+        clipped_f = ratio_f.clamp(1 - stage.clip, 1 + stage.clip)
+        policy_loss = -torch.min(ratio_f * advantage_f, clipped_f * advantage_f).mean()
+        value_loss = F.mse_loss(values_p[place_f], data.returns[frame_f])
+        entropy = entropy_p[place_f].mean()
         loss = policy_loss + stage.value_weight * value_loss - bonus * entropy
         with torch.no_grad():
             # Schulman's estimator, never negative: http://joschu.net/blog/kl-approx.html
-            kl = (ratio_p - 1 - log_ratio_p).mean()
-            clip_share = ((ratio_p - 1).abs() > stage.clip).float().mean()
+            kl = (ratio_f - 1 - log_ratio_f).mean()
+            clip_share = ((ratio_f - 1).abs() > stage.clip).float().mean()
         return loss, torch.stack([policy_loss, value_loss, entropy, kl, clip_share]).detach()
 
 
@@ -262,7 +277,8 @@ class Frames:
         estimate = advantages(rollout, gamma, gae_lambda)
         flat = rollout.observations.reshape(-1, encoding.VIEW, encoding.VIEW, 3)
         distinct, index = encoding.distinct(flat)
-        self.distinct, self.index = torch.from_numpy(distinct), torch.from_numpy(index)
+        self.distinct = torch.from_numpy(distinct)
+        self.index = index.reshape(rollout.begins.shape)
         self.actions = torch.from_numpy(rollout.actions.ravel())
         self.log_probs = torch.from_numpy(rollout.log_probs.ravel())
         self.values = torch.from_numpy(rollout.values.ravel())

@@ -34,6 +34,8 @@ def train(stage: PPO, out: Path) -> None:
             amount=stage.frames_an_iteration,
             checkpoint_every=stage.checkpoint_every,
             note=lambda: _note(module),
+            shown=stage.iterations,
+            accelerator="cpu",  # a step of 64 environments is too small for a GPU to gain anything
         )
         _conclude(module, report)
     save(module.agent, out)
@@ -51,6 +53,7 @@ def _conclude(module: PPOModule, report: Report) -> None:
             "agent/return": sharp.mean_return,
             "agent/solved": float(solved),
             "agent/frames_to_solved": float(module.solved_frames) if module.solved_frames else None,
+            "agent/frames": float(module.total_frames),
             "agent/attempts": float(module.attempt + 1),
             "agent/fresh_episodes": float(sharp.episodes),
             "agent/t5_success": soft.success,
@@ -59,15 +62,20 @@ def _conclude(module: PPOModule, report: Report) -> None:
         }
     )
     if not solved:
-        console.print(_advice(stage, module.attempt + 1, sharp.success))
+        console.print(_advice(module, sharp.success))
 
 
-def _advice(stage: PPO, attempts: int, success: float) -> str:
-    plateau = " About half is what acting without the memory reaches." if 0.4 < success < 0.6 else ""
+def _advice(module: PPOModule, success: float) -> str:
+    stage, attempts = module.stage, module.attempt + 1
+    hint = ""
+    if 0.4 < success < 0.6:
+        hint = " About half is what acting without the memory reaches."
+    if module.solved_frames:
+        hint = f" It was solved after {module.solved_frames} frames and lost it again: try a lower agent.lr."
     return (
         f"[yellow]ppo did not solve {stage.env.id}[/]: success {success:.2f} on "
         f"{stage.evaluation_episodes} fresh episodes after {attempts} attempt(s), {stage.solved_at:.2f} "
-        f"wanted.{plateau} Try more frames (agent.frames={2 * stage.frames}), another seed "
+        f"wanted.{hint} Try more frames (agent.frames={2 * stage.frames}), another seed "
         f"(agent.seed={stage.seed + 1}), more attempts (agent.attempts={stage.attempts + 2}) or more "
         f"exploration (agent.entropy={2 * stage.entropy:g})."
     )

@@ -22,7 +22,9 @@ class Agent(Protocol):
         """The memory before an episode's first observation, (n, m)."""
         ...
 
-    def step(self, observations: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def step(
+        self, observations: Tensor | np.ndarray, memory: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """(n, 7, 7, 3) uint8 and (n, m) to logits (n, a), values (n,), memory (n, m)."""
         ...
 
@@ -88,7 +90,7 @@ class Collector:
         lengths, returns = [], []
         for t in range(steps):
             observations[t], begins[t] = self.observations, self.begins
-            logits, value, memory = self.agent.step(torch.from_numpy(self.observations), self.memory)
+            logits, value, memory = self.agent.step(self.observations, self.memory)
             log_prob = torch.log_softmax(logits, dim=1)
             action = torch.multinomial(log_prob.exp(), 1, generator=generator)
             actions[t] = action.squeeze(1).numpy()
@@ -101,7 +103,7 @@ class Collector:
             over = np.flatnonzero(step.truncated)
             if len(over):
                 # A step limit is not part of the task: what would have come is worth its value.
-                last = torch.from_numpy(step.final_observations[over])
+                last = step.final_observations[over]
                 next_values[t, over] = self.agent.step(last, memory[over])[1].numpy()
             ended = np.flatnonzero(step.ended)
             if len(ended):
@@ -110,7 +112,7 @@ class Collector:
                 self._length[ended], self._return[ended] = 0, 0
                 memory[ended] = self.agent.initial_memory(len(ended))
             self.observations, self.memory, self.begins = step.observations, memory, step.ended
-        after = self.agent.step(torch.from_numpy(self.observations), self.memory)[1].numpy()
+        after = self.agent.step(self.observations, self.memory)[1].numpy()
         going_on = np.concatenate([values[1:], after[None]])
         ended = terminated | truncated
         return Rollout(
@@ -185,7 +187,7 @@ def measure(
     total = np.zeros(env.n)
     counts = dict.fromkeys(("success", "wrong", "truncated", "length", "mean_return"), 0.0)
     while (counted := played < wanted).any():
-        logits, _, memory = agent.step(torch.from_numpy(observations), memory)
+        logits, _, memory = agent.step(observations, memory)
         probs = torch.softmax(logits / temperature, dim=1)
         step = env.step(torch.multinomial(probs, 1, generator=generator).squeeze(1).numpy())
         total += step.reward

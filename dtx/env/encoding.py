@@ -60,9 +60,17 @@ def active_indices(observations: torch.Tensor) -> torch.Tensor:
     """
     import torch
 
-    cell = torch.arange(VIEW * VIEW, device=observations.device).view(VIEW, VIEW, 1)
-    offset = torch.tensor(OFFSETS, device=observations.device)
-    return ((observations.long() + offset) * (VIEW * VIEW) + cell).flatten(1)
+    cell = torch.arange(VIEW * VIEW, device=observations.device).unsqueeze(1)
+    first = torch.tensor(OFFSETS, device=observations.device) * (VIEW * VIEW)
+    return observations.flatten(1).long() * (VIEW * VIEW) + (cell + first).flatten()
+
+
+def flat_one_hot(observations: torch.Tensor) -> torch.Tensor:
+    """One-hot in torch, (n, 7, 7, 3) uint8 to (n, 980) float32, in the order of :func:`flatten`."""
+    import torch
+
+    flat = torch.zeros(len(observations), SIZE, device=observations.device)
+    return flat.scatter_(1, active_indices(observations), 1.0)
 
 
 def distinct(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,9 @@ class EnvPool:
 
     n_actions = 7
 
-    def __init__(self, task: str, n: int, seed: int, horizon: int, start: tuple[int, int] | None = None):
+    def __init__(
+        self, task: str, n: int, seed: int, horizon: int, start: tuple[int, int] | None = None
+    ):
         import envpool
 
         self.n, self.horizon = n, horizon
@@ -62,7 +64,9 @@ class EnvPool:
 
     def step(self, actions: np.ndarray) -> Step:
         """Act once everywhere."""
-        answer, reward, terminated, _, _ = self._pool.step(np.asarray(actions, dtype=np.int32), self._playing)
+        answer, reward, terminated, _, _ = self._pool.step(
+            np.asarray(actions, dtype=np.int32), self._playing
+        )
         final = answer["image"]
         self._elapsed += 1
         reward = np.where(reward > 0, self._rescaled(reward), reward).astype(np.float32)

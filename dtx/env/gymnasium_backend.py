@@ -56,7 +56,9 @@ class Gymnasium:
             final = observations.copy()
             final[ended] = np.stack(info["final_obs"][ended])
         # minigrid sets both on the last allowed step; what the task decided counts.
-        return Step(observations, reward.astype(np.float32), terminated, truncated & ~terminated, final)
+        return Step(
+            observations, reward.astype(np.float32), terminated, truncated & ~terminated, final
+        )
 
     def close(self) -> None:
         """Free the environments."""

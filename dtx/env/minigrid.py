@@ -77,7 +77,9 @@ class MiniGrid:
             with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
                 # "out of date" of old versions of a task: the id was chosen on purpose.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                return gymnasium.make(self.id, render_mode="rgb_array", disable_env_checker=True, **kwargs)
+                return gymnasium.make(
+                    self.id, render_mode="rgb_array", disable_env_checker=True, **kwargs
+                )
         except gymnasium.error.DependencyNotInstalled as error:
             raise UserError(f"env.id: {self.id} needs a package: {error}") from error
 
@@ -107,7 +109,9 @@ def chosen(backend: Backend, task: str) -> Backend:
     if has(task):
         return Backend.envpool
     if backend is Backend.envpool:
-        raise UserError(f"env.backend: envpool is not installed or has no {task}; use auto or gymnasium")
+        raise UserError(
+            f"env.backend: envpool is not installed or has no {task}; use auto or gymnasium"
+        )
     return Backend.gymnasium
 
 

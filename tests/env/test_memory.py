@@ -96,7 +96,12 @@ def test_envpool_does_what_minigrid_does() -> None:
         actions = rng.choice(7, n, p=[0.1, 0.1, 0.7, 0.025, 0.025, 0.025, 0.025])
         step = vector.step(actions)
         for i in range(n):
-            answer = step.final_observations[i], step.reward[i], step.terminated[i], step.truncated[i]
+            answer = (
+                step.final_observations[i],
+                step.reward[i],
+                step.terminated[i],
+                step.truncated[i],
+            )
             episodes[i]["did"].append((actions[i], *answer))
             if step.ended[i]:
                 assert any(_replays(task, episodes[i]) for task in tasks)
