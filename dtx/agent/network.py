@@ -134,12 +134,7 @@ class ActorCritic(nn.Module):
             Logits (n, a), values (n,), memory after the step (n, m).
         """
         x = self.encoder(torch.as_tensor(observations))
-        weights = (
-            self.memory.weight_ih_l0,
-            self.memory.weight_hh_l0,
-            self.memory.bias_ih_l0,
-            self.memory.bias_hh_l0,
-        )
+        weights = self.memory.all_weights[0]
         if self.is_lstm:
             hidden, cell = memory.chunk(2, dim=1)
             hidden, cell = torch.lstm_cell(x, (hidden, cell), *weights)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as lightning
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -88,9 +89,10 @@ class PPOModule(lightning.LightningModule):
         """Iteration ``step``: play, learn, sometimes measure."""
         began = time.process_time()
         stage = self.stage
-        if self._collector is None or step % stage.checkpoint_every == 0:
-            self._begin_anew(step)
-        rollout = self._collector.collect(stage.rollout_steps, self._generator("act", step))
+        collector = self._collector
+        if collector is None or step % stage.checkpoint_every == 0:
+            collector = self._begin_anew(step)
+        rollout = collector.collect(stage.rollout_steps, self._generator("act", step))
         curves = self._learn(rollout, step)
         if len(rollout.lengths):
             curves["train/return"] = float(rollout.returns.mean())
@@ -168,19 +170,25 @@ class PPOModule(lightning.LightningModule):
             "fresh/episode_length": outcomes.length,
         }
 
-    def _begin_anew(self, step: int) -> None:
+    def _begin_anew(self, step: int) -> Collector:
         if self._collector is not None:
             self._collector.env.close()
         seed = derived(self.stage.seed, "env", self.attempt, step)
-        self._collector = Collector(
-            self.stage.env.vector(self.stage.environments, seed), self.agent
-        )
+        env = self.stage.env.vector(self.stage.environments, seed)
+        self._collector = Collector(env, self.agent)
+        return self._collector
 
     def _start_over(self, step: int) -> None:
         self.attempt, self.begun = self.attempt + 1, step
         self.agent.load_state_dict(self._new_agent(self.attempt).state_dict())
-        self.optimizers().optimizer.state.clear()
+        self._optimizer.optimizer.state.clear()
         self._collector = None
+
+    @property
+    def _optimizer(self) -> LightningOptimizer:
+        found = self.optimizers()
+        assert isinstance(found, LightningOptimizer)
+        return found
 
     def _new_agent(self, attempt: int) -> ActorCritic:
         return ActorCritic(self.architecture, derived(self.stage.seed, "weights", attempt))
@@ -207,7 +215,7 @@ class PPOModule(lightning.LightningModule):
         done = (step - self.begun) / stage.iterations
         rate = stage.lr + done * (stage.lr_end - stage.lr)
         bonus = stage.entropy + done * (stage.entropy_end - stage.entropy)
-        optimizer = self.optimizers()
+        optimizer = self._optimizer
         for group in optimizer.param_groups:
             group["lr"] = rate
         data = Frames(rollout, stage.gamma, stage.gae_lambda)

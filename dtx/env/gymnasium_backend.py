@@ -16,6 +16,7 @@ class Image(gymnasium.ObservationWrapper):
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
+        assert isinstance(env.observation_space, gymnasium.spaces.Dict)
         self.observation_space = env.observation_space["image"]
 
     def observation(self, observation: dict) -> np.ndarray:
@@ -38,8 +39,9 @@ class Gymnasium:
             [lambda make=make: Image(make()) for make in makers],
             autoreset_mode=AutoresetMode.SAME_STEP,
         )
+        assert isinstance(self._envs.single_action_space, gymnasium.spaces.Discrete)
         self.n_actions = int(self._envs.single_action_space.n)
-        self._seeds: list[int] | None = seeds(seed, self.n)
+        self._seeds: list[int | None] | None = [*seeds(seed, self.n)]
 
     def reset(self) -> np.ndarray:
         """Begin a new episode everywhere and return its first observations."""

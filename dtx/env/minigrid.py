@@ -54,7 +54,7 @@ class MiniGrid:
         if self.max_steps is not None:
             return self.max_steps
         env = self.make()
-        limit = env.unwrapped.max_steps  # BabyAI's levels hold 0 until an episode begins
+        limit = env.get_wrapper_attr("max_steps")  # BabyAI's levels hold 0 until an episode begins
         env.close()
         if limit < 1:
             raise UserError(
