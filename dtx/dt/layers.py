@@ -33,6 +33,7 @@ class Widths(Protocol):
     use_attn_result: bool
     use_split_qkv_input: bool
     use_hook_mlp_in: bool
+    half_products: bool
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,14 @@ class _HalfProduct(torch.autograd.Function):
     def forward(ctx, x, weight, bias):
         x_half, weight_half = x.bfloat16(), weight.bfloat16()
         ctx.save_for_backward(x_half, weight_half)
+        ctx.bias_shape = bias.shape
         return (x_half @ weight_half).float().add_(bias)
 
     @staticmethod
     def backward(ctx, gradient):
         x_half, weight_half = ctx.saved_tensors
         half = gradient.bfloat16()
-        return (half @ weight_half.T).float(), (x_half.T @ half).float(), gradient.sum(0)
+        return (half @ weight_half.T).float(), (x_half.T @ half).float(), gradient.sum_to_size(ctx.bias_shape)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor, half: bool) -> Tensor:
@@ -174,8 +176,10 @@ class Attention(nn.Module):
 
     def packed(self, x_Nd: Tensor, packing: Packing, states_only: bool) -> Tensor:
         """Attend over a packed batch; with ``states_only`` just the state tokens ask and are returned."""
-        query = x_Nd[packing.state_t] if states_only else x_Nd
-        q, k, v = self._project(query, "Q"), self._project(x_Nd, "K"), self._project(x_Nd, "V")
+        if states_only:
+            (q,), (k, v) = self._fused(x_Nd[packing.state_t], "Q"), self._fused(x_Nd, "KV")
+        else:
+            q, k, v = self._fused(x_Nd, "QKV")
         tokens = [group.windows * group.tokens for group in packing.groups]
         asking = [group.windows * group.states for group in packing.groups] if states_only else tokens
         parts = []
@@ -190,7 +194,15 @@ class Attention(nn.Module):
                 is_causal=mask is None,
             )
             parts.append(z_bhne.transpose(1, 2).flatten(0, 1))
-        return self._output(torch.cat(parts) if len(parts) > 1 else parts[0])
+        z_Nf = (torch.cat(parts) if len(parts) > 1 else parts[0]).flatten(1)
+        return product(z_Nf, self.W_O.flatten(0, 1), self.b_O, self.cfg.half_products)
+
+    def _fused(self, x_Nd: Tensor, names: str) -> list[Tensor]:
+        """Several projections (N, h, e) by one product."""
+        weights = [getattr(self, f"W_{name}").transpose(0, 1).flatten(1) for name in names]
+        biases = [getattr(self, f"b_{name}").flatten() for name in names]
+        fused = product(x_Nd, torch.cat(weights, 1), torch.cat(biases), self.cfg.half_products)
+        return [part.unflatten(1, self.b_Q.shape) for part in fused.split(weights[0].shape[1], 1)]
 
 
 def _state_mask(group: Group, tokens_per_step: int) -> Tensor:
@@ -204,6 +216,7 @@ class MLP(nn.Module):
 
     def __init__(self, cfg: Widths):
         super().__init__()
+        self.cfg = cfg
         self.act = ACTIVATIONS[cfg.act_fn]
         self.gated = cfg.gated_mlp
         self.W_in = nn.Parameter(torch.empty(cfg.d_model, cfg.d_mlp))
@@ -224,6 +237,17 @@ class MLP(nn.Module):
         else:
             post = self.act(self.hook_pre(F.linear(x, self.W_in.T, self.b_in)))
         return F.linear(self.hook_post(post), self.W_out.T, self.b_out)
+
+    def packed(self, x_Nd: Tensor) -> Tensor:
+        """The same for a packed batch, in the number type of training, without hooks."""
+        half = self.cfg.half_products
+        if self.gated:
+            weights, zero = torch.cat([self.W_gate, self.W_in], 1), self.b_in.new_zeros(())
+            gate, linear = product(x_Nd, weights, zero, half).chunk(2, 1)
+            post = self.act(gate) * linear + self.b_in
+        else:
+            post = self.act(product(x_Nd, self.W_in, self.b_in, half))
+        return product(post, self.W_out, self.b_out, half)
 
 
 class Block(nn.Module):
@@ -261,4 +285,4 @@ class Block(nn.Module):
         """A packed batch; with ``states_only`` (the last block) only the state tokens come out."""
         attended = self.attn.packed(self.ln1(resid_Nd), packing, states_only)
         resid = (resid_Nd[packing.state_t] if states_only else resid_Nd) + attended
-        return resid + self.mlp(self.ln2(resid))
+        return resid + self.mlp.packed(self.ln2(resid))

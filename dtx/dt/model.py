@@ -70,13 +70,14 @@ class ModelConfig:
     use_attn_result: bool = False
     use_split_qkv_input: bool = False
     use_hook_mlp_in: bool = False
+    half_products: bool = False  # products of packed batches in bfloat16
     attn_only: bool = False
     final_rms: bool = False
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
     model_name: str = "decision-transformer"
 
-    _not_saved = ("device", "dtype", "use_attn_result", "use_split_qkv_input", "use_hook_mlp_in")
+    _not_saved = ("device", "dtype", "use_attn_result", "use_split_qkv_input", "use_hook_mlp_in", "half_products")
 
     @property
     def tokens_per_step(self) -> int:

@@ -29,6 +29,7 @@ def train(stage: DecisionTransformer, out: Path) -> None:
     episodes = stage.dataset.load()  # type: ignore[attr-defined]
     cfg = stage.model_config()
     sampler = Sampler(episodes, cfg, stage.windows, split=0)
+    cfg.half_products = half_products(stage.precision)
     network = DecisionTransformerModel(cfg)
     models.initialise(
         network, stage.initialisation.matrix_std, stage.initialisation.embedding_std, stage.seed
@@ -55,6 +56,13 @@ def train(stage: DecisionTransformer, out: Path) -> None:
     )
     models.save(network, out)
     report.headline(module.headline())
+
+
+def half_products(precision: Precision) -> bool:
+    """Whether training's matrix products take bfloat16 factors on this machine."""
+    if precision is Precision.auto:
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    return precision is Precision.bfloat16
 
 
 def centre_state(network: DecisionTransformerModel, mean_one_hot: Tensor) -> None:
@@ -147,10 +155,7 @@ class Training(lightning.LightningModule):
             step, self.stage.steps, chosen.warm_up, chosen.cycles, chosen.final_share
         )
         batch = self.sampler.batch(self.stage.seed, step, self.stage.batch_size)
-        with torch.autocast(
-            "cpu", torch.bfloat16, enabled=self.stage.precision is Precision.bfloat16
-        ):
-            loss, accuracy = weighted_loss(self.network.packed(batch), batch)
+        loss, accuracy = weighted_loss(self.network.packed(batch), batch)
         optimizers = self.optimizers(use_pl_optimizer=False)
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         for parameter in self.network.parameters():
