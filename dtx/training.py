@@ -7,6 +7,7 @@ not the data's order, and its checkpoints need unpickling of arbitrary objects.
 
 from __future__ import annotations
 
+import logging
 import random
 import warnings
 from collections.abc import Callable
@@ -64,6 +65,7 @@ def fit(
         shown: Steps of a full bar, when a run usually ends before ``steps``.
         accelerator: Lightning's name of the device; ``auto`` is a GPU if there is one.
     """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no notes on devices or tips
     data = Steps(steps)
     path = out / CHECKPOINT
     with progress(name, (shown or steps) * amount, unit) as bar, warnings.catch_warnings():
@@ -156,7 +158,7 @@ class _Show(lightning.Callback):
 
 def random_state() -> dict[str, Any]:
     """State of torch's, numpy's and Python's global generators, as plain values and tensors."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
     version, internal, next_gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
@@ -169,6 +171,6 @@ def set_random_state(state: dict[str, Any]) -> None:
     """Restore what :func:`random_state` returned."""
     torch.set_rng_state(state["torch"])
     kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     version, internal, next_gauss = state["python"]
     random.setstate((version, tuple(internal), next_gauss))

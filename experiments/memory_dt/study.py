@@ -1,0 +1,224 @@
+"""Run the memory_dt preset for several seeds, two at a time, and put the results side by side.
+
+Each seed has its own agent, demonstrations, DT and controls. What is done already is reused.
+
+    python experiments/memory_dt/study.py                         # seeds 0-4: results.md, results.json, figures/
+    python experiments/memory_dt/study.py --preset memory_dt_study --out FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dtx.config import compose, experiment
+from dtx.figures import new
+from dtx.report import Report, read_headline
+from dtx.statistics import bootstrap
+from dtx.store import Store, use
+
+HERE = Path(__file__).parent
+NUMBERS = {  # what is shown, where it stands, and which way is good
+    "agent: success": ("agent", "agent/success"),
+    "agent: attempts": ("agent", "agent/attempts"),
+    "agent: frames to solved": ("agent", "agent/frames_to_solved"),
+    "demonstrations: success": ("dataset", "data/n_success"),
+    "demonstrations: wrong": ("dataset", "data/n_wrong"),
+    "demonstrations: truncated": ("dataset", "data/n_truncated"),
+    "RTG .9: success": ("calibration", "calibration/success_high"),
+    "RTG 0: return": ("calibration", "calibration/return_low"),
+    "RTG 0, greedy: layouts ending wrong": ("calibration", "calibration/greedy_wrong_layouts"),
+    "RTG 0, junction: P(wrong turn)": ("calibration", "calibration/junction_wrong_low"),
+    "RTG 0, junction: P(right turn)": ("calibration", "calibration/junction_right_low"),
+    "demonstrations there: wrong": ("calibration", "calibration/demonstrated_wrong_low"),
+    "demonstrations there: right": ("calibration", "calibration/demonstrated_right_low"),
+    "Spearman": ("calibration", "calibration/spearman"),
+    "calibration error": ("calibration", "calibration/mae"),
+    "behaviour clone: spread": ("calibration", "calibration/clone_spread"),
+    "behaviour clone: return": ("calibration", "calibration/clone_return"),
+    "untrained: return": ("calibration", "calibration/untrained_return"),
+    "uniformly random: return": ("calibration", "calibration/random_return"),
+    "steered": ("calibration", "calibration/steered"),
+}
+
+
+def main() -> int:
+    """Run, collect, write; exit status 1 if a number left its tolerance in expected.json."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--preset", default="memory_dt")
+    parser.add_argument("--jobs", type=int, default=2, help="seeds at once, one thread each")
+    parser.add_argument("--store", type=Path, default=Path("store"))
+    parser.add_argument("--out", type=Path, default=HERE)
+    chosen = parser.parse_args()
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        failed = [
+            s
+            for s, ok in zip(
+                chosen.seeds, pool.map(lambda s: _run(s, chosen), chosen.seeds), strict=True
+            )
+            if not ok
+        ]
+    if failed:
+        print(f"seeds {failed} failed: see above", file=sys.stderr)
+        return 2
+    table, curves, decisions = collect(chosen)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    write(chosen.out, table)
+    draw(chosen.out, curves, decisions)
+    return check(table, chosen.out / "expected.json")
+
+
+def _run(seed: int, chosen: argparse.Namespace) -> bool:
+    command = [
+        sys.executable,
+        "-m",
+        "dtx",
+        "run",
+        f"experiment={chosen.preset}",
+        f"seed={seed}",
+        f"store.path={chosen.store}",
+    ]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"} if chosen.jobs > 1 else None
+    return subprocess.run(command, env=env, check=False).returncode == 0
+
+
+def collect(chosen: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Numbers by seed (a column each), and all seeds' calibration curves and junction choices."""
+    store = use(Store(chosen.store))
+    columns, curves, decisions = {}, [], []
+    for seed in chosen.seeds:
+        what = experiment(
+            compose([f"experiment={chosen.preset}", f"seed={seed}", f"store.path={chosen.store}"])
+        )
+        calibration = what.targets["calibration"]
+        stages = {
+            "calibration": calibration,
+            "dt": calibration.dt,
+            "dataset": calibration.dataset,
+            "agent": calibration.dataset.agent,
+        }
+        numbers = {
+            name: read_headline(stages[place].path).get(key)
+            for name, (place, key) in NUMBERS.items()
+        }
+        seconds = {name: store.done(stage)["cpu_seconds"] for name, stage in stages.items()}
+        agent_share = (numbers["agent: frames to solved"] or np.nan) / stages["agent"].frames
+        numbers["agent: CPU-s to solved"] = seconds["agent"] * agent_share
+        numbers |= {f"{name}: CPU-s": value for name, value in seconds.items()}
+        columns[seed] = numbers
+        curves.append(
+            pd.read_parquet(calibration.path / "tables" / "curve.parquet").assign(seed=seed)
+        )
+        decisions.append(
+            pd.read_parquet(calibration.path / "tables" / "decision.parquet").assign(seed=seed)
+        )
+    return pd.DataFrame(columns), pd.concat(curves), pd.concat(decisions)
+
+
+def write(out: Path, table: pd.DataFrame) -> None:
+    """results.json, and results.md with means and bootstrap intervals over seeds."""
+    (out / "results.json").write_text(json.dumps(table.to_dict(), indent=1) + "\n")
+    seeds = "".join(f" {s} |" for s in table)
+    lines = [f"| | mean [95% over seeds] |{seeds}", "|---|---|" + "---|" * len(table.columns)]
+    for name, row in table.iterrows():
+        values = row.dropna().to_numpy(float)
+        low, high = bootstrap(values, 2000, 0)
+        cells = "".join(f" {_format(v)} |" for v in row)
+        mean = f"{_format(values.mean())} [{_format(low)}, {_format(high)}]" if len(values) else "-"
+        lines.append(f"| {name} | {mean} |{cells}")
+    (out / "results.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def _format(value: float) -> str:
+    if value is None or np.isnan(value):
+        return "-"
+    return (
+        f"{value:,.0f}"
+        if abs(value) >= 100
+        else f"{value:.3g}"
+        if value == int(value)
+        else f"{value:.3f}"
+    )
+
+
+def draw(out: Path, curves: pd.DataFrame, decisions: pd.DataFrame) -> None:
+    """All seeds' calibration curves with their controls, and the choice at the junction."""
+    from dtx.analysis.calibration_criteria import CLONE, DT, RANDOM, UNTRAINED
+
+    figure, axes = new(7.0, 3.6, mosaic=[["curve", "junction"]], width_ratios=[1.4, 1])
+    axis = axes["curve"]
+    axis.plot([0, 1], [0, 1], color="#c9ced8", ls="--", lw=1)
+    for name, colour in (
+        (DT, "#1d3557"),
+        (CLONE, "#e9a23b"),
+        (UNTRAINED, "#8d99ae"),
+        (RANDOM, "#b9c0cf"),
+    ):
+        part = curves[curves.model == name].pivot_table(
+            index="target", columns="seed", values="mean_return"
+        )
+        axis.plot(part.index, part, color=colour, alpha=0.35, lw=0.9)
+        axis.plot(part.index, part.mean(axis=1), color=colour, lw=2.2, label=name)
+    axis.set(
+        xlabel="target reward-to-go",
+        ylabel="achieved return",
+        title=f"Calibration, {curves.seed.nunique()} seeds",
+        ylim=(-0.03, 1.03),
+    )
+    axis.legend(loc="upper left")
+    axis = axes["junction"]
+    for column, colour, name in (
+        ("wrong_turn", "#d1495b", "wrong turn"),
+        ("right_turn", "#2a9d5c", "right turn"),
+    ):
+        model = decisions[decisions.source == DT].pivot_table(
+            index="target", columns="seed", values=column
+        )
+        axis.plot(model.index, model, color=colour, alpha=0.35, lw=0.9)
+        axis.plot(model.index, model.mean(axis=1), color=colour, lw=2.2, label=name)
+        data = (
+            decisions[decisions.source == "demonstrations, as recorded"]
+            .groupby("target")[column]
+            .mean()
+        )
+        axis.plot(data.index, data, ls="", marker="D", ms=6, mfc="white", mec=colour, mew=1.6)
+    axis.plot(
+        [], [], ls="", marker="D", ms=6, mfc="white", mec="#555", mew=1.6, label="demonstrations"
+    )
+    axis.set(
+        xlabel="target reward-to-go",
+        ylabel="probability",
+        title="At the junction",
+        ylim=(-0.03, 1.03),
+    )
+    axis.legend(loc="center left")
+    Report(out).figure("calibration_over_seeds", figure)
+
+
+def check(table: pd.DataFrame, expected: Path) -> int:
+    """Compare means over seeds with expected.json: {name: [lowest, highest]}."""
+    if not expected.exists():
+        return 0
+    status = 0
+    for name, (low, high) in json.loads(expected.read_text()).items():
+        mean = float(table.loc[name].astype(float).mean())
+        if not low <= mean <= high:
+            print(f"left its tolerance: {name} is {mean:.3f}, expected {low} to {high}")
+            status = 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

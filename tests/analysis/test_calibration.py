@@ -1,0 +1,160 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dtx.analysis.calibration import Calibration, Criteria
+from dtx.analysis.calibration_criteria import CLONE, DT, RANDOM, UNTRAINED, judge
+from dtx.analysis.calibration_measure import play_uniformly, training_support
+from dtx.analysis.decision import demonstrated
+from dtx.dataset.episodes import Outcome
+from dtx.dt.decision_transformer import Balance
+from dtx.report import read_headline
+from dtx.runner import run
+
+CRITERIA = Criteria(
+    high=0.9, min_success=0.95, low=0, max_return=0.12, min_wrong_layouts=0.75, min_spearman=0.9, max_from_chance=0.05
+)  # fmt: skip
+GOOD = {
+    "calibration/success_high": 0.98,
+    "calibration/return_low": 0.08,
+    "calibration/spearman": 0.95,
+    "calibration/clone_spread": 0.0,
+    "calibration/untrained_return": 0.11,
+    "calibration/random_return": 0.10,
+    "calibration/greedy_wrong_layouts": 0.75,
+    "calibration/junction_wrong_low": 0.4,
+    "calibration/junction_right_low": 0.2,
+}
+
+
+@pytest.fixture
+def stage(env, rollouts, tiny) -> Calibration:
+    untrained = dataclasses.replace(
+        tiny, steps=0, optimiser=dataclasses.replace(tiny.optimiser, warm_up=0)
+    )
+    return Calibration(
+        env=env,
+        dataset=rollouts,
+        dt=tiny,
+        behaviour_clone=dataclasses.replace(tiny, reward_to_go=False),
+        untrained=untrained,
+        targets=(0.0, 0.5, 0.9),
+        episodes=24,
+        greedy_episodes=4,
+        control_episodes=8,
+        temperature=1,
+        support=5,
+        resamples=200,
+        criteria=CRITERIA,
+        seed=0,
+    )
+
+
+def test_all_criteria_met_is_steered():
+    assert judge(CRITERIA, GOOD).met.all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("success_high", 0.94),
+        ("return_low", 0.13),
+        ("spearman", 0.85),
+        ("spearman", None),
+        ("clone_spread", 0.001),
+        ("untrained_return", 0.3),
+        ("greedy_wrong_layouts", 0.5),
+        ("junction_wrong_low", 0.2),
+    ],
+)
+def test_each_criterion_can_fail_alone(name, value):
+    table = judge(CRITERIA, {**GOOD, f"calibration/{name}": value})
+    assert (~table.met).sum() == 1
+
+
+def test_a_few_steps_of_training_do_not_steer(store, experiment_of, stage):
+    run(experiment_of(stage))
+    assert "NOT established" in stage.summary()
+    numbers = read_headline(stage.path)
+    assert numbers["calibration/steered"] == 0
+    # The control that is an identity: without R tokens, targets cannot matter.
+    assert numbers["calibration/clone_spread"] == 0
+    curve = pd.read_parquet(stage.path / "tables" / "curve.parquet")
+    assert set(curve.model) == {DT, f"{DT}, greedy", CLONE, UNTRAINED, RANDOM}
+    assert np.allclose(curve.success + curve.wrong + curve.truncated, 1)
+    assert (curve.low <= curve.mean_return + 1e-9).all() and (
+        curve.mean_return <= curve.high + 1e-9
+    ).all()
+    assert (curve.distinct_episodes <= curve.episodes).all()
+    decision = pd.read_parquet(stage.path / "tables" / "decision.parquet")
+    assert len(decision[decision.source == DT]) == 3 * 4
+    for name in ("calibration.png", "calibration.html"):
+        assert (stage.path / "figures" / name).stat().st_size > 10_000
+
+
+def test_support_counts_each_training_episode_once(store, experiment_of, rollouts):
+    run(experiment_of(rollouts))
+    episodes = rollouts.load()
+    targets = tuple(np.linspace(0, 1, 11))
+    counts = training_support(episodes, targets)
+    training = episodes.returns[episodes.split == 0]
+    assert sum(counts.values()) == len(training)
+    assert counts[0.0] == (training < 0.05).sum()
+    # A return far from every target supports none.
+    assert sum(training_support(episodes, (0.9, 1.0)).values()) == (training >= 0.85).sum()
+
+
+def test_demonstrated_choice_against_a_loop(store, experiment_of, rollouts, env):
+    run(experiment_of(rollouts))
+    episodes = rollouts.load()
+    table = demonstrated(episodes, env, high=0.8, balance=Balance.outcome)
+    counts = {}
+    for e in range(len(episodes.start)):
+        rows = slice(episodes.start[e], episodes.start[e] + episodes.length[e])
+        seen, actions = episodes.observations[episodes.observation[rows]], episodes.action[rows]
+        if (
+            list(actions[: env.decision_step]) != [2] * env.decision_step
+            or len(actions) <= env.decision_step
+        ):
+            continue  # not on the routine
+        layout = int(env.layout_of(seen[0], seen[env.decision_step]))
+        if episodes.reward[rows].sum() == 0:
+            key = (env.layouts()[layout], int(actions[env.decision_step]))
+            counts[key] = counts.get(key, 0) + 1
+    low = table[(table.reward_to_go == "low") & (table.weighting == "as recorded")].set_index(
+        "layout"
+    )
+    for index, name in enumerate(env.layouts()):
+        total = sum(v for (layout, _), v in counts.items() if layout == name)
+        assert low.episodes[name] == total
+        if total:
+            right = int(env.correct_turn([index])[0])
+            assert low.right_turn[name] == pytest.approx(counts.get((name, right), 0) / total)
+            assert low.wrong_turn[name] == pytest.approx(counts.get((name, 1 - right), 0) / total)
+
+
+def test_uniform_play_is_reproducible_and_has_all_outcomes(env):
+    one, two = play_uniformly(env, 400, 3), play_uniformly(env, 400, 3)
+    assert (one.length == two.length).all() and (one.outcome == two.outcome).all()
+    assert set(np.unique(one.outcome)) == set(Outcome)
+    assert ((one.outcome == Outcome.SUCCESS) == (one.returns > 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"episodes": 0}, "episodes"),
+        ({"temperature": 0}, "temperature"),
+        ({"targets": (0.0, 0.0)}, "targets"),
+        ({"criteria": dataclasses.replace(CRITERIA, high=0.8)}, "criteria.high"),
+    ],
+)
+def test_impossible_values_are_named(stage, change, field):
+    assert field in [name for name, _ in dataclasses.replace(stage, **change).check()]
+
+
+def test_a_control_must_be_a_control(stage):
+    wrong = dataclasses.replace(stage, behaviour_clone=stage.dt, untrained=stage.dt)
+    assert {name for name, _ in wrong.check()} == {"behaviour_clone", "untrained"}

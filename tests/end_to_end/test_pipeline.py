@@ -1,0 +1,196 @@
+"""The whole pipeline as processes: run, run again, kill and go on, and what the UI will show."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dtx.config import CONF, compose, experiment
+from tests.fast import FAST
+
+ROOT = Path(__file__).parent.parent.parent
+PRESETS = sorted(p.stem for p in CONF.glob("experiment/*.yaml"))
+
+
+def dtx(folder: Path, *args: str, wait: bool = True, **environment: str) -> subprocess.Popen:
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "160",
+        **environment,
+    }
+    command = [sys.executable, "-W", "error::UserWarning:dtx", "-m", "dtx", *args]
+    process = subprocess.Popen(
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    if wait:
+        process.said = "".join(process.communicate(timeout=300))
+        assert "Traceback" not in process.said, process.said
+    return process
+
+
+def artefacts(folder: Path) -> dict[str, str]:
+    """Checksums of all files of all artefacts, without those that hold speeds and dates."""
+    found = {}
+    for done in sorted((folder / "store").glob("*/done.json")):
+        for name, (_, digest) in json.loads(done.read_text())["files"].items():
+            if name != "timing.jsonl":
+                found[f"{done.parent.name}/{name}"] = digest
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder in which the default study was run to its end, with tracking."""
+    folder = tmp_path_factory.mktemp("finished")
+    process = dtx(folder, "run", *FAST)
+    assert process.returncode == 0, process.said
+    assert "7 of 7 stages ran" in process.said
+    return folder
+
+
+def test_again_reuses_everything(finished):
+    process = dtx(finished, "run", *FAST)
+    assert process.returncode == 0 and "everything reused (7 stages)" in process.said
+
+
+def test_the_folder_holds_nothing_but_results(finished):
+    assert {p.name for p in finished.iterdir()} == {
+        "store",
+        "mlflow.db",
+        "mlflow.db.lock",
+        "mlartifacts",
+    }
+
+
+def test_mlflow_shows_nested_runs_curves_figures_and_lineage(finished):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(
+        f"sqlite:///{finished}/mlflow.db", registry_uri=f"sqlite:///{finished}/mlflow.db"
+    )
+    runs = client.search_runs([client.get_experiment_by_name("dtx").experiment_id])
+    assert len(runs) == 8 and {r.info.status for r in runs} == {"FINISHED"}
+    parent = next(r for r in runs if "mlflow.parentRunId" not in r.data.tags)
+    assert len(parent.data.tags["mlflow.note.content"].splitlines()) >= 5
+    assert "calibration/steered" in parent.data.metrics
+    figures = {a.path for a in client.list_artifacts(parent.info.run_id, "figures")}
+    assert {
+        "figures/calibration.png",
+        "figures/calibration.html",
+        "figures/demonstrations.png",
+    } <= figures
+    by_stage = {}
+    for run in (client.get_run(r.info.run_id) for r in runs):  # a search leaves out models
+        by_stage.setdefault(run.data.tags.get("dtx.stage"), []).append(run)
+    (agent,) = by_stage["ppo"]
+    (dataset,) = by_stage["rollouts"]
+    (calibration,) = by_stage["calibration"]
+    key = agent.data.tags["dtx.key"]
+    assert {i.dataset.digest for i in dataset.inputs.dataset_inputs} >= {key}
+    assert len(by_stage["decision_transformer"]) == 3
+    assert len(calibration.inputs.model_inputs) == 3
+    assert agent.outputs.model_outputs[0].model_id == dataset.inputs.model_inputs[0].model_id
+    names = {m for run in by_stage["decision_transformer"] for m in run.data.metrics}
+    assert any("loss" in n for n in names)
+    tables = {a.path for a in client.list_artifacts(calibration.info.run_id, "tables")}
+    assert {"tables/curve.json", "tables/curve.parquet"} <= tables
+
+
+def test_killed_anywhere_and_gone_on_with_is_bit_identical(finished, tmp_path):
+    """SIGKILL at three moments, each in another stage; the artefacts must equal the uninterrupted ones."""
+    args = ["run", *FAST, "tracking.enabled=false"]
+    kills = 0
+    for stage in ("ppo", "decision_transformer", "calibration"):
+        process = dtx(tmp_path, *args, wait=False)
+        while process.poll() is None:
+            work = list((tmp_path / "store" / ".work").glob(f"{stage}-*"))
+            if work and (stage == "calibration" or (work[0] / "resume.ckpt").exists()):
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.005)
+        process.communicate()
+    assert kills >= 2  # a tiny stage can be over before it is seen
+    assert dtx(tmp_path, *args).returncode == 0
+    reference, resumed = artefacts(finished), artefacts(tmp_path)
+    assert reference.keys() == resumed.keys()
+    different = {name for name in reference if reference[name] != resumed[name]}
+    assert not different
+
+
+def test_a_flipped_byte_in_a_weight_file_is_named(finished, tmp_path):
+    import shutil
+
+    shutil.copytree(finished / "store", tmp_path / "store")
+    weights = next((tmp_path / "store").glob("decision_transformer-*/weights.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(data)
+    process = dtx(tmp_path, "run", *FAST, "tracking.enabled=false", "analysis.calibration.seed=1")
+    lines = [x for x in process.said.splitlines() if x.startswith("dtx: error")]
+    assert process.returncode == 2 and len(lines) == 1
+    assert (
+        "weights.safetensors" in lines[0]
+        and "checksum" in lines[0]
+        and "dtx invalidate" in lines[0]
+    )
+    command = lines[0].split("`")[1].split()[1:]
+    assert dtx(tmp_path, *command).returncode == 0
+    mended = dtx(tmp_path, "run", *FAST, "tracking.enabled=false", "analysis.calibration.seed=1")
+    assert mended.returncode == 0, mended.said
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("agent.lrr=1", "agent.lrr: no such field (did you mean 'lr'?)"),
+        ("agent.lr=fast", "agent.lr: a number is wanted, not 'fast'"),
+        (
+            "dataset.mixture=[{temperature: 0, share: 1}]",
+            "dataset.mixture[0].temperature: must be above 0",
+        ),
+        ("dt.windows.context=30", "position table"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, override, words):
+    process = dtx(tmp_path, "run", override)
+    lines = process.said.strip().splitlines()
+    assert process.returncode == 2 and len(lines) == 1 and words in lines[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_environment_is_one_line(tmp_path):
+    process = dtx(
+        tmp_path, "run", "env=minigrid", "env.id=MiniGrid-Memry-v0", "tracking.enabled=false"
+    )
+    lines = [x for x in process.said.splitlines() if "error" in x]
+    assert process.returncode == 2 and len(lines) == 1 and "MiniGrid-Mem" in lines[0]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_runs_in_its_fast_form(tmp_path, preset):
+    process = dtx(tmp_path, "run", f"experiment={preset}", *FAST, "tracking.enabled=false")
+    assert process.returncode == 0, process.said
+    target = experiment(compose([f"experiment={preset}", *FAST])).targets["calibration"]
+    curve = pd.read_parquet(tmp_path / "store" / target.label / "tables" / "curve.parquet")
+    assert set(curve.target) == {0.0, 0.9}
+
+
+def test_sweep_shares_what_it_can(tmp_path):
+    process = dtx(
+        tmp_path, "run", "-m", *FAST, "tracking.enabled=false", "target=dt", "dt.seed=0,1"
+    )
+    assert process.returncode == 0, process.said
+    count = {
+        name: len(list((tmp_path / "store").glob(f"{name}-*")))
+        for name in ("ppo", "rollouts", "decision_transformer")
+    }
+    assert count == {"ppo": 1, "rollouts": 1, "decision_transformer": 2}
