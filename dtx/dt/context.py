@@ -74,7 +74,9 @@ class Context(dict):
 
     def to(self, *args, **kwargs) -> Context:
         """Move to a device or floating-point type."""
-        return self._map(lambda x: x.to(*args, **kwargs) if x.is_floating_point() else x, table=True)
+        return self._map(
+            lambda x: x.to(*args, **kwargs) if x.is_floating_point() else x, table=True
+        )
 
     def _map(self, change, table: bool = False) -> Context:
         changed = type(self)(

@@ -75,7 +75,11 @@ class _HalfProduct(torch.autograd.Function):
     def backward(ctx, gradient):
         x_half, weight_half = ctx.saved_tensors
         half = gradient.bfloat16()
-        return (half @ weight_half.T).float(), (x_half.T @ half).float(), gradient.sum_to_size(ctx.bias_shape)
+        return (
+            (half @ weight_half.T).float(),
+            (x_half.T @ half).float(),
+            gradient.sum_to_size(ctx.bias_shape),
+        )
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor, half: bool) -> Tensor:
@@ -181,7 +185,9 @@ class Attention(nn.Module):
         else:
             q, k, v = self._fused(x_Nd, "QKV")
         tokens = [group.windows * group.tokens for group in packing.groups]
-        asking = [group.windows * group.states for group in packing.groups] if states_only else tokens
+        asking = (
+            [group.windows * group.states for group in packing.groups] if states_only else tokens
+        )
         parts = []
         # split, not slices: the backward pass of a slice fills a tensor of the whole batch.
         for group, q_g, k_g, v_g in zip(

@@ -24,6 +24,7 @@ from transformer_lens.hook_points import HookPoint
 
 from dtx.dt.context import Context, Packed
 from dtx.dt.layers import Block, hooked, norm
+from dtx.env.encoding import ACTIVE
 from dtx.errors import UserError
 from dtx.report import write_atomically
 
@@ -77,7 +78,14 @@ class ModelConfig:
     dtype: torch.dtype = torch.float32
     model_name: str = "decision-transformer"
 
-    _not_saved = ("device", "dtype", "use_attn_result", "use_split_qkv_input", "use_hook_mlp_in", "half_products")
+    _not_saved = (
+        "device",
+        "dtype",
+        "use_attn_result",
+        "use_split_qkv_input",
+        "use_hook_mlp_in",
+        "half_products",
+    )
 
     @property
     def tokens_per_step(self) -> int:
@@ -195,7 +203,9 @@ class DecisionTransformerModel(HookedRootModule):
             return_type: ``logits``; other values, known to TransformerLens, mean nothing here.
         """
         resid_bnd = self.residual(context)
-        return self.unembed(self.ln_final(resid_bnd)[:, self.first_state :: self.cfg.tokens_per_step])
+        return self.unembed(
+            self.ln_final(resid_bnd)[:, self.first_state :: self.cfg.tokens_per_step]
+        )
 
     def last_logits(self, context: Context) -> Tensor:
         """Action logits (b, a) at the last state, for acting: nothing else of the last block is computed."""
@@ -271,7 +281,9 @@ def packed_flops(cfg: ModelConfig, batch: Packed) -> float:
     return 2.0 * 3.0 * products
 
 
-def initialise(model: DecisionTransformerModel, scale: float | None, embedding: float, seed: int) -> None:
+def initialise(
+    model: DecisionTransformerModel, scale: float | None, embedding: float, seed: int
+) -> None:
     """Draw all weights. ``scale: None`` is fan-in (std 1/sqrt(inputs)) for hidden matrices.
 
     Args:
@@ -286,8 +298,12 @@ def initialise(model: DecisionTransformerModel, scale: float | None, embedding: 
             continue
         std = embedding
         if leaf not in ("W_S", "W_A", "W_R", "W_time", "W_pos"):
-            inputs = parameter.shape[0] * parameter.shape[1] if leaf == "W_O" else parameter.shape[-2]
+            inputs = (
+                parameter.shape[0] * parameter.shape[1] if leaf == "W_O" else parameter.shape[-2]
+            )
             std = 1 / math.sqrt(inputs) if scale is None else scale
+        if leaf == "W_S" and scale is None:
+            std /= math.sqrt(ACTIVE)  # an observation is the sum of 147 rows
         with torch.no_grad():
             parameter.normal_(0.0, std, generator=generator)
 
@@ -319,5 +335,7 @@ def load(folder: Path, weights: Path | None = None) -> DecisionTransformerModel:
         model.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
         what = str(error).splitlines()[0]
-        raise UserError(f"{path}: not a readable model ({what}); invalidate the stage to redo it") from error
+        raise UserError(
+            f"{path}: not a readable model ({what}); invalidate the stage to redo it"
+        ) from error
     return model.eval()

@@ -17,18 +17,20 @@ ITERATIONS = 5
 MOMENTUM = 0.95
 
 
-def orthogonalise(matrices_krc: Tensor) -> Tensor:
+def orthogonalise(matrices_krc: Tensor, half: bool = False) -> Tensor:
     """Replace each matrix's singular values by about 1, all at once (Newton-Schulz).
 
     Args:
         matrices_krc: r must not exceed c, which makes the products small.
+        half: Iterate in bfloat16, as the authors do; the result is only roughly orthogonal anyway.
     """
     a, b, c = COEFFICIENTS
     x = matrices_krc / (matrices_krc.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = x.bfloat16() if half else x
     for _ in range(ITERATIONS):
         gram = x @ x.transpose(1, 2)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x
+    return x.to(matrices_krc.dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -40,8 +42,11 @@ class Muon(torch.optim.Optimizer):
     Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float):
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, weight_decay: float, half: bool = False
+    ):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        self.half = half
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -64,7 +69,7 @@ class Muon(torch.optim.Optimizer):
         gradients: list[Tensor] = [p.grad for p in parameters]  # type: ignore[misc]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov
-        update_krc = orthogonalise(torch.cat([_wide(x) for x in ahead]))
+        update_krc = orthogonalise(torch.cat([_wide(x) for x in ahead]), self.half)
         updates, first = [], 0
         for parameter in parameters:
             count = parameter.numel() // (parameter.shape[-1] * parameter.shape[-2])
@@ -75,7 +80,10 @@ class Muon(torch.optim.Optimizer):
         if weight_decay:
             torch._foreach_mul_(parameters, 1 - lr * weight_decay)
         # A layer that widens gets a proportionally larger step; heads side by side are square.
-        scales = [-lr * (math.sqrt(max(1, p.shape[1] / p.shape[0])) if p.ndim == 2 else 1) for p in parameters]
+        scales = [
+            -lr * math.sqrt(max(1, p.shape[1] / p.shape[0])) if p.ndim == 2 else -lr
+            for p in parameters
+        ]
         torch._foreach_mul_(updates, scales)
         torch._foreach_add_(parameters, updates)
 

@@ -203,7 +203,9 @@ def rollouts(
     vector = Stacked([env.vector(episodes, seed) for _ in targets])
     start = np.repeat(np.asarray(targets, np.float32), episodes)
     numbers = np.tile(np.arange(episodes), len(targets))
-    played = rollout(model, vector, start, seed=seed, temperature=temperature, greedy=greedy, episode=numbers)
+    played = rollout(
+        model, vector, start, seed=seed, temperature=temperature, greedy=greedy, episode=numbers
+    )
     vector.close()
     return [played.part(slice(i * episodes, (i + 1) * episodes)) for i in range(len(targets))]
 
@@ -239,29 +241,39 @@ def decision_probabilities(
     Returns:
         (r, layouts, a) float64. The right turn is ``env.correct_turn(layouts)``.
     """
+    contexts = decision_contexts(model, env, targets)
+    return _softmax(np.stack([model.last_logits(c).double().numpy() for c in contexts]))
+
+
+def decision_contexts(
+    model: DecisionTransformerModel, env: Any, targets: Sequence[float]
+) -> list[Context]:
+    """What the model sees at the decision square in every layout, one batch a target; see above."""
     layouts = list(range(len(env.layouts())))
     vector = env.vector(len(layouts), 0, layouts=layouts)
-    seen, taken = [vector.reset()], []
+    seen, taken = [vector.reset().copy()], []
     for step in range(env.decision_step):
         taken.append(np.array([env.routine(layout)[step] for layout in layouts]))
-        seen.append(vector.step(taken[-1]).observations)
+        seen.append(vector.step(taken[-1]).observations.copy())
     vector.close()
-    answers = []
+    contexts = []
     for target in targets:
         history = History(model, len(layouts), len(seen))
         for step, observations in enumerate(seen):
             history.see(observations, np.full(len(layouts), target, np.float32))
             if step < len(taken):
                 history.act(taken[step])
-        answers.append(_logits(model, history, np.array(layouts)))
-    return _softmax(np.stack(answers))
+        contexts.append(history.context(np.array(layouts)))
+    return contexts
 
 
 def uniforms(seed: int, episode: np.ndarray, horizon: int) -> np.ndarray:
     """(n, horizon) numbers in [0, 1) that depend on seed and episode number alone."""
     distinct_e, index = np.unique(episode, return_inverse=True)
     keys = (np.array([seed, e], np.uint64) for e in distinct_e)
-    return np.stack([np.random.Generator(np.random.Philox(key=k)).random(horizon) for k in keys])[index]
+    return np.stack([np.random.Generator(np.random.Philox(key=k)).random(horizon) for k in keys])[
+        index
+    ]
 
 
 def _logits(model: DecisionTransformerModel, history: History, who: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from dtx.dt.context import Packed
 from dtx.dt.decision_transformer import DecisionTransformer, Method, Precision
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.optimiser import Muon, learning_rate_share, split_parameters
+from dtx.dt.rollout import decision_contexts
 from dtx.dt.windows import Sampler
 from dtx.report import Report
 from dtx.training import fit
@@ -77,6 +79,34 @@ def centre_state(network: DecisionTransformerModel, mean_one_hot: Tensor) -> Non
         bias.copy_(-(mean_one_hot @ network.embed.W_S))
 
 
+def steering_probe(
+    stage: DecisionTransformer, network: DecisionTransformerModel
+) -> Callable[[], dict[str, float]]:
+    """A function that measures what is chosen at the decision square, mean over layouts.
+
+    At reward-to-go 0 and .9: probabilities of the turns to the goal and away from it. It computes
+    8 short contexts, made once. Environments without a decision square give nothing.
+    """
+    env = getattr(stage.dataset, "env", None)
+    if env is None or not hasattr(env, "decision_step"):
+        return dict
+    targets = {"low": 0.0, "high": 0.9}
+    contexts = decision_contexts(network, env, list(targets.values()))
+    layouts = np.arange(len(env.layouts()))
+    turns = {"right_turn": env.correct_turn(layouts), "wrong_turn": env.wrong_turn(layouts)}
+
+    @torch.no_grad()
+    def probe() -> dict[str, float]:
+        found = {}
+        for name, context in zip(targets, contexts, strict=True):
+            chances = network.last_logits(context).softmax(-1).numpy()
+            for turn, actions in turns.items():
+                found[f"{turn}_at_{name}"] = float(chances[layouts, actions].mean())
+        return found
+
+    return probe
+
+
 def kept_steps(steps: int, count: int) -> set[int]:
     """About ``count`` steps from 1 to ``steps``, evenly spaced in their logarithm."""
     if steps < 1 or count < 1:
@@ -121,6 +151,7 @@ class Training(lightning.LightningModule):
         if validation is not None:
             seed = VALIDATION_SEED + stage.seed
             self._validation = [validation.batch(seed, 0, stage.validation_windows)]
+        self._probe = steering_probe(stage, network)
         self._kept = kept_steps(stage.steps, stage.kept_checkpoints)
         self._sums = torch.zeros(4, dtype=torch.float64)  # loss, accuracy, gradient norm, steps
         self._last: dict[str, float] = {}
@@ -140,7 +171,12 @@ class Training(lightning.LightningModule):
             ]
             return [self._adamw(groups)]
         return [
-            Muon(hidden, chosen.matrix_learning_rate, chosen.weight_decay),
+            Muon(
+                hidden,
+                chosen.matrix_learning_rate,
+                chosen.weight_decay,
+                self.network.cfg.half_products,
+            ),
             self._adamw([{"params": rest, "weight_decay": chosen.weight_decay}]),
         ]
 
@@ -164,9 +200,7 @@ class Training(lightning.LightningModule):
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), chosen.gradient_norm)
         for optimizer in optimizers:
             full = (
-                chosen.matrix_learning_rate
-                if isinstance(optimizer, Muon)
-                else chosen.learning_rate
+                chosen.matrix_learning_rate if isinstance(optimizer, Muon) else chosen.learning_rate
             )
             for group in optimizer.param_groups:
                 group["lr"] = full * share
@@ -195,6 +229,7 @@ class Training(lightning.LightningModule):
             "gradient_norm": norm / count,
             "learning_rate": learning_rate,
             **self.validate(),
+            **self._probe(),
         }
         self._last = values
         self.report.curve(step, values)

@@ -88,7 +88,9 @@ class Sampler:
         chosen = np.flatnonzero(np.asarray(episodes.split) == split)
         if not len(chosen):
             name = ("training", "validation")[split]
-            raise UserError(f"dataset: no {name} episode to draw windows from; record more episodes")
+            raise UserError(
+                f"dataset: no {name} episode to draw windows from; record more episodes"
+            )
         self._strata = list(self._stratify(chosen, np.asarray(episodes.outcome)))
         share = np.array([share for share, _, _ in self._strata])
         self._bounds = np.cumsum(share / share.sum())
@@ -145,7 +147,8 @@ class Sampler:
 
     def batch(self, seed: int, step: int, count: int) -> Packed:
         """The training batch of a step: a pure function of its arguments and the episodes."""
-        return self.pack(self.draw(np.random.Generator(np.random.Philox(key=np.array([seed, step], np.uint64))), count))
+        key = np.array([seed, step], np.uint64)
+        return self.pack(self.draw(np.random.Generator(np.random.Philox(key=key)), count))
 
     def pack(self, drawn: Drawn) -> Packed:
         """Assemble windows without padding between them, equal windows once with their number."""

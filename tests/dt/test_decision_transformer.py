@@ -13,9 +13,16 @@ from dtx.dt import training
 from dtx.dt.decision_transformer import Precision
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.optimiser import Muon, learning_rate_share, orthogonalise
-from dtx.dt.windows import Sampler
+from dtx.dt.windows import Sampler, observation_table
+from dtx.env.memory import Memory
+from dtx.env.vector import Backend
 from dtx.report import read_curves, read_headline
-from tests.dt.toy import episodes, tiny
+from tests.dt.toy import Recorded, episodes, tiny
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WithMemory(Recorded):
+    env: Memory
 
 
 class Killed(BaseException):
@@ -167,12 +174,15 @@ def test_half_products_stay_close_to_full_ones():
     assert results[0][0] != results[1][0]
     assert results[0][0] == pytest.approx(results[1][0], rel=0.01)
     assert torch.cosine_similarity(results[0][1].flatten(), results[1][1].flatten(), 0) > 0.99
-    assert training.half_products(Precision.bfloat16) and not training.half_products(Precision.float32)
+    assert training.half_products(Precision.bfloat16) and not training.half_products(
+        Precision.float32
+    )
 
 
-def test_orthogonalised_matrices_have_singular_values_near_one():
+@pytest.mark.parametrize("half", [False, True])
+def test_orthogonalised_matrices_have_singular_values_near_one(half):
     matrices = torch.randn(5, 12, 30, generator=torch.Generator().manual_seed(0))
-    values = torch.linalg.svdvals(orthogonalise(matrices))
+    values = torch.linalg.svdvals(orthogonalise(matrices, half))
     assert values.min() > 0.6 and values.max() < 1.3
 
 
@@ -199,7 +209,11 @@ def test_learning_rate_warms_up_and_decays():
     ("overrides", "field", "message"),
     [
         (("dt.windows.context=10",), "windows.context", "29 tokens.*n_ctx=11.*at most 4 steps"),
-        (("dt.model.n_ctx=99", "dt.windows.context=30", "dt.model.n_timesteps=20"), "windows.context", "time table"),
+        (
+            ("dt.model.n_ctx=99", "dt.windows.context=30", "dt.model.n_timesteps=20"),
+            "windows.context",
+            "time table",
+        ),
         (("dt.model.n_heads=3",), "model.n_heads", "3 heads do not divide d_model 16"),
         (("dt.optimiser.learning_rate=0",), "optimiser.learning_rate", "above 0"),
         (("dt.optimiser.matrix_learning_rate=-1",), "optimiser.matrix_learning_rate", "above 0"),
@@ -221,3 +235,33 @@ def test_a_clone_fits_more_steps_into_the_position_table():
     stage = dataclasses.replace(tiny(), reward_to_go=False)
     longer = dataclasses.replace(stage, windows=dataclasses.replace(stage.windows, context=6))
     assert list(longer.check()) == []
+
+
+def test_tokens_of_all_kinds_start_with_the_declared_spread():
+    stage = tiny("dt.model.d_model=64")
+    network = DecisionTransformerModel(stage.model_config())
+    models.initialise(network, None, 0.1, seed=0)
+    state = network.embed.state(observation_table(episodes().observations)[0])
+    for token in (state, network.embed.W_A, network.embed.W_time):
+        assert token.std().item() == pytest.approx(0.1, rel=0.3)
+    assert network.blocks[0].mlp.W_out.std().item() == pytest.approx(24**-0.5, rel=0.1)
+
+
+def test_the_probe_reads_the_choice_at_the_decision_square():
+    memory = Memory(size=7, max_steps=50, backend=Backend.gymnasium)
+    stage = dataclasses.replace(tiny(), dataset=WithMemory(env=memory))
+    network = DecisionTransformerModel(stage.model_config())
+    models.initialise(network, None, 0.3, seed=0)
+    found = training.steering_probe(stage, network)()
+    assert set(found) == {
+        "right_turn_at_low",
+        "wrong_turn_at_low",
+        "right_turn_at_high",
+        "wrong_turn_at_high",
+    }
+    with torch.no_grad():
+        network.unembed.W_U.zero_()
+        network.unembed.b_U.copy_(torch.tensor([50.0, 0, 0, 0, 0, 0, 0]))
+    always_left = training.steering_probe(stage, network)()
+    assert always_left == {name: pytest.approx(0.5) for name in found}  # right in 2 of 4 layouts
+    assert training.steering_probe(tiny(), network)() == {}

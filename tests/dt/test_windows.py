@@ -38,7 +38,9 @@ def test_reward_to_go_is_the_sum_of_rewards_from_there_on():
 def test_reward_to_go_of_failures_is_exactly_zero():
     data = episodes()
     found = rewards_to_go(data.reward, data.start, data.length)
-    for start, length in zip(data.start[data.outcome > 0], data.length[data.outcome > 0], strict=True):
+    for start, length in zip(
+        data.start[data.outcome > 0], data.length[data.outcome > 0], strict=True
+    ):
         assert (found[start : start + length] == 0).all()
 
 
@@ -126,7 +128,9 @@ def test_a_batch_is_a_pure_function_of_seed_and_step():
     one, other = sampler_of(), sampler_of()
     other.batch(0, 3, 32)  # what was drawn before does not matter
     for field in ("content", "target", "weight", "timestep", "reward_to_go", "table"):
-        assert torch.equal(getattr(one.batch(5, 7, 32), field), getattr(other.batch(5, 7, 32), field))
+        assert torch.equal(
+            getattr(one.batch(5, 7, 32), field), getattr(other.batch(5, 7, 32), field)
+        )
     contents = [one.batch(*key, 32).content.tolist() for key in ((5, 7), (5, 8), (6, 7))]
     assert contents[0] != contents[1] and contents[0] != contents[2]
 
