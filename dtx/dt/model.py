@@ -24,7 +24,6 @@ from transformer_lens.hook_points import HookPoint
 
 from dtx.dt.context import Context, Packed
 from dtx.dt.layers import Block, hooked, norm
-from dtx.env.encoding import ACTIVE
 from dtx.errors import UserError
 from dtx.report import write_atomically
 
@@ -302,8 +301,6 @@ def initialise(
                 parameter.shape[0] * parameter.shape[1] if leaf == "W_O" else parameter.shape[-2]
             )
             std = 1 / math.sqrt(inputs) if scale is None else scale
-        if leaf == "W_S" and scale is None:
-            std /= math.sqrt(ACTIVE)  # an observation is the sum of 147 rows
         with torch.no_grad():
             parameter.normal_(0.0, std, generator=generator)
 

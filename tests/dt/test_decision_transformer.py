@@ -237,16 +237,6 @@ def test_a_clone_fits_more_steps_into_the_position_table():
     assert list(longer.check()) == []
 
 
-def test_tokens_of_all_kinds_start_with_the_declared_spread():
-    stage = tiny("dt.model.d_model=64")
-    network = DecisionTransformerModel(stage.model_config())
-    models.initialise(network, None, 0.1, seed=0)
-    state = network.embed.state(observation_table(episodes().observations)[0])
-    for token in (state, network.embed.W_A, network.embed.W_time):
-        assert token.std().item() == pytest.approx(0.1, rel=0.3)
-    assert network.blocks[0].mlp.W_out.std().item() == pytest.approx(24**-0.5, rel=0.1)
-
-
 def test_the_probe_reads_the_choice_at_the_decision_square():
     memory = Memory(size=7, max_steps=50, backend=Backend.gymnasium)
     stage = dataclasses.replace(tiny(), dataset=WithMemory(env=memory))
