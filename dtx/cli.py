@@ -39,6 +39,16 @@ RUN_EPILOG = """examples:
   dtx run --cfg job                              show the composed config (Hydra's flags work)
 """
 
+INVALIDATE_EPILOG = """examples:
+  dtx invalidate ppo-3f0c
+  dtx invalidate calibration
+"""
+
+UI_EPILOG = """examples:
+  dtx ui
+  dtx ui --port 5001
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the ``dtx`` command; gives the exit status."""
@@ -60,29 +70,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="dtx", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    raw = argparse.RawDescriptionHelpFormatter
+
+    def add(name: str, text: str, examples: str) -> argparse.ArgumentParser:
+        shape = argparse.RawDescriptionHelpFormatter
+        return verbs.add_parser(
+            name, help=text, description=text, epilog=examples, formatter_class=shape
+        )
+
     for name, text in (("run", "run the stages that are missing"), ("plan", "say what would run")):
-        verb = verbs.add_parser(
-            name,
-            help=text,
-            description=text,
-            epilog=RUN_EPILOG.replace("dtx run", f"dtx {name}"),
-            formatter_class=raw,
-        )
-        verb.add_argument(
-            "--config-dir", type=Path, help="a folder of your own configs, searched beside dtx's"
-        )
+        verb = add(name, text, RUN_EPILOG.replace("dtx run", f"dtx {name}"))
+        verb.add_argument("--config-dir", type=Path, help="your own configs, searched beside dtx's")
         verb.add_argument("overrides", nargs="*", help="Hydra overrides: group=name, field=value")
-    verb = verbs.add_parser("invalidate", help="set artefacts aside so that they are made again", formatter_class=raw,
-                            epilog="examples:\n  dtx invalidate ppo-3f0c\n  dtx invalidate calibration")  # fmt: skip
-    verb.add_argument(
-        "prefix", help="beginning of a folder name in the store: a stage, or stage-key"
-    )
-    verb.add_argument(
-        "--store", type=Path, default=Path("store"), help="the store's folder (default: store)"
-    )
-    verb = verbs.add_parser("ui", help="open the MLflow UI on this folder's runs", formatter_class=raw,
-                            epilog="examples:\n  dtx ui\n  dtx ui --port 5001")  # fmt: skip
+    verb = add("invalidate", "set artefacts aside so that they are made again", INVALIDATE_EPILOG)
+    verb.add_argument("prefix", help="beginning of a folder name in the store: stage or stage-key")
+    verb.add_argument("--store", type=Path, default=Path("store"), help="default: store")
+    verb = add("ui", "open the MLflow UI on this folder's runs", UI_EPILOG)
     verb.add_argument("--port", type=int, default=5000)
     verb.add_argument("--uri", help="tracking URI (default: MLFLOW_TRACKING_URI, else ./mlflow.db)")
     known, rest = parser.parse_known_args(argv)

@@ -30,7 +30,7 @@ STYLE = {
     "legend.fontsize": 8,
     "figure.constrained_layout.use": True,
 }
-plt.rcParams.update(STYLE)  # for the whole process: titles and legends are made after the figure
+plt.rcParams.update(STYLE)  # type: ignore[arg-type]  # for the whole process: titles and legends are made after the figure
 
 
 def new(width: float = 7.0, height: float = 4.2, **subplots) -> tuple[Figure, dict]:

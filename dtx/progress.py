@@ -13,6 +13,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -29,7 +30,7 @@ def quiet() -> bool:
 class Bar:
     """Handle on the stage's bar."""
 
-    def __init__(self, total: float, unit: str, progress: Progress | None, task: int | None):
+    def __init__(self, total: float, unit: str, progress: Progress | None, task: TaskID | None):
         self.total, self.unit = total, unit
         self._progress, self._task = progress, task
         self._start, self._done = time.monotonic(), 0.0

@@ -222,7 +222,8 @@ def disk_errors(place: Path) -> Iterator[None]:
         reason = os.strerror(errno.ENOSPC if full or number is None else number)
         raise UserError(
             f"cannot write {where}: {reason}; make room there or choose another place with "
-            "store.path=FOLDER, then give the same command again: finished stages are kept, the interrupted one goes on"
+            "store.path=FOLDER, then give the same command again: finished stages are kept, the "
+            "interrupted one goes on"
         ) from error
 
 

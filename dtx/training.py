@@ -158,7 +158,8 @@ class _Show(lightning.Callback):
 
 def random_state() -> dict[str, Any]:
     """State of torch's, numpy's and Python's global generators, as plain values and tensors."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
+    state: Any = np.random.get_state()  # noqa: NPY002
+    kind, keys, position, has_gauss, gauss = state
     version, internal, next_gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),

@@ -78,7 +78,7 @@ def test_plan_says_what_would_run_and_runs_nothing(user, capsys):
 def test_plan_imports_no_torch(user):
     script = (
         "import sys; from dtx.cli import main; status = main(['plan']); "
-        "heavy = {'torch', 'pandas', 'mlflow', 'matplotlib', 'pytorch_lightning', 'envpool'} & set(sys.modules); "
+        "heavy = {'torch', 'pandas', 'mlflow', 'matplotlib', 'envpool'} & set(sys.modules); "
         "sys.exit(status or f'imported {heavy}' if heavy else status)"
     )
     done = subprocess.run(

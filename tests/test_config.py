@@ -108,8 +108,15 @@ def test_each_mistake_is_explained(change, place, words):
 
 
 def test_a_stage_of_the_wrong_kind_is_refused():
-    config = {"one": NUMBER, "total": {"_target_": "tests.toys.Sum", "left": {"_target_": "tests.toys.Part", "weight": 1},
-              "right": "${one}", "seconds": 0, "fail": ""}}  # fmt: skip
+    part = {"_target_": "tests.toys.Part", "weight": 1}
+    total = {
+        "_target_": "tests.toys.Sum",
+        "left": part,
+        "right": "${one}",
+        "seconds": 0,
+        "fail": "",
+    }
+    config = {"one": NUMBER, "total": total}
     assert "a Number is wanted" in errors_of(config, "total")["total.left"]
 
 

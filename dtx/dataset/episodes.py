@@ -109,7 +109,7 @@ class EpisodeWriter:
         self._ids: dict[bytes, int] = {}
 
     def identify(self, observations: np.ndarray) -> np.ndarray:
-        """Row numbers (n,) i32 of observations (n, 7, 7, 3) in the table of distinct ones, adding new ones."""
+        """Row numbers (n,) i32 of observations (n, 7, 7, 3) in the table of distinct ones, which grows."""
         flat = np.ascontiguousarray(observations).reshape(len(observations), -1)
         view = flat.view([("", np.void, flat.shape[1])]).ravel()
         distinct, inverse = np.unique(view, return_inverse=True)

@@ -96,7 +96,8 @@ class Rollouts(Stage):
         n = read_headline(self.path)
         return (
             f"{n['data/n_episodes']:,.0f} episodes: {n['data/n_success']:,.0f} success, "
-            f"{n['data/n_wrong']:,.0f} wrong, {n['data/n_truncated']:,.0f} truncated; {n['data/n_unique_obs']:.0f} distinct observations"
+            f"{n['data/n_wrong']:,.0f} wrong, {n['data/n_truncated']:,.0f} truncated; "
+            f"{n['data/n_unique_obs']:.0f} distinct observations"
         )
 
     def _report(self, report: Report, out: Path) -> None:

@@ -2,7 +2,7 @@
 
 Each seed has its own agent, demonstrations, DT and controls. What is done already is reused.
 
-    python experiments/memory_dt/study.py                         # seeds 0-4: results.md, results.json, figures/
+    python experiments/memory_dt/study.py                 # seeds 0-4: results.md, results.json, figures/
     python experiments/memory_dt/study.py --preset memory_dt_study --out FOLDER
 """
 

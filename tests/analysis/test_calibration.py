@@ -14,8 +14,14 @@ from dtx.report import read_headline
 from dtx.runner import run
 
 CRITERIA = Criteria(
-    high=0.9, min_success=0.95, low=0, max_return=0.12, min_wrong_layouts=0.75, min_spearman=0.9, max_from_chance=0.05
-)  # fmt: skip
+    high=0.9,
+    min_success=0.95,
+    low=0,
+    max_return=0.12,
+    min_wrong_layouts=0.75,
+    min_spearman=0.9,
+    max_from_chance=0.05,
+)
 GOOD = {
     "calibration/success_high": 0.98,
     "calibration/return_low": 0.08,
