@@ -44,7 +44,8 @@ def train(stage: PPO, out: Path) -> None:
 def _conclude(module: PPOModule, report: Report) -> None:
     """Measure the final weights on fresh episodes of their own and write the headline."""
     stage = module.stage
-    sharp, soft = module.measure(1.0, "end"), module.measure(SOFT, "end")
+    sharp = module.measure(stage.evaluation_episodes, 1.0, "end")
+    soft = module.measure(stage.evaluation_episodes, SOFT, "end at temperature 5")
     solved = sharp.success >= stage.solved_at
     report.headline(
         {
