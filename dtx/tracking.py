@@ -9,6 +9,7 @@ that made it and the field's name in the runs that read it, so a search by diges
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -352,12 +353,10 @@ def _connect(uri: str, name: str) -> tuple[Any, str]:
     if database and not database.exists():
         console.print("[dim]making the MLflow database (about 10 s, once)[/]")
     try:
-        import logging
-
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
+        for name in ("mlflow", "alembic"):  # importing mlflow sets them to talk
+            logging.getLogger(name).setLevel(logging.WARNING)
         if database is None:
             client = MlflowClient(uri, registry_uri=uri)
             return client, _experiment_id(client, name, None)
