@@ -20,6 +20,10 @@ RUNTIME = {"runtime": True}
 """Field metadata: the field says how to compute (device, batch of environments at evaluation), not what."""
 
 
+CHECKPOINT = "resume.ckpt"
+"""A stage may keep its state under this name to go on from; it is taken away at the commit."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
     """One step of an experiment.

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from dtx.errors import UserError
 from dtx.progress import console
 from dtx.report import write_atomically
-from dtx.stage import Stage
+from dtx.stage import CHECKPOINT, Stage
 
 DONE = "done.json"
 _current: Store | None = None
@@ -150,6 +150,7 @@ class Store:
 
     def commit(self, stage: Stage, work: Path, record: dict[str, Any]) -> Path:
         """Write ``done.json`` and move the work folder into place. Call while holding the lock."""
+        (work / CHECKPOINT).unlink(missing_ok=True)
         names = sorted(
             str(p.relative_to(work)) for p in work.rglob("*") if p.is_file() and p.name != DONE
         )

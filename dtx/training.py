@@ -20,8 +20,8 @@ import torch
 
 from dtx.progress import Bar, progress
 from dtx.report import Report
+from dtx.stage import CHECKPOINT
 
-CHECKPOINT = "resume.ckpt"
 
 
 class Steps(torch.utils.data.IterableDataset):
@@ -48,7 +48,6 @@ def fit(
     checkpoint_every: int,
     note: Callable[[], str] = lambda: "",
     shown: int | None = None,
-    accelerator: str = "auto",
 ) -> None:
     """Train ``module`` for ``steps`` steps, going on from ``out/resume.ckpt`` if it is there.
 
@@ -63,7 +62,9 @@ def fit(
         checkpoint_every: Steps between checkpoints.
         note: Short text at the end of the bar.
         shown: Steps of a full bar, when a run usually ends before ``steps``.
-        accelerator: Lightning's name of the device; ``auto`` is a GPU if there is one.
+
+    The last state stays in ``out`` as well, so that a run killed after training (while it measures or
+    writes) does not train again; the runner takes it away when the stage is committed.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no notes on devices or tips
     data = Steps(steps)
@@ -76,7 +77,7 @@ def fit(
         if state is not None:
             data.start = state["step"]
         trainer = lightning.Trainer(
-            accelerator=accelerator if torch.cuda.is_available() else "cpu",
+            accelerator="cpu",  # models this small are bound by launches on a GPU; untested there
             devices=1,
             max_epochs=1,
             logger=False,
@@ -89,11 +90,18 @@ def fit(
                 _Show(bar, data, amount, note),
             ],
         )
-        if data.start < steps:
+        if state is not None and state["done"]:
+            _restore(module, state, Report(out))
+        elif steps:
             trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=None))
-        elif state is not None:
-            module.load_state_dict(state["module"])
-    path.unlink(missing_ok=True)
+
+
+def _restore(module: lightning.LightningModule, state: dict, report: Report) -> None:
+    module.load_state_dict(state["module"])
+    if hasattr(module, "load_resume_state"):
+        module.load_resume_state(state["extra"])
+    report.rewind(state["position"])
+    set_random_state(state["random"])
 
 
 class _Resume(lightning.Callback):
@@ -107,15 +115,11 @@ class _Resume(lightning.Callback):
         if state is None:
             self.report.rewind(0)
             return
-        module.load_state_dict(state["module"])
         for optimizer, saved in zip(trainer.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         for config, saved in zip(trainer.lr_scheduler_configs, state["schedulers"], strict=True):
             config.scheduler.load_state_dict(saved)
-        if hasattr(module, "load_resume_state"):
-            module.load_resume_state(state["extra"])
-        self.report.rewind(state["position"])
-        set_random_state(state["random"])
+        _restore(module, state, self.report)
         self.state = None
 
     def on_train_batch_end(
@@ -126,16 +130,18 @@ class _Resume(lightning.Callback):
         batch: int,
         batch_idx: int,
     ) -> None:
-        if hasattr(module, "finished") and module.finished():
-            trainer.should_stop = True
-            return
         step = batch + 1
-        if step % self.every or step == self.data.stop:
+        finished = hasattr(module, "finished") and module.finished()
+        if finished:
+            trainer.should_stop = True
+        done = finished or step == self.data.stop
+        if step % self.every and not done:
             return
         partial = self.path.with_suffix(".partial")
         torch.save(
             {
                 "step": step,
+                "done": done,
                 "module": module.state_dict(),
                 "optimizers": [o.state_dict() for o in trainer.optimizers],
                 "schedulers": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],

@@ -35,7 +35,6 @@ def train(stage: PPO, out: Path) -> None:
             checkpoint_every=stage.checkpoint_every,
             note=lambda: _note(module),
             shown=stage.iterations,
-            accelerator="cpu",  # a step of 64 environments is too small for a GPU to gain anything
         )
         _conclude(module, report)
     save(module.agent, out)
