@@ -13,7 +13,7 @@ from dtx.dt import training
 from dtx.dt.decision_transformer import Precision
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.optimiser import Muon, learning_rate_share, orthogonalise
-from dtx.dt.windows import Sampler, observation_table
+from dtx.dt.windows import Sampler
 from dtx.env.memory import Memory
 from dtx.env.vector import Backend
 from dtx.report import read_curves, read_headline
