@@ -18,6 +18,9 @@ from dtx.dt.windows import observation_table
 from dtx.env.encoding import distinct
 from dtx.env.vector import Stacked, VectorEnv
 
+CHUNK = 128
+"""Contexts computed at once: few enough for their activations to stay in the processor's cache."""
+
 SUCCESS, WRONG, TRUNCATED = 0, 1, 2
 """Outcome of an episode, as in the demonstrations."""
 
@@ -279,7 +282,11 @@ def uniforms(seed: int, episode: np.ndarray, horizon: int) -> np.ndarray:
 def _logits(model: DecisionTransformerModel, history: History, who: np.ndarray) -> np.ndarray:
     """Logits (len(who), a) float64 at the last state; equal contexts are computed once."""
     first, index = history.distinct_contexts(who)
-    return model.last_logits(history.context(who[first])).double().numpy()[index]
+    parts = [
+        model.last_logits(history.context(who[first[begin : begin + CHUNK]]))
+        for begin in range(0, len(first), CHUNK)
+    ]
+    return torch.cat(parts).double().numpy()[index]
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
