@@ -23,7 +23,6 @@ from dtx.report import Report
 from dtx.stage import CHECKPOINT
 
 
-
 class Steps(torch.utils.data.IterableDataset):
     """The step numbers ``start ... stop - 1``; ``start`` moves when a run is resumed."""
 
