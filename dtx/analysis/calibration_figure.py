@@ -142,7 +142,7 @@ def _junction(axis, decision: pd.DataFrame) -> None:
         else "At the decision square",
         ylim=(-0.03, 1.03),
     )
-    axis.legend(loc="center left")
+    axis.legend(loc="upper left")
 
 
 def _html(report: Report, results: Results, stage: Calibration) -> None:

@@ -59,10 +59,11 @@ def _png(report: Report, points: dict, horizon: int) -> None:
     lengths, values = [p[0] for p in points.values()], [p[1] for p in points.values()]
     colours = [OUTCOME_COLOURS[n] for n in points]
     style = {"stacked": True, "color": colours, "lw": 0}
+    # One bar a possible return: 0, and a success at each step.
+    step = 0.9 / horizon
+    return_bins = np.append([-step, step], 0.1 + step * (np.arange(horizon + 1) - 0.5))
     axes["length"].hist(lengths, bins=np.arange(0.5, horizon + 1.5), **style)
-    axes["return"].hist(
-        values, bins=np.linspace(-0.025, 1.0, 42), orientation="horizontal", **style
-    )
+    axes["return"].hist(values, bins=return_bins, orientation="horizontal", **style)
     axes["length"].set(
         xlim=scatter.get_xlim(),
         ylabel="episodes",

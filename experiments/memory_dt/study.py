@@ -203,7 +203,7 @@ def draw(out: Path, curves: pd.DataFrame, decisions: pd.DataFrame) -> None:
         title="At the junction",
         ylim=(-0.03, 1.03),
     )
-    axis.legend(loc="center left")
+    axis.legend(loc="upper left")
     Report(out).figure("calibration_over_seeds", figure)
 
 
