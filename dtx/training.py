@@ -8,11 +8,15 @@ not the data's order, and its checkpoints need unpickling of arbitrary objects.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# Packed batches have ever new shapes; the kernels kept for each (1,024 by default) grow to gigabytes.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 import numpy as np
 import pytorch_lightning as lightning

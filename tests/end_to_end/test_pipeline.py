@@ -31,7 +31,7 @@ def dtx(folder: Path, *args: str, wait: bool = True, **environment: str) -> subp
         command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     if wait:
-        process.said = "".join(process.communicate(timeout=300))
+        process.said = "".join(process.communicate(timeout=600))
         assert "Traceback" not in process.said, process.said
     return process
 
