@@ -355,8 +355,8 @@ def _connect(uri: str, name: str) -> tuple[Any, str]:
     try:
         from mlflow import MlflowClient
 
-        for name in ("mlflow", "alembic"):  # importing mlflow sets them to talk
-            logging.getLogger(name).setLevel(logging.WARNING)
+        for talker in ("mlflow", "alembic"):  # importing mlflow sets them to talk
+            logging.getLogger(talker).setLevel(logging.WARNING)
         if database is None:
             client = MlflowClient(uri, registry_uri=uri)
             return client, _experiment_id(client, name, None)
