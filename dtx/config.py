@@ -39,7 +39,10 @@ class ConfigError(UserError):
     """All that is wrong with a config, one line an error."""
 
     def __init__(self, errors: Iterable[tuple[str, str]]):
-        self.errors = list(dict.fromkeys(errors))
+        first: dict[str, str] = {}  # a place that several objects refer to is told once
+        for place, what in errors:
+            first.setdefault(place, what)
+        self.errors = list(first.items())
         super().__init__(
             "\n".join(f"{place}: {what}" if place else what for place, what in self.errors)
         )
@@ -294,7 +297,8 @@ class Builder:
             return None
         built = cls(**values)
         for name, message in getattr(built, "check", lambda: ())():
-            self._wrong(origins.get(name, f"{place}.{name}"), message)
+            field, dot, rest = name.partition(".")
+            self._wrong(origins.get(field, f"{place}.{field}") + dot + rest, message)
         return built
 
     def _rebase(self, raw: dict, place: str) -> tuple[dict, dict[str, str]]:
