@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-import torch
 
 from dtx.agent.network import save
 from dtx.agent.ppo import PPO
 from dtx.agent.ppo_module import PPOModule
 from dtx.progress import console
 from dtx.report import Report
+from dtx.threads import one_thread
 from dtx.training import fit
 
 SOFT = 5.0
@@ -84,14 +81,3 @@ def _advice(module: PPOModule, success: float) -> str:
 def _note(module: PPOModule) -> str:
     note = "" if module.success != module.success else f"success {module.success:.2f}"
     return note if module.attempt == 0 else f"{note} attempt {module.attempt + 1}"
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread: these tensors are too small for more, and results depend on the number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -9,6 +9,7 @@ import torch
 
 from dtx.dataset.episodes import EpisodeWriter, Outcome
 from dtx.progress import Bar, progress
+from dtx.threads import one_thread
 
 if TYPE_CHECKING:
     from dtx.dataset.rollouts import Rollouts
@@ -22,7 +23,7 @@ def collect(stage: Rollouts, agent: Any, writer: EpisodeWriter) -> None:
         agent: Offers ``initial_memory(n)`` and ``step(observations, memory)`` (see dtx/agent/network.py).
         writer: Gets the finished episodes.
     """
-    with progress("rollouts", stage.episodes, "episodes") as bar:
+    with one_thread(), progress("rollouts", stage.episodes, "episodes") as bar:
         for part, (share, quota) in enumerate(zip(stage.mixture, stage.quotas(), strict=True)):
             seed = int(np.random.SeedSequence([stage.seed, part]).generate_state(1)[0])
             _play(stage, agent, writer, bar, share.temperature, quota, seed)
