@@ -10,7 +10,11 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One torch thread: these tensors are too small for more, and results depend on the number."""
+    """One torch thread.
+
+    Models this small gain little from more, lose several times over when another process wants the
+    cores (threads wait by spinning), and their results would depend on the number of threads.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -17,6 +17,7 @@ from dtx.env.environment import Environment
 from dtx.figures import OUTCOMES
 from dtx.progress import progress
 from dtx.statistics import bootstrap
+from dtx.threads import one_thread
 
 
 @dataclass
@@ -51,7 +52,7 @@ def measure(stage: Calibration, out: Any) -> Results:
     support = training_support(episodes, stage.targets)
     total = sum(count for _, _, count, _ in plays) * len(stage.targets)
     rows = []
-    with progress("calibration", total, "episodes") as bar:
+    with one_thread(), progress("calibration", total, "episodes") as bar:
         for name, model, count, greedy in plays:
             bar.advance(0, name)
             played = rollouts(

@@ -20,6 +20,7 @@ from dtx.dt.optimiser import Muon, learning_rate_share, split_parameters
 from dtx.dt.rollout import decision_contexts
 from dtx.dt.windows import Sampler
 from dtx.report import Report
+from dtx.threads import one_thread
 from dtx.training import fit
 
 VALIDATION_SEED = 2**63
@@ -46,16 +47,17 @@ def train(stage: DecisionTransformer, out: Path) -> None:
     (out / "checkpoints").mkdir(exist_ok=True)
     if stage.kept_checkpoints:
         module.keep(0)
-    fit(
-        module,
-        out,
-        stage.steps,
-        name="dt",
-        unit="windows",
-        amount=stage.batch_size,
-        checkpoint_every=stage.checkpoint_every,
-        note=module.note,
-    )
+    with one_thread():
+        fit(
+            module,
+            out,
+            stage.steps,
+            name="dt",
+            unit="windows",
+            amount=stage.batch_size,
+            checkpoint_every=stage.checkpoint_every,
+            note=module.note,
+        )
     models.save(network, out)
     report.headline(module.headline())
 
