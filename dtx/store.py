@@ -49,8 +49,8 @@ class Store:
         root: The folder; made when first written to.
     """
 
-    def __init__(self, root: Path):
-        self.root = root.absolute()
+    def __init__(self, root: Path | str):
+        self.root = Path(root).absolute()
         self._verified: dict[str, tuple] = {}
 
     def folder(self, stage: Stage) -> Path:

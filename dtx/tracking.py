@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import threading
 import time
 import warnings
@@ -24,6 +23,7 @@ from filelock import FileLock
 
 from dtx.config import Experiment
 from dtx.errors import Interrupted, UserError
+from dtx.processes import alive, process_tags
 from dtx.progress import console
 from dtx.report import CURVES, TIMING, read_headline
 from dtx.stage import Stage
@@ -98,7 +98,7 @@ class Tracker:
             "mlflow.source.type": "LOCAL",
             "mlflow.user": os.environ.get("USER", "dtx"),
             "dtx.targets": ", ".join(experiment.targets),
-            **_process_tags(),
+            **process_tags(),
         }
         run = self.client.create_run(self.experiment_id, run_name=experiment.name, tags=tags)
         self.run_id = run.info.run_id
@@ -201,11 +201,11 @@ class Tracker:
         """A run that a SIGKILL left RUNNING on this machine is marked KILLED."""
 
         def call() -> None:
-            mine = _process_tags()
+            mine = process_tags()
             query = f"attributes.status = 'RUNNING' and tags.`dtx.host` = '{mine['dtx.host']}'"
             for run in self.client.search_runs([self.experiment_id], query, max_results=200):
                 process = run.data.tags.get("dtx.process")
-                if process and process != mine["dtx.process"] and not _alive(process):
+                if process and process != mine["dtx.process"] and not alive(process):
                     self.client.set_terminated(run.info.run_id, "KILLED")
 
         self.safely(call)
@@ -224,7 +224,7 @@ class StageRun:
             "mlflow.source.name": f"dtx {stage.name}",
             "dtx.stage": stage.name,
             "dtx.key": stage.key,
-            **_process_tags(),
+            **process_tags(),
         }
         run = tracker.safely(
             lambda: tracker.client.create_run(
@@ -385,28 +385,6 @@ def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
         if found
         else client.create_experiment(name, artifact_location=artifacts)
     )
-
-
-def _process_tags() -> dict[str, str]:
-    return {
-        "dtx.host": socket.gethostname(),
-        "dtx.process": f"{os.getpid()}:{_started(os.getpid())}",
-    }
-
-
-def _started(pid: int) -> str:
-    """When a process started (a pid alone is reused); empty if there is no such process."""
-    import psutil
-
-    try:
-        return f"{psutil.Process(pid).create_time():.0f}"
-    except psutil.Error:
-        return ""
-
-
-def _alive(process: str) -> bool:
-    pid, _, started = process.partition(":")
-    return _started(int(pid)) == started
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, str]:
