@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dtx.agent.architecture import Encoder, Recurrence
 from dtx.env.environment import Environment
+from dtx.report import read_headline
 from dtx.stage import Stage
 
 if TYPE_CHECKING:
@@ -100,6 +101,17 @@ class PPO(Stage):
         from dtx.agent.ppo_training import train
 
         train(self, out)
+
+    def summary(self) -> str:
+        """Whether it solved the task, and after how much."""
+        n = read_headline(self.path)
+        solved, frames = n["agent/solved"], n["agent/frames_to_solved"]
+        said = (
+            f"{'solved' if solved else 'NOT solved'}: success {n['agent/success']:.3f} on "
+            f"{n['agent/fresh_episodes']:.0f} fresh episodes, {n['agent/episode_length']:.1f} steps long"
+        )
+        when = f"; first solved after {frames:,.0f} frames" if frames else ""
+        return f"{said}{when}; attempts: {n['agent/attempts']:.0f}"
 
     def load(self) -> ActorCritic:
         """The trained agent, in evaluation mode.

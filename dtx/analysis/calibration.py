@@ -87,7 +87,7 @@ class Calibration(Stage):
         verdict = "steered" if n["calibration/steered"] else "NOT established as steered"
         parts = [
             f"{verdict}: asked for {self.criteria.high:g} success {n['calibration/success_high']:.2f}",
-            f"asked for {self.criteria.low:g} return {n['calibration/return_low']:.2f}",
+            f"asked for {self.criteria.low:g} return {n['calibration/return_low']:.3f}",
             f"Spearman {n['calibration/spearman']:.2f}"
             if n["calibration/spearman"] is not None
             else "no Spearman",

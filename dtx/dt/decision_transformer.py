@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dtx.report import read_headline
 from dtx.stage import RUNTIME, Stage
 
 if TYPE_CHECKING:
@@ -177,6 +178,16 @@ class DecisionTransformer(Stage):
         from dtx.dt.training import train
 
         train(self, out)
+
+    def summary(self) -> str:
+        """What kind of model it is, and how well it predicts held-out actions."""
+        n = read_headline(self.path)
+        kind = "with reward-to-go" if self.reward_to_go else "behaviour clone"
+        said = f"{kind}, {f'{self.steps} steps' if self.steps else 'untrained'}"
+        loss, accuracy = n.get("dt/validation_loss"), n.get("dt/validation_accuracy")
+        if loss is None or accuracy is None:  # no episode was held out
+            return said
+        return f"{said}: held-out loss {loss:.3f} nats, accuracy {accuracy:.3f}"
 
     def load(self) -> DecisionTransformerModel:
         """The trained model, in evaluation mode."""
