@@ -233,10 +233,18 @@ def calibrate(calibration, store: Store) -> list[Row]:
     episodes = count * len(calibration.targets)
     rows = []
     for greedy in (True, False):
-        seconds = cpu_seconds(
-            lambda greedy=greedy: rollouts(
-                model, calibration.env, calibration.targets, episodes=count, seed=0, greedy=greedy
+        seconds = min(
+            cpu_seconds(
+                lambda greedy=greedy: rollouts(
+                    model,
+                    calibration.env,
+                    calibration.targets,
+                    episodes=count,
+                    seed=0,
+                    greedy=greedy,
+                )
             )
+            for _ in range(3)
         )
         how = "greedy" if greedy else "sampled"
         work = f"calibration, {len(calibration.targets)} targets x {count}, {how}"
