@@ -104,7 +104,13 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Di
                 known = [*known, override]
             except failures as error:
                 errors.append(_explain(override, error, hydra_compose("config", known), folders))
-        raise ConfigError(errors or [("", _first_line(everything))])
+        if not errors:
+            raise ConfigError([("", _first_line(everything))])
+        try:  # what else is wrong, now that these are known
+            experiment(hydra_compose("config", known))
+        except ConfigError as more:
+            errors += more.errors
+        raise ConfigError(errors)
 
 
 def _is_choice(override: str, folders: Sequence[Path]) -> bool:

@@ -173,6 +173,7 @@ def test_every_preset_builds(preset):
         (["seed"], "name=value"),
         (["seed=[1"], "seed=[1"),
         (["seed=0", "agent.lrr=1", "dt.layrs=2"], "dt.layrs: no such field"),
+        (["agent.lrr=1", "agent.seed=abc"], "agent.seed: a whole number is wanted"),
     ],
 )
 def test_bad_overrides_are_explained(overrides, words):
