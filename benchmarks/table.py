@@ -65,7 +65,7 @@ def main() -> None:
         Row("matrix product, 1024 x 1024, fp32", matmul_rate(torch.float32), "GFLOP"),
         Row("matrix product, 1024 x 1024, bf16", matmul_rate(torch.bfloat16), "GFLOP"),
         environments(calibration),
-        ppo(calibration, store),
+        ppo(calibration),
         demonstrations(calibration, store),
         *decision_transformer(calibration, store),
         *calibrate(calibration, store),
@@ -118,7 +118,7 @@ def environments(calibration, n: int = 64, steps: int = 400) -> Row:
     )
 
 
-def ppo(calibration, store: Store) -> Row:
+def ppo(calibration) -> Row:
     """The agent's whole training, evaluations on fresh episodes included."""
     agent = calibration.dataset.agent
     with scratch() as out:

@@ -9,10 +9,12 @@ import matplotlib
 matplotlib.use("Agg")  # figures go to files; no display is needed
 import matplotlib.pyplot as plt
 
+from dtx.dataset.episodes import Outcome
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-OUTCOMES = ("success", "wrong", "truncated")
+OUTCOMES = tuple(outcome.name.lower() for outcome in Outcome)
 OUTCOME_COLOURS = {"success": "#2a9d5c", "wrong": "#d1495b", "truncated": "#8d99ae"}
 
 STYLE = {

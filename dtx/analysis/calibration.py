@@ -75,7 +75,7 @@ class Calibration(Stage):
         from dtx.analysis.calibration_measure import measure
 
         report = Report(out)
-        results = measure(self, out)
+        results = measure(self)
         for name in ("curve", "decision", "criteria"):
             report.table(name, getattr(results, name))
         report.headline(results.headline)

@@ -25,7 +25,7 @@ WRONG, RIGHT = OUTCOME_COLOURS["wrong"], OUTCOME_COLOURS["success"]
 def draw(report: Report, results: Results, stage: Calibration) -> None:
     """Write ``calibration.png`` and ``calibration.html``."""
     _png(report, results, stage)
-    _html(report, results, stage)
+    _html(report, results)
 
 
 def title(results: Results) -> str:
@@ -145,7 +145,7 @@ def _junction(axis, decision: pd.DataFrame) -> None:
     axis.legend(loc="upper left")
 
 
-def _html(report: Report, results: Results, stage: Calibration) -> None:
+def _html(report: Report, results: Results) -> None:
     import plotly.graph_objects as go
 
     figure = go.Figure()

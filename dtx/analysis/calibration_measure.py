@@ -40,7 +40,7 @@ class Results:
     headline: dict[str, float | None]
 
 
-def measure(stage: Calibration, out: Any) -> Results:
+def measure(stage: Calibration) -> Results:
     """Play every model at every target and judge the criteria."""
     dt, episodes = stage.dt.load(), stage.dataset.load()  # type: ignore[attr-defined]
     plays = [

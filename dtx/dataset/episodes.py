@@ -72,9 +72,7 @@ class Episodes:
     @property
     def reward_to_go(self) -> np.ndarray:
         """(N,) f32: at each step the sum of the rewards from there to the end of its episode."""
-        total = np.cumsum(self.reward[::-1], dtype=np.float64)[::-1]
-        after = np.append(total, 0.0)[self.start + self.length]
-        return (total - np.repeat(after, self.length)).astype(np.float32)
+        return rewards_to_go(self.reward, self.start, self.length)
 
     @staticmethod
     def read(folder: Path) -> Episodes:
@@ -91,6 +89,20 @@ class Episodes:
         )
         columns.pop("return")
         return Episodes(**columns)
+
+
+def rewards_to_go(reward: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Sum of an episode's rewards from each step on, (N,) float32.
+
+    Summed backwards within each episode, so that a failure's is exactly 0.
+    """
+    to_go = np.array(reward, dtype=np.float32)
+    longest_first = np.argsort(-length, kind="stable")
+    last, sorted_length = (start + length - 1)[longest_first], length[longest_first]
+    for back in range(1, int(length.max(initial=1))):
+        row = last[: np.searchsorted(-sorted_length, -back)] - back
+        to_go[row] += to_go[row + 1]
+    return to_go
 
 
 class EpisodeWriter:

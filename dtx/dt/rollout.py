@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dtx.dataset.episodes import Outcome
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.windows import observation_table
@@ -20,9 +21,6 @@ from dtx.env.vector import Stacked, VectorEnv
 
 CHUNK = 128
 """Contexts computed at once: few enough for their activations to stay in the processor's cache."""
-
-SUCCESS, WRONG, TRUNCATED = 0, 1, 2
-"""Outcome of an episode, as in the demonstrations."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ def rollout(
     observations = env.reset()
     first = observations.copy()
     to_go, returns = target.copy(), np.zeros(n, np.float32)
-    length, outcome = np.full(n, horizon), np.full(n, TRUNCATED, np.uint8)
+    length, outcome = np.full(n, horizon), np.full(n, Outcome.TRUNCATED, np.uint8)
     playing = np.arange(n)
     for step in range(horizon):
         history.see(observations, to_go)
@@ -175,7 +173,9 @@ def rollout(
         length[over] = step + 1
         right = result.terminated[over] & (result.reward[over] > 0)
         outcome[over] = np.where(
-            right, SUCCESS, np.where(result.terminated[over], WRONG, TRUNCATED)
+            right,
+            Outcome.SUCCESS,
+            np.where(result.terminated[over], Outcome.WRONG, Outcome.TRUNCATED),
         )
         playing = playing[~ended]
         if not len(playing):

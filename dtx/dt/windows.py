@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from dtx.dataset.episodes import rewards_to_go
 from dtx.dt.context import Context, Packed
 from dtx.dt.decision_transformer import Balance, Windows
 from dtx.dt.layers import Group, Packing
@@ -45,20 +46,6 @@ class Drawn:
     row: np.ndarray
     begin: np.ndarray
     length: np.ndarray
-
-
-def rewards_to_go(reward: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Sum of an episode's rewards from each step on, (N,) float32.
-
-    Summed backwards within each episode, so that a failure's is exactly 0.
-    """
-    to_go = np.array(reward, dtype=np.float32)
-    longest_first = np.argsort(-length, kind="stable")
-    last, sorted_length = (start + length - 1)[longest_first], length[longest_first]
-    for back in range(1, int(length.max(initial=1))):
-        row = last[: np.searchsorted(-sorted_length, -back)] - back
-        to_go[row] += to_go[row + 1]
-    return to_go
 
 
 class Sampler:

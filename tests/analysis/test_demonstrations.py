@@ -62,6 +62,8 @@ def test_duplication_counts(episodes):
     assert rows["unique_observations"] == len(episodes.observations)
     assert 1 < rows["unique_episodes"] <= len(episodes.start)
     assert rows["split_overlap_by_observation"] == 0
+    twice = dataclasses.replace(episodes, observations=np.repeat(episodes.observations, 2, axis=0))
+    assert dict(duplication(twice).itertuples(index=False))["split_overlap_by_observation"] == 1
     same = dataclasses.replace(episodes, split=np.array(episodes.split))
     same.split[:] = 0
     assert dict(duplication(same).itertuples(index=False))["split_overlap"] == 0
