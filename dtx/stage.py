@@ -13,6 +13,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -66,7 +67,7 @@ class Stage:
         """The name of the file that defines the stage: ``ppo``, ``rollouts``, ``calibration``."""
         return type(self).__module__.rsplit(".", 1)[-1]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hexadecimal digits: a hash of name, version, identity fields and the inputs' keys."""
         canonical = json.dumps(identity(self, nested=False), sort_keys=True, separators=(",", ":"))

@@ -103,8 +103,8 @@ class Tracker:
         run = self.client.create_run(self.experiment_id, run_name=experiment.name, tags=tags)
         self.run_id = run.info.run_id
         self._reconcile()
-        self.safely(lambda: self.client.log_dict(self.run_id, experiment.config, "config.yaml"))
-        self.safely(lambda: self._log_params(self.run_id, _flat(experiment.config)))
+        self.safely(lambda: self.client.log_dict(self.run_id, experiment.config(), "config.yaml"))
+        self.safely(lambda: self._log_params(self.run_id, _flat(experiment.config())))
 
     def safely(self, call: Any) -> Any:
         """Do a call to the server. Once it fails the work goes on without tracking; see raise_if_broken."""

@@ -12,7 +12,7 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 import pytest
 
 from dtx import store as stores
-from dtx.config import Experiment, StoreConfig, TrackingConfig
+from dtx.config import Experiment, OnDrift, OnError, StoreConfig, TrackingConfig
 from dtx.stage import Stage
 
 
@@ -34,7 +34,10 @@ def experiment_of(tmp_path: Path) -> Callable[..., Experiment]:
             targets={f"t{i}": t for i, t in enumerate(targets)},
             store=StoreConfig(path=tmp_path / "store"),
             tracking=TrackingConfig(enabled=tracking, uri=uri, experiment="tests"),
-            config={"seed": 0},
+            on_error=OnError.CONTINUE,
+            on_drift=OnDrift.WARN,
+            raw={"seed": 0},
+            overrides=(),
         )
 
     return make

@@ -6,7 +6,8 @@ import typing
 import pytest
 from omegaconf import OmegaConf
 
-from dtx.config import CONF, Builder, ConfigError, build_group, compose, experiment
+from dtx.build import Builder, ConfigError
+from dtx.config import CONF, build_group, compose, experiment
 from tests.toys import Number, Part, Sign, Sum
 
 NUMBER = {

@@ -226,7 +226,7 @@ def test_learning_rate_warms_up_and_decays():
     ],
 )
 def test_wrong_values_are_explained(overrides, field, message):
-    from dtx.config import ConfigError
+    from dtx.build import ConfigError
 
     with pytest.raises(ConfigError, match=rf"dt\.{field}.*{message}"):
         tiny(*overrides)

@@ -1,0 +1,288 @@
+"""Build typed, checked objects from a composed config, with all errors at once.
+
+YAML names a class by ``_target_`` or leaves it to the field's type hint. Two forms of reference:
+``agent: ${agent}`` is the stage configured at ``agent``; ``_base_: ${dt}`` starts from the config at ``dt``
+and changes the fields that follow. Only the project's and the user's own config folders come this way;
+configs found inside artefacts are data.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import difflib
+import enum
+import functools
+import importlib
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dtx.errors import UserError
+
+_REFERENCE = re.compile(r"^\$\{([A-Za-z_][\w.]*)\}$")
+_ABSENT = object()
+
+
+class ConfigError(UserError):
+    """All that is wrong with a config, one line an error."""
+
+    def __init__(self, errors: Iterable[tuple[str, str]]):
+        first: dict[str, str] = {}  # a place that several objects refer to is told once
+        for place, what in errors:
+            first.setdefault(place, what)
+        self.errors = list(first.items())
+        super().__init__(
+            "\n".join(f"{place}: {what}" if place else what for place, what in self.errors)
+        )
+
+
+class Builder:
+    """Builds objects from a composed config, collecting errors instead of stopping at the first.
+
+    Args:
+        config: As Hydra composed it, or the same as plain values with references unresolved (quicker:
+            a sweep builds a thousand of them).
+    """
+
+    def __init__(self, config: DictConfig | Mapping[str, Any]):
+        plain = OmegaConf.to_container(config) if isinstance(config, DictConfig) else config
+        self.config: Mapping[str, Any] = plain  # type: ignore[assignment]
+        self.errors: list[tuple[str, str]] = []
+        self._built: dict[str, Any] = {}
+
+    def finish(self) -> None:
+        """Raise all errors met."""
+        if self.errors:
+            raise ConfigError(self.errors)
+
+    def at(self, place: str, hint: Any) -> Any:
+        """The object configured at a dotted place; built once."""
+        if place not in self._built:
+            self._built[place] = self._convert(self._raw(place), hint, place)
+        return self._built[place]
+
+    def _raw(self, place: str) -> Any:
+        """The value at a place with its references still unresolved."""
+        parent, _, leaf = place.rpartition(".")
+        found = _child(self._select(parent) if parent else self.config, leaf)
+        if found is _ABSENT:
+            self.errors.append((place, "is referred to, but is not there"))
+            return None
+        return found
+
+    def _select(self, place: str) -> Any:
+        """The value at a place; references on the way and at its end are followed."""
+        node: Any = self.config
+        for leaf in place.split("."):
+            node = self._follow(_child(node, leaf))
+        return node
+
+    def _follow(self, node: Any, depth: int = 0) -> Any:
+        reference = _REFERENCE.match(node) if isinstance(node, str) else None
+        if reference is None or depth > 20:  # a circle: OmegaConf explains it
+            return node
+        target = _child(self.config, reference[1].split(".")[0])
+        return target if target is _ABSENT else self._follow(self._select(reference[1]), depth + 1)
+
+    def _convert(self, raw: Any, hint: Any, place: str) -> Any:
+        if isinstance(raw, str) and "${" in raw:
+            try:
+                target = self._follow(raw)
+            except RecursionError:
+                return self._wrong(place, f"{raw} refers to itself")
+            if isinstance(target, Mapping):
+                return self.at(_REFERENCE.match(raw)[1], hint)  # type: ignore[index]
+            try:
+                raw = self._resolve(raw) if _unresolved(target) else target
+            except OmegaConfBaseException as error:
+                return self._wrong(place, first_line(error))
+        if raw == "???":
+            return self._wrong(place, "needs a value")
+        origin = typing.get_origin(hint)
+        if origin in (typing.Union, types.UnionType):
+            return self._optional(raw, typing.get_args(hint), place)
+        if isinstance(raw, dict) and (
+            hint is object or "_target_" in raw or "_base_" in raw or _is_component(hint)
+        ):
+            return self._component(raw, hint, place)
+        if origin in (tuple, list):
+            return self._sequence(raw, typing.get_args(hint)[0], place, origin)
+        if origin is dict:
+            if not isinstance(raw, dict):
+                return self._wrong(place, f"names with values are wanted, not {raw!r}")
+            inner = typing.get_args(hint)[1]
+            return {k: self._convert(v, inner, f"{place}.{k}") for k, v in raw.items()}
+        if hint in (Any, object):
+            return raw
+        if _is_component(hint):
+            return self._wrong(place, f"a {hint.__name__} is wanted, not {raw!r}")
+        return self._scalar(raw, hint, place)
+
+    def _resolve(self, raw: str) -> Any:
+        """What OmegaConf makes of an interpolation that is more than a reference: ``${oc.env:USER}``."""
+        probe = OmegaConf.create({"value": raw})
+        probe._set_parent(OmegaConf.create(dict(self.config)))
+        found = probe.value
+        return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
+
+    def _optional(self, raw: Any, hints: tuple, place: str) -> Any:
+        if raw is None:
+            return None if type(None) in hints else self._wrong(place, "needs a value")
+        some = [h for h in hints if h is not type(None)]
+        return self._convert(raw, some[0], place)
+
+    def _sequence(self, raw: Any, inner: Any, place: str, kind: type) -> Any:
+        if not isinstance(raw, list):
+            return self._wrong(place, f"a list is wanted, not {raw!r}")
+        return kind(self._convert(v, inner, f"{place}[{i}]") for i, v in enumerate(raw))
+
+    def _component(self, raw: dict, hint: Any, place: str) -> Any:
+        origins = {k: f"{place}.{k}" for k in raw}
+        if "_base_" in raw:
+            raw, origins = self._rebase(raw, place)
+        cls = self._class(raw.get("_target_"), hint, place)
+        if cls is None:
+            return None
+        before = len(self.errors)
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        for name in raw:
+            if name not in fields and name not in ("_target_", "_base_"):
+                self._wrong(
+                    origins[name], f"{cls.__name__} has no such field{suggest(name, list(fields))}"
+                )
+        hints = _hints(cls)
+        values = {}
+        for name in fields:
+            if name not in raw:
+                self._wrong(f"{place}.{name}", "needs a value (every field stands in the YAML)")
+                continue
+            values[name] = self._convert(raw[name], hints[name], origins[name])
+        if len(self.errors) > before or None in [
+            values[n] for n in values if _is_component(hints[n])
+        ]:
+            return None
+        built = cls(**values)
+        for name, message in getattr(built, "check", lambda: ())():
+            field, dot, rest = name.partition(".")
+            self._wrong(origins.get(field, f"{place}.{field}") + dot + rest, message)
+        return built
+
+    def _rebase(self, raw: dict, place: str) -> tuple[dict, dict[str, str]]:
+        reference = _REFERENCE.match(str(raw["_base_"]))
+        if not reference:
+            self._wrong(f"{place}._base_", "a reference such as ${dt} is wanted")
+            return {}, {}
+        base = self._raw(reference[1])
+        if isinstance(base, str) and _REFERENCE.match(base):  # a reference to a reference
+            return self._rebase({**raw, "_base_": base}, place)
+        base = base if isinstance(base, dict) else {}
+        origins = {k: f"{reference[1]}.{k}" for k in base}
+        if "_base_" in base:
+            base, origins = self._rebase(base, reference[1])
+        changes = {k: v for k, v in raw.items() if k != "_base_"}
+        origins |= {k: f"{place}.{k}" for k in changes}
+        return _merge(base, changes), origins
+
+    def _class(self, target: Any, hint: Any, place: str) -> type | None:
+        if target is None:
+            return hint if _is_component(hint) else self._wrong(place, "needs a _target_")
+        module, _, name = str(target).rpartition(".")
+        try:
+            cls = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            return self._wrong(f"{place}._target_", f"cannot import {target!r}: {error}")
+        if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+            return self._wrong(f"{place}._target_", f"{target} is not a dataclass")
+        if _is_component(hint) and not issubclass(cls, hint):
+            return self._wrong(place, f"a {hint.__name__} is wanted, not {target}")
+        return cls
+
+    def _scalar(self, raw: Any, hint: Any, place: str) -> Any:
+        if isinstance(hint, type) and issubclass(hint, enum.Enum):
+            try:
+                return hint(raw)
+            except ValueError:
+                values = [str(e.value) for e in hint]
+                return self._wrong(place, f"one of {', '.join(values)} is wanted, not {raw!r}")
+        if hint is bool and isinstance(raw, bool):
+            return raw
+        if hint is int and not isinstance(raw, bool):
+            if isinstance(raw, int):
+                return raw
+            if isinstance(raw, float) and raw.is_integer():  # 1e6
+                return int(raw)
+        if hint is float and not isinstance(raw, bool):
+            if isinstance(raw, (int, float)):
+                return float(raw)
+            if isinstance(raw, str) and re.fullmatch(r"\d+/[1-9]\d*", raw.replace(" ", "")):
+                return float(Fraction(raw.replace(" ", "")))
+        if hint is str and isinstance(raw, str):
+            return raw
+        if hint is Path and isinstance(raw, str):
+            return Path(raw)
+        names = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a number",
+            str: "text",
+            Path: "a path",
+        }
+        return self._wrong(
+            place, f"{names.get(hint, getattr(hint, '__name__', hint))} is wanted, not {raw!r}"
+        )
+
+    def _wrong(self, place: str, message: str) -> None:
+        self.errors.append((place, message))
+
+
+def _is_component(hint: Any) -> bool:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+def _merge(base: dict, changes: dict) -> dict:
+    merged = copy.deepcopy(base)
+    for name, value in changes.items():
+        both = isinstance(merged.get(name), dict) and isinstance(value, dict)
+        merged[name] = _merge(merged[name], value) if both else value
+    return merged
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _child(node: Any, leaf: str) -> Any:
+    if isinstance(node, Mapping):
+        return node.get(leaf, _ABSENT)
+    if isinstance(node, list) and leaf.isdigit() and int(leaf) < len(node):
+        return node[int(leaf)]
+    return _ABSENT
+
+
+def _unresolved(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(_unresolved(v) for v in value)
+    return value is _ABSENT or (isinstance(value, str) and "${" in value)
+
+
+def first_line(error: Exception) -> str:
+    """The first line that an error prints, or its type."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
+    """A hint for a wrong name: the nearest one there is, else all of them."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f" (did you mean {close[0]!r}?)"
+    return f" (there are: {', '.join(map(str, known))})" if known else ""
