@@ -1,12 +1,20 @@
-"""One progress bar a stage: amount done, rate, time left and a short note."""
+"""One progress bar a stage: amount done, rate, time left and a short note.
+
+Without a terminal (CI, SLURM) a plain line now and then says the same. Inside :func:`report_to` it also
+stands in a small file, which ``dtx status`` reads.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -21,19 +29,60 @@ from rich.progress import (
 
 console = Console(stderr=True, highlight=False)
 
+PROGRESS = "progress.json"
+"""How far the stage is, in its work folder; no part of the artefact."""
+
+_WRITE_EVERY, _SAY_EVERY = 2.0, 30.0  # seconds
+_folder: ContextVar[Path | None] = ContextVar("progress folder", default=None)
+
 
 def quiet() -> bool:
     """No moving bars in CI or when standard error is not a terminal."""
     return bool(os.environ.get("CI")) or not sys.stderr.isatty()
 
 
+@contextmanager
+def report_to(folder: Path) -> Iterator[None]:
+    """Bars in the block write ``progress.json`` into ``folder`` (the stage's work folder)."""
+    token = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(token)
+
+
+def read_progress(folder: Path) -> dict | None:
+    """What a bar wrote last: ``done``, ``total``, ``unit``, ``rate`` (a second), ``note``, ``time``."""
+    try:
+        found = json.loads((folder / PROGRESS).read_text())
+        numbers = {k: float(found[k]) for k in ("done", "total", "rate", "time")}
+        return {**numbers, "unit": str(found["unit"]), "note": str(found["note"])}
+    except (OSError, ValueError, KeyError, TypeError):  # none, or half of one
+        return None
+
+
+def remove_progress(folder: Path) -> None:
+    """Take the file away, and a half-written one that a kill left."""
+    for name in (PROGRESS, f"{PROGRESS}.partial"):
+        (folder / name).unlink(missing_ok=True)
+
+
 class Bar:
     """Handle on the stage's bar."""
 
-    def __init__(self, total: float, unit: str, progress: Progress | None, task: TaskID | None):
-        self.total, self.unit = total, unit
-        self._progress, self._task = progress, task
-        self._start, self._done = time.monotonic(), 0.0
+    def __init__(
+        self,
+        total: float,
+        unit: str,
+        progress: Progress | None,
+        task: TaskID | None,
+        name: str = "",
+    ):
+        self.total, self.unit, self.name = total, unit, name
+        self._progress, self._task, self._folder = progress, task, _folder.get()
+        self._said, self._written = time.monotonic(), -_WRITE_EVERY  # the first is written at once
+        self._first: tuple[float, float] | None = None
+        self._done = 0.0
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         """Add to the amount done; ``note`` replaces the text at the end (success .97)."""
@@ -42,11 +91,53 @@ class Bar:
     def move_to(self, done: float, note: str = "") -> None:
         """Set the amount done."""
         self._done = done
-        if self._progress is None or self._task is None:
-            return
-        rate = done / max(time.monotonic() - self._start, 1e-6)
-        speed = f"{rate:,.0f} {self.unit}/s" if rate >= 10 else f"{rate:.1f} {self.unit}/s"
-        self._progress.update(self._task, completed=done, speed=speed, note=note)
+        now = time.monotonic()
+        # From the first amount on: what an earlier run did is not this one's speed, nor is the start-up.
+        first, start = self._first = self._first or (done, now)
+        rate = max(0.0, done - first) / max(now - start, 1e-6)
+        if self._folder is not None and now - self._written >= _WRITE_EVERY:
+            self._written = now
+            self._write(self._folder, rate, note)
+        if self._progress is not None and self._task is not None:
+            speed = rate_in_words(rate, self.unit)
+            self._progress.update(self._task, completed=done, speed=speed, note=note)
+        elif now - self._said >= _SAY_EVERY:
+            self._said = now
+            said = in_words(done, self.total, self.unit, rate, note)
+            console.print(f"{self.name}: {said}", markup=False, soft_wrap=True)
+
+    def _write(self, folder: Path, rate: float, note: str) -> None:
+        values = {"done": self._done, "total": self.total, "unit": self.unit, "rate": rate}
+        text = json.dumps({**values, "note": note, "time": time.time()})
+        # Not synced: it is worth nothing after a crash. A full disk is for the stage itself to meet.
+        with contextlib.suppress(OSError):
+            partial = folder / f"{PROGRESS}.partial"
+            partial.write_text(text + "\n")
+            partial.replace(folder / PROGRESS)
+
+
+def in_words(done: float, total: float, unit: str, rate: float, note: str = "") -> str:
+    """``1,024 of 4,096 frames (25%), 512 frames/s, 6 s left, success .97``."""
+    parts = [f"{done:,.0f} of {total:,.0f} {unit} ({done / total if total else 1:.0%})"]
+    if rate > 0:
+        parts += [rate_in_words(rate, unit), f"{duration(max(0.0, total - done) / rate)} left"]
+    return ", ".join([*parts, note] if note else parts)
+
+
+def rate_in_words(rate: float, unit: str) -> str:
+    """``7,218 frames/s``."""
+    return f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.1f} {unit}/s"
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3 h 20 min``, ``4 d 3 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 @contextmanager
@@ -59,7 +150,7 @@ def progress(name: str, total: float, unit: str) -> Iterator[Bar]:
         unit: Plural name of a unit: ``frames``, ``windows``, ``episodes``.
     """
     if quiet():
-        yield Bar(total, unit, None, None)
+        yield Bar(total, unit, None, None, name)
         return
     columns = (
         TextColumn("{task.description:<14}"),
@@ -73,4 +164,4 @@ def progress(name: str, total: float, unit: str) -> Iterator[Bar]:
     )
     with Progress(*columns, console=console, transient=True) as shown:
         task = shown.add_task(name, total=total, speed="", note="")
-        yield Bar(total, unit, shown, task)
+        yield Bar(total, unit, shown, task, name)

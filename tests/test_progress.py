@@ -1,0 +1,106 @@
+import json
+
+import pytest
+
+from dtx import progress as module
+from dtx.progress import (
+    PROGRESS,
+    console,
+    duration,
+    in_words,
+    progress,
+    read_progress,
+    remove_progress,
+    report_to,
+)
+
+
+class Clock:
+    """Stands in for the ``time`` module: the seconds pass when the test says so."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    found = Clock()
+    monkeypatch.setattr(module, "time", found)
+    return found
+
+
+def test_file_has_amount_rate_and_note_and_is_written_every_two_seconds(tmp_path, clock):
+    with report_to(tmp_path), progress("ppo", 1000, "frames") as bar:
+        bar.move_to(100, "success .1")
+        assert read_progress(tmp_path)["done"] == 100
+        clock.now += 1
+        bar.move_to(150)
+        assert read_progress(tmp_path)["done"] == 100  # too soon
+        clock.now += 1
+        bar.advance(150, "success .5")
+    assert read_progress(tmp_path) == {
+        "done": 300,
+        "total": 1000,
+        "unit": "frames",
+        "rate": 100,  # the first 100 may be an earlier run's
+        "note": "success .5",
+        "time": 1002,
+    }
+
+
+def test_no_file_outside_report_to(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with report_to(tmp_path):
+        pass
+    with progress("ppo", 10, "frames") as bar:
+        bar.advance(5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_file_is_no_progress_and_both_go_at_the_end(tmp_path):
+    (tmp_path / PROGRESS).write_text('{"done": 1')
+    (tmp_path / f"{PROGRESS}.partial").write_text("{")
+    assert read_progress(tmp_path) is None
+    (tmp_path / PROGRESS).write_text(json.dumps({"done": "many"}))
+    assert read_progress(tmp_path) is None
+    remove_progress(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_cannot_be_written_does_not_stop_the_work(tmp_path):
+    with report_to(tmp_path / "gone"), progress("ppo", 10, "frames") as bar:
+        bar.advance(10)
+
+
+def test_without_a_terminal_a_line_every_thirty_seconds(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(module, "quiet", lambda: True)
+    with console.capture() as shown, progress("ppo", 6100, "frames") as bar:
+        bar.move_to(100)
+        for _ in range(6):
+            clock.now += 10
+            bar.advance(500, "[success] .5")
+    assert shown.get().splitlines() == [
+        "ppo: 1,600 of 6,100 frames (26%), 50 frames/s, 2 min left, [success] .5",
+        "ppo: 3,100 of 6,100 frames (51%), 50 frames/s, 60 s left, [success] .5",
+    ]
+
+
+def test_words():
+    assert in_words(0, 10, "windows", 0) == "0 of 10 windows (0%)"
+    assert in_words(3, 10, "windows", 0.5) == "3 of 10 windows (30%), 0.5 windows/s, 14 s left"
+    assert in_words(0, 0, "windows", 0) == "0 of 0 windows (100%)"
+    assert [duration(s) for s in (0, 89.4, 90, 3600, 5400, 12_000, 356_400)] == [
+        "0 s",
+        "89 s",
+        "2 min",
+        "60 min",
+        "1 h 30 min",
+        "3 h 20 min",
+        "4 d 3 h",
+    ]
