@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 from pathlib import Path
 
+from dtx.errors import UserError
+
 EXAMPLES = """
-  dtx cp agent/ppo mine --as sharp     writes mine/agent/sharp.yaml
-  dtx cp analysis/calibration mine     then: dtx run --config-dir mine
+  dtx cp agent/ppo mine --as sharp           writes mine/agent/sharp.yaml
+  dtx cp analysis/calibration ~/mine --as b1 and prints the command that uses it
 """
 
 
@@ -17,9 +21,45 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", type=Path, help="your folder of configs")
     parser.add_argument("--as", dest="name", metavar="NAME", help="its name there")
     parser.add_argument("--force", action="store_true", help="write over a config that is there")
-    parser.add_argument("--config-dir", type=Path, help="copy from your own configs, too")
+    parser.add_argument("--config-dir", type=Path, help="your own configs, to copy one of them")
 
 
 def main(args: argparse.Namespace) -> int:
     """Copy one YAML file and print the command that uses it."""
-    raise NotImplementedError
+    from dtx.config import CONF
+    from dtx.options import find
+    from dtx.verbs import near
+
+    option = find(args.option, args.config_dir)
+    name = (args.name or option.name).removesuffix(".yaml")
+    if not re.fullmatch(r"[A-Za-z]\w*", name):
+        raise UserError(f"--as {name}: a name has letters, digits and _, and begins with a letter")
+    if (CONF / option.group / f"{name}.yaml").exists():
+        raise UserError(
+            f"dtx's own {option.group}/{name} would be found before yours: give yours another name "
+            f"(--as my_{name})"
+        )
+    new = args.folder / option.group / f"{name}.yaml"
+    if new.exists() and not args.force:
+        raise UserError(f"{new} is there already: --as another name, or --force to write over it")
+    text = renamed(option.path.read_text(), option.group, option.name, name)
+    try:
+        new.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(text)
+    except OSError as error:
+        raise UserError(f"cannot write {new}: {error.strerror}") from None
+    choice = f"{option.group}=[{name}]" if option.group == "analysis" else f"{option.group}={name}"
+    print(f"wrote {near(new)}")
+    print(f"use it: {shlex.join(['dtx', 'run', '--config-dir', str(args.folder), choice])}")
+    return 0
+
+
+def renamed(text: str, group: str, old: str, new: str) -> str:
+    """The text with its own place in the config renamed: an analysis stands at ``analysis.NAME``.
+
+    Other groups have one place, whatever the option's name.
+    """
+    if group != "analysis":
+        return text
+    text = re.sub(rf"^(#\s*@package\s+analysis\.){old}\b", rf"\g<1>{new}", text, flags=re.MULTILINE)
+    return re.sub(rf"(\$\{{analysis\.){old}\b", rf"\g<1>{new}", text)

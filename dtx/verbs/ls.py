@@ -19,5 +19,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print groups with their options."""
-    raise NotImplementedError
+    """Print groups with their options; a star marks the defaults."""
+    from dtx.options import check_group, options
+
+    known = options(args.config_dir)
+    if args.group:
+        group = args.group.strip("/")
+        check_group(group, known)
+        known = {group: known[group]}
+    width = max(len(o.name) for found in known.values() for o in found)
+    for i, (group, found) in enumerate(known.items()):
+        print(f"{group}:" if i == 0 else f"\n{group}:")
+        for option in found:
+            place = f" ({option.path})" if option.own else ""
+            if option.hidden:
+                place = f" ({option.path}: not found, dtx's of the same name comes first)"
+            print(f"{'*' if option.default else ' '} {option.name:{width}}  {option.text()}{place}")
+    print("\n* the default. Choose another with `dtx run GROUP=NAME` (analysis=[NAME,NAME])")
+    return 0

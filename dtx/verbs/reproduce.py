@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtx.errors import UserError
+
+if TYPE_CHECKING:
+    from dtx.expected import Verdict
 
 EXAMPLES = """
   dtx reproduce memory_dt
@@ -23,5 +31,71 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print a table of number, measured, tolerance, ok."""
-    raise NotImplementedError
+    """Print a table of number, measured, tolerance; exit status 1 if one left its tolerance."""
+    from dtx.config import compose, experiment
+    from dtx.expected import judge, measure, read, stages_of
+    from dtx.progress import console
+    from dtx.runner import run
+
+    if taken := [o for o in args.overrides if o.lstrip("+").split("=")[0] == "seed"]:
+        raise UserError(f"{taken[0]}: the expected numbers name their seeds; `dtx run` takes others")
+    expected = read(_expected(args))
+    everything = []
+    for seed in expected.seeds:  # all of them first: a mistake shows before an hour's work
+        overrides = [f"experiment={args.preset}", f"seed={seed}", *args.overrides]
+        what = experiment(compose(overrides, args.config_dir), overrides)
+        # A number of an input needs the input's own files, which a finished target does without.
+        targets = {**what.targets, **stages_of(expected, what.targets)}
+        everything.append(dataclasses.replace(what, targets=targets))
+    by_seed = []
+    for seed, what in zip(expected.seeds, everything, strict=True):
+        outcomes = run(what)
+        ran = sum(o.status == "ran" for o in outcomes)
+        console.print(f"seed {seed}: {ran} of {len(outcomes)} stages ran, the rest reused")
+        by_seed.append(measure(expected, what.targets))
+    return report(judge(expected, by_seed), expected.seeds)
+
+
+def _expected(args: argparse.Namespace) -> Path:
+    """The file of expected numbers; a preset that does not exist is told first."""
+    from dtx.expected import path_of
+    from dtx.options import find
+
+    find(f"experiment/{args.preset}", args.config_dir)
+    if args.expected:
+        return args.expected
+    path = path_of(args.preset)
+    if not path.exists():
+        raise UserError(
+            f"nothing is expected of {args.preset}: there is no experiments/{args.preset}/"
+            "expected.json in a clone that dtx runs from; name a file with --expected"
+        )
+    return path
+
+
+def report(verdicts: Sequence[Verdict], seeds: Sequence[int]) -> int:
+    """Print the table and the numbers that left their tolerance; the exit status."""
+    from dtx.verbs import columns
+
+    over = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
+    rows = [("number", over, "tolerance", "ok", "by seed")]
+    for verdict in verdicts:
+        tolerance = f"{verdict.number.low:g} to {verdict.number.high:g}"
+        values = " ".join(_shown(v) for v in verdict.values)
+        ok = "yes" if verdict.ok else "NO"
+        rows.append((verdict.number.name, _shown(verdict.mean), tolerance, ok, values))
+    print(columns(rows))
+    wrong = [v for v in verdicts if not v.ok]
+    for verdict in wrong:
+        number = verdict.number
+        print(
+            f"left its tolerance: {number.name} of {number.of} is {_shown(verdict.mean)}, "
+            f"expected {number.low:g} to {number.high:g}"
+        )
+    if not wrong:
+        print(f"all {len(verdicts)} numbers are within their tolerance")
+    return 1 if wrong else 0
+
+
+def _shown(value: float | None) -> str:
+    return "missing" if value is None else f"{value:.3f}"

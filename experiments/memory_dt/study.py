@@ -19,11 +19,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dtx.config import compose, experiment
+from dtx.config import Experiment, compose, experiment
+from dtx.expected import judge, measure, path_of, read
 from dtx.figures import new
 from dtx.report import Report, read_headline
 from dtx.statistics import bootstrap
 from dtx.store import Store, use
+from dtx.verbs.reproduce import report
 
 HERE = Path(__file__).parent
 NUMBERS = {  # what is shown, where it stands, and which way is good
@@ -76,7 +78,7 @@ def main() -> int:
     chosen.out.mkdir(parents=True, exist_ok=True)
     write(chosen.out, table)
     draw(chosen.out, curves, decisions)
-    return check(table, chosen.out / "expected.json")
+    return check(chosen)
 
 
 def _run(seed: int, chosen: argparse.Namespace) -> bool:
@@ -93,15 +95,18 @@ def _run(seed: int, chosen: argparse.Namespace) -> bool:
     return subprocess.run(command, env=env, check=False).returncode == 0
 
 
+def _compose(seed: int, chosen: argparse.Namespace) -> Experiment:
+    return experiment(
+        compose([f"experiment={chosen.preset}", f"seed={seed}", f"store.path={chosen.store}"])
+    )
+
+
 def collect(chosen: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Numbers by seed (a column each), and all seeds' calibration curves and junction choices."""
     store = use(Store(chosen.store))
     columns, curves, decisions = {}, [], []
     for seed in chosen.seeds:
-        what = experiment(
-            compose([f"experiment={chosen.preset}", f"seed={seed}", f"store.path={chosen.store}"])
-        )
-        calibration = what.targets["calibration"]
+        calibration = _compose(seed, chosen).targets["calibration"]
         stages = {
             "calibration": calibration,
             "dt": calibration.dt,
@@ -207,17 +212,14 @@ def draw(out: Path, curves: pd.DataFrame, decisions: pd.DataFrame) -> None:
     Report(out).figure("calibration_over_seeds", figure)
 
 
-def check(table: pd.DataFrame, expected: Path) -> int:
-    """Compare means over seeds with expected.json: {name: [lowest, highest]}."""
-    if not expected.exists():
+def check(chosen: argparse.Namespace) -> int:
+    """Compare means over the seeds with experiments/<preset>/expected.json, where there is one."""
+    place = path_of(chosen.preset)
+    if not place.exists():
         return 0
-    status = 0
-    for name, (low, high) in json.loads(expected.read_text()).items():
-        mean = float(table.loc[name].astype(float).mean())
-        if not low <= mean <= high:
-            print(f"left its tolerance: {name} is {mean:.3f}, expected {low} to {high}")
-            status = 1
-    return status
+    expected = read(place)
+    by_seed = [measure(expected, _compose(seed, chosen).targets) for seed in chosen.seeds]
+    return report(judge(expected, by_seed), chosen.seeds)
 
 
 if __name__ == "__main__":

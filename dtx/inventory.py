@@ -1,0 +1,127 @@
+"""What is in a store, read from its files alone: no configs, no stages."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dtx.errors import UserError
+from dtx.store import DONE
+
+WORK, LOCKS, INVALID, RUNS = ".work", ".locks", ".invalid", ".runs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Artefact:
+    """A committed folder.
+
+    Attributes:
+        record: Its ``done.json``; empty if that cannot be read.
+        size: Bytes of all its files, as recorded.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    size: int
+
+    @property
+    def label(self) -> str:
+        """Folder name: stage and key."""
+        return self.folder.name
+
+    @property
+    def inputs(self) -> list[str]:
+        """Labels of what it was made from."""
+        return list(self.record.get("inputs", {}).values())
+
+    @property
+    def finished(self) -> float:
+        """When it was committed, in seconds since 1970."""
+        try:
+            return time.mktime(time.strptime(self.record["finished"][:19], "%Y-%m-%dT%H:%M:%S"))
+        except (KeyError, TypeError, ValueError):
+            return (self.folder / DONE).stat().st_mtime
+
+
+def existing(root: Path) -> Path:
+    """The store's folder, or a UserError."""
+    if not root.is_dir():
+        raise UserError(f"no store at {root}: `dtx run` makes one, --store names another place")
+    return root.absolute()
+
+
+def artefacts(root: Path) -> list[Artefact]:
+    """All that is committed, newest first."""
+    found = [_artefact(path.parent) for path in root.glob(f"[!.]*/{DONE}")]
+    return sorted(found, key=lambda a: (-a.finished, a.label))
+
+
+def _artefact(folder: Path) -> Artefact:
+    path = folder / DONE
+    try:
+        record = json.loads(path.read_text())
+        size = path.stat().st_size + sum(size for size, *_ in record["files"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Artefact(folder, {}, folder_size(folder))
+    return Artefact(folder, record, size)
+
+
+def unfinished(root: Path) -> list[Path]:
+    """Work folders: in progress or interrupted."""
+    return sorted(p for p in (root / WORK).glob("*") if p.is_dir())
+
+
+def last_touched(folder: Path) -> float:
+    """When a file in the folder was last written."""
+    return max((p.stat().st_mtime for p in [folder, *files(folder)]), default=0.0)
+
+
+def files(folder: Path) -> Iterable[Path]:
+    """All files below a folder."""
+    return (p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(p.stat().st_size for p in files(folder))
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedRun:
+    """A run that the user gave a name; ``dtx gc`` keeps what it reaches."""
+
+    name: str
+    labels: list[str]
+    path: Path
+
+
+def named_runs(root: Path) -> list[NamedRun]:
+    """All named runs of the store.
+
+    Raises:
+        UserError: A file cannot be read, so what it keeps is not known.
+    """
+    found = []
+    for path in sorted((root / RUNS).glob("*.json")):
+        try:
+            record = json.loads(path.read_text())
+            found.append(NamedRun(str(record["name"]), [str(s) for s in record["labels"]], path))
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{path} cannot be read, so what this run needs is not known: remove the file to "
+                "forget the run"
+            ) from None
+    return found
+
+
+def bytes_in_words(size: float) -> str:
+    """``340 B``, ``1.2 MB``, ``48 GB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError(size)
