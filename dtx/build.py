@@ -14,6 +14,7 @@ import difflib
 import enum
 import functools
 import importlib
+import math
 import re
 import types
 import typing
@@ -29,6 +30,13 @@ from dtx.errors import UserError
 
 _REFERENCE = re.compile(r"^\$\{([A-Za-z_][\w.]*)\}$")
 _ABSENT = object()
+_NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+}
 
 
 class ConfigError(UserError):
@@ -37,7 +45,7 @@ class ConfigError(UserError):
     def __init__(self, errors: Iterable[tuple[str, str]]):
         first: dict[str, str] = {}  # a place that several objects refer to is told once
         for place, what in errors:
-            first.setdefault(place, what)
+            first.setdefault(_printable(place), _printable(what))
         self.errors = list(first.items())
         super().__init__(
             "\n".join(f"{place}: {what}" if place else what for place, what in self.errors)
@@ -57,6 +65,7 @@ class Builder:
         self.config: Mapping[str, Any] = plain  # type: ignore[assignment]
         self.errors: list[tuple[str, str]] = []
         self._built: dict[str, Any] = {}
+        self._under_way: list[str] = []
 
     def finish(self) -> None:
         """Raise all errors met."""
@@ -65,8 +74,13 @@ class Builder:
 
     def at(self, place: str, hint: Any) -> Any:
         """The object configured at a dotted place; built once."""
+        if place in self._under_way:
+            circle = [*self._under_way[self._under_way.index(place) :], place]
+            return self._wrong(place, f"needs itself: {' -> '.join(circle)}")
         if place not in self._built:
+            self._under_way.append(place)
             self._built[place] = self._convert(self._raw(place), hint, place)
+            self._under_way.pop()
         return self._built[place]
 
     def _raw(self, place: str) -> Any:
@@ -99,9 +113,14 @@ class Builder:
             except RecursionError:
                 return self._wrong(place, f"{raw} refers to itself")
             if isinstance(target, Mapping):
-                return self.at(_REFERENCE.match(raw)[1], hint)  # type: ignore[index]
+                return self._refer(raw, hint, place)
+            if target is _ABSENT:
+                return self._wrong(place, f"refers to {raw}, which is not there")
+            place = _origin(raw, place)
             try:
                 raw = self._resolve(raw) if _unresolved(target) else target
+            except RecursionError:
+                return self._wrong(place, f"{raw} refers to itself")
             except OmegaConfBaseException as error:
                 return self._wrong(place, first_line(error))
         if raw == "???":
@@ -114,7 +133,7 @@ class Builder:
         ):
             return self._component(raw, hint, place)
         if origin in (tuple, list):
-            return self._sequence(raw, typing.get_args(hint)[0], place, origin)
+            return self._sequence(raw, typing.get_args(hint), place, origin)
         if origin is dict:
             if not isinstance(raw, dict):
                 return self._wrong(place, f"names with values are wanted, not {raw!r}")
@@ -122,9 +141,20 @@ class Builder:
             return {k: self._convert(v, inner, f"{place}.{k}") for k, v in raw.items()}
         if hint in (Any, object):
             return raw
-        if _is_component(hint):
-            return self._wrong(place, f"a {hint.__name__} is wanted, not {raw!r}")
+        if _is_kind(hint):
+            return self._wrong(place, f"{_words(hint)} is wanted, not {raw!r}")
         return self._scalar(raw, hint, place)
+
+    def _refer(self, raw: str, hint: Any, place: str) -> Any:
+        """The object that ``${...}`` stands for, if it is of the kind wanted here."""
+        kinds = [h for h in _alternatives(hint) if h in (Any, object) or _is_kind(h)]
+        named = {"_target_", "_base_"} & self._follow(raw).keys()
+        if not kinds or (_is_protocol(kinds[0]) and not named):
+            return self._wrong(place, f"{_words(hint)} is wanted, not {raw}")
+        built = self.at(_REFERENCE.match(raw)[1], hint)  # type: ignore[index]
+        if built is None or any(_fits(type(built), h) for h in _alternatives(hint)):
+            return built
+        return self._wrong(place, f"{_words(hint)} is wanted, not {raw} ({_dotted(type(built))})")
 
     def _resolve(self, raw: str) -> Any:
         """What OmegaConf makes of an interpolation that is more than a reference: ``${oc.env:USER}``."""
@@ -139,10 +169,12 @@ class Builder:
         some = [h for h in hints if h is not type(None)]
         return self._convert(raw, some[0], place)
 
-    def _sequence(self, raw: Any, inner: Any, place: str, kind: type) -> Any:
+    def _sequence(self, raw: Any, hints: tuple, place: str, kind: type) -> Any:
         if not isinstance(raw, list):
             return self._wrong(place, f"a list is wanted, not {raw!r}")
-        return kind(self._convert(v, inner, f"{place}[{i}]") for i, v in enumerate(raw))
+        if kind is tuple and Ellipsis not in hints and len(raw) != len(hints):
+            return self._wrong(place, f"a list of {len(hints)} is wanted, not {raw!r}")
+        return kind(self._convert(v, hints[0], f"{place}[{i}]") for i, v in enumerate(raw))
 
     def _component(self, raw: dict, hint: Any, place: str) -> Any:
         origins = {k: f"{place}.{k}" for k in raw}
@@ -165,6 +197,8 @@ class Builder:
                 self._wrong(f"{place}.{name}", "needs a value (every field stands in the YAML)")
                 continue
             values[name] = self._convert(raw[name], hints[name], origins[name])
+            if not dataclasses.is_dataclass(values[name]):
+                origins[name] = _origin(raw[name], origins[name])
         if len(self.errors) > before or None in [
             values[n] for n in values if _is_component(hints[n])
         ]:
@@ -175,18 +209,24 @@ class Builder:
             self._wrong(origins.get(field, f"{place}.{field}") + dot + rest, message)
         return built
 
-    def _rebase(self, raw: dict, place: str) -> tuple[dict, dict[str, str]]:
+    def _rebase(
+        self, raw: dict, place: str, seen: tuple[str, ...] = ()
+    ) -> tuple[dict, dict[str, str]]:
         reference = _REFERENCE.match(str(raw["_base_"]))
-        if not reference:
-            self._wrong(f"{place}._base_", "a reference such as ${dt} is wanted")
+        if not reference or reference[1] in seen:
+            what = f"is in a circle: {' -> '.join(seen)}" if reference else "must be like ${dt}"
+            self._wrong(f"{place}._base_", what)
             return {}, {}
+        seen = (*seen, reference[1])
         base = self._raw(reference[1])
         if isinstance(base, str) and _REFERENCE.match(base):  # a reference to a reference
-            return self._rebase({**raw, "_base_": base}, place)
-        base = base if isinstance(base, dict) else {}
+            return self._rebase({**raw, "_base_": base}, place, seen)
+        if not isinstance(base, dict):
+            self._wrong(f"{place}._base_", f"{reference[0]} has no fields to start from")
+            return {}, {}
         origins = {k: f"{reference[1]}.{k}" for k in base}
         if "_base_" in base:
-            base, origins = self._rebase(base, reference[1])
+            base, origins = self._rebase(base, reference[1], seen)
         changes = {k: v for k, v in raw.items() if k != "_base_"}
         origins |= {k: f"{place}.{k}" for k in changes}
         return _merge(base, changes), origins
@@ -197,12 +237,15 @@ class Builder:
         module, _, name = str(target).rpartition(".")
         try:
             cls = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (ImportError, AttributeError) as error:
             return self._wrong(f"{place}._target_", f"cannot import {target!r}: {error}")
+        except Exception as error:  # whatever a user's own module does when it is imported
+            told = f"{type(error).__name__}: {error}"
+            return self._wrong(f"{place}._target_", f"cannot import {target!r}: {told}")
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
             return self._wrong(f"{place}._target_", f"{target} is not a dataclass")
-        if _is_component(hint) and not issubclass(cls, hint):
-            return self._wrong(place, f"a {hint.__name__} is wanted, not {target}")
+        if not _fits(cls, hint):
+            return self._wrong(place, f"{_words(hint)} is wanted, not {target}")
         return cls
 
     def _scalar(self, raw: Any, hint: Any, place: str) -> Any:
@@ -214,30 +257,27 @@ class Builder:
                 return self._wrong(place, f"one of {', '.join(values)} is wanted, not {raw!r}")
         if hint is bool and isinstance(raw, bool):
             return raw
-        if hint is int and not isinstance(raw, bool):
-            if isinstance(raw, int):
-                return raw
-            if isinstance(raw, float) and raw.is_integer():  # 1e6
-                return int(raw)
-        if hint is float and not isinstance(raw, bool):
-            if isinstance(raw, (int, float)):
-                return float(raw)
-            if isinstance(raw, str) and re.fullmatch(r"\d+/[1-9]\d*", raw.replace(" ", "")):
-                return float(Fraction(raw.replace(" ", "")))
+        if hint in (int, float) and not isinstance(raw, bool):
+            return self._number(raw, hint, place)
         if hint is str and isinstance(raw, str):
             return raw
-        if hint is Path and isinstance(raw, str):
+        if hint is Path and isinstance(raw, str) and raw:
             return Path(raw)
-        names = {
-            bool: "true or false",
-            int: "a whole number",
-            float: "a number",
-            str: "text",
-            Path: "a path",
-        }
-        return self._wrong(
-            place, f"{names.get(hint, getattr(hint, '__name__', hint))} is wanted, not {raw!r}"
-        )
+        return self._wrong(place, f"{_words(hint)} is wanted, not {raw!r}")
+
+    def _number(self, raw: Any, hint: type, place: str) -> Any:
+        value = raw
+        if isinstance(raw, str) and re.fullmatch(r"\d{1,18}/[1-9]\d{0,17}", raw.replace(" ", "")):
+            value = float(Fraction(raw.replace(" ", "")))
+        if not isinstance(value, (int, float)):
+            return self._wrong(place, f"{_words(hint)} is wanted, not {raw!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            return self._wrong(place, f"{_words(hint)} is wanted, not {raw!r}; it must be finite")
+        if hint is int and isinstance(value, float) and not value.is_integer():  # 1e6 is one
+            return self._wrong(place, f"{_words(hint)} is wanted, not {raw!r}")
+        if abs(value) >= 2**63 and (hint is int or isinstance(value, int)):
+            return self._wrong(place, "is too large: whole numbers go up to 2**63 - 1")
+        return hint(value)
 
     def _wrong(self, place: str, message: str) -> None:
         self.errors.append((place, message))
@@ -245,6 +285,46 @@ class Builder:
 
 def _is_component(hint: Any) -> bool:
     return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+def _is_protocol(hint: Any) -> bool:
+    return getattr(hint, "_is_protocol", False)
+
+
+def _is_kind(hint: Any) -> bool:
+    """Whether a field of this type takes an object that is configured by fields of its own."""
+    return _is_component(hint) or _is_protocol(hint) or typing.get_origin(hint) is dict
+
+
+def _alternatives(hint: Any) -> tuple:
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if union else (hint,)
+
+
+def _fits(cls: type, hint: Any) -> bool:
+    """Whether an object of a class can stand where ``hint`` is wanted; protocols by their members' names."""
+    if _is_protocol(hint):
+        there = {*dir(cls), *getattr(cls, "__dataclass_fields__", ())}
+        return all(name in there for name in vars(hint) if not name.startswith("_"))
+    return not isinstance(hint, type) or issubclass(cls, hint)
+
+
+def _words(hint: Any) -> str:
+    hint = next(h for h in _alternatives(hint) if h is not type(None))
+    if typing.get_origin(hint) in (tuple, list):
+        return "a list"
+    name = getattr(hint, "__name__", str(hint))
+    return _NAMES.get(hint, f"{'an' if name[0] in 'AEIOU' else 'a'} {name}")
+
+
+def _dotted(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _printable(text: str) -> str:
+    """One line of printable characters, not endless."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return shown if len(shown) <= 300 else f"{shown[:300]}..."
 
 
 def _merge(base: dict, changes: dict) -> dict:
@@ -266,6 +346,12 @@ def _child(node: Any, leaf: str) -> Any:
     if isinstance(node, list) and leaf.isdigit() and int(leaf) < len(node):
         return node[int(leaf)]
     return _ABSENT
+
+
+def _origin(raw: Any, place: str) -> str:
+    """Where a value is written: at ``place`` or, if it is ``${there}``, there."""
+    reference = _REFERENCE.match(raw) if isinstance(raw, str) else None
+    return reference[1] if reference else place
 
 
 def _unresolved(value: Any) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ class TrackingConfig:
     enabled: bool
     uri: str | None
     experiment: str
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """MLflow refuses an experiment without a name."""
+        if not self.experiment.strip():
+            yield "experiment", "needs a name"
 
 
 class OnError(enum.Enum):
@@ -113,7 +119,8 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Di
 
 def _is_choice(override: str, folders: Sequence[Path]) -> bool:
     group = override.split("=")[0].lstrip("+~").split("@")[0]
-    return any((folder / group).is_dir() for folder in folders)
+    named = re.fullmatch(r"\w+(/\w+)*", group)
+    return named is not None and any((folder / group).is_dir() for folder in folders)
 
 
 def _explain(
@@ -121,7 +128,7 @@ def _explain(
 ) -> tuple[str, str]:
     name = override.split("=", 1)[0].lstrip("+~")
     if "=" not in override and not override.startswith("~"):
-        return override, "an override has the form name=value"
+        return override.strip() or repr(override), "an override has the form name=value"
     if _is_choice(override, folders):
         group = name.split("@")[0]
         known = sorted({p.stem for folder in folders for p in (folder / group).glob("*.yaml")})
@@ -129,7 +136,15 @@ def _explain(
         wrong = next((c.strip() for c in choices if c.strip() not in known), None)
         if wrong is not None:
             return name, f"no config {wrong!r} in conf/{group}{suggest(wrong, known)}"
+    from hydra.errors import OverrideParseException
+
     message = first_line(error)
+    if "multirun" in str(error):
+        return name, f"several values make a sweep: add -m (dtx run -m {override}); a list is [1,2]"
+    if isinstance(error, OverrideParseException):
+        what = message.removeprefix("LexerNoViableAltException: ").removeprefix(override)
+        hint = "quote a value that holds special characters: 'name=\"value\"'"
+        return override, f"cannot be read{': ' if what else ''}{what}; {hint}"
     if "Could not override" in message or "not in struct" in message:
         node: Any = config
         for leaf in name.split("."):
@@ -158,6 +173,8 @@ def experiment(config: DictConfig | Mapping[str, Any], overrides: Sequence[str] 
     target = raw.get("target")
     if target not in TARGETS:
         raise ConfigError([("target", f"one of {', '.join(TARGETS)} is wanted, not {target!r}")])
+    if target == "analysis" and not (isinstance(raw.get("analysis"), dict) and raw["analysis"]):
+        raise ConfigError([("analysis", "at least one is wanted: analysis=[calibration]")])
     # `analysis` holds one stage a name, the other groups are one stage each.
     places = (
         {name: f"analysis.{name}" for name in raw["analysis"]}

@@ -1,6 +1,7 @@
 """Typed build of configs: references, types, and all errors at once."""
 
 import dataclasses
+import math
 import typing
 
 import pytest
@@ -102,6 +103,16 @@ def test_an_error_in_a_referred_config_is_told_once_at_its_own_place():
         ({"parts": [{"weight": 0}]}, "one.parts[0].weight", "must be above 0"),
         ({"_target_": "tests.toys.Nubmer"}, "one._target_", "cannot import"),
         ({"_target_": "os.system"}, "one._target_", "not a dataclass"),
+        ({"_target_": "..a"}, "one._target_", "cannot import"),
+        ({"value": "${one}"}, "one.value", "whole number is wanted, not ${one}"),
+        ({"value": "${one.value}"}, "one.value", "refers to itself"),
+        ({"value": "a${one.value}"}, "one.value", "ecursive"),
+        ({"value": 2**63}, "one.value", "too large"),
+        ({"value": math.inf}, "one.value", "finite"),
+        ({"parts": [{"weight": math.nan}]}, "one.parts[0].weight", "finite"),
+        ({"parts": [{"weight": 10**400}]}, "one.parts[0].weight", "too large"),
+        ({"_base_": "${one}"}, "one._base_", "circle"),
+        ({"_base_": "${seed}"}, "one._base_", "no fields"),
     ],
 )
 def test_each_mistake_is_explained(change, place, words):
@@ -119,6 +130,34 @@ def test_a_stage_of_the_wrong_kind_is_refused():
     }
     config = {"one": NUMBER, "total": total}
     assert "a Number is wanted" in errors_of(config, "total")["total.left"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("dataset.agent=${dt}", "dataset: needs itself: dataset -> dt -> dataset"),
+        ("agent.env=${agent}", "agent: needs itself: agent -> agent"),
+        ("dataset.agent=${env}", "a Stage is wanted, not ${env} (dtx.env.memory.Memory)"),
+        ("agent.env=${dt.model}", "an Environment is wanted, not ${dt.model}"),
+        ("agent.epochs=${env}", "agent.epochs: a whole number is wanted, not ${env}"),
+        ("dt.optimiser.betas=[0.9]", "dt.optimiser.betas: a list of 2 is wanted, not [0.9]"),
+    ],
+)
+def test_what_is_referred_to_must_be_of_the_kind_wanted(override, message):
+    with pytest.raises(ConfigError) as error:
+        experiment(compose([override]))
+    assert message in str(error.value)
+
+
+def test_a_message_is_one_printable_line():
+    errors = errors_of({"one": {**NUMBER, "sign": "a\nb\x1b[2J" + "z" * 10_000}})
+    assert errors["one.sign"].isprintable() and len(errors["one.sign"]) < 400
+
+
+def test_several_values_without_a_sweep_say_how_to_sweep():
+    for override in ("dt.seed=0,1", "dt.seed=range(3)"):
+        with pytest.raises(ConfigError, match=r"^dt.seed: several values make a sweep: add -m"):
+            compose([override])
 
 
 # --- the project's own configs -----------------------------------------------------------------------

@@ -62,7 +62,7 @@ class PPO(Stage):
         for name in positive.split():
             if getattr(self, name) <= 0:
                 yield name, f"{getattr(self, name)} is too small; give a number above 0"
-        for name in ("lr_end", "entropy", "entropy_end", "value_weight", "give_up_at"):
+        for name in ("seed", "lr_end", "entropy", "entropy_end", "value_weight", "give_up_at"):
             if getattr(self, name) < 0:
                 yield name, f"{getattr(self, name)} is negative; give 0 or more"
         for name in ("gamma", "gae_lambda", "solved_at"):

@@ -24,6 +24,18 @@ class Criteria:
     min_spearman: float
     max_from_chance: float
 
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Shares are shares, and the high target is above the low one."""
+        for name in ("min_success", "min_wrong_layouts"):
+            if not 0 <= getattr(self, name) <= 1:
+                yield name, "is a share: between 0 and 1"
+        if not -1 <= self.min_spearman <= 1:
+            yield "min_spearman", "is a correlation: between -1 and 1"
+        if self.max_from_chance < 0:
+            yield "max_from_chance", "must be 0 or more"
+        if self.high <= self.low:
+            yield "high", f"{self.high:g} must be above the low target, {self.low:g}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration(Stage):
@@ -54,6 +66,9 @@ class Calibration(Stage):
         for name in ("episodes", "greedy_episodes", "control_episodes", "resamples"):
             if getattr(self, name) < 1:
                 yield name, "must be at least 1"
+        for name in ("support", "seed"):
+            if getattr(self, name) < 0:
+                yield name, "must be 0 or more"
         if self.temperature <= 0:
             yield "temperature", f"must be above 0, not {self.temperature:g}"
         if len(set(self.targets)) < 2:

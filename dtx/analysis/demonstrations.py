@@ -37,6 +37,8 @@ class Demonstrations(Stage):
         """Ranges."""
         if self.audited_windows < 1:
             yield "audited_windows", "must be at least 1"
+        if self.seed < 0:
+            yield "seed", "must be 0 or more"
 
     def run(self, out: Path) -> None:
         """Write tables ``outcomes``, ``audit`` and ``duplication``, the figure and the headline."""

@@ -64,6 +64,8 @@ class Rollouts(Stage):
             yield "environments", "must be at least 1"
         if not 0 <= self.validation < 1:
             yield "validation", "must be at least 0 and below 1"
+        if self.seed < 0:
+            yield "seed", "must be 0 or more"
 
     def quotas(self) -> list[int]:
         """Episodes of each part of the mixture; they add up to ``episodes``."""

@@ -207,9 +207,10 @@ class DecisionTransformer(Stage):
                 "model.n_heads",
                 f"{model.n_heads} heads do not divide d_model {model.d_model}; choose a divisor",
             )
-        for name in ("n_layers", "d_model", "d_mlp", "n_actions"):
+        for name in ("n_layers", "d_model", "d_mlp", "n_actions", "n_timesteps"):
             if getattr(model, name) < 1:
                 yield f"model.{name}", "must be at least 1"
+        yield from self._check_environment()
         if windows.context < 1:
             yield "windows.context", "must be at least 1 step"
         elif self.tokens > model.n_ctx:
@@ -241,12 +242,28 @@ class DecisionTransformer(Stage):
             yield "optimiser.weight_decay", "must not be negative"
         if not all(0 <= beta < 1 for beta in optimiser.betas):
             yield "optimiser.betas", "must lie in [0, 1)"
-        if self.initialisation.embedding_std <= 0 or (self.initialisation.matrix_std or 1) <= 0:
-            yield "initialisation", "standard deviations must be above 0"
+        for name in ("matrix_std", "embedding_std"):
+            deviation = getattr(self.initialisation, name)
+            if deviation is not None and deviation <= 0:
+                yield f"initialisation.{name}", "is a standard deviation: above 0"
         if self.steps < 0:
             yield "steps", "must be 0 (an untrained model) or more"
         for name in ("batch_size", "log_every", "checkpoint_every", "validation_windows"):
             if getattr(self, name) < 1:
                 yield name, "must be at least 1"
-        if self.kept_checkpoints < 0:
-            yield "kept_checkpoints", "must be 0 or more"
+        for name in ("kept_checkpoints", "seed"):
+            if getattr(self, name) < 0:
+                yield name, "must be 0 or more"
+
+    def _check_environment(self) -> Iterator[tuple[str, str]]:
+        """What the demonstrations' environment asks of the model, where both say so before anything runs."""
+        env = getattr(self.dataset, "env", None)
+        limit, actions = getattr(env, "max_steps", None), getattr(env, "n_actions", 0)
+        if limit is not None and 0 < self.model.n_timesteps < limit:
+            yield (
+                "model.n_timesteps",
+                f"{self.model.n_timesteps} timesteps are known, but an episode may last {limit} "
+                "(env.max_steps); raise it to that",
+            )
+        if 0 < self.model.n_actions < actions:
+            yield "model.n_actions", f"{self.model.n_actions}, but the environment has {actions}"

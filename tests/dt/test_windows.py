@@ -169,8 +169,8 @@ def test_left_padded_windows_end_at_every_step_equally_often():
 
 
 def test_an_episode_longer_than_the_time_table_is_refused():
-    with pytest.raises(UserError, match=r"dt.model.n_timesteps: 5 .* lasts 20"):
-        sampler_of("dt.model.n_timesteps=5")
+    with pytest.raises(UserError, match=r"dt.model.n_timesteps: 6 .* lasts 20"):
+        sampler_of("dt.model.n_timesteps=6", "env.max_steps=6")
 
 
 def test_a_split_without_episodes_is_refused():
