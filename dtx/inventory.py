@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Artefact:
     def finished(self) -> float:
         """When it was committed, in seconds since 1970."""
         try:
-            return time.mktime(time.strptime(self.record["finished"][:19], "%Y-%m-%dT%H:%M:%S"))
+            return datetime.fromisoformat(self.record["finished"]).timestamp()
         except (KeyError, TypeError, ValueError):
             return (self.folder / DONE).stat().st_mtime
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtx.errors import UserError
+from dtx.verbs import columns
+
+if TYPE_CHECKING:
+    from dtx.garbage import Item
 
 EXAMPLES = """
   dtx gc                           what would go and what stays, each with the reason
-  dtx gc --delete --keep ppo-3f0c  do it, and keep this artefact too
+  dtx gc --delete --keep ppo-3f0c  do it, and keep this artefact and what it was made from
   dtx gc --forget lr_sweep         no longer keep what the run of this name reaches
+
+Only this folder is cleaned; a remote store (store.remote) keeps all it has.
 """
 
 
@@ -37,4 +48,59 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """List, and delete if told so."""
-    raise NotImplementedError
+    from dtx.garbage import collect, reached_by_presets, survey
+    from dtx.inventory import existing
+
+    root = existing(args.store)
+    if args.forget is not None:
+        return _forget(root, args.forget)
+    found = survey(root, reached_by_presets(args.config_dir), args.keep, args.older)
+    _show("stays", found.stays)
+    if not args.delete:
+        _show("would go", found.goes)
+        locks = f", {found.idle} idle lock files" if found.idle else ""
+        print(f"stays: {_totals(found.stays)}")
+        print(f"would go: {_totals(found.goes)}{locks}")
+        if found.goes or found.idle:
+            print("nothing was deleted: give --delete to do it")
+        return 0
+    gone, spared = collect(root, found.goes, args.older)
+    _show("gone", gone)
+    _show("spared, because a process has begun to need it", spared)
+    print(f"stays: {_totals([*found.stays, *spared])}")
+    print(f"gone: {_totals(gone)}")
+    return 0
+
+
+def _forget(root: Path, name: str) -> int:
+    from dtx.build import suggest
+    from dtx.inventory import named_runs
+
+    runs = {run.name: run for run in named_runs(root)}
+    if name not in runs:
+        raise UserError(f"--forget {name}: no run of that name{suggest(name, list(runs))}")
+    runs[name].path.unlink(missing_ok=True)
+    print(f"forgot run {name} ({len(runs[name].labels)} stages); `dtx gc` shows what that frees")
+    return 0
+
+
+def _show(title: str, items: Sequence[Item]) -> None:
+    from dtx.inventory import bytes_in_words
+
+    if not items:
+        return
+    print(f"{title}:")
+    print(columns([(f"  {i.path.name}", bytes_in_words(i.size), i.why) for i in items]) + "\n")
+
+
+def _totals(items: Sequence[Item]) -> str:
+    """``12 artefacts, 3 unfinished, 1.2 GB``."""
+    from dtx.inventory import bytes_in_words
+
+    plural = {"artefact": "artefacts", "set aside": "set aside earlier"}
+    counts = Counter(i.kind for i in items)
+    told = [
+        f"{n} {plural.get(kind, kind) if n > 1 or kind != 'artefact' else kind}"
+        for kind, n in counts.items()
+    ]
+    return ", ".join([*told, bytes_in_words(sum(i.size for i in items))]) if items else "nothing"

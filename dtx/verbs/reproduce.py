@@ -38,7 +38,9 @@ def main(args: argparse.Namespace) -> int:
     from dtx.runner import run
 
     if taken := [o for o in args.overrides if o.lstrip("+").split("=")[0] == "seed"]:
-        raise UserError(f"{taken[0]}: the expected numbers name their seeds; `dtx run` takes others")
+        raise UserError(
+            f"{taken[0]}: the expected numbers name their seeds; `dtx run` takes others"
+        )
     expected = read(_expected(args))
     everything = []
     for seed in expected.seeds:  # all of them first: a mistake shows before an hour's work

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtx.verbs import columns
+
+if TYPE_CHECKING:
+    from dtx.inventory import Artefact
 
 EXAMPLES = """
   dtx status                       what is worked on now, what can go on, what is finished
   dtx status --store /data/store --all
 """
+_SHOWN = 15
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,4 +29,82 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the three lists."""
-    raise NotImplementedError
+    from dtx import locks
+    from dtx.inventory import LOCKS, artefacts, bytes_in_words, existing, unfinished
+    from dtx.progress import duration
+
+    root = existing(args.store)
+    working, waiting = [], []
+    for folder in unfinished(root):
+        held, words = _work(root, folder)
+        (working if held else waiting).append((f"  {folder.name}", words))
+    names = {folder.name.removesuffix(".pull") for folder in unfinished(root)}
+    for note in sorted((root / LOCKS).glob("*.holder")):  # held without work: a push, a commit
+        if note.stem not in names and (who := locks.holder(root / LOCKS, note.stem)) is not None:
+            working.append((f"  {note.stem}", locks.in_words(who)))
+    if working:
+        print(f"in progress:\n{columns(working)}\n")
+    if waiting:
+        print(f"interrupted (the same command goes on from there):\n{columns(waiting)}\n")
+    finished = artefacts(root)
+    shown = finished if args.all else finished[:_SHOWN]
+    if shown:
+        header = ("  stage", "key", "age", "took", "size", "what came out")
+        print(f"finished, newest first:\n{columns([header, *map(_finished, shown)])}")
+    if len(shown) < len(finished):
+        print(f"  ... and {len(finished) - len(shown)} more (--all)")
+    seconds = sum(a.record.get("seconds", 0.0) for a in finished)
+    print(
+        f"{len(finished)} finished ({bytes_in_words(sum(a.size for a in finished))}, "
+        f"{duration(seconds)} of work), {len(working)} in progress, {len(waiting)} interrupted"
+    )
+    return 0
+
+
+def _work(root: Path, folder: Path) -> tuple[bool, str]:
+    """Whether somebody works on it, and in words how far it is."""
+    from dtx import locks
+    from dtx.inventory import LOCKS, last_touched
+    from dtx.progress import duration, in_words, read_progress
+
+    label = folder.name.removesuffix(".pull")
+    who, now = locks.holder(root / LOCKS, label), time.time()
+    found = read_progress(folder)
+    if folder.name != label:
+        words = "coming from the remote store"
+    elif found is None:
+        words = "no measure of progress yet"
+    else:
+        rate = found["rate"] if who is not None else 0.0
+        words = in_words(found["done"], found["total"], found["unit"], rate, found["note"])
+    if who is None:
+        return False, f"{words}; {duration(now - last_touched(folder))} ago"
+    if found and now - found["time"] > 60:
+        words += f"; that was {duration(now - found['time'])} ago"
+    return True, f"{words}; {locks.in_words(who)}"
+
+
+def _finished(artefact: Artefact) -> tuple[str, ...]:
+    from dtx.inventory import bytes_in_words
+    from dtx.progress import duration
+
+    stage, _, key = artefact.label.rpartition("-")
+    size = bytes_in_words(artefact.size)
+    age = duration(max(0.0, time.time() - artefact.finished))
+    if not artefact.record:
+        wrong = f"done.json is not readable: `dtx invalidate {artefact.label}` sets it aside"
+        return f"  {stage}", key, age, "", size, wrong
+    took = duration(artefact.record.get("seconds", 0.0))
+    what = artefact.record.get("summary") or _headline(artefact.folder)
+    return f"  {stage}", key, age, took, size, what
+
+
+def _headline(folder: Path) -> str:
+    """The first headline numbers, in words."""
+    from dtx.report import read_headline
+
+    try:
+        numbers = [(k, v) for k, v in read_headline(folder).items() if v is not None]
+    except (OSError, ValueError):
+        return "headline.json is not readable"
+    return ", ".join(f"{k.split('/')[-1].replace('_', ' ')} {v:.3g}" for k, v in numbers[:4])
