@@ -283,6 +283,7 @@ class Builder:
         self.errors.append((place, message))
 
 
+@functools.cache
 def _is_component(hint: Any) -> bool:
     return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
@@ -291,6 +292,7 @@ def _is_protocol(hint: Any) -> bool:
     return getattr(hint, "_is_protocol", False)
 
 
+@functools.cache
 def _is_kind(hint: Any) -> bool:
     """Whether a field of this type takes an object that is configured by fields of its own."""
     return _is_component(hint) or _is_protocol(hint) or typing.get_origin(hint) is dict

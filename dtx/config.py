@@ -24,9 +24,15 @@ TARGETS = ("agent", "dataset", "dt", "analysis")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoreConfig:
-    """Where artefacts are kept."""
+    """Where artefacts are kept: a folder, and an fsspec URL to share them at (null: none)."""
 
     path: Path
+    remote: str | None
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Yield what types cannot rule out."""
+        if self.remote is not None and not self.remote.strip():
+            yield "remote", "a URL or a path is wanted; null for none"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,17 +107,18 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Di
         except failures as error:
             everything: Exception = error
         # Which of them? Choices of groups come first: fields are there or not depending on them.
-        errors, known = [], extra
+        errors, known, config = [], extra, None
         for override in sorted(overrides, key=lambda o: not _is_choice(o, folders)):
             try:
-                hydra_compose("config", [*known, override])
+                config = hydra_compose("config", [*known, override])
                 known = [*known, override]
             except failures as error:
-                errors.append(_explain(override, error, hydra_compose("config", known), folders))
-        if not errors:
+                config = config or hydra_compose("config", known)
+                errors.append(_explain(override, error, config, folders))
+        if not errors or config is None:
             raise ConfigError([("", first_line(everything))])
         try:  # what else is wrong, now that these are known
-            experiment(hydra_compose("config", known))
+            experiment(config)
         except ConfigError as more:
             errors += more.errors
         raise ConfigError(errors)
@@ -149,7 +156,7 @@ def _explain(
         node: Any = config
         for leaf in name.split("."):
             if not isinstance(node, DictConfig) or leaf not in node:
-                known = list(node) if isinstance(node, DictConfig) else []
+                known = [k for k in node if k[0] != "_"] if isinstance(node, DictConfig) else []
                 return name, f"no such field{suggest(leaf, known)}"
             node = node._get_node(leaf)
     return override, message

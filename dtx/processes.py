@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 
@@ -20,6 +23,38 @@ def alive(process: str) -> bool:
     """Whether a process of this host, as :func:`process_tags` names it, still runs."""
     number, _, started = process.partition(":")
     return _started(int(number)) == started
+
+
+@contextmanager
+def marked() -> Iterator[None]:
+    """Leave a file in the store while the process tracks a run: it stays if the process is killed."""
+    tags = process_tags()
+    path = _marks() / f"{tags['dtx.host']}+{tags['dtx.process'].replace(':', '+')}"
+    if path.exists():  # a job inside its sweep's process: the sweep's mark is enough
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def killed_before() -> bool:
+    """Whether a process of this host was killed while it tracked a run; tells it once."""
+    found = False
+    for path in _marks().glob(f"{socket.gethostname()}+*"):
+        if not alive(":".join(path.name.split("+")[-2:])):
+            path.unlink(missing_ok=True)
+            found = True
+    return found
+
+
+def _marks() -> Path:
+    from dtx.store import current
+
+    return current().root / ".tracking"
 
 
 def _started(number: int) -> str:

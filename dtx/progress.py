@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -27,7 +28,33 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, highlight=False)
+
+class CopyingConsole(Console):
+    """A console of which a file can have a copy: the log of a sweep's job."""
+
+    copy: Console | None = None
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print here, and in the copy if there is one."""
+        super().print(*objects, **options)
+        if self.copy is not None:
+            self.copy.print(*objects, **options)
+
+
+console = CopyingConsole(stderr=True, highlight=False)
+
+
+@contextmanager
+def copied_to(path: Path) -> Iterator[None]:
+    """What is printed on the console in the block stands in a file, too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        console.copy = Console(file=file, width=160, highlight=False)
+        try:
+            yield
+        finally:
+            console.copy = None
+
 
 PROGRESS = "progress.json"
 """How far the stage is, in its work folder; no part of the artefact."""

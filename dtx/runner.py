@@ -1,31 +1,30 @@
-"""Work out which stages are missing, run them in order, commit each one."""
+"""Run what is missing, in order, and commit each stage."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-import platform
-import resource
 import shutil
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator
+import traceback
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 
-from dtx.config import Experiment
+from dtx import plan
+from dtx.config import Experiment, OnError
 from dtx.errors import Interrupted, UserError
-from dtx.progress import console
+from dtx.processes import killed_before
+from dtx.progress import console, report_to
+from dtx.provenance import cpu_seconds, peak_memory_mb, provenance
 from dtx.stage import Stage
-from dtx.store import Store, checksum, use
+from dtx.store import Store, use
 
 _DISK_ERRORS = (
     errno.ENOSPC,
@@ -36,173 +35,213 @@ _DISK_ERRORS = (
     errno.EFBIG,
     errno.EIO,
 )
-_PACKAGES = (
-    "dtx",
-    "torch",
-    "pytorch-lightning",
-    "numpy",
-    "minigrid",
-    "envpool",
-    "gymnasium",
-    "mlflow",
-    "hydra-core",
-)
+
+
+class DiskError(UserError):
+    """A disk that is full or cannot be written: no other stage would fare better."""
+
+
+class StagesFailed(UserError):
+    """At least one stage failed; the others that did not need it are done, unless ``on_error=stop``.
+
+    Attributes:
+        outcomes: Of every stage.
+        defect: Whether an exception other than a UserError was among them.
+    """
+
+    def __init__(self, outcomes: Sequence[Outcome]):
+        failed = [o for o in outcomes if o.status == "failed"]
+        self.outcomes, self.defect = list(outcomes), any(o.defect for o in failed)
+        # A single stage's own message says it all; among several each line names its stage.
+        name = len(failed) > 1 or self.defect
+        super().__init__(
+            "\n".join(
+                f"{o.stage.label}: {line}" if name else line
+                for o in failed
+                for line in o.error.splitlines()
+            )
+        )
 
 
 @dataclass
 class Outcome:
-    """What happened to one stage: ``ran``, ``reused``, or ``not needed`` (what depends on it is done)."""
+    """What happened to one stage.
+
+    Attributes:
+        status: ``ran``, ``reused``, ``pulled`` (from the remote store), ``not needed`` (what depends on it
+            is done), ``failed`` or ``skipped``.
+        error: Why it failed or was skipped.
+        defect: It failed by an exception that is no UserError: a fault of the program.
+    """
 
     stage: Stage
     status: str
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    error: str = ""
+    defect: bool = False
 
 
-def stages(targets: Iterable[Stage]) -> list[Stage]:
-    """All stages that the targets need, inputs first, each once."""
-    ordered: dict[str, Stage] = {}
-
-    def visit(stage: Stage) -> None:
-        if stage.label not in ordered:
-            for parent in stage.inputs().values():
-                visit(parent)
-            ordered[stage.label] = stage
-
-    for target in targets:
-        visit(target)
-    return list(ordered.values())
-
-
-def missing(targets: Iterable[Stage], store: Store) -> list[Stage]:
-    """The stages to run, inputs first: a committed stage stands for all behind it."""
-    todo: dict[str, Stage] = {}
-
-    def visit(stage: Stage) -> None:
-        if stage.label in todo or store.has(stage):
-            return
-        for parent in stage.inputs().values():
-            visit(parent)
-        todo[stage.label] = stage
-
-    for target in targets:
-        visit(target)
-    return list(todo.values())
-
-
-def run(experiment: Experiment) -> list[Outcome]:
+def run(
+    experiment: Experiment,
+    *,
+    only: str | None = None,
+    parent: str | None = None,
+    swept: dict[str, str] | None = None,
+    failed: dict[str, str] | None = None,
+) -> list[Outcome]:
     """Run what is missing and give the outcome of every stage, inputs first.
+
+    Args:
+        experiment: What to have.
+        only: Label of the one stage to go for, instead of the experiment's targets.
+        parent: MLflow run of the sweep that this is a part of; without, the experiment gets a run.
+        swept: Swept fields of this job, shown on the MLflow runs of its stages.
+        failed: Stages by label that failed in another part of the sweep, with their errors; not tried again.
 
     Raises:
         UserError: Something the user can mend; finished stages stay, unfinished work is kept.
+        StagesFailed: Stages failed; all that did not need them is done.
         Interrupted: Ctrl-C or SIGTERM; the same command goes on from there.
     """
-    store = use(Store(experiment.store.path))
-    everything = stages(experiment.targets.values())
-    todo = missing(experiment.targets.values(), store)
+    store = use(Store.of(experiment.store))
+    targets = list(experiment.targets.values())
+    if only:
+        targets = [s for s in plan.stages(targets) if s.label == only]
+    everything = plan.stages(targets)
     with disk_errors(store.root):
-        _verify_inputs(everything, todo, store)
-        if not todo:
-            return [Outcome(s, "reused" if store.has(s) else "not needed") for s in everything]
-        store.root.mkdir(parents=True, exist_ok=True)
-        outcomes = {
-            s.label: Outcome(s, "reused" if store.has(s) else "not needed") for s in everything
-        }
-        from dtx.tracking import open_tracker
-
-        with _signals(), open_tracker(experiment, everything) as tracker:
-            for stage in todo:
-                outcomes[stage.label] = _run_stage(stage, store, tracker)
-            tracker.finish(list(outcomes.values()))
-    tracker.raise_if_broken(store.root)
+        again = plan.to_run_again(everything, store, experiment.on_drift)
+        todo = plan.missing(targets, store, again)
+        # A run that was killed after its last stage is not finished in MLflow: that is made up for.
+        unfinished = experiment.tracking.enabled and killed_before()
+        with signals():
+            outcomes = _reused(everything, targets, todo, store)
+            if todo or unfinished:
+                store.root.mkdir(parents=True, exist_ok=True)
+                _set_aside(todo, store, again)
+                _track_and_run(experiment, todo, outcomes, store, parent, swept, failed)
+            store.push_all(s for s in everything if store.where(s) == "local")
     return list(outcomes.values())
 
 
-def _verify_inputs(everything: list[Stage], todo: list[Stage], store: Store) -> None:
-    """Verify what will be read: all that is committed if nothing is to run, else the inputs of what runs."""
-    needed = [s for t in todo for s in t.inputs().values()] if todo else everything
-    for stage in needed:
-        if store.has(stage):
+def _reused(
+    everything: list[Stage], targets: list[Stage], todo: list[Stage], store: Store
+) -> dict[str, Outcome]:
+    """Get and verify what will be read: the inputs of what runs, and the targets that are done."""
+    labels = {s.label for s in todo}
+    read = {s.label for t in todo for s in t.inputs().values()} | {t.label for t in targets}
+    outcomes = {}
+    for stage in everything:
+        place = None if stage.label in labels else store.where(stage)
+        if place == "remote" and stage.label in read:
+            store.fetch(stage)
+        if place == "local" and (stage.label in read or not todo):
             store.verify(stage)
+        pulled = place == "remote" and stage.label in read
+        status = "pulled" if pulled else "reused" if place == "local" else "not needed"
+        outcomes[stage.label] = Outcome(stage, status)
+    return outcomes
+
+
+def _track_and_run(
+    experiment: Experiment,
+    todo: list[Stage],
+    outcomes: dict[str, Outcome],
+    store: Store,
+    parent: str | None,
+    swept: dict[str, str] | None,
+    failed: dict[str, str] | None,
+) -> None:
+    from dtx.tracking import open_tracker
+
+    with open_tracker(experiment, parent, swept or {}) as tracker:
+        _run_all(todo, outcomes, store, tracker, experiment.on_error, failed or {})
+        tracker.finish(list(outcomes.values()))
+    if any(o.status == "failed" for o in outcomes.values()):
+        raise StagesFailed(list(outcomes.values()))
+    tracker.raise_if_broken(store.root)
+
+
+def _set_aside(todo: list[Stage], store: Store, again: dict[str, list[str]]) -> None:
+    for stage in todo:
+        place = store.where(stage)
+        if place:
+            store.only_here.add(stage.label)  # the remote store has what the old code made
+        if place == "local":
+            files = ", ".join(again.get(stage.label, ())) or "of an input"
+            console.print(f"{stage.label}: code changed since ({files}); it is made again")
+            store.set_aside(store.folder(stage))
+
+
+def _run_all(
+    todo: list[Stage],
+    outcomes: dict[str, Outcome],
+    store: Store,
+    tracker: Any,
+    on_error: OnError,
+    failed: dict[str, str],
+) -> None:
+    lost: dict[str, Stage] = {}  # failed or skipped: what reads them is skipped
+    stop = False
+    for stage in todo:
+        if stage.label in failed:
+            outcomes[stage.label] = Outcome(stage, "failed", error=failed[stage.label])
+            lost[stage.label] = stage
+            continue
+        missing = [s.label for s in stage.inputs().values() if s.label in lost]
+        if stop or missing:
+            why = f"needs {missing[0]}" if missing else "after a failure (on_error=stop)"
+            outcomes[stage.label] = Outcome(stage, "skipped", error=why)
+            lost[stage.label] = stage
+            continue
+        try:
+            with disk_errors(store.root):
+                outcomes[stage.label] = _run_stage(stage, store, tracker)
+        except UserError as error:
+            outcomes[stage.label] = Outcome(stage, "failed", error=str(error))
+            stop = on_error is OnError.STOP or isinstance(error, DiskError)
+        except Exception as error:  # a defect in one stage must not cost the others
+            console.print(traceback.format_exc(), markup=False, soft_wrap=True)
+            what = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
+            outcomes[stage.label] = Outcome(stage, "failed", error=what, defect=True)
+            stop = on_error is OnError.STOP
+        if outcomes[stage.label].status == "failed":
+            lost[stage.label] = stage
 
 
 def _run_stage(stage: Stage, store: Store, tracker: Any) -> Outcome:
+    for parent in stage.inputs().values():
+        store.fetch(parent)
+    going_on = store.begun(stage)
     with store.work(stage) as work:
         if work is None:
             return Outcome(stage, "reused")
-        going_on = any(work.iterdir())
         console.print(f"[bold]{stage.name}[/] {stage.key} {'goes on' if going_on else 'starts'}")
-        wall, cpu = time.time(), _cpu_seconds()
-        with tracker.stage(stage, work) as shown:
+        wall, cpu = time.time(), cpu_seconds()
+        with tracker.stage(stage, work) as shown, report_to(work):
             stage.run(work)
-            seconds, cpu_seconds = time.time() - wall, _cpu_seconds() - cpu
+            seconds, used = time.time() - wall, cpu_seconds() - cpu
             record = {
                 **provenance(stage),
-                "seconds": round(seconds, 3),
-                "cpu_seconds": round(cpu_seconds, 3),
-                "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                "overrides": list(tracker.overrides),
+                "seconds": round(seconds + store.earlier_seconds(stage), 3),
+                "interruptions": store.interruptions(stage),
+                "cpu_seconds": round(used, 3),
+                "peak_memory_mb": peak_memory_mb(),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "mlflow": shown.reference,
             }
             final = store.commit(stage, work, record)
-            shown.committed(final)
+            summary = stage.summary()
+            shown.committed(final, record, summary)
         if shown.model_id:
             store.amend(stage, {"mlflow": shown.reference})
-        summary = stage.summary()
-        console.print(
-            f"[bold]{stage.name}[/] {stage.key} done in {seconds:.0f} s: {escape(summary)}",
-            soft_wrap=True,
-        )
-        return Outcome(stage, "ran", seconds, cpu_seconds)
-
-
-def provenance(stage: Stage) -> dict[str, Any]:
-    """What ``done.json`` says of where an artefact comes from."""
-    return {
-        "stage": stage.name,
-        "class": f"{type(stage).__module__}.{type(stage).__qualname__}",
-        "version": stage.version,
-        "key": stage.key,
-        "config": stage.config(),
-        "inputs": {field: s.label for field, s in stage.inputs().items()},
-        "source": {"file": stage.source().name, "sha256": checksum(stage.source())},
-        "git": _git(),
-        "packages": _versions(),
-        "host": f"{platform.node()} {platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-    }
-
-
-@cache
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-@cache
-def _git() -> dict[str, Any]:
-    """Commit and uncommitted changes of the clone that dtx runs from; empty for an installed wheel."""
-    top = Path(__file__).resolve().parent.parent
-
-    def git(*args: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(top), *args], capture_output=True, text=True, check=True
-        ).stdout
-
-    if not (top / ".git").exists():
-        return {}
-    try:
-        return {"sha": git("rev-parse", "HEAD").strip(), "diff": git("diff", "HEAD")[:200_000]}
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-
-
-def _cpu_seconds() -> float:
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
+    store.push_or_warn(stage)
+    console.print(
+        f"[bold]{stage.name}[/] {stage.key} done in {plan.duration(seconds)}: {escape(summary)}",
+        soft_wrap=True,
+    )
+    return Outcome(stage, "ran", seconds, used)
 
 
 @contextlib.contextmanager
@@ -220,7 +259,7 @@ def disk_errors(place: Path) -> Iterator[None]:
             raise
         where = getattr(error, "filename", None) or place
         reason = os.strerror(errno.ENOSPC if full or number is None else number)
-        raise UserError(
+        raise DiskError(
             f"cannot write {where}: {reason}; make room there or choose another place with "
             "store.path=FOLDER, then give the same command again: finished stages are kept, the "
             "interrupted one goes on"
@@ -234,7 +273,7 @@ def _free_bytes(place: Path) -> int:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
+def signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM become :class:`Interrupted`, which nothing in between swallows."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -73,7 +73,7 @@ class Stage:
         canonical = json.dumps(identity(self, nested=False), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
-    @property
+    @cached_property
     def label(self) -> str:
         """Folder name in the store: ``ppo-3f0c…``."""
         return f"{self.name}-{self.key}"
@@ -91,6 +91,10 @@ class Stage:
 
     def inputs(self) -> dict[str, Stage]:
         """The stages that this one reads, by field (``controls.untrained`` for nested ones)."""
+        return self._inputs
+
+    @cached_property
+    def _inputs(self) -> dict[str, Stage]:
         found = {}
         for field in dataclasses.fields(self):
             found.update(_stages_in(getattr(self, field.name), field.name))

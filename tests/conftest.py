@@ -28,11 +28,16 @@ def store(tmp_path: Path) -> Iterator[stores.Store]:
 def experiment_of(tmp_path: Path) -> Callable[..., Experiment]:
     """Make an experiment of given stages on ``tmp_path/store``, by default without tracking."""
 
-    def make(*targets: Stage, tracking: bool = False, uri: str | None = None) -> Experiment:
+    def make(
+        *targets: Stage,
+        tracking: bool = False,
+        uri: str | None = None,
+        remote: str | None = None,
+    ) -> Experiment:
         return Experiment(
             name="test",
             targets={f"t{i}": t for i, t in enumerate(targets)},
-            store=StoreConfig(path=tmp_path / "store"),
+            store=StoreConfig(path=tmp_path / "store", remote=remote),
             tracking=TrackingConfig(enabled=tracking, uri=uri, experiment="tests"),
             on_error=OnError.CONTINUE,
             on_drift=OnDrift.WARN,

@@ -1,0 +1,209 @@
+"""What a sweep found: each number against each swept field, with bands over seeds.
+
+A swept field whose name ends in ``seed`` is a repetition, any other is a question. For each pair of a number and a
+question there is one figure: the mean over seeds with a 95% bootstrap interval and every single job as a dot; a
+further question, if there is one, is told apart by colour, and the rest is averaged over.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from dtx.errors import UserError
+from dtx.plan import stages
+from dtx.report import Report, read_headline
+from dtx.store import Store
+from dtx.sweep import Job, Sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FIGURES = 12  # drawn unasked
+
+
+@dataclass
+class Comparison:
+    """The jobs as rows, and the figures drawn.
+
+    Attributes:
+        rows: One a job: swept fields, status, numbers.
+        metrics: Names of the numbers drawn.
+        left_out: Names of numbers that differ between jobs and were not drawn.
+        paths: The figures.
+    """
+
+    rows: list[dict[str, Any]]
+    metrics: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+
+
+def compare(
+    sweep: Sweep, store: Store, out: Path, metrics: Sequence[str] = (), by: Sequence[str] = ()
+) -> Comparison:
+    """Collect a sweep's numbers and draw them.
+
+    Args:
+        sweep: Its jobs may be unfinished: what is there is drawn.
+        store: Where the artefacts are.
+        out: Folder of the figures (PNG).
+        metrics: Names or patterns (``calibration/*``); empty: those of the targets that differ between jobs.
+        by: Swept fields to draw against; empty: all that are no seeds, or the seeds if there is nothing else.
+
+    Raises:
+        UserError: A metric or field that the sweep does not have.
+    """
+    import pandas as pd
+
+    rows = [_row(job, store) for job in sweep.jobs]
+    found = Comparison(rows)
+    frame = pd.DataFrame(rows)
+    numbers = [c for c in frame.columns if "/" in c]
+    questions = _questions(sweep, by)
+    found.metrics, found.left_out = _chosen(frame, numbers, metrics, len(questions))
+    report = Report(out)
+    for metric in found.metrics:
+        for question in questions:
+            name = f"{metric.replace('/', '_')}_by_{question}"
+            figure = _draw(frame, metric, question, sweep.swept)
+            out.mkdir(parents=True, exist_ok=True)
+            report.figure(name, figure)
+            found.paths.append(out / "figures" / f"{name}.png")
+    return found
+
+
+def _row(job: Job, store: Store) -> dict[str, Any]:
+    """Swept fields as values, then the headline numbers; what is analysed comes before its controls."""
+    numbers: dict[str, float] = {}
+    there = [s for s in stages(job.targets()) if store.where(s) == "local"]
+    for stage in there:
+        found = read_headline(store.folder(stage)).items()
+        numbers = {k: v for k, v in found if v is not None} | numbers
+    swept = {k: _value(v) for k, v in job.swept.items()}
+    return {"job": job.number, **swept, "status": job.status or "?", **numbers}
+
+
+def _value(text: str) -> float | int | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text.strip("'\"")
+
+
+def is_seed(name: str) -> bool:
+    """Whether a swept field repeats the same question."""
+    return name.rsplit(".", 1)[-1] == "seed"
+
+
+def _questions(sweep: Sweep, by: Sequence[str]) -> list[str]:
+    wrong = [name for name in by if name not in sweep.swept]
+    if wrong:
+        raise UserError(f"{wrong[0]} was not swept; swept: {', '.join(sweep.swept) or 'nothing'}")
+    return list(by) or [s for s in sweep.swept if not is_seed(s)] or list(sweep.swept[:1])
+
+
+def _chosen(
+    frame: pd.DataFrame, numbers: list[str], metrics: Sequence[str], questions: int
+) -> tuple[list[str], list[str]]:
+    if not metrics:
+        # The columns follow the stages: the targets' numbers come last and are what is asked for.
+        differ = [c for c in numbers if frame[c].nunique() > 1][::-1]
+        most = max(1, _FIGURES // max(questions, 1))
+        return differ[:most], differ[most:]
+    chosen: dict[str, None] = {}
+    for pattern in metrics:
+        some = fnmatch.filter(numbers, pattern)
+        if not some:
+            there = ", ".join(numbers) or "no finished job has any"
+            raise UserError(f"no number is named {pattern!r}; there are: {there}")
+        chosen.update(dict.fromkeys(some))
+    return list(chosen), []
+
+
+def _draw(frame: pd.DataFrame, metric: str, question: str, swept: Sequence[str]) -> Any:
+    from dtx.figures import new
+    from dtx.statistics import bootstrap
+
+    figure, axes = new(width=4.6, height=3.2, mosaic=[["main"]])
+    axis = axes["main"]
+    others = [s for s in swept if s != question and not is_seed(s)]
+    lines = list(frame.groupby(others[0], sort=False)) if others else [("", frame)]
+    numeric = frame[question].map(lambda v: isinstance(v, (int, float))).all()
+    values = sorted(frame[question].unique()) if numeric else list(frame[question].unique())
+    place = {v: v if numeric else i for i, v in enumerate(values)}
+    width = (max(place.values()) - min(place.values())) if len(place) > 1 else 1
+    for i, (name, some) in enumerate(lines):
+        shift = (i - (len(lines) - 1) / 2) * 0.02 * width
+        rows = []
+        for value, group in some.groupby(question, sort=False):
+            points = group[metric].dropna().to_numpy(float)
+            if len(points):
+                low, high = bootstrap(points, 2000, 0)
+                rows.append((place[value] + shift, points.mean(), low, high))
+                axis.plot(
+                    [place[value] + shift] * len(points),
+                    points,
+                    "o",
+                    ms=3,
+                    alpha=0.35,
+                    color=f"C{i}",
+                )
+        rows.sort()
+        x, mean, low, high = zip(*rows, strict=True) if rows else ((), (), (), ())
+        label = f"{others[0]}={name}" if others else None
+        line = "-" if numeric else ""
+        axis.plot(x, mean, ls=line, color=f"C{i}", marker="_", ms=14, label=label)
+        if numeric and len(x) > 1:
+            axis.fill_between(x, low, high, color=f"C{i}", alpha=0.15, lw=0)
+        else:
+            axis.vlines(x, low, high, color=f"C{i}", lw=1.5)
+    if not numeric:
+        axis.set_xticks(list(place.values()), [str(v) for v in values])
+        axis.set_xlim(-0.5, len(values) - 0.5)
+    elif len(values) <= 8:
+        axis.set_xticks(values, [f"{v:g}" for v in values])
+    axis.set_xlabel(question)
+    axis.set_ylabel(metric)
+    if others:
+        axis.legend(fontsize=8)
+    seeds = [s for s in swept if is_seed(s) and s != question]
+    repeats = frame.groupby([question, *others[:1]])[metric].count()
+    n = f"{repeats.min()}" if repeats.min() == repeats.max() else f"{repeats.min()}-{repeats.max()}"
+    over = ", ".join([*seeds, *others[1:]])
+    axis.set_title(
+        f"mean and 95% interval over {over} (n = {n})" if over else "single jobs", fontsize=8
+    )
+    return figure
+
+
+def in_words(sweep: Sweep, found: Comparison) -> list[Table]:
+    """A table for each question: mean, interval and number of jobs for each of its values."""
+    import pandas as pd
+
+    from dtx.statistics import bootstrap
+
+    frame = pd.DataFrame(found.rows)
+    tables = []
+    for question in dict.fromkeys(p.stem.rpartition("_by_")[2] for p in found.paths):
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column(question)
+        table.add_column("jobs", justify="right")
+        for metric in found.metrics:
+            table.add_column(metric.rpartition("/")[2].replace("_", " "), overflow="fold")
+        for value, group in frame.groupby(question, sort=False):
+            cells = []
+            for metric in found.metrics:
+                points = group[metric].dropna().to_numpy(float)
+                low, high = bootstrap(points, 2000, 0)
+                cells.append(f"{points.mean():.3g} [{low:.3g}, {high:.3g}]" if len(points) else "-")
+            table.add_row(str(value), str(len(group)), *cells)
+        tables.append(table)
+    return tables

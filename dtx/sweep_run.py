@@ -1,0 +1,363 @@
+"""Run a sweep through one of Hydra's launchers: first what several jobs share, then the jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+import traceback
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.markup import escape
+from rich.table import Table
+
+from dtx import plan
+from dtx.build import first_line
+from dtx.config import CONF, OnError, experiment
+from dtx.errors import Interrupted, UserError
+from dtx.progress import console, copied_to
+from dtx.report import write_atomically
+from dtx.runner import Outcome, StagesFailed, run, signals
+from dtx.stage import Stage
+from dtx.store import use
+from dtx.sweep import Job, Sweep
+from dtx.verbs import near
+
+MANIFEST = "sweep.json"
+_STOPPED = "stopped"
+
+
+@dataclass
+class Part:
+    """What is launched at once: a job, or one stage for all jobs that share it.
+
+    Attributes:
+        job: The job whose config is composed.
+        only: Label of the shared stage; None for the whole job.
+        swept: Swept fields to show on the stages' runs.
+        failed: Stages that failed before, with their errors: not to be tried again.
+    """
+
+    job: int
+    only: str | None
+    swept: dict[str, str]
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class Task:
+    """What a launcher calls for each part, in this process or in another one; so it can be pickled.
+
+    Gives a dict of plain values and does not raise, whatever happens: launchers hide what is raised.
+    """
+
+    def __init__(self, parts: Sequence[Part], first: int, folder: Path, parent: str | None):
+        self.parts, self.first, self.folder, self.parent = list(parts), first, folder, parent
+        self.process, self.base = os.getpid(), Path.cwd()
+
+    def __call__(self, config: Any) -> dict[str, Any]:
+        """Run the part that Hydra gives the number of."""
+        from hydra.core.hydra_config import HydraConfig
+
+        hydra = HydraConfig.get()
+        part = self.parts[int(hydra.job.num) - self.first]
+        folder = Path(hydra.runtime.output_dir)
+        found: dict[str, Any] = {"stages": [], "error": "", "log": str(folder / "log.txt")}
+        if (self.folder / _STOPPED).exists():
+            return {**found, "status": "skipped", "error": "after a failure (on_error=stop)"}
+        overrides = list(hydra.overrides.task)
+        name = part.only or ",".join(f"{k}={v}" for k, v in part.swept.items()) or "defaults"
+        with copied_to(folder / "log.txt"):
+            console.rule(escape(name), align="left")
+            try:
+                what = experiment(config, overrides)
+                what = replace(what, store=replace(what.store, path=self.base / what.store.path))
+                outcomes = self._run(what, part)
+            except StagesFailed as error:
+                outcomes, found["error"] = error.outcomes, str(error)
+            except UserError as error:
+                return self._failed(what.on_error, {**found, "error": str(error)})
+            except Interrupted:
+                if os.getpid() == self.process:
+                    raise
+                return {**found, "status": "interrupted"}
+            except Exception as error:  # a defect in one job must not cost the others
+                console.print(traceback.format_exc(), markup=False, soft_wrap=True)
+                return {**found, "status": "failed", "error": f"{type(error).__name__}: {error}"}
+        keys = ("status", "seconds", "error")
+        found["stages"] = [[o.stage.label, *(getattr(o, k) for k in keys)] for o in outcomes]
+        if found["error"]:
+            return self._failed(what.on_error, found)
+        return {**found, "status": "ran"}
+
+    def _run(self, what: Any, part: Part) -> list[Outcome]:
+        return run(what, only=part.only, parent=self.parent, swept=part.swept, failed=part.failed)
+
+    def _failed(self, on_error: OnError, found: dict[str, Any]) -> dict[str, Any]:
+        if on_error is OnError.STOP:
+            (self.folder / _STOPPED).touch()
+        return {**found, "status": "failed"}
+
+
+def run_sweep(sweep: Sweep) -> int:
+    """Run what is missing, tell what came out and every failure; gives the exit status."""
+    start = time.monotonic()
+    first = sweep.first
+    store = use(sweep.store())
+    again = plan.to_run_again(plan.stages(sweep.targets()), store, first.on_drift)
+    todo = sweep.missing_of_jobs(store, again)
+    ran: list[list[Any]] = []
+    if any(todo.values()):
+        folder = _folder(sweep)
+        with signals():
+            ran = _run_parts(sweep, todo, folder, bool(again))
+    for job in sweep.jobs:
+        job.status = job.status or "cached"
+    _tell(sweep, ran, time.monotonic() - start)
+    return 1 if any(j.status in ("failed", "skipped") for j in sweep.jobs) else 0
+
+
+def _run_parts(
+    sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, rerun: bool
+) -> list[list[Any]]:
+    from dtx.tracking import open_sweep
+
+    first, store = sweep.first, sweep.store()
+    with open_sweep(
+        first.tracking,
+        name=f"{first.name} over {', '.join(sweep.swept)}" if sweep.swept else first.name,
+        identity=sweep.identity,
+        overrides=sweep.overrides,
+        raw=_without(first.config(), sweep.swept),
+    ) as shown:
+        ran: dict[str, list[Any]] = {}
+        failed: dict[str, str] = {}
+        launcher = _Launcher(sweep, folder, shown.run_id if shown else None)
+        try:
+            for parts in _phases(sweep, todo, rerun):
+                for part, result in launcher.launch(_worth(parts, todo, failed), failed):
+                    _take(sweep.jobs[part.job], part, result, ran, failed)
+            _settle(sweep, todo, ran, failed)
+        except BaseException:
+            _end_children()
+            raise
+        finally:
+            _write_manifest(sweep, folder)
+        if shown:
+            from dtx.compare import compare
+
+            figures = compare(sweep, store, folder / "compare")
+            shown.finish(figures.rows, _note(sweep, ran), figures.paths)
+    return list(ran.values())
+
+
+def _phases(sweep: Sweep, todo: dict[int, list[Stage]], rerun: bool) -> list[list[Part]]:
+    """Shared stages, level by level, then the jobs that have something of their own to do."""
+    count = Counter(s.label for stages in todo.values() for s in stages)
+    shared = {label for label, n in count.items() if n > 1} if not rerun else set()
+    jobs_of = sweep.stages_of_jobs()
+    level: dict[str, int] = {}
+    first: dict[str, tuple[int, Stage]] = {}
+    for number, stages in todo.items():
+        for stage in stages:  # inputs first
+            if stage.label in shared and stage.label not in level:
+                inputs = [level[s.label] for s in stage.inputs().values() if s.label in level]
+                level[stage.label] = 1 + max(inputs, default=-1)
+                first[stage.label] = (number, stage)
+    phases: list[list[Part]] = [[] for _ in range(1 + max(level.values(), default=-1))]
+    for label, (number, _) in first.items():
+        phases[level[label]].append(Part(number, label, _in_common(jobs_of[label])))
+    own = [n for n, stages in todo.items() if any(s.label not in shared for s in stages)]
+    phases.append([Part(n, None, sweep.jobs[n].swept) for n in own])
+    return [p for p in phases if p]
+
+
+def _in_common(jobs: Sequence[Job]) -> dict[str, str]:
+    """The swept fields that have one value in all of some jobs."""
+    first, *others = jobs
+    return {k: v for k, v in first.swept.items() if all(j.swept[k] == v for j in others)}
+
+
+def _worth(
+    parts: Sequence[Part], todo: Mapping[int, list[Stage]], failed: Mapping[str, str]
+) -> list[Part]:
+    """The parts of which something can still be run."""
+
+    def possible(part: Part) -> bool:
+        lost = set(failed)
+        for stage in todo[part.job]:
+            if stage.label in lost or any(s.label in lost for s in stage.inputs().values()):
+                lost.add(stage.label)
+            elif part.only in (None, stage.label):
+                return True
+        return False
+
+    return [p for p in parts if possible(p)]
+
+
+def _take(
+    job: Job,
+    part: Part,
+    result: Mapping[str, Any],
+    ran: dict[str, list[Any]],
+    failed: dict[str, str],
+) -> None:
+    """Note what came out of a part."""
+    if result["status"] == "interrupted":
+        raise Interrupted("a worker was told to stop")
+    for label, status, seconds, error in result["stages"]:
+        if status == "ran":
+            ran[label] = [label, seconds]
+        if status == "failed":
+            failed.setdefault(label, error)
+    if part.only and result["status"] != "ran":
+        failed.setdefault(part.only, result["error"])
+    if part.only is None or result["status"] != "ran":
+        job.status, job.error, job.log = result["status"], result["error"], result["log"]
+
+
+def _settle(
+    sweep: Sweep,
+    todo: Mapping[int, list[Stage]],
+    ran: Mapping[str, Any],
+    failed: Mapping[str, str],
+) -> None:
+    """The status of jobs that were not launched: all of theirs was shared, or what they need failed."""
+    for job in sweep.jobs:
+        labels = [s.label for s in todo[job.number]]
+        lost = [label for label in labels if label in failed]
+        if job.status in ("", "ran") and lost:
+            job.status, job.error = "failed", f"needs {lost[0]}: {failed[lost[0]]}"
+        elif not job.status and any(label in ran for label in labels):
+            job.status = "ran"
+
+
+class _Launcher:
+    """Hydra's launcher as the sweep's overrides choose it."""
+
+    def __init__(self, sweep: Sweep, folder: Path, parent: str | None):
+        self.sweep, self.folder, self.parent, self.launched = sweep, folder, parent, 0
+
+    def launch(
+        self, parts: list[Part], failed: Mapping[str, str]
+    ) -> list[tuple[Part, dict[str, Any]]]:
+        """Run some parts, at once if the launcher can, and wait for all."""
+        if not parts:
+            return []
+        from hydra import initialize_config_dir
+        from hydra._internal.callbacks import Callbacks
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.core.plugins import Plugins
+        from hydra.types import HydraContext, RunMode
+
+        parts = [replace(part, failed=dict(failed)) for part in parts]
+        task = Task(parts, self.launched, self.folder, self.parent)
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            config = hydra.compose_config(
+                "config", self._overrides(), RunMode.MULTIRUN, from_shell=False
+            )
+            context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
+            jobs = [list(self.sweep.jobs[part.job].overrides) for part in parts]
+            try:
+                launcher = Plugins.instance().instantiate_launcher(context, task, config)
+                returned = launcher.launch(jobs, initial_job_idx=self.launched)
+            except Exception as error:
+                kind = str(config.hydra.launcher._target_).rpartition(".")[2]
+                raise UserError(f"{kind} cannot launch jobs: {first_line(error)}") from error
+        self.launched += len(parts)
+        return [(p, _result(r)) for p, r in zip(parts, returned, strict=True)]
+
+    def _overrides(self) -> list[str]:
+        own = [
+            f"hydra.sweep.dir={self.folder}",
+            "hydra/hydra_logging=disabled",
+            "hydra/job_logging=disabled",
+        ]
+        if self.sweep.config_dir:
+            own.append(f"hydra.searchpath=[file://{self.sweep.config_dir.resolve()}]")
+        return [*own, *(o for o in self.sweep.hydra if not o.startswith("hydra.sweep.dir="))]
+
+
+def _result(returned: Any) -> dict[str, Any]:
+    try:
+        return returned.return_value
+    except Exception as error:  # the worker was killed, or could not start
+        text = f"{type(error).__name__}: {first_line(error)}"
+        return {"status": "failed", "error": text, "log": "", "stages": []}
+
+
+def _folder(sweep: Sweep) -> Path:
+    """Where the jobs' logs go; two sweeps started in one second must not share it."""
+    told = [o.split("=", 1)[1] for o in sweep.hydra if o.startswith("hydra.sweep.dir=")]
+    name = time.strftime("multirun/%Y-%m-%d/%H-%M-%S-") + secrets.token_hex(2)
+    folder = Path(told[0] if told else name).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _STOPPED).unlink(missing_ok=True)
+    return folder
+
+
+def _write_manifest(sweep: Sweep, folder: Path) -> None:
+    """What ``dtx compare`` finds the sweep by."""
+    text = {
+        "overrides": sweep.overrides,
+        "config_dir": str(sweep.config_dir.resolve()) if sweep.config_dir else None,
+        "jobs": [{"swept": j.swept, "status": j.status, "error": j.error} for j in sweep.jobs],
+    }
+    write_atomically(folder / MANIFEST, json.dumps(text, indent=1) + "\n")
+
+
+def _end_children() -> None:
+    """Workers of a launcher end with the sweep."""
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.terminate()
+        except psutil.Error:
+            continue
+
+
+def _without(config: dict[str, Any], swept: Sequence[str]) -> dict[str, Any]:
+    """The config with each swept field saying so."""
+    for name in swept:
+        *path, leaf = name.split(".")
+        node = config
+        for part in path:
+            node = node.get(part) if isinstance(node, dict) else None
+        if isinstance(node, dict) and leaf in node:
+            node[leaf] = "(swept)"
+    return config
+
+
+def _note(sweep: Sweep, ran: Mapping[str, Any]) -> str:
+    counts = Counter(job.status for job in sweep.jobs)
+    lines = [
+        f"{len(sweep.jobs)} jobs over {', '.join(sweep.swept)}: "
+        + ", ".join(f"{n} {status}" for status, n in counts.items()),
+        f"{len(ran)} stages executed; the others were in the store.",
+    ]
+    lines += [f"- failed: {j.name}: {j.error.splitlines()[0]}" for j in sweep.jobs if j.error]
+    return "\n\n".join(lines)
+
+
+def _tell(sweep: Sweep, ran: Sequence[Sequence[Any]], seconds: float) -> None:
+    """One line on what was done, then all failures in one table."""
+    counts = Counter(job.status for job in sweep.jobs)
+    jobs = ", ".join(f"{n} {status}" for status, n in counts.items())
+    console.print(f"{len(sweep.jobs)} jobs: {jobs}; {len(ran)} stages ran in {seconds:.1f} s")
+    bad = [job for job in sweep.jobs if job.status in ("failed", "skipped")]
+    if not bad:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for column in ("job", "status", "what went wrong", "log"):
+        table.add_column(column, overflow="fold")
+    for job in bad:
+        line = next(iter(job.error.splitlines()), "")
+        log = str(near(Path(job.log))) if job.log else ""
+        table.add_row(escape(job.name), job.status, escape(line), log)
+    console.print(table)

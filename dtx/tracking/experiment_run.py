@@ -1,0 +1,169 @@
+"""The MLflow run of an experiment, or the part that one job has in its sweep's run."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dtx.config import Experiment
+from dtx.errors import Interrupted
+from dtx.processes import marked
+from dtx.report import read_headline
+from dtx.stage import Stage
+from dtx.store import DONE, current
+from dtx.tracking.server import Server, dataset_input, flat
+from dtx.tracking.stage_run import StageRun, log_results
+
+if TYPE_CHECKING:
+    from dtx.runner import Outcome
+
+
+@contextmanager
+def open_tracker(
+    experiment: Experiment, parent: str | None = None, swept: Mapping[str, str] | None = None
+) -> Iterator[Tracker | Silent]:
+    """The experiment's run: finished, failed or killed as the block ends.
+
+    Args:
+        experiment: What is run.
+        parent: Run of the sweep; the stages' runs go under it and the experiment gets none of its own.
+        swept: Swept fields, shown on the stages' runs.
+
+    Raises:
+        UserError: Tracking is on and the server cannot be reached; nothing has been run yet.
+    """
+    if not experiment.tracking.enabled:
+        yield Silent(experiment.overrides)
+        return
+    with marked():
+        tracker = Tracker(experiment, parent, swept or {})
+        status = "FAILED"
+        try:
+            yield tracker
+            status = "FAILED" if tracker.any_failed else "FINISHED"
+        except Interrupted:
+            status = "KILLED"
+            raise
+        finally:
+            if not parent:
+                tracker.server.end(tracker.run_id, status)
+
+
+class Silent:
+    """Tracking is off."""
+
+    reference: dict[str, str] = {}
+    model_id: str | None = None
+
+    def __init__(self, overrides: tuple[str, ...]):
+        self.overrides = overrides
+
+    @contextmanager
+    def stage(self, stage: Stage, work: Path) -> Iterator[Silent]:
+        """Show nothing."""
+        yield self
+
+    def committed(self, folder: Path, record: Mapping[str, Any], summary: str) -> None:
+        """Show nothing."""
+
+    def finish(self, outcomes: Sequence[Outcome]) -> None:
+        """Show nothing."""
+
+    def raise_if_broken(self, store: Path) -> None:
+        """Nothing can break."""
+
+
+class Tracker:
+    """The experiment's MLflow run, and the way to open a stage's run under it."""
+
+    def __init__(self, experiment: Experiment, parent: str | None, swept: Mapping[str, str]):
+        self.server = Server(experiment.tracking)
+        self.overrides, self.parent, self.swept = experiment.overrides, parent, swept
+        self.any_failed = False
+        if parent:
+            self.run_id = parent
+            return
+        tags = {
+            "mlflow.source.name": "dtx run",
+            "dtx.targets": ", ".join(experiment.targets),
+            "dtx.overrides": " ".join(experiment.overrides)[:5000],
+        }
+        self.run_id = self.server.start(experiment.name, tags)
+        config = experiment.config()
+        safely, client = self.server.safely, self.server.client
+        safely(lambda: reconcile(self.server))
+        safely(lambda: client.log_dict(self.run_id, config, "config.yaml"))
+        safely(lambda: self.server.log_params(self.run_id, flat(config)))
+
+    def raise_if_broken(self, store: Path) -> None:
+        """See :meth:`Server.raise_if_broken`."""
+        self.server.raise_if_broken(store)
+
+    @contextmanager
+    def stage(self, stage: Stage, work: Path) -> Iterator[StageRun]:
+        """A run for one executed stage, nested under the experiment's or the sweep's."""
+        shown = StageRun(self.server, self.run_id, stage, work, self.swept, self.overrides)
+        status = "FAILED"
+        try:
+            yield shown
+            status = "FINISHED"
+        except Interrupted:
+            status = "KILLED"
+            raise
+        except Exception as error:
+            shown.failed(str(error) or type(error).__name__, traceback.format_exc())
+            raise
+        finally:
+            shown.close(status)
+
+    def finish(self, outcomes: Sequence[Outcome]) -> None:
+        """Put headline numbers, figures, a table of stages and a description on the experiment's run."""
+        self.any_failed = any(o.status == "failed" for o in outcomes)
+        if not self.parent:
+            self.server.safely(lambda: self._finish(outcomes))
+
+    def _finish(self, outcomes: Sequence[Outcome]) -> None:
+        import pandas as pd
+
+        store, server = current(), self.server
+        headline: dict[str, float] = {}
+        lines, rows = [], []
+        for outcome in outcomes:
+            stage = outcome.stage
+            there = store.where(stage) == "local"
+            summary = stage.summary() if there else outcome.error
+            if there or outcome.error:
+                lines.append(f"- **{stage.name}** ({outcome.status}): {summary}")
+                seconds = round(outcome.seconds, 1)
+                rows.append([stage.name, stage.key, outcome.status, seconds, summary])
+            if there:
+                # The first stage of a name wins: what is analysed comes before its controls.
+                numbers = read_headline(stage.path).items()
+                headline = {k: v for k, v in numbers if v is not None} | headline
+        frame = pd.DataFrame(rows, columns=["stage", "key", "status", "seconds", "what came out"])
+        server.log_metrics(self.run_id, [(k, v, 0) for k, v in headline.items()])
+        server.log_table(self.run_id, frame, "stages.json")
+        server.client.set_tag(self.run_id, "mlflow.note.content", "\n".join(lines))
+        read = {s.label for o in outcomes for s in o.stage.inputs().values()}
+        local = [o for o in outcomes if store.where(o.stage) == "local"]
+        for outcome in local:
+            if outcome.stage.label not in read:
+                server.log_figures(self.run_id, outcome.stage.path)
+        inputs = [dataset_input(o.stage, o.status) for o in local]
+        server.client.log_inputs(self.run_id, datasets=inputs)
+
+
+def reconcile(server: Server) -> None:
+    """Complete or mark as KILLED what killed processes left RUNNING."""
+
+    def settle(run: Any, folder: Path) -> None:
+        record = json.loads((folder / DONE).read_text())
+        numbers = {k: v for k, v in read_headline(folder).items() if v is not None}
+        summary = ", ".join(f"{k} {v:.3g}" for k, v in list(numbers.items())[:4])
+        log_results(server, run.info.run_id, folder, record, summary)
+
+    server.reconcile(settle)

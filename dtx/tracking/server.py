@@ -1,0 +1,219 @@
+"""The connection to MLflow: a fresh database, a server that is down or lost, what killed runs leave."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from dtx.config import TrackingConfig
+from dtx.errors import UserError
+from dtx.processes import alive, process_tags
+from dtx.progress import console
+from dtx.stage import Stage
+from dtx.store import DONE, current
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput, Run
+
+_PARAM_CHARACTERS = 6000  # MLflow's limit
+_BATCH_PARAMS, _BATCH_METRICS = 100, 1000  # MLflow's limits
+
+
+def default_uri() -> str:
+    """MLFLOW_TRACKING_URI, else a database beside the store; always absolute."""
+    return (
+        os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{current().root.parent / 'mlflow.db'}"
+    )
+
+
+class Server:
+    """A client with its experiment. Once a call fails the work goes on without tracking.
+
+    Raises:
+        UserError: The server cannot be reached; nothing has been run yet.
+    """
+
+    def __init__(self, config: TrackingConfig):
+        self.uri = config.uri or default_uri()
+        self.broken: Exception | None = None
+        self.client, self.experiment_id = _connect(self.uri, config.experiment)
+
+    def safely(self, call: Any) -> Any:
+        """Do a call to the server, or nothing once one has failed; see raise_if_broken."""
+        if self.broken:
+            return None
+        try:
+            return call()
+        except Exception as error:  # whatever a server, database or disk under it can raise
+            self.broken = error
+            console.print(
+                f"[yellow]MLflow at {self.uri} failed ({_short(error)}); the work goes on without it[/]"
+            )
+            return None
+
+    def raise_if_broken(self, store: Path) -> None:
+        """Raise a UserError if tracking was lost on the way; all artefacts are in the store by then."""
+        if self.broken:
+            raise UserError(
+                f"MLflow at {self.uri} was lost on the way ({_short(self.broken)}); all "
+                f"results are complete in {store}, curves and figures included, but not in MLflow. "
+                "Mend the server for the next run"
+            )
+
+    def start(self, name: str, tags: dict[str, str], parent: str | None = None) -> str:
+        """Start a run of this process and give its id."""
+        own = {
+            "mlflow.source.type": "LOCAL",
+            "mlflow.user": os.environ.get("USER", "dtx"),
+            **process_tags(),
+            **({"mlflow.parentRunId": parent} if parent else {}),
+        }
+        run = self.client.create_run(self.experiment_id, run_name=name, tags={**own, **tags})
+        return run.info.run_id
+
+    def end(self, run_id: str, status: str) -> None:
+        """FINISHED, FAILED or KILLED."""
+        self.safely(lambda: self.client.set_terminated(run_id, status))
+
+    def log_params(self, run_id: str, values: dict[str, str]) -> None:
+        """Any number of parameters."""
+        from mlflow.entities import Param
+
+        params = [Param(k, v[:_PARAM_CHARACTERS]) for k, v in values.items()]
+        for i in range(0, len(params), _BATCH_PARAMS):
+            self.client.log_batch(run_id, params=params[i : i + _BATCH_PARAMS])
+
+    def log_metrics(self, run_id: str, points: list[tuple[str, float, int]]) -> None:
+        """Any number of points (name, value, step)."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, value, now, step) for name, value, step in points]
+        for i in range(0, len(metrics), _BATCH_METRICS):
+            self.client.log_batch(run_id, metrics=metrics[i : i + _BATCH_METRICS])
+
+    def log_table(self, run_id: str, frame: Any, name: str) -> None:
+        """A table that the UI shows page by page."""
+        with warnings.catch_warnings():
+            # mlflow 3.17 asks pandas for 'object' columns, which pandas 3 warns of; the table is right.
+            warnings.filterwarnings("ignore", message="For backward compatibility, 'str' dtypes")
+            self.client.log_table(run_id, frame, name)
+
+    def log_figures(self, run_id: str, folder: Path) -> None:
+        """The figures of an artefact, if it has any."""
+        if (folder / "figures").is_dir():
+            self.client.log_artifacts(run_id, str(folder / "figures"), "figures")
+
+    def reconcile(self, settle: Any) -> None:
+        """Settle the runs that a SIGKILL on this machine left RUNNING.
+
+        A run whose artefact was committed is completed (by ``settle(run, folder)``); any other is KILLED.
+        """
+        mine = process_tags()
+        query = f"attributes.status = 'RUNNING' and tags.`dtx.host` = '{mine['dtx.host']}'"
+        for run in self.client.search_runs([self.experiment_id], query, max_results=1000):
+            process = run.data.tags.get("dtx.process")
+            if not process or process == mine["dtx.process"] or alive(process):
+                continue
+            folder = _committed(run)
+            if folder:
+                settle(run, folder)
+            self.end(run.info.run_id, "FINISHED" if folder else "KILLED")
+
+
+def _committed(run: Run) -> Path | None:
+    """The folder of the artefact that a run made, if it was committed before the run was killed."""
+    tags = run.data.tags
+    folder = current().root / f"{tags.get('dtx.stage')}-{tags.get('dtx.key')}"
+    try:
+        record = json.loads((folder / DONE).read_text())
+    except (OSError, ValueError):
+        return None
+    return folder if record.get("mlflow", {}).get("run_id") == run.info.run_id else None
+
+
+def dataset_input(stage: Stage, context: str) -> DatasetInput:
+    """An artefact as MLflow's dataset, its key as digest: what lineage is searched by."""
+    return _dataset_input(stage.name, stage.key, current().folder(stage), context)
+
+
+def _dataset_input(name: str, key: str, folder: Path, context: str) -> DatasetInput:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(name, key, "local", json.dumps({"uri": folder.as_uri()}))
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+
+
+def produced(name: str, key: str, folder: Path) -> DatasetInput:
+    """The artefact that a run made."""
+    return _dataset_input(name, key, folder, "produced")
+
+
+def flat(values: Any, prefix: str = "") -> dict[str, str]:
+    """Nested values as ``group.field`` to text."""
+    if isinstance(values, dict) and values:
+        return {
+            k: v
+            for name, inner in values.items()
+            for k, v in flat(inner, f"{prefix}{name}.").items()
+        }
+    return {prefix.rstrip("."): str(values)}
+
+
+def _connect(uri: str, name: str) -> tuple[Any, str]:
+    """A client and the experiment's id; a fresh database is made under a lock."""
+    remote = uri.startswith(("http://", "https://"))
+    if remote:  # fail in seconds, not after MLflow's default of minutes
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
+    database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    if database and not database.exists():
+        console.print("[dim]making the MLflow database (about 10 s, once)[/]")
+    try:
+        from mlflow import MlflowClient
+
+        for talker in ("mlflow", "alembic"):  # importing mlflow sets them to talk
+            logging.getLogger(talker).setLevel(logging.WARNING)
+        if database is None:
+            client = MlflowClient(uri, registry_uri=uri)
+            return client, _experiment_id(client, name, None)
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(database.with_name(database.name + ".lock")):
+            client = MlflowClient(uri, registry_uri=uri)
+            return client, _experiment_id(client, name, (database.parent / "mlartifacts").as_uri())
+    except Exception as error:
+        raise UserError(
+            f"cannot reach MLflow at {uri}: {_short(error)}; start it, name another with tracking.uri=URI, "
+            "or run with tracking.enabled=false. Nothing was run, nothing is lost"
+        ) from error
+
+
+def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
+    from mlflow import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found:
+        return found.experiment_id
+    try:
+        return client.create_experiment(name, artifact_location=artifacts)
+    except MlflowException:  # another process made it in between (a server has no lock of ours)
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return found.experiment_id
+
+
+def _short(error: Exception) -> str:
+    """The innermost cause in one line: ``Connection refused`` rather than a stack of wrappers."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200]

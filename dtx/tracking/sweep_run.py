@@ -1,0 +1,109 @@
+"""The MLflow run of a sweep: its jobs as a table, what failed, and the figures that compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dtx.config import TrackingConfig
+from dtx.errors import Interrupted
+from dtx.processes import marked
+from dtx.tracking.experiment_run import reconcile
+from dtx.tracking.server import Server, flat
+
+
+class SweepRun:
+    """A sweep's run while it lasts.
+
+    Args:
+        server: Where to.
+        run_id: The run, parent of the stages' runs.
+    """
+
+    def __init__(self, server: Server, run_id: str):
+        self.server, self.run_id = server, run_id
+        self.any_failed = False
+
+    def finish(self, rows: Sequence[Mapping[str, Any]], note: str, figures: Sequence[Path]) -> None:
+        """Show the jobs (one row each), a description in Markdown and figures."""
+
+        def send() -> None:
+            import pandas as pd
+
+            frame = pd.DataFrame(list(rows))
+            self.server.log_table(self.run_id, frame, "jobs.json")
+            self.server.client.set_tag(self.run_id, "mlflow.note.content", note)
+            counts = frame["status"].value_counts()
+            points = [(f"jobs/{status}", float(n), 0) for status, n in counts.items()]
+            self.server.log_metrics(self.run_id, points)
+            _log(self.server, self.run_id, figures)
+
+        self.any_failed = any(row["status"] == "failed" for row in rows)
+        self.server.safely(send)
+
+
+@contextmanager
+def open_sweep(
+    config: TrackingConfig,
+    *,
+    name: str,
+    identity: str,
+    overrides: Sequence[str],
+    raw: Mapping[str, Any],
+) -> Iterator[SweepRun | None]:
+    """The run of a sweep; None with tracking off.
+
+    Args:
+        config: Where to.
+        name: Of the run.
+        identity: What equal sweeps have in common; :func:`log_to_sweep` finds the run by it.
+        overrides: What the user gave.
+        raw: The config without the swept fields.
+    """
+    if not config.enabled:
+        yield None
+        return
+    server = Server(config)
+    tags = {
+        "mlflow.source.name": "dtx run -m",
+        "dtx.sweep": identity,
+        "dtx.overrides": " ".join(overrides)[:5000],
+    }
+    with marked():
+        run = SweepRun(server, server.start(name, tags))
+        server.safely(lambda: reconcile(server))
+        server.safely(lambda: server.client.log_dict(run.run_id, dict(raw), "config.yaml"))
+        server.safely(lambda: server.log_params(run.run_id, flat(dict(raw))))
+        status = "FAILED"
+        try:
+            yield run
+            status = "FAILED" if run.any_failed else "FINISHED"
+        except Interrupted:
+            status = "KILLED"
+            raise
+        finally:
+            server.end(run.run_id, status)
+
+
+def log_to_sweep(config: TrackingConfig, identity: str, figures: Sequence[Path]) -> str | None:
+    """Add figures to the newest run of a sweep.
+
+    Returns:
+        The run's name and id for a message, or None if the sweep has no run here.
+    """
+    server = Server(config)
+    query = f"tags.`dtx.sweep` = '{identity}'"
+    found = server.client.search_runs(
+        [server.experiment_id], query, max_results=1, order_by=["attributes.start_time DESC"]
+    )
+    if not found:
+        return None
+    _log(server, found[0].info.run_id, figures)
+    return f"{found[0].info.run_name} ({found[0].info.run_id})"
+
+
+def _log(server: Server, run_id: str, figures: Sequence[Path]) -> None:
+    for path in figures:
+        server.client.log_artifact(run_id, str(path), "compare")

@@ -1,0 +1,75 @@
+"""Compare the jobs of a sweep: numbers against swept fields, with bands over seeds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from dtx.errors import UserError
+from dtx.progress import console
+from dtx.verbs import near, override_arguments
+
+EXAMPLES = """
+  dtx compare                                              the last sweep of this folder
+  dtx compare -m dt.model.n_layers=1,2,3 'dt.seed=range(5)'  a sweep by its overrides
+  dtx compare --metric calibration/spearman --metric 'calibration/return_*' --by dt.model.n_layers
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Which sweep, and which of its numbers."""
+    override_arguments(parser)
+    parser.add_argument(
+        "--metric", action="append", default=[], help="a headline number; may be a pattern"
+    )
+    parser.add_argument("--by", action="append", default=[], help="a swept field to draw against")
+    parser.add_argument(
+        "--out", type=Path, default=Path("multirun/compare"), help="default: multirun/compare"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Draw, print the table and log the figures to the sweep's run."""
+    from dtx.store import use
+    from dtx.sweep import read_sweep
+
+    overrides, config_dir = args.overrides, args.config_dir
+    if not overrides:
+        overrides, config_dir = _last()
+    sweep = read_sweep(overrides, config_dir)
+    if not sweep.swept:
+        raise UserError("nothing is swept: give the sweep's overrides, as dt.seed=0,1,2")
+    store = use(sweep.store())
+
+    from dtx.compare import compare, in_words
+
+    found = compare(sweep, store, args.out, args.metric, args.by)
+    if not found.metrics:
+        what = "differs between them" if any(len(r) > 3 for r in found.rows) else "has been run"
+        raise UserError(f"nothing to compare: {len(sweep.jobs)} jobs, and no number {what} yet")
+    for table in in_words(sweep, found):
+        console.print(table)
+    for path in found.paths:
+        console.print(f"figure: {near(path)}", soft_wrap=True)
+    if found.left_out:
+        console.print(f"not drawn (ask with --metric): {', '.join(found.left_out)}")
+    if sweep.first.tracking.enabled:
+        from dtx.tracking import log_to_sweep
+
+        run = log_to_sweep(sweep.first.tracking, sweep.identity, found.paths)
+        told = f"logged to MLflow run {run}" if run else "MLflow has no run of this sweep"
+        console.print(told, soft_wrap=True)
+    return 0
+
+
+def _last() -> tuple[list[str], Path | None]:
+    """Overrides of the newest sweep under ./multirun."""
+    found = sorted(Path("multirun").glob("**/sweep.json"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise UserError(
+            "no sweep under ./multirun: give its overrides, as in `dtx compare dt.seed=0,1,2`"
+        )
+    record = json.loads(found[-1].read_text())
+    console.print(f"[dim]the sweep of {near(found[-1].parent)}[/]")
+    return record["overrides"], Path(record["config_dir"]) if record["config_dir"] else None

@@ -1,0 +1,37 @@
+"""Set artefacts aside so that they are made again."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dtx.errors import UserError
+from dtx.verbs import near
+
+EXAMPLES = """
+  dtx invalidate ppo-3f0c          one artefact (moved to store/.invalid, not deleted)
+  dtx invalidate calibration       all of a stage
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What to set aside, and where."""
+    parser.add_argument(
+        "prefix", help="beginning of a folder name in the store: stage or stage-key"
+    )
+    parser.add_argument("--store", type=Path, default=Path("store"), help="default: store")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Move what matches; an error if nothing does."""
+    from dtx.store import Store
+
+    moved = Store(args.store).invalidate(args.prefix)
+    if not moved:
+        raise UserError(
+            f"nothing in {args.store} starts with {args.prefix!r}; `dtx status --store {args.store}` "
+            "shows what is there"
+        )
+    for folder in moved:
+        print(f"set aside: {near(folder)}")
+    return 0

@@ -1,0 +1,55 @@
+"""Say what would run, why, and about how long it takes; run nothing."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from dtx.config import compose, experiment
+from dtx.plan import Step, estimate, plan, told
+from dtx.verbs import override_arguments
+
+EXAMPLES = """
+  dtx plan dataset.episodes=6000                 what would run again, and why
+  dtx plan -m 'dt.seed=range(20)' dt=small       a sweep: each stage counted once
+"""
+
+_SHOWN = 40  # lines of a sweep's plan before stages of a kind are counted only
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The same as of ``dtx run``."""
+    override_arguments(parser)
+    parser.add_argument("--all", action="store_true", help="a line for every stage of a big sweep")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print one line a stage, then a summary; 2 if jobs of a sweep have errors."""
+    from dtx.store import Store
+
+    if args.multirun:
+        return _sweep(args)
+    what = experiment(compose(args.overrides, args.config_dir), args.overrides)
+    steps = plan(what.targets.values(), Store.of(what.store), what.on_drift)
+    _print(steps)
+    print(f"\n{told(steps)}; {estimate(steps)}")
+    return 0
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from dtx.sweep import read_sweep
+
+    sweep = read_sweep(args.overrides, args.config_dir)
+    steps = sweep.plan()
+    if len(steps) <= _SHOWN or args.all:
+        _print(steps)
+        print()
+    jobs = f"{len(sweep.jobs)} jobs over {', '.join(sweep.swept) or 'nothing'}"
+    print(f"{jobs}: {told(steps)}; {estimate(steps)}")
+    return sweep.tell_errors()
+
+
+def _print(steps: Sequence[Step]) -> None:
+    width = max((len(s.stage.label) for s in steps), default=0)
+    for step in steps:
+        print(f"{step.action:10} {step.stage.label:{width}}  {step.why}".rstrip())

@@ -1,0 +1,112 @@
+"""Run the stages that are missing."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from dtx.config import CONF, Experiment, compose, experiment
+from dtx.progress import console
+from dtx.verbs import near, override_arguments
+
+EXAMPLES = """
+  dtx run                                        the default study
+  dtx run experiment=quickstart seed=3           a preset with another seed
+  dtx run agent.lr=5e-4 dt=small                 any field of any stage
+  dtx run target=dataset                         only as far as the demonstrations
+  dtx run -m dt.seed=0,1,2                       a sweep: agent and dataset are shared
+  dtx run -m dt=small,memory_dt 'dt.seed=range(5)' hydra/launcher=joblib
+  dtx run --cfg job                              show the composed config (Hydra's flags work)
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Overrides, and Hydra's own flags."""
+    override_arguments(parser)
+    hydra = parser.add_argument_group("Hydra's flags")
+    hydra.add_argument("-c", "--cfg", choices=("job", "hydra", "all"), help="show the config")
+    hydra.add_argument("-p", "--package", help="show this part of it")
+    hydra.add_argument("--resolve", action="store_true", help="with its references resolved")
+    kinds = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+    hydra.add_argument(
+        "-i", "--info", nargs="?", const="all", choices=kinds, help="how it is composed"
+    )
+    hydra.add_argument("--hydra-help", action="store_true")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run an experiment or a sweep, or show what Hydra composes."""
+    if args.cfg or args.info or args.hydra_help:
+        return _hydra(args)
+    if args.multirun:
+        from dtx.sweep import read_sweep
+        from dtx.sweep_run import run_sweep
+
+        return run_sweep(read_sweep(args.overrides, args.config_dir))
+    what = experiment(compose(args.overrides, args.config_dir), args.overrides)
+    return run_and_tell(what)
+
+
+def run_and_tell(what: Experiment) -> int:
+    """Run an experiment and print a table of what came out; gives the exit status."""
+    from dtx.cli import say
+    from dtx.runner import StagesFailed, run
+
+    start = time.monotonic()
+    try:
+        outcomes = run(what)
+    except StagesFailed as failed:
+        if len(failed.outcomes) > 1:
+            tell(failed.outcomes)
+        for line in str(failed).splitlines():
+            say(f"error: {line}")
+        return 1 if failed.defect else 2
+    tell(outcomes)
+    ran = sum(o.status == "ran" for o in outcomes)
+    told = (
+        f"{ran} of {len(outcomes)} stages ran"
+        if ran
+        else f"everything reused ({len(outcomes)} stages)"
+    )
+    console.print(f"{told} in {time.monotonic() - start:.1f} s")
+    for target in what.targets.values():
+        for figure in sorted((target.path / "figures").glob("*.png")):
+            console.print(f"figure: {near(figure)}", soft_wrap=True)
+    console.print(
+        "review: dtx ui" if what.tracking.enabled else f"files: {near(what.store.path)}",
+        soft_wrap=True,
+    )
+    return 0
+
+
+def tell(outcomes: Sequence) -> None:
+    """The table of stages."""
+    table = Table(title=None, box=None, pad_edge=False, header_style="bold")
+    for column in ("stage", "key", "status", "what came out"):
+        table.add_column(column, overflow="fold")
+    done = {"ran", "reused", "pulled"}
+    for outcome in outcomes:
+        status = f"ran {outcome.seconds:.0f} s" if outcome.status == "ran" else outcome.status
+        text = outcome.stage.summary() if outcome.status in done else outcome.error
+        table.add_row(outcome.stage.name, outcome.stage.key[:8], status, escape(text))
+    console.print(table)
+
+
+def _hydra(args: argparse.Namespace) -> int:
+    """Hydra's own flags, through Hydra's main."""
+    import sys
+
+    import hydra
+
+    flags = [f"--cfg={args.cfg}"] * bool(args.cfg) + [f"--info={args.info}"] * bool(args.info)
+    flags += [f"--package={args.package}"] * bool(args.package)
+    flags += ["--resolve"] * args.resolve + ["--hydra-help"] * args.hydra_help
+    flags += ["--multirun"] * args.multirun
+    flags += [f"--config-dir={args.config_dir}"] * bool(args.config_dir)
+    sys.argv = ["dtx run", *flags, *args.overrides]
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(lambda _: None)()
+    return 0

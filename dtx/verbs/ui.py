@@ -1,0 +1,42 @@
+"""Open the MLflow UI on this folder's runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from dtx.errors import UserError
+from dtx.progress import console
+
+EXAMPLES = """
+  dtx ui
+  dtx ui --port 5001 --uri sqlite:////data/mlflow.db
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Where to serve, and what."""
+    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument(
+        "--uri", help="tracking URI (default: MLFLOW_TRACKING_URI, else ./mlflow.db)"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Become MLflow's server."""
+    from dtx.tracking import default_uri
+
+    uri = args.uri or default_uri()
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise UserError(
+            f"no runs here yet ({uri}): `dtx run` first, or name another place with --uri"
+        )
+    if uri.startswith(("http://", "https://")):
+        raise UserError(f"{uri} is a server and has its own UI: open that address in a browser")
+    # Without the job runner the server is 2 processes instead of 10.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    console.print(f"MLflow UI: http://127.0.0.1:{args.port} (Ctrl-C ends it)")
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    os.execv(sys.executable, [*command, "--port", str(args.port)])
