@@ -78,15 +78,15 @@ def reached_by_presets(config_dir: Path | None = None) -> dict[str, str]:
     presets = [option.name for option in options(config_dir).get("experiment", ())]
     for preset in (None, *presets):
         name = f"preset {preset}" if preset else "the defaults"
-        choice = [f"experiment={preset}"] if preset else []
-        for seed in (None, *(seeds_of(preset) if preset else ())):
-            chosen = choice if seed is None else [*choice, f"seed={seed}"]
-            try:
-                what = experiment(compose(chosen, config_dir))
-            except ConfigError as error:
-                lines = [f"{name} cannot be composed, so what it needs is not known", str(error)]
-                raise UserError("\n".join(lines)) from None
-            for stage in stages(what.targets.values()):
+        try:
+            what = experiment(compose([f"experiment={preset}"] if preset else [], config_dir))
+            seeds = seeds_of(preset) if preset else ()
+            others = {n: experiment({**what.raw, "seed": n}) for n in seeds}
+        except ConfigError as error:
+            lines = [f"{name} cannot be composed, so what it needs is not known", str(error)]
+            raise UserError("\n".join(lines)) from None
+        for seed, one in {None: what, **others}.items():
+            for stage in stages(one.targets.values()):
                 found.setdefault(stage.label, name if seed is None else f"{name}, seed {seed}")
     return found
 
