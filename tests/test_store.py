@@ -1,11 +1,16 @@
 import json
 import multiprocessing
+import os
+import socket
+import threading
 import time
 
 import pytest
 
 from dtx.errors import Interrupted, UserError
-from dtx.runner import missing, run, stages
+from dtx.plan import missing, stages
+from dtx.runner import StagesFailed, run
+from dtx.sessions import SESSIONS
 from dtx.store import DONE, Store, use
 from tests.toys import Number, Sum, runs
 
@@ -108,9 +113,9 @@ def test_interrupted_work_is_kept_and_gone_on_with(store, experiment_of, tmp_pat
 def test_defect_leaves_no_artefact_and_frees_the_lock(store, experiment_of):
     stage = Sum(left=ONE, right=TWO, fail="bug")
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(StagesFailed, match="a defect"):
             run(experiment_of(stage))
-        assert not store.has(stage)
+        assert not store.has(stage) and not store.locked(stage.label)
 
 
 def test_done_tells_where_an_artefact_comes_from(store, experiment_of):
@@ -147,15 +152,62 @@ def _hold(root, seconds):
         time.sleep(seconds)
 
 
-def test_lock_of_a_dead_process_is_taken_over(store):
-    context = multiprocessing.get_context("spawn")
-    holder = context.Process(target=_hold, args=(store.root, 60))
+def held_by_another_process(store, seconds=60):
+    holder = multiprocessing.get_context("spawn").Process(target=_hold, args=(store.root, seconds))
     holder.start()
     while not list((store.root / ".locks").glob("*.holder")):
         time.sleep(0.05)
+    return holder
+
+
+def test_lock_of_a_dead_process_is_taken_over(store):
+    holder = held_by_another_process(store)
+    assert store.locked(ONE.label) and store.holder(ONE.label)["pid"] == holder.pid
     holder.kill()
     holder.join()
+    assert not store.locked(ONE.label) and store.holder(ONE.label) is None
     start = time.monotonic()
     with store.work(ONE) as work:
         assert work is not None
     assert time.monotonic() - start < 5
+
+
+def test_who_waits_says_for_what_and_on_whom(store, capsys):
+    holder = held_by_another_process(store)
+    killer = threading.Timer(0.5, holder.kill)
+    killer.start()
+    with store.work(ONE) as work:
+        assert work is not None
+    killer.join()
+    holder.join()
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"waiting for {ONE.label}: process {holder.pid} on {socket.gethostname()}" in said
+
+
+def test_sessions_that_were_interrupted_are_counted(store, experiment_of):
+    stage = Sum(left=ONE, right=TWO, fail="interrupt")
+    assert not store.begun(stage) and store.interruptions(stage) == 0
+    with pytest.raises(Interrupted):
+        run(experiment_of(stage))
+    assert store.begun(stage) and store.interruptions(stage) == 1
+    assert store.earlier_seconds(stage) > 0
+    run(experiment_of(stage))
+    assert SESSIONS not in store.done(stage)["files"]
+    assert not (store.folder(stage) / SESSIONS).exists()
+
+
+def test_killed_session_lasted_until_its_newest_file(store):
+    holder = held_by_another_process(store)
+    work = store.root / ".work" / ONE.label
+    while not (work / SESSIONS).exists():
+        time.sleep(0.05)
+    holder.kill()
+    holder.join()
+    [session] = json.loads((work / SESSIONS).read_text())
+    assert session["seconds"] is None and store.interruptions(ONE) == 0
+    (work / "half.txt").write_text("half")
+    os.utime(work / "half.txt", (session["started"] + 7, session["started"] + 7))
+    os.utime(work / SESSIONS, (session["started"], session["started"]))
+    with store.work(ONE):
+        assert store.interruptions(ONE) == 1
+        assert store.earlier_seconds(ONE) == pytest.approx(7, abs=0.01)
