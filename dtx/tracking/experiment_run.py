@@ -15,7 +15,7 @@ from dtx.processes import marked
 from dtx.report import read_headline
 from dtx.stage import Stage
 from dtx.store import DONE, current
-from dtx.tracking.server import Server, dataset_input, flat
+from dtx.tracking.server import Server, dataset_input, files_in, flat
 from dtx.tracking.stage_run import StageRun, log_results
 
 if TYPE_CHECKING:
@@ -145,14 +145,14 @@ class Tracker:
                 numbers = read_headline(stage.path).items()
                 headline = {k: v for k, v in numbers if v is not None} | headline
         frame = pd.DataFrame(rows, columns=["stage", "key", "status", "seconds", "what came out"])
-        server.log_metrics(self.run_id, [(k, v, 0) for k, v in headline.items()])
-        server.log_table(self.run_id, frame, "stages.json")
-        server.client.set_tag(self.run_id, "mlflow.note.content", "\n".join(lines))
         read = {s.label for o in outcomes for s in o.stage.inputs().values()}
         local = [o for o in outcomes if store.where(o.stage) == "local"]
+        files: dict[str, Path] = {}
         for outcome in local:
             if outcome.stage.label not in read:
-                server.log_figures(self.run_id, outcome.stage.path)
+                files |= files_in(outcome.stage.path, "figures")
+        points = [(k, v, 0) for k, v in headline.items()]
+        server.show(self.run_id, points, "\n".join(lines), files, {"stages.json": frame})
         inputs = [dataset_input(o.stage, o.status) for o in local]
         server.client.log_inputs(self.run_id, datasets=inputs)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from dtx.provenance import git_state, versions
 from dtx.report import CURVES, TIMING, read_headline
 from dtx.stage import Stage
 from dtx.store import DONE, current
-from dtx.tracking.server import Server, dataset_input, flat, produced
+from dtx.tracking.server import Point, Server, dataset_input, files_in, flat, produced
 
 _EVERY_SECONDS = 3.0
 _TABLE_ROWS = 2000  # MLflow's table viewer loads a table whole
@@ -78,10 +78,10 @@ class StageRun:
         """Send the last points, tables, figures and the model of the committed artefact."""
         self._halt()
         self.folder = folder
-        self._send_new()
 
         def send() -> None:
-            self.model_id = log_results(self.server, self._id, folder, record, summary)
+            last = self._new_points()
+            self.model_id = log_results(self.server, self._id, folder, record, summary, last)
 
         self._safely(send)
 
@@ -109,15 +109,19 @@ class StageRun:
             self._send_new()
 
     def _send_new(self) -> None:
-        """Send curve points that were written since the last call."""
+        points = self._new_points()
+        if points:
+            self._safely(lambda: self.server.log_metrics(self._id, points))
+
+    def _new_points(self) -> list[Point]:
+        """Curve points that were written since the last call."""
         points = []
         for name, sent in self._sent.items():
             path = self.folder / name
             if path.exists():
                 new, self._sent[name] = _points(path, sent)
                 points += new
-        if points:
-            self._safely(lambda: self.server.log_metrics(self._id, points))
+        return points
 
     def _log_inputs(self) -> None:
         from mlflow.entities import LoggedModelInput
@@ -135,7 +139,7 @@ class StageRun:
             self.server.client.log_inputs(self._id, datasets=datasets, models=models or None)
 
 
-def _points(path: Path, sent: int) -> tuple[list[tuple[str, float, int]], int]:
+def _points(path: Path, sent: int) -> tuple[list[Point], int]:
     """Points of the whole lines after ``sent`` bytes, and the bytes read by then."""
     data = path.read_bytes()
     whole = data.rfind(b"\n") + 1
@@ -148,28 +152,33 @@ def _points(path: Path, sent: int) -> tuple[list[tuple[str, float, int]], int]:
 
 
 def log_results(
-    server: Server, run_id: str, folder: Path, record: Mapping[str, Any], summary: str
+    server: Server,
+    run_id: str,
+    folder: Path,
+    record: Mapping[str, Any],
+    summary: str,
+    points: Sequence[Point] = (),
 ) -> str | None:
     """Numbers, provenance, figures, tables and the model of an artefact; gives the model's id."""
     import pandas as pd
+    import pyarrow.parquet as pq
 
-    client = server.client
     spent = {
         f"system/{name}": record[name]
         for name in ("seconds", "cpu_seconds", "peak_memory_mb")
         if name in record
     }
     numbers = {**read_headline(folder), **spent}
-    server.log_metrics(run_id, [(k, v, 0) for k, v in numbers.items() if v is not None])
-    client.set_tag(run_id, "mlflow.note.content", summary)
-    client.log_artifact(run_id, str(folder / DONE))
-    server.log_figures(run_id, folder)
-    for path in sorted((folder / "tables").glob("*.parquet")):
-        frame = pd.read_parquet(path)
-        if len(frame) <= _TABLE_ROWS:
-            server.log_table(run_id, frame, f"tables/{path.stem}.json")
-        client.log_artifact(run_id, str(path), "tables")
-    client.log_inputs(run_id, datasets=[produced(record["stage"], record["key"], folder)])
+    found = [(k, v, 0) for k, v in numbers.items() if v is not None]
+    tables = files_in(folder, "tables")
+    frames = {
+        f"tables/{path.stem}.json": pd.read_parquet(path)
+        for path in tables.values()
+        if pq.read_metadata(path).num_rows <= _TABLE_ROWS
+    }
+    files = {DONE: folder / DONE, **files_in(folder, "figures"), **tables}
+    server.show(run_id, [*points, *found], summary, files, frames)
+    server.client.log_inputs(run_id, datasets=[produced(record["stage"], record["key"], folder)])
     return _log_model(server, run_id, folder, record)
 
 

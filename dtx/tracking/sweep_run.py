@@ -33,12 +33,10 @@ class SweepRun:
             import pandas as pd
 
             frame = pd.DataFrame(list(rows))
-            self.server.log_table(self.run_id, frame, "jobs.json")
-            self.server.client.set_tag(self.run_id, "mlflow.note.content", note)
             counts = frame["status"].value_counts()
             points = [(f"jobs/{status}", float(n), 0) for status, n in counts.items()]
-            self.server.log_metrics(self.run_id, points)
-            _log(self.server, self.run_id, figures)
+            files = {f"compare/{path.name}": path for path in figures}
+            self.server.show(self.run_id, points, note, files, {"jobs.json": frame})
 
         self.any_failed = any(row["status"] == "failed" for row in rows)
         self.server.safely(send)
