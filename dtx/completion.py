@@ -95,7 +95,6 @@ class _Line:
             yield from (f"{c}{WHOLE}" for c in action.choices if str(c).startswith(word))
             return
         sources: dict[str, Callable[[], Iterator[str]]] = {
-            "overrides": lambda: self._overrides(word),
             "prefix": self._artefacts,
             "keep": self._artefacts,
             "forget": self._runs,
@@ -143,9 +142,8 @@ class _Line:
             yield from (f"{name}={p}" for p in paths(value, files=False))
             return
         for found in hydra_candidates(asked, given, self._config_dir()):
-            if begun:
-                found = head + found.partition("=")[2]
-                yield found  # another part or a closing bracket may follow
+            if begun:  # another part or a closing bracket may follow
+                yield head + found.partition("=")[2]
             else:
                 yield found if found.endswith(("=", ".", "/")) else found + WHOLE
 

@@ -110,23 +110,18 @@ def survey(
     reasons = _reasons(root, there, presets, keep, recent)
     stays, goes = [], []
     for artefact in there:
-        item = Item(artefact.folder, "artefact", artefact.size, reasons.get(artefact.label, ""))
-        if not item.why and (who := locks.holder(root / LOCKS, artefact.label)) is not None:
-            item = dataclasses.replace(item, why=f"{locks.in_words(who)} works on it")
-        if item.why:
-            stays.append(item)
-        else:
-            goes.append(dataclasses.replace(item, why="nothing reaches it"))
+        why = reasons.get(artefact.label)
+        item = Item(artefact.folder, "artefact", artefact.size, why or "nothing reaches it")
+        (stays if why else goes).append(item)
     for folder in unfinished(root):
         item, old = _unfinished(root, folder, older)
         (goes if old else stays).append(item)
     for folder in sorted((root / INVALID).glob("*")):
         goes.append(Item(folder, "set aside", folder_size(folder), "set aside"))
     whole = {a.folder.name for a in there}
-    for folder in sorted(root.glob("[!.]*")):
-        if folder.name not in whole:
-            size = folder_size(folder) if folder.is_dir() else folder.stat().st_size
-            stays.append(Item(folder, "unknown", size, "no done.json: not an artefact of dtx"))
+    for path in sorted(root.glob("[!.]*")):
+        if path.name not in whole:
+            stays.append(Item(path, "unknown", folder_size(path), "no done.json: not dtx's"))
     idle = sum(not locks.locked(root / LOCKS, label) for label in _lock_labels(root))
     return Survey(stays, goes, idle)
 
@@ -154,9 +149,9 @@ def _reasons(
             raise UserError(f"--keep {prefix}: nothing in {root} starts with that")
         for label in matched:
             reasons.setdefault(label, f"--keep {prefix}")
-    for label in list(by_label):
-        if locks.locked(root / LOCKS, label):
-            reasons.setdefault(label, "a process works on it")
+    for label in by_label:
+        if (who := locks.holder(root / LOCKS, label)) is not None:
+            reasons.setdefault(label, f"{locks.in_words(who)} works on it")
     queue = [label for label in reasons if label in by_label]
     while queue:
         label = queue.pop()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 from dtx.errors import UserError
@@ -44,7 +47,7 @@ class Artefact:
         try:
             return datetime.fromisoformat(self.record["finished"]).timestamp()
         except (KeyError, TypeError, ValueError):
-            return (self.folder / DONE).stat().st_mtime
+            return last_touched(self.folder)
 
 
 def existing(root: Path) -> Path:
@@ -56,7 +59,7 @@ def existing(root: Path) -> Path:
 
 def artefacts(root: Path) -> list[Artefact]:
     """All that is committed, newest first."""
-    found = [_artefact(path.parent) for path in root.glob(f"[!.]*/{DONE}")]
+    found = [_artefact(path.parent) for path in root.glob(f"[!.]*/{DONE}") if path.is_file()]
     return sorted(found, key=lambda a: (-a.finished, a.label))
 
 
@@ -76,18 +79,23 @@ def unfinished(root: Path) -> list[Path]:
 
 
 def last_touched(folder: Path) -> float:
-    """When a file in the folder was last written."""
-    return max((p.stat().st_mtime for p in [folder, *files(folder)]), default=0.0)
-
-
-def files(folder: Path) -> Iterable[Path]:
-    """All files below a folder."""
-    return (p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+    """When a file in the folder was last written, in seconds since 1970."""
+    return max((stat.st_mtime for stat in _stats(folder)), default=0.0)
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(p.stat().st_size for p in files(folder))
+    """Bytes of all files below a folder, or of a file."""
+    return sum(stat.st_size for stat in _stats(folder) if not S_ISDIR(stat.st_mode))
+
+
+def _stats(folder: Path) -> Iterator[os.stat_result]:
+    """Of the folder and all below it. What a living process takes away meanwhile is left out."""
+    paths = [str(folder)]
+    for place, folders, names in os.walk(folder):
+        paths += [os.path.join(place, name) for name in (*folders, *names)]  # noqa: PTH118
+    for path in paths:
+        with contextlib.suppress(OSError):
+            yield os.lstat(path)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,10 @@
 import json
+import threading
 
 import pytest
 
 from dtx.errors import UserError
-from dtx.inventory import artefacts, bytes_in_words, existing, last_touched, named_runs
+from dtx.inventory import artefacts, bytes_in_words, existing, folder_size, last_touched, named_runs
 from dtx.runner import run
 from dtx.store import DONE
 from tests.toys import Number, Sum
@@ -43,6 +44,27 @@ def test_named_runs(tmp_path):
     path.write_text(json.dumps({"name": "mine"}))
     with pytest.raises(UserError, match="remove the file to forget"):
         named_runs(tmp_path)
+
+
+def test_files_that_come_and_go_meanwhile_do_no_harm(tmp_path):
+    """A stage that trains replaces its checkpoint all the time."""
+    (tmp_path / "stays.txt").write_text("12345")
+    ended = threading.Event()
+
+    def replace():
+        while not ended.is_set():
+            (tmp_path / "resume.partial").write_text("x")
+            (tmp_path / "resume.partial").unlink()
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        for _ in range(300):
+            assert folder_size(tmp_path) in (5, 6) and last_touched(tmp_path) > 0
+    finally:
+        ended.set()
+        writer.join()
+    assert folder_size(tmp_path / "gone") == 0 and folder_size(tmp_path / "stays.txt") == 5
 
 
 def test_words(tmp_path):
