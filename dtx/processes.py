@@ -41,14 +41,13 @@ def marked() -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def killed_before() -> bool:
-    """Whether a process of this host was killed while it tracked a run; tells it once."""
-    found = False
-    for path in _marks().glob(f"{socket.gethostname()}+*"):
-        if not alive(":".join(path.name.split("+")[-2:])):
-            path.unlink(missing_ok=True)
-            found = True
-    return found
+def killed_before() -> list[Path]:
+    """Marks of processes of this host that were killed while they tracked a run.
+
+    Whoever settles those runs takes the marks away afterwards: it may be killed as well.
+    """
+    marks = _marks().glob(f"{socket.gethostname()}+*")
+    return [path for path in marks if not alive(":".join(path.name.split("+")[-2:]))]
 
 
 def _marks() -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dtx.config import Experiment
 from dtx.errors import Interrupted
-from dtx.processes import marked
+from dtx.processes import killed_before, marked
 from dtx.report import read_headline
 from dtx.stage import Stage
 from dtx.store import DONE, current
@@ -166,4 +166,7 @@ def reconcile(server: Server) -> None:
         summary = ", ".join(f"{k} {v:.3g}" for k, v in list(numbers.items())[:4])
         log_results(server, run.info.run_id, folder, record, summary)
 
+    dead = killed_before()
     server.reconcile(settle)
+    for mark in dead:
+        mark.unlink(missing_ok=True)
