@@ -21,8 +21,11 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 import numpy as np
 import pytorch_lightning as lightning
 import torch
+from lightning_fabric.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 
-from dtx.progress import Bar, progress
+from dtx.progress import Bar
+from dtx.ranks import ALONE, Rank, SentBar
 from dtx.report import Report
 from dtx.stage import CHECKPOINT
 
@@ -51,6 +54,8 @@ def fit(
     checkpoint_every: int,
     note: Callable[[], str] = lambda: "",
     shown: int | None = None,
+    accelerator: str = "cpu",
+    rank: Rank = ALONE,
 ) -> None:
     """Train ``module`` for ``steps`` steps, going on from ``out/resume.ckpt`` if it is there.
 
@@ -65,6 +70,9 @@ def fit(
         checkpoint_every: Steps between checkpoints.
         note: Short text at the end of the bar.
         shown: Steps of a full bar, when a run usually ends before ``steps``.
+        accelerator: ``cpu`` or ``gpu``. Models this small are bound by launches on a GPU.
+        rank: Which of the processes of :func:`dtx.ranks.train_together` this is. Their gradients are
+            averaged, and rank 0 writes the checkpoints.
 
     The last state stays in ``out`` as well, so that a run killed after training (while it measures or
     writes) does not train again; the runner takes it away when the stage is committed.
@@ -72,16 +80,18 @@ def fit(
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # no notes on devices or tips
     data = Steps(steps)
     path = out / CHECKPOINT
-    with progress(name, (shown or steps) * amount, unit) as bar, warnings.catch_warnings():
+    with rank.progress(name, (shown or steps) * amount, unit) as bar, warnings.catch_warnings():
         # Lightning advises more loader workers and a `val_dataloader`; a step number needs neither.
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-        state = torch.load(path, weights_only=True) if path.exists() else None
+        state = torch.load(path, weights_only=True, map_location="cpu") if path.exists() else None
         if state is not None:
             data.start = state["step"]
         trainer = lightning.Trainer(
-            accelerator="cpu",  # models this small are bound by launches on a GPU; untested there
-            devices=1,
+            accelerator=accelerator,
+            devices=rank.count,
+            strategy="auto" if rank.alone else DDPStrategy(),
+            plugins=[LightningEnvironment()],  # not SLURM's: it would queue the job again by itself
             max_epochs=1,
             logger=False,
             enable_checkpointing=False,
@@ -89,40 +99,51 @@ def fit(
             enable_model_summary=False,
             num_sanity_val_steps=0,
             callbacks=[
-                _Resume(path, data, state, checkpoint_every, Report(out)),
+                _Resume(path, data, state, checkpoint_every, Report(out), rank),
                 _Show(bar, data, amount, note),
             ],
         )
         if state is not None and state["done"]:
-            _restore(module, state, Report(out))
+            _restore(module, state, Report(out), rank)
         elif steps:
             trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=None))
 
 
-def _restore(module: lightning.LightningModule, state: dict, report: Report) -> None:
+def _restore(module: lightning.LightningModule, state: dict, report: Report, rank: Rank) -> None:
     module.load_state_dict(state["module"])
     if hasattr(module, "load_resume_state"):
         module.load_resume_state(state["extra"])
-    report.rewind(state["position"])
+    if rank.first:
+        report.rewind(state["position"])
     set_random_state(state["random"])
 
 
 class _Resume(lightning.Callback):
     """Load a checkpoint at the start and write one, atomically, every so many steps."""
 
-    def __init__(self, path: Path, data: Steps, state: dict | None, every: int, report: Report):
-        self.path, self.data, self.state, self.every, self.report = path, data, state, every, report
+    def __init__(
+        self,
+        path: Path,
+        data: Steps,
+        state: dict | None,
+        every: int,
+        report: Report,
+        rank: Rank,
+    ):
+        self.path, self.data, self.state, self.every = path, data, state, every
+        self.report, self.rank = report, rank
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         state = self.state
         if state is None:
-            self.report.rewind(0)
+            if self.rank.first:
+                self.report.rewind(0)
             return
         for optimizer, saved in zip(trainer.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         for config, saved in zip(trainer.lr_scheduler_configs, state["schedulers"], strict=True):
             config.scheduler.load_state_dict(saved)
-        _restore(module, state, self.report)
+        _restore(module, state, self.report, self.rank)
         self.state = None
 
     def on_train_batch_end(
@@ -138,7 +159,7 @@ class _Resume(lightning.Callback):
         if finished:
             trainer.should_stop = True
         done = finished or step == self.data.stop
-        if step % self.every and not done:
+        if (step % self.every and not done) or not self.rank.first:
             return
         partial = self.path.with_suffix(".partial")
         torch.save(
@@ -158,7 +179,7 @@ class _Resume(lightning.Callback):
 
 
 class _Show(lightning.Callback):
-    def __init__(self, bar: Bar, data: Steps, amount: int, note: Callable[[], str]):
+    def __init__(self, bar: Bar | SentBar, data: Steps, amount: int, note: Callable[[], str]):
         self.bar, self.data, self.amount, self.note = bar, data, amount, note
 
     def on_train_batch_end(self, trainer, module, outputs, batch: int, batch_idx: int) -> None:

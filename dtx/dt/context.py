@@ -6,6 +6,7 @@ c channels of a flattened observation (980 for MiniGrid), N tokens of a packed b
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -74,8 +75,9 @@ class Context(dict):
 
     def to(self, *args, **kwargs) -> Context:
         """Move to a device or floating-point type."""
+        device = self["reward_to_go"].to(*args, **kwargs).device
         return self._map(
-            lambda x: x.to(*args, **kwargs) if x.is_floating_point() else x, table=True
+            lambda x: x.to(*args, **kwargs) if x.is_floating_point() else x.to(device), table=True
         )
 
     def _map(self, change, table: bool = False) -> Context:
@@ -98,6 +100,7 @@ class Packed:
         packing: Where the windows lie.
         target: (states,) action taken at each state token. weight: (states,) how often its window was
             drawn; 0 in left padding.
+        total: () weight of the batch. It is the sum of ``weight``, unless this is a rank's share of it.
         windows: Windows drawn, equal ones counted apart.
     """
 
@@ -109,4 +112,15 @@ class Packed:
     packing: Packing
     target: Tensor
     weight: Tensor
+    total: Tensor
     windows: int
+
+    def to(self, device: torch.device) -> Packed:
+        """Move to a device."""
+        if device == self.table.device:
+            return self
+        packing = dataclasses.replace(self.packing, state_t=self.packing.state_t.to(device))
+        names = [f.name for f in dataclasses.fields(self)]
+        values = {name: getattr(self, name) for name in names}
+        moved = {k: v.to(device) for k, v in values.items() if isinstance(v, Tensor)}
+        return dataclasses.replace(self, packing=packing, **moved)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dtx.report import read_headline
 from dtx.stage import RUNTIME, Stage
+from dtx.trainer import Trainer
 
 if TYPE_CHECKING:
     from dtx.dt.model import DecisionTransformerModel, ModelConfig
@@ -142,6 +143,7 @@ class DecisionTransformer(Stage):
     validation_windows: int
     log_every: int
     checkpoint_every: int = field(metadata=RUNTIME)
+    trainer: Trainer = field(metadata=RUNTIME)
 
     @property
     def tokens(self) -> int:
@@ -251,6 +253,12 @@ class DecisionTransformer(Stage):
         for name in ("batch_size", "log_every", "checkpoint_every", "validation_windows"):
             if getattr(self, name) < 1:
                 yield name, "must be at least 1"
+        if self.trainer.devices > self.batch_size:
+            yield (
+                "trainer.devices",
+                f"{self.trainer.devices} cannot share batches of {self.batch_size} windows; use at "
+                f"most {self.batch_size} or a larger batch_size",
+            )
         for name in ("kept_checkpoints", "seed"):
             if getattr(self, name) < 0:
                 yield name, "must be 0 or more"

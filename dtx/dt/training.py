@@ -19,8 +19,11 @@ from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.optimiser import Muon, learning_rate_share, split_parameters
 from dtx.dt.rollout import decision_contexts
 from dtx.dt.windows import Sampler
+from dtx.errors import UserError
+from dtx.ranks import ALONE, Rank, train_together
 from dtx.report import Report
 from dtx.threads import one_thread
+from dtx.trainer import Accelerator
 from dtx.training import fit
 
 VALIDATION_SEED = 2**63
@@ -29,10 +32,25 @@ VALIDATION_SEED = 2**63
 
 def train(stage: DecisionTransformer, out: Path) -> None:
     """Run the stage: train from ``out``'s last checkpoint on, and write the model."""
+    chosen = stage.trainer
+    if chosen.accelerator is Accelerator.gpu and torch.cuda.device_count() < chosen.devices:
+        raise UserError(
+            f"dt.trainer: {chosen.devices} GPU(s) are wanted and {torch.cuda.device_count()} are here; "
+            "use fewer trainer.devices or trainer.accelerator=cpu"
+        )
+    if not chosen.parallel:
+        train_rank(ALONE, stage, out)
+        return
+    backend = "nccl" if chosen.accelerator is Accelerator.gpu else "gloo"
+    train_together(chosen.devices, backend, train_rank, stage, out)
+
+
+def train_rank(rank: Rank, stage: DecisionTransformer, out: Path) -> None:
+    """What each process does. Rank 0 writes the files."""
     episodes = stage.dataset.load()  # type: ignore[attr-defined]
     cfg = stage.model_config()
     sampler = Sampler(episodes, cfg, stage.windows, split=0)
-    cfg.half_products = half_products(stage.precision)
+    cfg.half_products = half_products(stage.precision, stage.trainer.accelerator)
     network = DecisionTransformerModel(cfg)
     models.initialise(
         network, stage.initialisation.matrix_std, stage.initialisation.embedding_std, stage.seed
@@ -43,9 +61,9 @@ def train(stage: DecisionTransformer, out: Path) -> None:
     validation = None
     if (np.asarray(episodes.split) == 1).any():
         validation = Sampler(episodes, cfg, stage.windows, split=1)
-    module = Training(stage, network, sampler, validation, report)
+    module = Training(stage, network, sampler, validation, report, rank)
     (out / "checkpoints").mkdir(exist_ok=True)
-    if stage.kept_checkpoints:
+    if stage.kept_checkpoints and rank.first:
         module.keep(0)
     with one_thread():
         fit(
@@ -57,13 +75,18 @@ def train(stage: DecisionTransformer, out: Path) -> None:
             amount=stage.batch_size,
             checkpoint_every=stage.checkpoint_every,
             note=module.note,
+            accelerator=stage.trainer.accelerator.value,
+            rank=rank,
         )
-    models.save(network, out)
-    report.headline(module.headline())
+        if rank.first:
+            models.save(network, out)
+            report.headline(module.headline())
 
 
-def half_products(precision: Precision) -> bool:
+def half_products(precision: Precision, accelerator: Accelerator = Accelerator.cpu) -> bool:
     """Whether training's matrix products take bfloat16 factors on this machine."""
+    if precision is Precision.auto and accelerator is Accelerator.gpu:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if precision is Precision.auto:
         return bool(torch.cpu._is_avx512_bf16_supported())
     return precision is Precision.bfloat16
@@ -101,7 +124,8 @@ def steering_probe(
     def probe() -> dict[str, float]:
         found = {}
         for name, context in zip(targets, contexts, strict=True):
-            chances = network.last_logits(context).softmax(-1).numpy()
+            logits = network.last_logits(context.to(network.unembed.b_U.device))
+            chances = logits.softmax(-1).cpu().numpy()
             for turn, actions in turns.items():
                 found[f"{turn}_at_{name}"] = float(chances[layouts, actions].mean())
         return found
@@ -119,13 +143,14 @@ def kept_steps(steps: int, count: int) -> set[int]:
 def weighted_loss(logits: Tensor, batch: Packed) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy and accuracy of the actions at real state tokens, every drawn window counted.
 
+    Of a rank's share of a batch: its part of these two; the parts of all ranks add up to them.
+
     Args:
         logits: (states, a). batch: Its targets and weights are used.
     """
     each = F.cross_entropy(logits.float(), batch.target, reduction="none")
-    total = batch.weight.sum()
-    right = ((logits.argmax(-1) == batch.target) * batch.weight).sum() / total
-    return (each * batch.weight).sum() / total, right
+    right = ((logits.argmax(-1) == batch.target) * batch.weight).sum() / batch.total
+    return (each * batch.weight).sum() / batch.total, right
 
 
 class Training(lightning.LightningModule):
@@ -136,6 +161,7 @@ class Training(lightning.LightningModule):
         network: The model, held and not inherited.
         sampler: Training windows. validation: Validation windows, if there are such episodes.
         report: Where curves go.
+        rank: Which of the processes that share every batch this is.
     """
 
     def __init__(
@@ -145,10 +171,12 @@ class Training(lightning.LightningModule):
         sampler: Sampler,
         validation: Sampler | None,
         report: Report,
+        rank: Rank = ALONE,
     ):
         super().__init__()
         self.automatic_optimization = False
         self.stage, self.network, self.sampler, self.report = stage, network, sampler, report
+        self.rank = rank
         self._validation: list[Packed] = []
         if validation is not None:
             seed = VALIDATION_SEED + stage.seed
@@ -192,13 +220,15 @@ class Training(lightning.LightningModule):
         share = learning_rate_share(
             step, self.stage.steps, chosen.warm_up, chosen.cycles, chosen.final_share
         )
-        batch = self.sampler.batch(self.stage.seed, step, self.stage.batch_size)
+        batch = self.sampler.batch(self.stage.seed, step, self.stage.batch_size, self.rank)
+        batch = batch.to(self.device)
         loss, accuracy = weighted_loss(self.network.packed(batch), batch)
         optimizers = self.optimizers(use_pl_optimizer=False)
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         for parameter in self.network.parameters():
             parameter.grad = None
-        loss.backward()
+        # Gradients of several ranks are averaged, and parts of the loss are to be added.
+        self.manual_backward(loss * self.rank.count if self.rank.count > 1 else loss)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), chosen.gradient_norm)
         for optimizer in optimizers:
             full = (
@@ -207,11 +237,16 @@ class Training(lightning.LightningModule):
             for group in optimizer.param_groups:
                 group["lr"] = full * share
             optimizer.step()
-        self._sums += torch.stack([loss.detach(), accuracy, norm, torch.ones(())]).double()
+        told = torch.stack([loss.detach(), accuracy])
+        if self.rank.count > 1:
+            torch.distributed.all_reduce(told)
+        self._sums += torch.tensor([*told.tolist(), norm.item(), 1], dtype=torch.float64)
         self._windows += batch.windows
         self._distinct += batch.target.numel()
         self._flops += models.packed_flops(self.network.cfg, batch)
         done = step + 1
+        if not self.rank.first:
+            return
         if done in self._kept:
             self.keep(done)
         if done % self.stage.log_every == 0 or done == self.stage.steps:
@@ -251,7 +286,7 @@ class Training(lightning.LightningModule):
         """Loss and accuracy on the fixed validation windows."""
         if not self._validation:
             return {}
-        batch = self._validation[0]
+        batch = self._validation[0].to(self.network.unembed.b_U.device)
         loss, accuracy = weighted_loss(self.network.packed(batch), batch)
         return {"validation_loss": loss.item(), "validation_accuracy": accuracy.item()}
 

@@ -19,6 +19,7 @@ from dtx.dt.layers import Group, Packing
 from dtx.dt.model import ModelConfig
 from dtx.env.encoding import flatten, one_hot
 from dtx.errors import UserError
+from dtx.ranks import ALONE, Rank
 
 
 class Episodes(Protocol):
@@ -132,14 +133,20 @@ class Sampler:
             length = np.minimum(self.length[episode] - begin, self.cfg.n_steps)
         return Drawn(self.start[episode] + begin, begin, length)
 
-    def batch(self, seed: int, step: int, count: int) -> Packed:
-        """The training batch of a step: a pure function of its arguments and the episodes."""
+    def batch(self, seed: int, step: int, count: int, rank: Rank = ALONE) -> Packed:
+        """The training batch of a step, or a rank's share of it: a pure function of the arguments."""
         key = np.array([seed, step], np.uint64)
-        return self.pack(self.draw(np.random.Generator(np.random.Philox(key=key)), count))
+        return self.pack(self.draw(np.random.Generator(np.random.Philox(key=key)), count), rank)
 
-    def pack(self, drawn: Drawn) -> Packed:
-        """Assemble windows without padding between them, equal windows once with their number."""
+    def pack(self, drawn: Drawn, rank: Rank = ALONE) -> Packed:
+        """Assemble windows without padding between them, equal windows once with their number.
+
+        Ranks deal the distinct windows out like cards, so that all get as many long ones.
+        """
         drawn, weight = self._merge(drawn)
+        total = np.float32((weight * drawn.length).sum())
+        if rank.count > 1:
+            drawn, weight = _share(drawn, weight, rank)
         cfg, per = self.cfg, self.cfg.tokens_per_step
         pad_w = cfg.n_steps - drawn.length if cfg.left_padding else np.zeros_like(drawn.length)
         steps_w = drawn.length + pad_w
@@ -169,6 +176,7 @@ class Sampler:
             packing=Packing(_groups(steps_w, per), tensor(np.flatnonzero(is_state)), per),
             target=tensor(np.where(real_k, action_k, 0)),
             weight=tensor((weight[window_k] * real_k).astype(np.float32)),
+            total=torch.tensor(total),
             windows=int(weight.sum()),
         )
 
@@ -251,6 +259,15 @@ def observation_table(observations: np.ndarray) -> torch.Tensor:
     """Flattened one-hots (u + 1, c) float32 of distinct observations; the last row is zero."""
     encoded = flatten(one_hot(observations)).astype(np.float32)
     return torch.from_numpy(np.concatenate([encoded, np.zeros_like(encoded[:1])]))
+
+
+def _share(drawn: Drawn, weight: np.ndarray, rank: Rank) -> tuple[Drawn, np.ndarray]:
+    """Every ``count``-th window, still sorted by length; nothing left is a window that counts 0 times."""
+    mine = np.arange(rank.number, len(weight), rank.count)
+    counts = weight[mine]
+    if not len(mine):
+        mine, counts = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    return Drawn(drawn.row[mine], drawn.begin[mine], drawn.length[mine]), counts
 
 
 def _ragged(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -88,10 +88,10 @@ def test_a_killed_run_goes_on_bit_identically(step, where, whole, tmp_path, monk
         if where == "draw":
             batch = Sampler.batch
 
-            def dying(self, seed, number, count):
+            def dying(self, seed, number, *rest):
                 if number == step:
                     raise Killed
-                return batch(self, seed, number, count)
+                return batch(self, seed, number, *rest)
 
             patch.setattr(Sampler, "batch", dying)
         else:
