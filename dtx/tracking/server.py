@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from dtx.config import TrackingConfig
 from dtx.errors import UserError
+from dtx.locks import held
 from dtx.processes import alive, process_tags
 from dtx.progress import console
 from dtx.stage import Stage
@@ -216,7 +215,7 @@ def _connect(uri: str, name: str) -> tuple[Any, str]:
             client = MlflowClient(uri, registry_uri=uri)
             return client, _experiment_id(client, name, None)
         database.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(database.with_name(database.name + ".lock")):
+        with held(database.parent, database.name):  # one that waits says on whom
             if not database.exists():
                 _make_database(database)
             client = MlflowClient(uri, registry_uri=uri)
