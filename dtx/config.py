@@ -134,7 +134,7 @@ def _explain(
     override: str, error: Exception, config: DictConfig, folders: Sequence[Path]
 ) -> tuple[str, str]:
     name = override.split("=", 1)[0].lstrip("+~")
-    if "=" not in override and not override.startswith("~"):
+    if not name or ("=" not in override and not override.startswith("~")):
         return override.strip() or repr(override), "an override has the form name=value"
     if _is_choice(override, folders):
         group = name.split("@")[0]
