@@ -191,6 +191,8 @@ class Store:
         for name in (CHECKPOINT, SESSIONS):
             (work / name).unlink(missing_ok=True)
         remove_progress(work)
+        for half in work.rglob("*.partial"):  # of a process killed between writing and renaming
+            half.unlink()
         names = sorted(
             str(p.relative_to(work)) for p in work.rglob("*") if p.is_file() and p.name != DONE
         )

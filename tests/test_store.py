@@ -29,6 +29,17 @@ def test_commit_is_whole_or_absent(store):
     assert ONE.load() == 1
 
 
+def test_half_written_files_of_a_killed_process_are_not_committed(store):
+    with store.work(ONE) as work:
+        (work / "value.txt").write_text("1")
+        (work / "tables").mkdir()
+        for name in ("done.json.partial", "resume.partial", "tables/all.parquet.partial"):
+            (work / name).write_text("half")
+        store.commit(ONE, work, {})
+    assert store.done(ONE)["files"].keys() == {"value.txt"}
+    assert ONE.load() == 1 and not list(store.root.rglob("*.partial"))
+
+
 def test_folder_without_done_is_no_artefact_and_is_not_overwritten(store, experiment_of):
     store.folder(ONE).mkdir(parents=True)
     (store.folder(ONE) / "precious.txt").write_text("somebody's")
