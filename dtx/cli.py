@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         for line in str(error).splitlines():
             say(f"error: {line}")
-        return 2
+        return 1 if getattr(error, "defect", False) else 2
     except (Interrupted, KeyboardInterrupt):
         say("interrupted: finished stages are kept; give the same command again to go on")
         return 130

@@ -1,8 +1,8 @@
 """What a sweep found: each number against each swept field, with bands over seeds.
 
-A swept field whose name ends in ``seed`` is a repetition, any other is a question. For each pair of a number and a
-question there is one figure: the mean over seeds with a 95% bootstrap interval and every single job as a dot; a
-further question, if there is one, is told apart by colour, and the rest is averaged over.
+A swept field whose name ends in ``seed`` is a repetition, any other is a question. For each pair of a number
+and a question there is one figure: the mean over seeds with a 95% bootstrap interval and every single job as
+a dot; a further question, if there is one, is told apart by colour, and the rest is averaged over.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _chosen(
 ) -> tuple[list[str], list[str]]:
     if not metrics:
         # The columns follow the stages: the targets' numbers come last and are what is asked for.
-        differ = [c for c in numbers if frame[c].nunique() > 1][::-1]
+        differ = [c for c in numbers if len(set(frame[c].dropna())) > 1][::-1]
         most = max(1, _FIGURES // max(questions, 1))
         return differ[:most], differ[most:]
     chosen: dict[str, None] = {}
@@ -128,60 +128,90 @@ def _chosen(
     return list(chosen), []
 
 
+@dataclass
+class _Line:
+    """One colour of a figure: mean and interval at each place, and the single jobs."""
+
+    label: str | None
+    places: list[float]
+    means: list[float]
+    lows: list[float]
+    highs: list[float]
+    dots: list[tuple[float, float]]
+
+
 def _draw(frame: pd.DataFrame, metric: str, question: str, swept: Sequence[str]) -> Any:
     from dtx.figures import new
-    from dtx.statistics import bootstrap
 
     figure, axes = new(width=4.6, height=3.2, mosaic=[["main"]])
     axis = axes["main"]
+    values = list(dict.fromkeys(frame[question]))
+    numeric = all(isinstance(v, (int, float)) for v in values)
+    if numeric:
+        values.sort()
+    place = {v: float(v) if numeric else float(i) for i, v in enumerate(values)}
     others = [s for s in swept if s != question and not is_seed(s)]
-    lines = list(frame.groupby(others[0], sort=False)) if others else [("", frame)]
-    numeric = frame[question].map(lambda v: isinstance(v, (int, float))).all()
-    values = sorted(frame[question].unique()) if numeric else list(frame[question].unique())
-    place = {v: v if numeric else i for i, v in enumerate(values)}
-    width = (max(place.values()) - min(place.values())) if len(place) > 1 else 1
-    for i, (name, some) in enumerate(lines):
-        shift = (i - (len(lines) - 1) / 2) * 0.02 * width
-        rows = []
-        for value, group in some.groupby(question, sort=False):
-            points = group[metric].dropna().to_numpy(float)
-            if len(points):
-                low, high = bootstrap(points, 2000, 0)
-                rows.append((place[value] + shift, points.mean(), low, high))
-                axis.plot(
-                    [place[value] + shift] * len(points),
-                    points,
-                    "o",
-                    ms=3,
-                    alpha=0.35,
-                    color=f"C{i}",
-                )
-        rows.sort()
-        x, mean, low, high = zip(*rows, strict=True) if rows else ((), (), (), ())
-        label = f"{others[0]}={name}" if others else None
-        line = "-" if numeric else ""
-        axis.plot(x, mean, ls=line, color=f"C{i}", marker="_", ms=14, label=label)
-        if numeric and len(x) > 1:
-            axis.fill_between(x, low, high, color=f"C{i}", alpha=0.15, lw=0)
+    lines = _lines(frame, metric, question, others, place)
+    for i, line in enumerate(lines):
+        colour = f"C{i}"
+        axis.plot(*zip(*line.dots, strict=True), "o", ms=3, alpha=0.35, color=colour)
+        style = "-" if numeric else ""
+        axis.plot(
+            line.places, line.means, ls=style, color=colour, marker="_", ms=14, label=line.label
+        )
+        if numeric and len(line.places) > 1:
+            axis.fill_between(line.places, line.lows, line.highs, color=colour, alpha=0.15, lw=0)
         else:
-            axis.vlines(x, low, high, color=f"C{i}", lw=1.5)
+            axis.vlines(line.places, line.lows, line.highs, color=colour, lw=1.5)
     if not numeric:
         axis.set_xticks(list(place.values()), [str(v) for v in values])
         axis.set_xlim(-0.5, len(values) - 0.5)
     elif len(values) <= 8:
-        axis.set_xticks(values, [f"{v:g}" for v in values])
+        axis.set_xticks(list(place.values()), [f"{v:g}" for v in values])
     axis.set_xlabel(question)
     axis.set_ylabel(metric)
     if others:
-        axis.legend(fontsize=8)
-    seeds = [s for s in swept if is_seed(s) and s != question]
-    repeats = frame.groupby([question, *others[:1]])[metric].count()
-    n = f"{repeats.min()}" if repeats.min() == repeats.max() else f"{repeats.min()}-{repeats.max()}"
-    over = ", ".join([*seeds, *others[1:]])
-    axis.set_title(
-        f"mean and 95% interval over {over} (n = {n})" if over else "single jobs", fontsize=8
-    )
+        axis.legend(title=others[0], title_fontsize=8)
+    axis.set_title(_over(frame, metric, question, swept, others), fontsize=8)
     return figure
+
+
+def _lines(
+    frame: pd.DataFrame, metric: str, question: str, others: list[str], place: dict[Any, float]
+) -> list[_Line]:
+    from dtx.statistics import bootstrap
+
+    groups = list(frame.groupby(others[0], sort=False)) if others else [(None, frame)]
+    span = (max(place.values()) - min(place.values())) or 1.0
+    lines = []
+    for i, (name, some) in enumerate(groups):
+        shift = (i - (len(groups) - 1) / 2) * 0.02 * span  # so that lines do not hide each other
+        line = _Line(None if name is None else str(name), [], [], [], [], [])
+        for value, x in place.items():
+            points = some.loc[some[question] == value, metric].dropna().to_numpy(float)
+            if not len(points):
+                continue
+            low, high = bootstrap(points, 2000, 0)
+            line.places.append(x + shift)
+            line.means.append(float(points.mean()))
+            line.lows.append(low)
+            line.highs.append(high)
+            line.dots += [(x + shift, float(p)) for p in points]
+        if line.places:
+            lines.append(line)
+    return lines
+
+
+def _over(
+    frame: pd.DataFrame, metric: str, question: str, swept: Sequence[str], others: list[str]
+) -> str:
+    """What the interval is over, and how many jobs each mean stands on."""
+    over = [*(s for s in swept if is_seed(s) and s != question), *others[1:]]
+    if not over:
+        return "single jobs"
+    counts = frame.groupby([question, *others[:1]])[metric].count().to_list()
+    n = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}-{max(counts)}"
+    return f"mean and 95% interval over {', '.join(over)} (n = {n})"
 
 
 def in_words(sweep: Sweep, found: Comparison) -> list[Table]:

@@ -6,13 +6,16 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any
 
 from dtx.errors import UserError
+from dtx.report import write_atomically
 from dtx.store import DONE
 
 WORK, LOCKS, INVALID, RUNS = ".work", ".locks", ".invalid", ".runs"
@@ -105,6 +108,21 @@ class NamedRun:
     name: str
     labels: list[str]
     path: Path
+
+
+def remember_run(root: Path, name: str, overrides: Sequence[str], labels: Sequence[str]) -> None:
+    """Note what a finished run or sweep reaches, if the user gave it a name on the command line."""
+    if not any(text.lstrip("+").startswith("name=") for text in overrides):
+        return
+    (root / RUNS).mkdir(parents=True, exist_ok=True)
+    note = {
+        "name": name,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "overrides": list(overrides),
+        "labels": sorted(set(labels)),
+    }
+    path = root / RUNS / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.json"
+    write_atomically(path, json.dumps(note, indent=1) + "\n")
 
 
 def named_runs(root: Path) -> list[NamedRun]:

@@ -11,6 +11,7 @@ from typing import Any
 from dtx import drift
 from dtx.config import OnDrift
 from dtx.errors import UserError
+from dtx.progress import duration
 from dtx.stage import Stage, is_runtime
 from dtx.store import DONE, Store
 
@@ -105,26 +106,37 @@ def to_run_again(everything: list[Stage], store: Store, on_drift: OnDrift) -> di
 
 def plan(targets: Iterable[Stage], store: Store, on_drift: OnDrift = OnDrift.WARN) -> list[Step]:
     """What a run would do with every stage, inputs first, and why."""
+    targets = list(targets)
     everything = stages(targets)
     changed = drifted(everything, store)
     again = changed if on_drift is OnDrift.RERUN else {}
-    todo = {s.label for s in missing(targets, store, again)}
+    todo = missing(targets, store, again)
+    labels, read = {s.label for s in todo}, read_by(targets, todo)
     known = Records(store)
-    return [_step(stage, stage.label in todo, changed, store, known) for stage in everything]
+    return [
+        _to_run(stage, changed.get(stage.label, []), store, known)
+        if stage.label in labels
+        else _there(stage, changed.get(stage.label, []), stage.label in read, store)
+        for stage in everything
+    ]
 
 
-def _step(
-    stage: Stage, to_run: bool, changed: Mapping[str, list[str]], store: Store, known: Records
-) -> Step:
-    files = ", ".join(changed.get(stage.label, ()))
-    if not to_run:
-        place = store.where(stage)
-        action = {"local": "reuse", "remote": "pull", None: "not needed"}[place]
-        return Step(stage, action, f"code changed: {files}" if files else "")
+def read_by(targets: Iterable[Stage], todo: Iterable[Stage]) -> set[str]:
+    """Labels of what a run reads: the inputs of what it runs, and the targets."""
+    return {s.label for t in todo for s in t.inputs().values()} | {t.label for t in targets}
+
+
+def _there(stage: Stage, changed: list[str], read: bool, store: Store) -> Step:
+    place = store.where(stage)
+    action = "reuse" if place == "local" else "pull" if place and read else "not needed"
+    return Step(stage, action, f"code changed: {', '.join(changed)}" if changed else "")
+
+
+def _to_run(stage: Stage, changed: list[str], store: Store, known: Records) -> Step:
     nearest = known.nearest(stage)
     seconds = float(nearest["seconds"]) if nearest else None
-    if files:
-        return Step(stage, "run", f"code changed: {files}", seconds)
+    if changed:
+        return Step(stage, "run", f"code changed: {', '.join(changed)}", seconds)
     if store.has(stage):
         return Step(stage, "run", "an input is made again", seconds)
     if store.earlier_seconds(stage):
@@ -246,11 +258,3 @@ def estimate(steps: Iterable[Step]) -> str:
         return "no estimate: none of these stages has run here before"
     rest = "" if len(known) == len(to_run) else f" for {len(known)} of {len(to_run)} stages"
     return f"about {duration(sum(known))} of work{rest}, by earlier runs"
-
-
-def duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -41,7 +41,9 @@ class CopyingConsole(Console):
             self.copy.print(*objects, **options)
 
 
-console = CopyingConsole(stderr=True, highlight=False)
+_LOG_WIDTH = 160  # of logs: rich would fold lines at 80 where there is no terminal
+_width = None if sys.stderr.isatty() or "COLUMNS" in os.environ else _LOG_WIDTH
+console = CopyingConsole(stderr=True, highlight=False, width=_width)
 
 
 @contextmanager
@@ -49,7 +51,7 @@ def copied_to(path: Path) -> Iterator[None]:
     """What is printed on the console in the block stands in a file, too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        console.copy = Console(file=file, width=160, highlight=False)
+        console.copy = Console(file=file, width=_LOG_WIDTH, highlight=False)
         try:
             yield
         finally:

@@ -20,8 +20,10 @@ from rich.markup import escape
 from dtx import plan
 from dtx.config import Experiment, OnError
 from dtx.errors import Interrupted, UserError
+from dtx.inventory import remember_run
+from dtx.needed import needed
 from dtx.processes import killed_before
-from dtx.progress import console, report_to
+from dtx.progress import console, duration, report_to
 from dtx.provenance import cpu_seconds, peak_memory_mb, provenance
 from dtx.stage import Stage
 from dtx.store import Store, use
@@ -109,7 +111,7 @@ def run(
     if only:
         targets = [s for s in plan.stages(targets) if s.label == only]
     everything = plan.stages(targets)
-    with disk_errors(store.root):
+    with disk_errors(store.root), needed(store.root, [s.label for s in everything]):
         again = plan.to_run_again(everything, store, experiment.on_drift)
         todo = plan.missing(targets, store, again)
         # A run that was killed after its last stage is not finished in MLflow: that is made up for.
@@ -121,6 +123,9 @@ def run(
                 _set_aside(todo, store, again)
                 _track_and_run(experiment, todo, outcomes, store, parent, swept, failed)
             store.push_all(s for s in everything if store.where(s) == "local")
+        if not parent and not only:
+            labels = [s.label for s in everything]
+            remember_run(store.root, experiment.name, experiment.overrides, labels)
     return list(outcomes.values())
 
 
@@ -128,8 +133,7 @@ def _reused(
     everything: list[Stage], targets: list[Stage], todo: list[Stage], store: Store
 ) -> dict[str, Outcome]:
     """Get and verify what will be read: the inputs of what runs, and the targets that are done."""
-    labels = {s.label for s in todo}
-    read = {s.label for t in todo for s in t.inputs().values()} | {t.label for t in targets}
+    labels, read = {s.label for s in todo}, plan.read_by(targets, todo)
     outcomes = {}
     for stage in everything:
         place = None if stage.label in labels else store.where(stage)
@@ -234,11 +238,10 @@ def _run_stage(stage: Stage, store: Store, tracker: Any) -> Outcome:
             final = store.commit(stage, work, record)
             summary = stage.summary()
             shown.committed(final, record, summary)
-        if shown.model_id:
-            store.amend(stage, {"mlflow": shown.reference})
+        store.amend(stage, {"summary": summary, "mlflow": shown.reference})
     store.push_or_warn(stage)
     console.print(
-        f"[bold]{stage.name}[/] {stage.key} done in {plan.duration(seconds)}: {escape(summary)}",
+        f"[bold]{stage.name}[/] {stage.key} done in {duration(seconds)}: {escape(summary)}",
         soft_wrap=True,
     )
     return Outcome(stage, "ran", seconds, used)

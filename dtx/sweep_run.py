@@ -21,6 +21,9 @@ from dtx import plan
 from dtx.build import first_line
 from dtx.config import CONF, OnError, experiment
 from dtx.errors import Interrupted, UserError
+from dtx.launchers import forget_schemas, prepare
+from dtx.inventory import remember_run
+from dtx.needed import needed
 from dtx.progress import console, copied_to
 from dtx.report import write_atomically
 from dtx.runner import Outcome, StagesFailed, run, signals
@@ -109,13 +112,15 @@ def run_sweep(sweep: Sweep) -> int:
     start = time.monotonic()
     first = sweep.first
     store = use(sweep.store())
-    again = plan.to_run_again(plan.stages(sweep.targets()), store, first.on_drift)
-    todo = sweep.missing_of_jobs(store, again)
+    everything = plan.stages(sweep.targets())
     ran: list[list[Any]] = []
-    if any(todo.values()):
-        folder = _folder(sweep)
-        with signals():
-            ran = _run_parts(sweep, todo, folder, bool(again))
+    with needed(store.root, [s.label for s in everything]), signals():
+        again = plan.to_run_again(everything, store, first.on_drift)
+        todo = sweep.missing_of_jobs(store, again)
+        if any(todo.values()):
+            ran = _run_parts(sweep, todo, _folder(sweep), bool(again))
+    labels = [s.label for s in everything]
+    remember_run(store.root, first.name, sweep.overrides, labels)
     for job in sweep.jobs:
         job.status = job.status or "cached"
     _tell(sweep, ran, time.monotonic() - start)
@@ -260,16 +265,19 @@ class _Launcher:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
+            forget_schemas()
             config = hydra.compose_config(
                 "config", self._overrides(), RunMode.MULTIRUN, from_shell=False
             )
             context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
             jobs = [list(self.sweep.jobs[part.job].overrides) for part in parts]
+            target = str(config.hydra.launcher._target_)
+            prepare(target)
             try:
                 launcher = Plugins.instance().instantiate_launcher(context, task, config)
                 returned = launcher.launch(jobs, initial_job_idx=self.launched)
             except Exception as error:
-                kind = str(config.hydra.launcher._target_).rpartition(".")[2]
+                kind = target.rpartition(".")[2]
                 raise UserError(f"{kind} cannot launch jobs: {first_line(error)}") from error
         self.launched += len(parts)
         return [(p, _result(r)) for p, r in zip(parts, returned, strict=True)]

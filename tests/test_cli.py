@@ -62,19 +62,6 @@ def test_run_then_run_again_reuses_everything(user, capsys):
     assert runs(user, "sum") == 1
 
 
-def test_plan_says_what_would_run_and_runs_nothing(user, capsys):
-    assert dtx("plan") == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["run"] * 3
-    assert not (user / "store").exists()
-    dtx("run", QUIET)
-    dtx("plan", "analysis.toy.right.value=7")
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
-        "reuse",
-        "run",
-        "run",
-    ]
-
-
 def test_plan_imports_no_torch(user):
     script = (
         "import sys; from dtx.cli import main; status = main(['plan']); "
@@ -122,25 +109,6 @@ def test_invalidate(user, capsys):
     assert main(["invalidate", "toys"]) == 0
     assert not list((user / "store").glob("toys-*"))
     assert len(list((user / "store" / ".invalid").iterdir())) == 3
-
-
-def test_sweep_runs_every_job_and_tells_every_failure(user, capsys, monkeypatch):
-    """Two of four jobs fail, in different ways; the others' results are there."""
-    status = dtx(
-        "run",
-        "-m",
-        QUIET,
-        "analysis.toy.left.value=1,x,3",
-        "hydra.sweep.dir=sweep",
-        "analysis.toy.fail='',bug",
-    )
-    error = capsys.readouterr().err
-    assert status == 1
-    assert error.count("dtx: failed:") == 4
-    assert "a whole number is wanted" in error and "ZeroDivisionError" in error
-    assert (
-        runs(user, "sum") == 4
-    )  # the two that end well and the two with a defect, which got that far
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dtx.errors import Interrupted, UserError
-from dtx.runner import run
+from dtx.runner import StagesFailed, run
 from tests.toys import Number, Sum
 
 ONE, TWO = Number(value=1), Number(value=2)
@@ -73,9 +73,13 @@ def test_endings_are_told_and_a_killed_process_is_reconciled(store, experiment_o
         "KILLED",
         "KILLED",
     ]
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(StagesFailed, match="ZeroDivisionError: a defect"):
         run(experiment_of(Sum(left=ONE, right=TWO, fail="bug"), tracking=True))
-    assert sum(r.info.status == "FAILED" for r in all_runs(client)) == 2
+    failed = [r for r in all_runs(client) if r.info.status == "FAILED"]
+    assert len(failed) == 2
+    stage = next(r for r in failed if "dtx.key" in r.data.tags)
+    assert stage.data.tags["dtx.error"] == "a defect"
+    assert [a.path for a in client.list_artifacts(stage.info.run_id)] == ["error.txt"]
 
     experiment = client.get_experiment_by_name("tests").experiment_id
     tags = {"dtx.host": socket.gethostname(), "dtx.process": "999999999:1"}
@@ -123,3 +127,47 @@ def test_a_server_lost_on_the_way_loses_no_result(store, experiment_of, monkeypa
 def test_tracking_off_touches_no_mlflow(store, experiment_of, tmp_path):
     run(dataclasses.replace(experiment_of(ONE)))
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_run_killed_between_commit_and_its_last_word_is_completed(store, experiment_of, client):
+    """The artefact is there, so the stage is done: the next start sends what MLflow lacks."""
+    run(experiment_of(ONE, tracking=True))
+    client = client()
+    made = next(r for r in all_runs(client) if r.data.tags.get("dtx.key") == ONE.key)
+    tags = {**made.data.tags, "dtx.process": "999999999:1"}
+    tags.pop("mlflow.note.content")
+    killed = client.create_run(made.info.experiment_id, tags=tags).info.run_id
+    store.amend(ONE, {"mlflow": {"run_id": killed}})
+    run(experiment_of(TWO, tracking=True))
+    completed = client.get_run(killed)
+    assert completed.info.status == "FINISHED"
+    assert completed.data.metrics["toy/value"] == 1.0
+    assert "done.json" in {a.path for a in client.list_artifacts(killed)}
+
+
+def test_a_start_after_a_kill_finishes_the_experiment_even_if_nothing_is_left_to_run(
+    store, experiment_of, client
+):
+    run(experiment_of(ONE))  # done, without a run in MLflow
+    mark = store.root / ".tracking" / f"{socket.gethostname()}+999999999+1"
+    mark.parent.mkdir()
+    mark.touch()
+    assert [o.status for o in run(experiment_of(ONE, tracking=True))] == ["reused"]
+    (parent,) = all_runs(client())
+    assert parent.info.status == "FINISHED" and not list(mark.parent.iterdir())
+    run(experiment_of(ONE, tracking=True))
+    assert len(all_runs(client())) == 1  # nothing to run, nothing killed: nothing to show
+
+
+def test_runs_tell_where_a_result_comes_from(store, experiment_of, client):
+    what = dataclasses.replace(experiment_of(ONE, tracking=True), overrides=("seed=3",))
+    run(what)
+    stage = next(r for r in all_runs(client()) if r.data.tags.get("dtx.key") == ONE.key)
+    assert stage.data.tags["dtx.overrides"] == "seed=3"
+    assert "hydra-core" in stage.data.tags["dtx.packages"]
+    record = store.done(ONE)
+    assert record["overrides"] == ["seed=3"]
+    for name in ("seconds", "cpu_seconds", "peak_memory_mb"):
+        assert stage.data.metrics[f"system/{name}"] == record[name] >= 0
+    if record["git"]:  # not in an installed wheel
+        assert stage.data.tags["mlflow.source.git.commit"] == record["git"]["sha"]

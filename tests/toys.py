@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from dtx.errors import Interrupted
+from dtx.errors import Interrupted, UserError
 from dtx.report import Report
 from dtx.stage import RUNTIME, Stage
 
@@ -74,6 +74,48 @@ class Sum(Stage):
 
     def load(self) -> int:
         return int((self.path / "value.txt").read_text())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link(Stage):
+    """Adds a value to what is before it: agent -> dataset -> dt -> analysis in small."""
+
+    before: Stage | None
+    value: int
+    fail: bool
+
+    def run(self, out: Path) -> None:
+        count_run(out, "link")
+        if self.fail:
+            raise UserError(f"told to fail at {self.value}")
+        total = self.value + (self.before.load() if isinstance(self.before, Link) else 0)
+        (out / "value.txt").write_text(str(total))
+        Report(out).headline({f"{self.title}/total": total})
+
+    @property
+    def title(self) -> str:
+        return "chain" if isinstance(self.before, Link) else "start"
+
+    def load(self) -> int:
+        return int((self.path / "value.txt").read_text())
+
+
+LINK = "_target_: tests.toys.Link\nbefore: {before}\nvalue: 0\nfail: false\n"
+
+
+def write_chain(folder: Path) -> None:
+    """Configs of a user: toy agent, dataset and dt, and two analyses of the dt."""
+    before = {"agent": "null", "dataset": "${agent}", "dt": "${dataset}"}
+    for group, reference in before.items():
+        (folder / group).mkdir(parents=True)
+        (folder / group / "toy.yaml").write_text(LINK.format(before=reference))
+    (folder / "analysis").mkdir()
+    for value, name in enumerate(("one", "two")):
+        text = LINK.format(before="${dt}").replace("value: 0", f"value: {value}")
+        (folder / "analysis" / f"{name}.yaml").write_text(f"# @package analysis.{name}\n{text}")
+
+
+CHAIN = ["agent=toy", "dataset=toy", "dt=toy", "analysis=[one,two]"]
 
 
 def count_run(out: Path, name: str) -> None:
