@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import sys
 import time
 import traceback
 from collections import Counter
@@ -21,7 +22,7 @@ from dtx import plan
 from dtx.build import first_line
 from dtx.config import CONF, OnError, experiment
 from dtx.errors import Interrupted, UserError
-from dtx.launchers import forget_schemas, prepare
+from dtx.launchers import forget_schemas, launcher_of
 from dtx.inventory import remember_run
 from dtx.needed import needed
 from dtx.progress import console, copied_to
@@ -67,6 +68,8 @@ class Task:
         """Run the part that Hydra gives the number of."""
         from hydra.core.hydra_config import HydraConfig
 
+        if str(self.base) not in sys.path:  # a worker does not have what dtx.cli added
+            sys.path.append(str(self.base))
         hydra = HydraConfig.get()
         part = self.parts[int(hydra.job.num) - self.first]
         folder = Path(hydra.runtime.output_dir)
@@ -257,7 +260,6 @@ class _Launcher:
         from hydra import initialize_config_dir
         from hydra._internal.callbacks import Callbacks
         from hydra.core.global_hydra import GlobalHydra
-        from hydra.core.plugins import Plugins
         from hydra.types import HydraContext, RunMode
 
         parts = [replace(part, failed=dict(failed)) for part in parts]
@@ -271,13 +273,11 @@ class _Launcher:
             )
             context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
             jobs = [list(self.sweep.jobs[part.job].overrides) for part in parts]
-            target = str(config.hydra.launcher._target_)
-            prepare(target)
+            launcher = launcher_of(config, context, task)
             try:
-                launcher = Plugins.instance().instantiate_launcher(context, task, config)
                 returned = launcher.launch(jobs, initial_job_idx=self.launched)
             except Exception as error:
-                kind = target.rpartition(".")[2]
+                kind = type(launcher).__name__
                 raise UserError(f"{kind} cannot launch jobs: {first_line(error)}") from error
         self.launched += len(parts)
         return [(p, _result(r)) for p, r in zip(parts, returned, strict=True)]
