@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from dtx.errors import Interrupted, UserError
 
@@ -33,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done. 1: a defect, or failed jobs of a sweep. 2: something the user can mend. 130: interrupted.
     """
+    # A user's own stages stand in Python files of the working directory; at the end, so as to hide nothing.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         args = parse(list(sys.argv[1:] if argv is None else argv))
         return importlib.import_module(f"dtx.verbs.{args.verb}").main(args)
@@ -72,7 +76,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             parser.error(f"unrecognized arguments: {' '.join(wrong)}")
     if hasattr(args, "overrides"):
         args.overrides = [*args.overrides, *late]
+    if getattr(args, "config_dir", "none here") is None:
+        args.config_dir = own_configs()
     return args
+
+
+def own_configs() -> Path | None:
+    """``./conf``, where a user's own configs are looked for unasked."""
+    from dtx.config import CONF
+
+    here = Path("conf")
+    return here if here.is_dir() and here.resolve() != CONF.resolve() else None
 
 
 def say(line: str) -> None:

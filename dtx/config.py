@@ -19,6 +19,7 @@ _HERE = Path(__file__).resolve().parent
 CONF = next((p for p in (_HERE / "conf", _HERE.parent / "conf") if p.is_dir()), _HERE / "conf")
 """The folder of YAML: inside the installed package, or beside it in a clone."""
 
+_OF_SWEEPS = ("hydra/launcher", "hydra.launcher", "hydra.sweep", "hydra/sweeper")
 TARGETS = ("agent", "dataset", "dt", "analysis")
 
 
@@ -88,8 +89,15 @@ class Experiment:
 # --- composing ---------------------------------------------------------------------------------------
 
 
-def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> DictConfig:
+def compose(
+    overrides: Sequence[str] = (), config_dir: Path | None = None, *, with_hydra: bool = False
+) -> DictConfig:
     """Compose the config with command line overrides.
+
+    Args:
+        overrides: ``group=name``, ``field=value``.
+        config_dir: The user's own configs.
+        with_hydra: Give Hydra's own settings, too, under ``hydra``.
 
     Raises:
         ConfigError: Every override that cannot be applied, with a suggestion.
@@ -101,9 +109,11 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | None = None) -> Di
     extra = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
     folders = [CONF, *([config_dir] if config_dir else [])]
     failures = (HydraException, OmegaConfBaseException, ValueError)
+    if of_sweeps := [o for o in overrides if o.lstrip("+").startswith(_OF_SWEEPS)]:
+        raise ConfigError([(o, "is for sweeps: add -m") for o in of_sweeps])
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            return hydra_compose("config", [*extra, *overrides])
+            return hydra_compose("config", [*extra, *overrides], return_hydra_config=with_hydra)
         except failures as error:
             everything: Exception = error
         # Which of them? Choices of groups come first: fields are there or not depending on them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,11 @@ def process_tags() -> dict[str, str]:
         "dtx.host": socket.gethostname(),
         "dtx.process": f"{os.getpid()}:{_started(os.getpid())}",
     }
+
+
+def seconds_alive() -> float:
+    """How long this process has run, imports and all."""
+    return time.time() - psutil.Process().create_time()
 
 
 def alive(process: str) -> bool:

@@ -140,8 +140,10 @@ def read_sweep(overrides: Sequence[str], config_dir: Path | None = None) -> Swee
     Raises:
         ConfigError: An override that cannot be read, or not swept.
     """
-    parsed = _parse(overrides, config_dir)
+    parsed = _parse([*_of_preset(overrides, config_dir), *overrides], config_dir)
     to_hydra = [o for o in parsed if _is_hydras(o)]
+    if any(o.key_or_group.startswith(("hydra/sweeper", "hydra.sweeper")) for o in to_hydra):
+        raise ConfigError([("hydra/sweeper", "dtx reads sweeps itself: no other sweeper is used")])
     to_jobs = [o for o in parsed if not _is_hydras(o)]
     swept = tuple(o.get_key_element() for o in to_jobs if o.is_sweep_override())
     try:
@@ -180,6 +182,17 @@ def _parse(overrides: Sequence[str], config_dir: Path | None) -> list[Override]:
     if errors:
         raise ConfigError(errors)
     return parsed
+
+
+def _of_preset(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
+    """What a preset sweeps by itself (``hydra.sweeper.params``) and the user does not set."""
+    chosen = [o for o in overrides if o.startswith("experiment=") and "," not in o]
+    if not chosen:
+        return []
+    hydra = compose(chosen, config_dir, with_hydra=True).hydra
+    given = {o.split("=", 1)[0].lstrip("+") for o in overrides}
+    params = OmegaConf.to_container(hydra.sweeper.params or OmegaConf.create({}))
+    return [f"{name}={value}" for name, value in dict(params).items() if name not in given]  # type: ignore[arg-type]
 
 
 def _is_hydras(override: Override) -> bool:

@@ -13,7 +13,11 @@ from pathlib import Path
 
 def override_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of every verb that composes an experiment or a sweep."""
-    parser.add_argument("--config-dir", type=Path, help="your own configs, searched beside dtx's")
+    parser.add_argument(
+        "--config-dir",
+        type=Path,
+        help="your own configs, searched beside dtx's (default: ./conf, if there)",
+    )
     parser.add_argument("-m", "--multirun", action="store_true", help="a sweep: name=value,value")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides: group=name, field=value")
 

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dtx.config import CONF, Experiment, compose, experiment
+from dtx.processes import seconds_alive
 from dtx.progress import console
 from dtx.verbs import near, override_arguments
 
@@ -72,7 +73,9 @@ def run_and_tell(what: Experiment) -> int:
         if ran
         else f"everything reused ({len(outcomes)} stages)"
     )
-    console.print(f"{told} in {time.monotonic() - start:.1f} s")
+    console.print(
+        f"{told} in {time.monotonic() - start:.1f} s ({seconds_alive():.1f} s with start-up)"
+    )
     for target in what.targets.values():
         for figure in sorted((target.path / "figures").glob("*.png")):
             console.print(f"figure: {near(figure)}", soft_wrap=True)
