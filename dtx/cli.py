@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 1: a defect, or failed jobs of a sweep. 2: something the user can mend. 130: interrupted.
     """
     # A user's own stages stand in Python files of the working directory; at the end, so as to hide nothing.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
     try:
         args = parse(list(sys.argv[1:] if argv is None else argv))
         return importlib.import_module(f"dtx.verbs.{args.verb}").main(args)

@@ -137,12 +137,15 @@ def test_a_run_killed_between_commit_and_its_last_word_is_completed(store, exper
     tags = {**made.data.tags, "dtx.process": "999999999:1"}
     tags.pop("mlflow.note.content")
     killed = client.create_run(made.info.experiment_id, tags=tags).info.run_id
+    client.log_metric(killed, "toy/loss", 1.0, step=0)
     store.amend(ONE, {"mlflow": {"run_id": killed}})
     run(experiment_of(TWO, tracking=True))
     completed = client.get_run(killed)
     assert completed.info.status == "FINISHED"
     assert completed.data.metrics["toy/value"] == 1.0
     assert "done.json" in {a.path for a in client.list_artifacts(killed)}
+    curve = client.get_metric_history(killed, "toy/loss")
+    assert [p.step for p in curve] == [0, 1, 2]  # the first was sent before the kill
 
 
 def test_a_start_after_a_kill_finishes_the_experiment_even_if_nothing_is_left_to_run(

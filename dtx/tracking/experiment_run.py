@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from dtx.config import Experiment
 from dtx.errors import Interrupted
 from dtx.processes import killed_before, marked
-from dtx.report import read_headline
+from dtx.report import read_headline, write_atomically
 from dtx.stage import Stage
 from dtx.store import DONE, current
 from dtx.tracking.server import Server, dataset_input, files_in, flat
-from dtx.tracking.stage_run import StageRun, log_results
+from dtx.tracking.stage_run import StageRun, log_results, unsent
 
 if TYPE_CHECKING:
     from dtx.runner import Outcome
@@ -164,7 +164,11 @@ def reconcile(server: Server) -> None:
         record = json.loads((folder / DONE).read_text())
         numbers = {k: v for k, v in read_headline(folder).items() if v is not None}
         summary = ", ".join(f"{k} {v:.3g}" for k, v in list(numbers.items())[:4])
-        log_results(server, run.info.run_id, folder, record, summary)
+        points = unsent(server, run.info.run_id, folder)
+        model = log_results(server, run.info.run_id, folder, record, summary, points)
+        if model:  # for those that read the stage
+            record["mlflow"]["model_id"] = model
+            write_atomically(folder / DONE, json.dumps(record, indent=1) + "\n")
 
     dead = killed_before()
     server.reconcile(settle)

@@ -151,6 +151,21 @@ def _points(path: Path, sent: int) -> tuple[list[Point], int]:
     return points, whole
 
 
+def unsent(server: Server, run_id: str, folder: Path) -> list[Point]:
+    """Points of an artefact's curves that a killed process did not send."""
+    points = [
+        point
+        for name in (CURVES, TIMING)
+        if (folder / name).exists()
+        for point in _points(folder / name, 0)[0]
+    ]
+    last = {
+        name: max((m.step for m in server.client.get_metric_history(run_id, name)), default=-1)
+        for name in {name for name, _, _ in points}
+    }
+    return [point for point in points if point[2] > last[point[0]]]
+
+
 def log_results(
     server: Server,
     run_id: str,
