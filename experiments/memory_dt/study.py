@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -63,16 +61,7 @@ def main() -> int:
     parser.add_argument("--store", type=Path, default=Path("store"))
     parser.add_argument("--out", type=Path, default=HERE)
     chosen = parser.parse_args()
-    with ThreadPoolExecutor(chosen.jobs) as pool:
-        failed = [
-            s
-            for s, ok in zip(
-                chosen.seeds, pool.map(lambda s: _run(s, chosen), chosen.seeds), strict=True
-            )
-            if not ok
-        ]
-    if failed:
-        print(f"seeds {failed} failed: see above", file=sys.stderr)
+    if not _run(chosen):
         return 2
     table, curves, decisions = collect(chosen)
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -81,18 +70,12 @@ def main() -> int:
     return check(chosen)
 
 
-def _run(seed: int, chosen: argparse.Namespace) -> bool:
-    command = [
-        sys.executable,
-        "-m",
-        "dtx",
-        "run",
-        f"experiment={chosen.preset}",
-        f"seed={seed}",
-        f"store.path={chosen.store}",
-    ]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"} if chosen.jobs > 1 else None
-    return subprocess.run(command, env=env, check=False).returncode == 0
+def _run(chosen: argparse.Namespace) -> bool:
+    seeds = ",".join(map(str, chosen.seeds))
+    what = [f"experiment={chosen.preset}", f"seed={seeds}", f"store.path={chosen.store}"]
+    if chosen.jobs > 1:
+        what += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={chosen.jobs}"]
+    return subprocess.run([sys.executable, "-m", "dtx", "run", "-m", *what]).returncode == 0
 
 
 def _compose(seed: int, chosen: argparse.Namespace) -> Experiment:
