@@ -216,10 +216,10 @@ def _run_all(
 def _run_stage(stage: Stage, store: Store, tracker: Any) -> Outcome:
     for parent in stage.inputs().values():
         store.fetch(parent)
-    going_on = store.begun(stage)
     with store.work(stage) as work:
         if work is None:
             return Outcome(stage, "reused")
+        going_on = store.begun(stage)  # asked after the wait: another process may have begun it
         console.print(f"[bold]{stage.name}[/] {stage.key} {'goes on' if going_on else 'starts'}")
         wall, cpu = time.time(), cpu_seconds()
         with tracker.stage(stage, work) as shown, report_to(work):
