@@ -94,6 +94,10 @@ def train_together(count: int, backend: str, function: Callable, *arguments: Any
         OSError: A rank met the system's error.
         RuntimeError: Any other exception in a rank, with its traceback.
     """
+    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+        multiprocessing.set_start_method(
+            None, force=True
+        )  # joblib's, which new processes do not know
     # A server that has imported the function forks them: one import in all. CUDA does not bear forks.
     context = multiprocessing.get_context("spawn" if backend == "nccl" else "forkserver")
     context.set_forkserver_preload([function.__module__])
@@ -160,12 +164,15 @@ def _death(processes: list[BaseProcess], number: int) -> UserError:
     process.join(GRACE)
     status = process.exitcode
     if status is not None and status < 0:
-        how = f"was killed ({signal.Signals(-status).name})"
+        how = (
+            f"was killed ({signal.Signals(-status).name}); the system does so when memory runs out: "
+            "fewer trainer.devices need less"
+        )
     else:
-        how = f"ended with status {status}"
+        how = f"ended with status {status}; what it printed may say why"
     return UserError(
-        f"training process {number + 1} of {len(processes)} {how}; the system does so when memory "
-        "runs out: fewer trainer.devices need less. The same command goes on from the last checkpoint"
+        f"training process {number + 1} of {len(processes)} {how}. The same command goes on from the "
+        "last checkpoint"
     )
 
 

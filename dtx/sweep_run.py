@@ -22,8 +22,8 @@ from dtx import plan
 from dtx.build import first_line
 from dtx.config import CONF, OnError, experiment
 from dtx.errors import Interrupted, UserError
-from dtx.launchers import forget_schemas, launcher_of
 from dtx.inventory import remember_run
+from dtx.launchers import compose_launcher, launcher_of
 from dtx.needed import needed
 from dtx.progress import console, copied_to
 from dtx.report import write_atomically
@@ -260,22 +260,21 @@ class _Launcher:
         from hydra import initialize_config_dir
         from hydra._internal.callbacks import Callbacks
         from hydra.core.global_hydra import GlobalHydra
-        from hydra.types import HydraContext, RunMode
+        from hydra.types import HydraContext
 
         parts = [replace(part, failed=dict(failed)) for part in parts]
         task = Task(parts, self.launched, self.folder, self.parent)
         with initialize_config_dir(str(CONF), version_base="1.3"):
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
-            forget_schemas()
-            config = hydra.compose_config(
-                "config", self._overrides(), RunMode.MULTIRUN, from_shell=False
-            )
+            config = compose_launcher(hydra, self._overrides())
             context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
             jobs = [list(self.sweep.jobs[part.job].overrides) for part in parts]
             launcher = launcher_of(config, context, task)
             try:
                 returned = launcher.launch(jobs, initial_job_idx=self.launched)
+            except KeyboardInterrupt:  # Ray's waiting turns all signals into this
+                raise Interrupted("SIGINT") from None
             except Exception as error:
                 kind = type(launcher).__name__
                 raise UserError(f"{kind} cannot launch jobs: {first_line(error)}") from error
