@@ -1,0 +1,78 @@
+"""What the analyses ask of a stage that gives a Decision Transformer, however it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from dtx.errors import UserError
+
+if TYPE_CHECKING:
+    from dtx.dt.model import DecisionTransformerModel
+
+
+class TrajectoryModel(Protocol):
+    """A stage whose product is a model: trained, planted, or imported."""
+
+    @property
+    def key(self) -> str:
+        """The stage's key."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """The stage's folder in the store."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """Folder of the committed artefact, with ``weights.safetensors`` and ``model.json``."""
+        ...
+
+    def load(self) -> DecisionTransformerModel:
+        """The model, in evaluation mode."""
+        ...
+
+    def checkpoints(self) -> dict[int, Path]:
+        """Weights kept along the way, by step; empty for a model that was not trained."""
+        ...
+
+
+def check_checkpoint(checkpoint: int | None) -> Iterator[tuple[str, str]]:
+    """For an analysis' ``check()``: what is wrong with its field ``checkpoint``."""
+    if checkpoint is not None and checkpoint < 0:
+        yield "checkpoint", "is the step of a kept checkpoint: 0 or more, or null for the last"
+
+
+def load_at(dt: TrajectoryModel, checkpoint: int | None) -> DecisionTransformerModel:
+    """The model as it was at a step.
+
+    Args:
+        dt: Committed.
+        checkpoint: Step of a kept checkpoint; None: the model as it is at last.
+
+    Raises:
+        UserError: No checkpoint of that step was kept.
+    """
+    if checkpoint is None:
+        return dt.load()
+    kept = dt.checkpoints()
+    if checkpoint not in kept:
+        known = ", ".join(map(str, sorted(kept))) or "none"
+        raise UserError(f"checkpoint={checkpoint}: {dt.label} kept no such step (kept: {known})")
+    from dtx.dt.model import load
+
+    return load(dt.path, kept[checkpoint])
+
+
+def untrained_like(model: DecisionTransformerModel, seed: int) -> DecisionTransformerModel:
+    """The same architecture with fresh weights: the control of what training did.
+
+    Hidden matrices have standard deviation 1/sqrt(inputs) and embeddings .15, as in ``dt=memory_dt``.
+    """
+    from dtx.dt.model import DecisionTransformerModel, initialise
+
+    fresh = DecisionTransformerModel(model.cfg)
+    initialise(fresh, None, 0.15, seed)
+    return fresh.eval()

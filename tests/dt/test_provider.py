@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import torch
+
+from dtx.build import _fits
+from dtx.dataset.rollouts import Rollouts
+from dtx.dt.decision_transformer import DecisionTransformer
+from dtx.dt.provider import TrajectoryModel, check_checkpoint, load_at, untrained_like
+from dtx.errors import UserError
+from dtx.runner import run
+from tests.dt.toy import tiny
+
+
+def test_a_trained_model_fits_and_a_dataset_does_not():
+    assert _fits(DecisionTransformer, TrajectoryModel)
+    assert not _fits(Rollouts, TrajectoryModel)
+
+
+def test_a_kept_step_is_loaded_and_another_is_refused(store, experiment_of):
+    stage = tiny()
+    run(experiment_of(stage))
+    first, last = load_at(stage, 0), load_at(stage, None)
+    assert torch.equal(load_at(stage, stage.steps).W_U, last.W_U)
+    assert not torch.equal(first.W_U, last.W_U)
+    with pytest.raises(UserError, match=r"checkpoint=5: .* kept no such step \(kept: 0, "):
+        load_at(stage, 5)
+
+
+def test_an_untrained_twin_has_the_architecture_and_other_weights(store, experiment_of):
+    stage = tiny()
+    run(experiment_of(stage))
+    model = stage.load()
+    one, two = untrained_like(model, 1), untrained_like(model, 1)
+    assert one.cfg.to_dict() == model.cfg.to_dict()
+    assert torch.equal(one.W_Q, two.W_Q) and not torch.allclose(one.W_Q, model.W_Q)
+    assert not torch.equal(one.W_Q, untrained_like(model, 2).W_Q)
+    assert one.W_Q.std().item() == pytest.approx(1 / np.sqrt(model.cfg.d_model), rel=0.15)
+
+
+def test_a_negative_step_is_no_checkpoint():
+    assert list(check_checkpoint(-1)) and not list(check_checkpoint(0)) + list(
+        check_checkpoint(None)
+    )
