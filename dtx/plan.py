@@ -165,10 +165,10 @@ class Records:
                 found.append((frozenset(_flat(record["config"])), record))
             except (OSError, ValueError, KeyError):
                 continue  # a corrupt record is the store's matter when it is used
-        return found
+        return sorted(found, key=lambda f: f[1].get("finished", ""), reverse=True)
 
     def nearest(self, stage: Stage) -> dict[str, Any] | None:
-        """The record of the same stage, made with the config that differs in the fewest fields."""
+        """The record of the same stage, made with the config that differs in the fewest fields; the newest of equals."""
         mine = frozenset(_flat(stage.config()))
         same = [r for r in self._of(stage.name) if r[1]["class"].endswith(type(stage).__name__)]
         if not same:
