@@ -168,7 +168,7 @@ class Records:
         return sorted(found, key=lambda f: f[1].get("finished", ""), reverse=True)
 
     def nearest(self, stage: Stage) -> dict[str, Any] | None:
-        """The record of the same stage, made with the config that differs in the fewest fields; the newest of equals."""
+        """The record of the same stage whose config differs in the fewest fields; the newest of equals."""
         mine = frozenset(_flat(stage.config()))
         same = [r for r in self._of(stage.name) if r[1]["class"].endswith(type(stage).__name__)]
         if not same:
