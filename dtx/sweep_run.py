@@ -142,6 +142,7 @@ def _run_parts(
         identity=sweep.identity,
         overrides=sweep.overrides,
         raw=_without(first.config(), sweep.swept),
+        note=f"{len(sweep.jobs)} jobs: {plan.told(sweep.plan())}",
     ) as shown:
         ran: dict[str, list[Any]] = {}
         failed: dict[str, str] = {}
@@ -160,7 +161,14 @@ def _run_parts(
             from dtx.compare import compare
 
             figures = compare(sweep, store, folder / "compare")
-            shown.finish(figures.rows, _note(sweep, ran), figures.paths)
+            linked = [
+                (stage, "ran" if stage.label in ran else "reused")
+                for stage in plan.stages(sweep.targets())
+                if store.where(stage) == "local"
+            ]
+            shown.finish(figures.rows, _note(sweep, ran), figures.paths, linked)
+    if shown:
+        shown.server.raise_if_broken(store.root)
     return list(ran.values())
 
 
@@ -243,6 +251,7 @@ def _settle(
             job.status, job.error = "failed", f"needs {lost[0]}: {failed[lost[0]]}"
         elif not job.status and any(label in ran for label in labels):
             job.status = "ran"
+        job.status = job.status or "cached"
 
 
 class _Launcher:

@@ -101,6 +101,8 @@ def test_mlflow_has_one_parent_with_jobs_and_figures_and_no_run_for_what_was_cac
     assert {r.data.params["agent.value"] for r in shared} == {"1", "2"}
     assert {a.path for a in client.list_artifacts(parent.info.run_id)} >= {"jobs.json", "compare"}
     assert parent.data.metrics["jobs/ran"] == 4
+    links = client.get_run(parent.info.run_id).inputs.dataset_inputs
+    assert sorted(i.tags[0].value for i in links) == ["ran"] * 16
 
     # Again: everything is cached, and MLflow gets nothing new. One more value: only its stages are runs.
     assert sweep(*grid) == 0
@@ -108,6 +110,14 @@ def test_mlflow_has_one_parent_with_jobs_and_figures_and_no_run_for_what_was_cac
     assert sweep(*grid[:1], "dt.value=10,20,30") == 0
     later = client.search_runs([parent.info.experiment_id])
     assert len(later) == 17 + 1 + 2 + 4
+    second = next(
+        r
+        for r in later
+        if "mlflow.parentRunId" not in r.data.tags and r.info.run_id != parent.info.run_id
+    )
+    assert second.data.metrics["jobs/cached"] == 4 and second.data.metrics["jobs/ran"] == 2
+    links = client.get_run(second.info.run_id).inputs.dataset_inputs
+    assert sorted(i.tags[0].value for i in links) == ["ran"] * 6 + ["reused"] * 16
 
     capsys.readouterr()
     assert sweep(*grid, "--metric", "chain/total", "--by", "dt.value", verb="compare") == 0

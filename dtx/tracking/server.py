@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +57,8 @@ class Server:
         if self.broken:
             return None
         try:
-            return call()
+            with whole():
+                return call()
         except Exception as error:  # whatever a server, database or disk under it can raise
             self.broken = error
             console.print(
@@ -163,6 +167,28 @@ def _committed(run: Run) -> Path | None:
     return folder if record.get("mlflow", {}).get("run_id") == run.info.run_id else None
 
 
+@contextmanager
+def whole() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for the end of the block.
+
+    A call that a signal cuts off leaves a transaction open, and the calls that would end the run find the
+    database locked. A call takes milliseconds; on a server that does not answer, its time limit.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    got: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {n: signal.signal(n, lambda number, frame: got.append(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if got:
+            signal.raise_signal(got[0])
+
+
 def dataset_input(stage: Stage, context: str) -> DatasetInput:
     """An artefact as MLflow's dataset, its key as digest: what lineage is searched by."""
     return _dataset_input(stage.name, stage.key, current().folder(stage), context)
@@ -259,7 +285,9 @@ def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
     if found:
         return found.experiment_id
     try:
-        return client.create_experiment(name, artifact_location=artifacts)
+        # The UI then opens on training runs, not on conversations of language models.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return client.create_experiment(name, artifact_location=artifacts, tags=tags)
     except MlflowException:  # another process made it in between (a server has no lock of ours)
         found = client.get_experiment_by_name(name)
         if found is None:

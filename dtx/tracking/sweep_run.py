@@ -11,7 +11,10 @@ from dtx.config import TrackingConfig
 from dtx.errors import Interrupted
 from dtx.processes import marked
 from dtx.tracking.experiment_run import reconcile
-from dtx.tracking.server import Server, flat
+from dtx.stage import Stage
+from dtx.tracking.server import Server, dataset_input, flat
+
+_BATCH_INPUTS = 100  # links sent at once
 
 
 class SweepRun:
@@ -26,8 +29,21 @@ class SweepRun:
         self.server, self.run_id = server, run_id
         self.any_failed = False
 
-    def finish(self, rows: Sequence[Mapping[str, Any]], note: str, figures: Sequence[Path]) -> None:
-        """Show the jobs (one row each), a description in Markdown and figures."""
+    def finish(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        note: str,
+        figures: Sequence[Path],
+        stages: Sequence[tuple[Stage, str]],
+    ) -> None:
+        """Show the jobs (one row each), a description in Markdown and figures; link the stages.
+
+        Args:
+            rows: Swept fields, ``status`` and numbers of each job.
+            note: The description.
+            figures: PNG files.
+            stages: What the jobs stand on, with ``ran`` or ``reused``: found by digest, not copied.
+        """
 
         def send() -> None:
             import pandas as pd
@@ -37,6 +53,10 @@ class SweepRun:
             points = [(f"jobs/{status}", float(n), 0) for status, n in counts.items()]
             files = {f"compare/{path.name}": path for path in figures}
             self.server.show(self.run_id, points, note, files, {"jobs.json": frame})
+            inputs = [dataset_input(stage, status) for stage, status in stages]
+            for i in range(0, len(inputs), _BATCH_INPUTS):
+                some = inputs[i : i + _BATCH_INPUTS]
+                self.server.client.log_inputs(self.run_id, datasets=some)
 
         self.any_failed = any(row["status"] == "failed" for row in rows)
         self.server.safely(send)
@@ -50,6 +70,7 @@ def open_sweep(
     identity: str,
     overrides: Sequence[str],
     raw: Mapping[str, Any],
+    note: str,
 ) -> Iterator[SweepRun | None]:
     """The run of a sweep; None with tracking off.
 
@@ -59,6 +80,7 @@ def open_sweep(
         identity: What equal sweeps have in common; :func:`log_to_sweep` finds the run by it.
         overrides: What the user gave.
         raw: The config without the swept fields.
+        note: The description until there are results.
     """
     if not config.enabled:
         yield None
@@ -68,6 +90,7 @@ def open_sweep(
         "mlflow.source.name": "dtx run -m",
         "dtx.sweep": identity,
         "dtx.overrides": " ".join(overrides)[:5000],
+        "mlflow.note.content": note,
     }
     with marked():
         run = SweepRun(server, server.start(name, tags))
