@@ -10,8 +10,8 @@ from typing import Any
 from dtx.config import TrackingConfig
 from dtx.errors import Interrupted
 from dtx.processes import marked
-from dtx.tracking.experiment_run import reconcile
 from dtx.stage import Stage
+from dtx.tracking.experiment_run import reconcile
 from dtx.tracking.server import Server, dataset_input, flat
 
 _BATCH_INPUTS = 100  # links sent at once
