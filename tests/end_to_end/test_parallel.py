@@ -136,4 +136,7 @@ def test_a_waiting_process_takes_over_from_a_killed_one(together, tmp_path):
     found = artefacts(folder)
     agent = {name for name in same if name.startswith("ppo-")}
     assert len(agent) >= 3 and all(found[name] == same[name] for name in agent)
-    assert not leftovers(folder) and not untracked(folder, complete=False)
+    assert not leftovers(folder)
+    again = Job(folder, tmp_path / "again.txt", ["target=agent"])
+    assert statuses([again]) == [0], again.said  # a start after the kill settles the killed runs
+    assert not untracked(folder, complete=False)
