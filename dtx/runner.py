@@ -6,8 +6,6 @@ import contextlib
 import errno
 import os
 import shutil
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -25,6 +23,7 @@ from dtx.needed import needed
 from dtx.processes import killed_before
 from dtx.progress import console, duration, report_to
 from dtx.provenance import cpu_seconds, peak_memory_mb, provenance
+from dtx.signals import signals, whole
 from dtx.stage import Stage
 from dtx.store import Store, use
 
@@ -216,7 +215,7 @@ def _run_all(
 def _run_stage(stage: Stage, store: Store, tracker: Any) -> Outcome:
     for parent in stage.inputs().values():
         store.fetch(parent)
-    with store.work(stage) as work:
+    with store.work(stage) as work, contextlib.ExitStack() as ending:
         if work is None:
             return Outcome(stage, "reused")
         going_on = store.begun(stage)  # asked after the wait: another process may have begun it
@@ -235,6 +234,7 @@ def _run_stage(stage: Stage, store: Store, tracker: Any) -> Outcome:
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "mlflow": shown.reference,
             }
+            ending.enter_context(whole())  # committed, but not shown, it would stay so for good
             final = store.commit(stage, work, record)
             summary = stage.summary()
             shown.committed(final, record, summary)
@@ -273,21 +273,3 @@ def _free_bytes(place: Path) -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
-
-
-@contextlib.contextmanager
-def signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM become :class:`Interrupted`, which nothing in between swallows."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise Interrupted(signal.Signals(number).name)
-
-    before = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +16,7 @@ from dtx.errors import UserError
 from dtx.locks import held
 from dtx.processes import alive, process_tags
 from dtx.progress import console
+from dtx.signals import whole
 from dtx.stage import Stage
 from dtx.store import DONE, current
 
@@ -165,28 +163,6 @@ def _committed(run: Run) -> Path | None:
     except (OSError, ValueError):
         return None
     return folder if record.get("mlflow", {}).get("run_id") == run.info.run_id else None
-
-
-@contextmanager
-def whole() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait for the end of the block.
-
-    A call that a signal cuts off leaves a transaction open, and the calls that would end the run find the
-    database locked. A call takes milliseconds; on a server that does not answer, its time limit.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals go to the main thread
-        return
-    got: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {n: signal.signal(n, lambda number, frame: got.append(number)) for n in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if got:
-            signal.raise_signal(got[0])
 
 
 def dataset_input(stage: Stage, context: str) -> DatasetInput:

@@ -1,0 +1,52 @@
+"""Ctrl-C and SIGTERM: where they may cut in, and where they wait."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from dtx.errors import Interrupted
+
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM become :class:`Interrupted`, which nothing in between swallows."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Interrupted(signal.Signals(number).name)
+
+    with _handled_by(interrupt):
+        yield
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Let a signal wait for the end of the block, which is short.
+
+    For a commit and what is told of it, and for calls to MLflow: one that a signal cuts off leaves a
+    transaction open, and the calls that would end the run find the database locked.
+    """
+    got: list[int] = []
+    try:
+        with _handled_by(lambda number, frame: got.append(number)):
+            yield
+    finally:
+        if got:
+            signal.raise_signal(got[0])
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, object], object]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    before = {number: signal.signal(number, handler) for number in _NUMBERS}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
