@@ -55,14 +55,19 @@ def windows():
     return np.load(FOLDER / "memorydt_gated_windows.npz")
 
 
-def test_logits_attention_and_residuals_are_the_published_ones(network, windows):
+def context_of(windows) -> Context:
+    """The published windows as the model reads them."""
     states = torch.from_numpy(windows["states"]).float()  # b t x y c
-    context = Context.of(
+    return Context.of(
         one_hot=states.permute(0, 1, 4, 2, 3).flatten(2),
         action=torch.from_numpy(np.pad(windows["actions"], ((0, 0), (0, 1)), constant_values=7)),
         reward_to_go=torch.from_numpy(windows["rtgs"]),
         timestep=torch.from_numpy(windows["timesteps"]),
     )
+
+
+def test_logits_attention_and_residuals_are_the_published_ones(network, windows):
+    context = context_of(windows)
     with torch.no_grad():
         logits, cache = network.run_with_cache(context)
         fused = network(context)

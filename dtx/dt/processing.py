@@ -1,0 +1,196 @@
+"""Rewrite a model's weights without changing what it computes: folding and centring.
+
+A pre-normalisation transformer has freedoms that mean nothing: LayerNorm's scale and bias can move into
+the weights that read its output, and the mean over d of anything written to the residual stream is
+subtracted again by the next LayerNorm. Folded and centred weights are the ones to read circuits from.
+Every matrix that reads a LayerNorm is folded; in a gated MLP these are two, ``W_gate`` and ``W_in``.
+
+Letters: d model, h head, e head width, f MLP width, a action.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dtx.dt.layers import MLP, Block, LayerNorm
+from dtx.dt.model import DecisionTransformerModel, ModelConfig
+
+
+class Step(enum.Enum):
+    """One rewriting; all but the last leave every logit as it is.
+
+    ``fold_layer_norm``: scale and bias of each LayerNorm go into the matrices that read it.
+    ``centre_writing``: whatever is written to the residual stream gets mean 0 over d.
+    ``centre_reading``: matrices that read a folded LayerNorm get mean 0 over d, for what they read has.
+    ``fold_value_biases``: attention's weights add to 1, so values' biases are a part of the output's.
+    ``centre_unembedding``: columns of W_U get mean 0 over actions; logits shift by one number together.
+    """
+
+    fold_layer_norm = "fold_layer_norm"
+    centre_writing = "centre_writing"
+    centre_reading = "centre_reading"
+    fold_value_biases = "fold_value_biases"
+    centre_unembedding = "centre_unembedding"
+
+
+EXACT = (
+    Step.fold_layer_norm,
+    Step.centre_writing,
+    Step.centre_reading,
+    Step.fold_value_biases,
+)
+"""The steps that change no logit, in an order in which they can be done."""
+
+
+class BiasedGatedMLP(MLP):
+    """A gated MLP whose two inner products have biases: what a LayerNorm's bias becomes.
+
+    (act(x W_gate + b_gate) * (x W_in + b_linear) + b_in) W_out + b_out.
+    """
+
+    def __init__(self, cfg: ModelConfig):
+        super().__init__(cfg)
+        self.b_gate = nn.Parameter(torch.zeros(cfg.d_mlp))
+        self.b_linear = nn.Parameter(torch.zeros(cfg.d_mlp))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., d) to (..., d)."""
+        gate = self.act(self.hook_pre(F.linear(x, self.W_gate.T, self.b_gate)))
+        linear = self.hook_pre_linear(F.linear(x, self.W_in.T, self.b_linear))
+        return F.linear(self.hook_post(gate * linear + self.b_in), self.W_out.T, self.b_out)
+
+    def packed(self, x_Nd: Tensor) -> Tensor:
+        """The same for a packed batch."""
+        return self(x_Nd)
+
+
+def processed(
+    model: DecisionTransformerModel,
+    steps: Sequence[Step] = EXACT,
+    dtype: torch.dtype | None = None,
+) -> DecisionTransformerModel:
+    """A rewritten copy; the model itself stays as it is.
+
+    Args:
+        model: Any Decision Transformer, plain or gated; without LayerNorm only the steps that need none
+            change anything.
+        steps: Done in this order, in float64.
+        dtype: Of the copy's weights; None: the model's own.
+    """
+    twin = copy_of(model, torch.float64)
+    with torch.no_grad():
+        for step in steps:
+            _STEPS[step](twin)
+    return twin.to(dtype or model.W_U.dtype)
+
+
+def copy_of(model: DecisionTransformerModel, dtype: torch.dtype) -> DecisionTransformerModel:
+    """The same model, processed or not, with weights of its own in another number type."""
+    twin = DecisionTransformerModel(model.cfg)
+    for i, block in enumerate(blocks_of(model)):
+        if isinstance(block.mlp, BiasedGatedMLP):
+            _give_biases(twin, i)
+    twin.setup()
+    twin.load_state_dict(model.state_dict())
+    return twin.to(dtype).requires_grad_(False).eval()
+
+
+def blocks_of(model: DecisionTransformerModel) -> list[Block]:
+    """The model's blocks, typed."""
+    return list(model.blocks)  # type: ignore[arg-type]
+
+
+def _give_biases(model: DecisionTransformerModel, layer: int) -> None:
+    """Put a biased gated MLP with the same weights in the place of a gated one."""
+    block = blocks_of(model)[layer]
+    twin = BiasedGatedMLP(model.cfg).to(block.mlp.W_in.dtype)
+    twin.load_state_dict(block.mlp.state_dict(), strict=False)
+    block.mlp = twin
+
+
+def _fold_layer_norm(model: DecisionTransformerModel) -> None:
+    if model.cfg.normalization_type is None:
+        return
+    for i, block in enumerate(blocks_of(model)):
+        attn, ln1, ln2 = block.attn, block.ln1, block.ln2
+        assert isinstance(ln1, LayerNorm) and isinstance(ln2, LayerNorm)
+        for name in "QKV":
+            weight_hde, bias_he = getattr(attn, f"W_{name}"), getattr(attn, f"b_{name}")
+            bias_he += torch.einsum("d,hde->he", ln1.b, weight_hde)
+            weight_hde *= ln1.w[:, None]
+        _reset(ln1)
+        if block.mlp.gated and not isinstance(block.mlp, BiasedGatedMLP):
+            _give_biases(model, i)
+        mlp = block.mlp
+        if isinstance(mlp, BiasedGatedMLP):
+            mlp.b_gate += ln2.b @ mlp.W_gate
+            mlp.b_linear += ln2.b @ mlp.W_in
+            mlp.W_gate *= ln2.w[:, None]
+        else:
+            mlp.b_in += ln2.b @ mlp.W_in
+        mlp.W_in *= ln2.w[:, None]
+        _reset(ln2)
+    final = model.ln_final
+    assert isinstance(final, LayerNorm)
+    model.unembed.b_U += final.b @ model.unembed.W_U
+    model.unembed.W_U *= final.w[:, None]
+    _reset(final)
+    model.setup()  # a new MLP's hook points get their names
+
+
+def _reset(norm: LayerNorm) -> None:
+    norm.w.fill_(1.0)
+    norm.b.zero_()
+
+
+def _centre_writing(model: DecisionTransformerModel) -> None:
+    if model.cfg.normalization_type is None:
+        return  # nothing subtracts the mean again
+    written = [model.embed.W_S, model.embed.W_A, model.embed.W_time]
+    optional = [model.embed.b_S, model.embed.W_R]
+    written += [parameter for parameter in optional if parameter is not None]
+    if model.cfg.positional_embedding:
+        written.append(model.pos_embed.W_pos)
+    for block in blocks_of(model):
+        written += [block.attn.W_O, block.attn.b_O, block.mlp.W_out, block.mlp.b_out]
+    for parameter in written:
+        parameter -= parameter.mean(-1, keepdim=True)
+
+
+def _centre_reading(model: DecisionTransformerModel) -> None:
+    if model.cfg.normalization_type is None:
+        return
+    norms = [m for m in model.modules() if isinstance(m, LayerNorm)]
+    if any(bool((norm.w != 1).any() or (norm.b != 0).any()) for norm in norms):
+        raise ValueError("fold the LayerNorms first: only a bare one's output has mean 0")
+    for block in blocks_of(model):
+        attn, mlp = block.attn, block.mlp
+        matrices = [attn.W_Q, attn.W_K, attn.W_V, mlp.W_in, *([mlp.W_gate] if mlp.gated else [])]
+        for matrix in matrices:
+            matrix -= matrix.mean(-2, keepdim=True)
+    model.unembed.W_U -= model.unembed.W_U.mean(0, keepdim=True)
+
+
+def _fold_value_biases(model: DecisionTransformerModel) -> None:
+    for block in blocks_of(model):
+        block.attn.b_O += torch.einsum("he,hed->d", block.attn.b_V, block.attn.W_O)
+        block.attn.b_V.zero_()
+
+
+def _centre_unembedding(model: DecisionTransformerModel) -> None:
+    model.unembed.W_U -= model.unembed.W_U.mean(1, keepdim=True)
+    model.unembed.b_U -= model.unembed.b_U.mean()
+
+
+_STEPS = {
+    Step.fold_layer_norm: _fold_layer_norm,
+    Step.centre_writing: _centre_writing,
+    Step.centre_reading: _centre_reading,
+    Step.fold_value_biases: _fold_value_biases,
+    Step.centre_unembedding: _centre_unembedding,
+}

@@ -1,0 +1,137 @@
+import dataclasses
+
+import pandas as pd
+import pytest
+import torch
+
+from dtx.analysis.attribution import TOLERANCE, Attribution
+from dtx.analysis.attribution_measure import attribute
+from dtx.analysis.inputs import Action, Contrast, Inputs
+from dtx.dt.processing import copy_of
+from dtx.report import read_headline
+from dtx.runner import run
+from tests.dt.test_model import VARIANTS, build, contexts
+from tests.dt.test_parity import context_of, network, windows  # noqa: F401  # fixtures
+from tests.dt.test_processing import published, scramble
+
+
+@pytest.fixture
+def stage(env, rollouts, tiny) -> Attribution:
+    return Attribution(
+        windows=Inputs(env=env, dataset=rollouts, targets=(0.0, 0.9), count=8, seed=0),
+        dt=tiny,
+        checkpoint=None,
+        contrast=Contrast(pos=Action.left, neg=Action.right),
+        random_directions=20,
+        shown=4,
+        resamples=100,
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_parts_add_to_the_logit_difference(variant):
+    spec, model = build(*VARIANTS[variant])
+    scramble(model)
+    context = contexts(spec)
+    found = attribute(model, context, (0, 2), random_directions=5)
+    with torch.no_grad():
+        logits = model.double()(context.to(torch.float64))[:, -1]
+    assert torch.allclose(found.difference_b, logits[:, 0] - logits[:, 2], atol=1e-12)
+    assert found.error() < 1e-10
+    # Each head's sources and each MLP's neurons make up what the component adds.
+    value = dict(zip(found.names, found.component_kbp[0].unbind(-1), strict=True))
+    for layer in range(model.cfg.n_layers):
+        for head in range(model.cfg.n_heads):
+            assert torch.allclose(
+                found.source_blhm[:, layer, head].sum(-1), value[f"L{layer}H{head}"]
+            )
+        assert torch.allclose(found.neuron_blf[:, layer].sum(-1), value[f"MLP{layer}"])
+    assert torch.allclose(found.channel_bc.sum(-1), value["state embedding"])
+
+
+def test_a_part_is_what_the_difference_loses_without_it_at_held_scale():
+    spec, model = build("dt.model.layer_norm=false")
+    context, twin = contexts(spec).to(torch.float64), copy_of(model, torch.float64)
+    found = attribute(model, context, (0, 1))
+    last = twin.cfg.n_layers - 1
+
+    def remove(z_bnhe, hook):
+        z_bnhe[:, -1, 1] = 0
+        return z_bnhe
+
+    def rest(_, hook):  # what the last MLP adds stays as it was
+        return kept
+
+    _, cache = twin.run_with_cache(context)
+    kept = cache[f"blocks.{last}.hook_mlp_out"]
+    with torch.no_grad():
+        without = twin.run_with_hooks(
+            context,
+            fwd_hooks=[
+                (f"blocks.{last}.attn.hook_z", remove),
+                (f"blocks.{last}.hook_mlp_out", rest),
+            ],
+        )[:, -1]
+    lost = found.difference_b - (without[:, 0] - without[:, 1])
+    head = found.component_kbp[0][:, found.names.index(f"L{last}H1")]
+    # Values' biases count for the output's bias, so the head with its bias is what went away.
+    bias_d = twin.b_V[last, 1] @ twin.W_O[last, 1]
+    bias = bias_d @ (twin.W_U[:, 0] - twin.W_U[:, 1])
+    assert torch.allclose(lost, head + bias)
+
+
+def test_random_directions_have_the_contrasts_norm_and_other_parts():
+    spec, model = build()
+    found = attribute(model, contexts(spec), (0, 1), random_directions=40, seed=3)
+    again = attribute(model, contexts(spec), (0, 1), random_directions=40, seed=3)
+    assert torch.equal(found.component_kbp, again.component_kbp)
+    own, random = found.component_kbp[0], found.component_kbp[1:]
+    ratio = random.pow(2).mean().sqrt() / own.pow(2).mean().sqrt()
+    assert 0.2 < ratio < 5 and not torch.allclose(random[0], own)
+
+
+@published
+def test_the_published_models_difference_is_explained(network, windows):  # noqa: F811
+    found = attribute(network, context_of(windows), (0, 1))
+    assert found.error() < TOLERANCE
+    logits = torch.from_numpy(windows["action_logits"][:, -1])
+    assert torch.allclose(found.difference_b.float(), logits[:, 0] - logits[:, 1], atol=1e-4)
+
+
+def test_stage_writes_tables_figure_and_verdict(store, experiment_of, stage):
+    run(experiment_of(stage))
+    numbers = read_headline(stage.path)
+    assert numbers["attribution/identity_error"] < TOLERANCE
+    assert numbers["attribution/distinct_windows"] == 8
+    parts = pd.read_parquet(stage.path / "tables" / "parts.parquet")
+    components = pd.read_parquet(stage.path / "tables" / "components.parquet")
+    total = components.groupby("window").value.sum()
+    assert (total - components.groupby("window").ld.first()).abs().max() < TOLERANCE
+    fine = parts.groupby("window").value.sum()
+    rest = components[components.kind.isin(["embedding", "bias"])].groupby("window").value.sum()
+    assert (fine + rest - total).abs().max() < TOLERANCE
+    assert "key (" in " ".join(parts[parts.component == "state embedding"].part)
+    said = stage.summary()
+    assert said.startswith("not established") == (numbers["attribution/established"] == 0)
+    for name in ("attribution.png", "attribution.html"):
+        assert (stage.path / "figures" / name).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"shown": 0}, "shown"),
+        ({"random_directions": 5}, "random_directions"),
+        ({"checkpoint": -1}, "checkpoint"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_impossible_values_are_named(stage, change, field):
+    assert [name for name, _ in dataclasses.replace(stage, **change).check()] == [field]
+
+
+def test_a_contrast_needs_two_actions_and_windows_need_targets(stage):
+    assert [n for n, _ in Contrast(pos=Action.left, neg=Action.left).check()] == ["neg"]
+    wrong = dataclasses.replace(stage.windows, targets=(), count=0, seed=-1)
+    assert [n for n, _ in wrong.check()] == ["targets", "count", "seed"]

@@ -1,0 +1,105 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dtx.analysis.attribution_measure import attribute
+from dtx.analysis.claims import read_claims
+from dtx.analysis.congruence import TOLERANCE, Congruence
+from dtx.analysis.congruence_measure import MEAN, congruence, growth_of, identity_error
+from dtx.analysis.inputs import Action, Inputs
+from dtx.dt.processing import processed
+from dtx.report import read_headline
+from dtx.runner import run
+from tests.dt.test_model import VARIANTS, build, contexts
+from tests.dt.test_processing import scramble
+
+
+@pytest.fixture
+def stage(env, rollouts, tiny) -> Congruence:
+    two_layers = dataclasses.replace(tiny.model, n_layers=2)
+    return Congruence(
+        windows=Inputs(env=env, dataset=rollouts, targets=(0.0, 0.9), count=8, seed=0),
+        dt=dataclasses.replace(tiny, model=two_layers, kept_checkpoints=2),
+        checkpoint=None,
+        actions=(Action.left, Action.forward),
+        untrained=1,
+        resamples=100,
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_activations_times_congruence_are_the_mlps_attribution(variant):
+    spec, model = build(*VARIANTS[variant])
+    scramble(model)
+    context = contexts(spec)
+    assert identity_error(model, context) < 1e-10
+    # The other way round: the attribution's neurons are activations times folded congruence over the scale.
+    found = attribute(model, context, (0, 2))
+    twin = processed(model, dtype=torch.float64)
+    _, cache = twin.run_with_cache(context.to(torch.float64))
+    scale = cache["ln_final.hook_scale"][:, -1] if model.cfg.normalization_type else 1.0
+    for layer in range(model.cfg.n_layers):
+        column = congruence(twin)[layer][:, 0] - congruence(twin)[layer][:, 2]
+        post = cache[f"blocks.{layer}.mlp.hook_post"][:, -1]
+        assert torch.allclose(found.neuron_blf[:, layer], post * column / scale)
+
+
+def rows(sizes: dict[int, float]) -> pd.DataFrame:
+    noise = np.random.default_rng(0).standard_normal(400)
+    parts = [
+        pd.DataFrame({"layer": layer, "action": "left", "congruence": size * noise})
+        for layer, size in sizes.items()
+    ]
+    return pd.concat(parts)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "grown"),
+    [
+        ({0: 1.0, 1: 1.5, 2: 3.0}, True),
+        ({0: 1.0, 1: 1.0, 2: 1.0}, False),
+        ({0: 1.0, 1: 4.0, 2: 3.0}, False),
+        ({0: 1.0, 1: 1.005, 2: 1.01}, False),
+        ({0: 1.0}, False),
+    ],
+)
+def test_growth_is_found_where_it_is(sizes, grown):
+    found = growth_of(rows(sizes), MEAN, resamples=300, seed=0)["left"]
+    assert found.grown == grown
+    assert found.ratio == pytest.approx(list(sizes.values())[-1] / sizes[0])
+    assert found.low <= found.ratio <= found.high
+
+
+def test_stage_shows_checkpoints_and_the_untrained_twin(store, experiment_of, stage):
+    run(experiment_of(stage))
+    numbers = read_headline(stage.path)
+    assert numbers["congruence/identity_error"] < TOLERANCE
+    table = pd.read_parquet(stage.path / "tables" / "congruence.parquet")
+    assert (
+        len(table) == 2 * 2 * 2 * stage.dt.model.d_mlp * 2
+    )  # models, weights, layers, neurons, actions
+    growth = pd.read_parquet(stage.path / "tables" / "growth.parquet")
+    assert set(growth.step.dropna()) == set(stage.dt.checkpoints())
+    final = growth[(growth.model == "trained") & growth.step.isna()].set_index(["layer", "action"])
+    kept = growth[growth.step == stage.dt.steps].set_index(["layer", "action"])
+    assert np.allclose(final["size"], kept["size"][final.index])  # the last checkpoint is the model
+    (claim,) = read_claims(stage.path)
+    assert claim.verdict in ("confirmed", "not confirmed", "depends")
+    assert (stage.path / "figures" / "congruence.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"actions": ()}, "actions"),
+        ({"actions": (Action.left, Action.left)}, "actions"),
+        ({"resamples": 0}, "resamples"),
+        ({"untrained": -1}, "untrained"),
+    ],
+)
+def test_impossible_values_are_named(stage, change, field):
+    assert [name for name, _ in dataclasses.replace(stage, **change).check()] == [field]
