@@ -20,7 +20,7 @@ CONF = next((p for p in (_HERE / "conf", _HERE.parent / "conf") if p.is_dir()), 
 """The folder of YAML: inside the installed package, or beside it in a clone."""
 
 _OF_SWEEPS = ("hydra/launcher", "hydra.launcher", "hydra.sweep", "hydra/sweeper")
-TARGETS = ("agent", "dataset", "dt", "analysis")
+TARGETS = ("agent", "dataset", "dt", "analysis", "pairs")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dtx.env.minigrid import chosen
+from dtx.env.roles import Cell, Predicate, Unsettled, agent_cell
 from dtx.env.vector import Backend, VectorEnv
 from dtx.errors import UserError
 
@@ -129,6 +130,60 @@ class Memory:
         instruction = self.instruction(first_observations)
         matches_right = at_junction[..., 1, 6, 0] != instruction
         return 2 * (instruction == BALL).astype(np.int64) + matches_right
+
+    @property
+    def role_names(self) -> tuple[str, ...]:
+        """The agent, the instruction, the two objects at the junction by side and by meaning."""
+        return ("agent", "instruction", "target_left", "target_right", "target", "decoy")
+
+    def roles(self, world: Any) -> dict[str, list[Cell]]:
+        """Where they are at the start; left and right are those of the agent arriving.
+
+        ``target`` is the object at the junction that matches the instruction, ``decoy`` the other.
+        """
+        middle, far = self.size // 2, self.size - 2
+        instruction, left, right = (1, middle - 1), (far, middle - 2), (far, middle + 2)
+        kinds = [
+            getattr(world.grid.get(*cell), "type", None) for cell in (instruction, left, right)
+        ]
+        return {
+            "agent": [agent_cell(world)],
+            "instruction": [instruction],
+            "target_left": [left],
+            "target_right": [right],
+            "target": [
+                c for c, kind in zip((left, right), kinds[1:], strict=True) if kind == kinds[0]
+            ],
+            "decoy": [
+                c for c, kind in zip((left, right), kinds[1:], strict=True) if kind != kinds[0]
+            ],
+        }
+
+    def predicates(self) -> dict[str, Predicate]:
+        """``decision``: see :meth:`at_decision`."""
+        return {"decision": self.at_decision}
+
+    def complement(self, first_observation: np.ndarray) -> str:
+        """The type that the instruction is not: what a decoy would have to show."""
+        return "ball" if self.instruction(first_observation) == KEY else "key"
+
+    def settle(self, world: Any) -> None:
+        """Say anew at which side the episode ends with success: where the object matches.
+
+        Raises:
+            Unsettled: Both match.
+        """
+        roles = self.roles(world)
+        if len(roles["target"]) > 1:
+            raise Unsettled("both objects at the junction match the instruction")
+        middle = self.size // 2
+        beside = {
+            role: [(x, y + (1 if y < middle else -1)) for x, y in roles[role]] for role in roles
+        }
+        nowhere = (-1, -1)
+        # Where neither matches, either side fails; the world knows one failing cell, so the left one.
+        world.success_pos = next(iter(beside["target"]), nowhere)
+        world.failure_pos = next(iter(beside["decoy"]), nowhere)
 
     def make(self, layout: int | None = None) -> gymnasium.Env:
         """One environment of minigrid itself: the reference, for rendering and edits.

@@ -8,8 +8,9 @@ import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dtx.env.roles import Cell, Predicate, Unsettled, roles_by_type
 from dtx.env.vector import Backend, VectorEnv
 from dtx.errors import UserError
 
@@ -94,6 +95,31 @@ class MiniGrid:
         from dtx.env.gymnasium_backend import Gymnasium
 
         return Gymnasium([self.make] * n, seed, self.horizon)
+
+    @property
+    def role_names(self) -> tuple[str, ...]:
+        """The agent, and the types of objects, each of which is a role."""
+        return ("agent", "ball", "box", "door", "floor", "goal", "key", "lava")
+
+    def roles(self, world: Any) -> dict[str, list[Cell]]:
+        """Where they are in a world at its start."""
+        return roles_by_type(world)
+
+    def predicates(self) -> dict[str, Predicate]:
+        """None: which step matters is given by its number."""
+        return {}
+
+    def settle(self, world: Any) -> None:
+        """Nothing, where all that counts is in the grid.
+
+        Raises:
+            Unsettled: The task keeps more beside its grid; it needs a file like dynamic_obstacles.py.
+        """
+        for name in ("obstacles", "success_pos"):
+            if hasattr(world, name):
+                raise Unsettled(
+                    f"{self.id} keeps {name} beside its grid; env=minigrid cannot edit it"
+                )
 
 
 def chosen(backend: Backend, task: str) -> Backend:

@@ -3,8 +3,10 @@
 import gymnasium
 import numpy as np
 import pytest
+from minigrid.core.world_object import Ball, Key
 
 from dtx.env.memory import LAYOUTS, LEFT, RIGHT, Memory, register
+from dtx.env.roles import Unsettled
 from dtx.env.vector import Backend
 from dtx.errors import UserError
 
@@ -173,3 +175,31 @@ def test_check_says_what_is_wrong() -> None:
     with pytest.raises(UserError, match=r"env\.size: 8 is no size"):
         memory(size=8).vector(1, 0)
     assert memory().layouts() == list(LAYOUTS)
+
+
+def test_an_edited_world_ends_where_its_objects_say():
+    """Flipping the instruction, or changing sides, makes the world of another layout, rules included."""
+    env = Memory(size=7, max_steps=50, backend=Backend.auto)
+
+    def world_of(layout):
+        world = env.make(layout).unwrapped
+        world.reset(seed=0)
+        return world
+
+    kinds = {"key": Key, "ball": Ball}
+    flipped = {0: 3, 1: 2, 2: 1, 3: 0}
+    for layout, other in flipped.items():
+        world, expected = world_of(layout), world_of(other)
+        (cell,) = env.roles(world)["instruction"]
+        now = world.grid.get(*cell).type
+        world.grid.set(*cell, kinds["ball" if now == "key" else "key"]("green"))
+        env.settle(world)
+        assert world.success_pos == expected.success_pos
+        assert world.failure_pos == expected.failure_pos
+        assert env.roles(world) == env.roles(expected)
+        assert env.complement(world.gen_obs()["image"]) == now
+    world = world_of(0)
+    (cell,) = env.roles(world)["decoy"]
+    world.grid.set(*cell, Key("green"))
+    with pytest.raises(Unsettled, match="both objects"):
+        env.settle(world)

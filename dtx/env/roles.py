@@ -1,0 +1,75 @@
+"""What an environment tells about its worlds, so that counterfactual edits can name things by their role.
+
+A *world* is an unwrapped environment of minigrid itself between two steps. A *cell* is (x, y) in the world,
+x column from the left, y row from the top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+Cell = tuple[int, int]
+Predicate = Callable[[np.ndarray], np.ndarray]
+"""(..., 7, 7, 3) uint8 observations to (...) bool."""
+
+
+class Roles(Protocol):
+    """An environment whose things have roles; dtx/env/memory.py and door_key.py are examples."""
+
+    @property
+    def role_names(self) -> tuple[str, ...]:
+        """All roles that a world of this task may have."""
+        ...
+
+    def roles(self, world: Any) -> dict[str, list[Cell]]:
+        """Where the things of each role lie in a world at its start."""
+        ...
+
+    def predicates(self) -> dict[str, Predicate]:
+        """Named questions about an observation; ``decision`` where the task has a decision."""
+        ...
+
+    def settle(self, world: Any) -> None:
+        """Set anew what the world keeps beside its grid, after the grid was edited.
+
+        Raises:
+            Unsettled: The task has no rules for the edited world.
+        """
+        ...
+
+
+class Unsettled(Exception):
+    """A world that the task's rules do not cover; says why."""
+
+
+def cells_of(world: Any, kind: str) -> list[Cell]:
+    """Cells that hold an object of a type (``key``, ``door``), row by row."""
+    return [cell for cell, thing in things(world) if thing.type == kind]
+
+
+def things(world: Any) -> list[tuple[Cell, Any]]:
+    """All objects in a world with their cells, row by row, walls too."""
+    width = world.width
+    return [
+        ((place % width, place // width), thing)
+        for place, thing in enumerate(world.grid.grid)
+        if thing is not None
+    ]
+
+
+def agent_cell(world: Any) -> Cell:
+    """Where the agent stands."""
+    x, y = world.agent_pos
+    return int(x), int(y)
+
+
+def roles_by_type(world: Any) -> dict[str, list[Cell]]:
+    """A role for the agent, and one for each type of object that is there but walls."""
+    found: dict[str, list[Cell]] = {"agent": [agent_cell(world)]}
+    for cell, thing in things(world):
+        if thing.type != "wall":
+            found.setdefault(thing.type, []).append(cell)
+    return found

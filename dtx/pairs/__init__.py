@@ -1,0 +1,1 @@
+"""Declared counterfactual pairs: the same run twice, with one thing edited."""

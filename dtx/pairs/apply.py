@@ -1,0 +1,261 @@
+"""Apply edits: to a world before its first step, to the observations of a run, to its reward-to-go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dtx.env.roles import Cell, Roles, Unsettled, agent_cell, things
+from dtx.pairs.edits import COMPLEMENT, DOOR_STATES, STATE_OPS, Edit, Impossible
+
+EMPTY, UNSEEN = 1, 0
+"""MiniGrid's object indices of a free cell and of one that the agent cannot see."""
+
+
+def edit_world(world: Any, edits: Sequence[Edit], env: Roles) -> None:
+    """Apply state edits in place; the others are skipped.
+
+    Args:
+        world: At its start, not stepped yet.
+        env: Knows the roles, and settles what the world keeps beside its grid.
+
+    Raises:
+        Impossible: The world does not allow it; says which edit and which cell.
+    """
+    state_edits = [edit for edit in edits if edit.op in STATE_OPS]
+    for edit in state_edits:
+        _OPERATIONS[edit.op](world, edit, env)
+    if not state_edits:
+        return
+    try:
+        env.settle(world)
+    except Unsettled as reason:
+        raise Impossible(state_edits[-1], str(reason)) from None
+
+
+def selected(world: Any, edit: Edit, select: Mapping[str, Any], env: Roles) -> list[Cell]:
+    """Cells that meet all that is asked for.
+
+    Raises:
+        Impossible: None does, or one lies at the world's edge.
+    """
+    cells = [cell for cell, _ in things(world) if not _on_edge(world, cell)]
+    agent = agent_cell(world)
+    if "role" in select:
+        cells = env.roles(world).get(select["role"], [])
+    elif "position" in select:
+        cells = [_cell(select["position"])]
+    if "position" in select:
+        cells = [cell for cell in cells if cell == _cell(select["position"])]
+    for name, wanted in (("type", select.get("type")), ("colour", select.get("colour"))):
+        attribute = {"type": "type", "colour": "color"}[name]
+        if wanted is not None:
+            cells = [c for c in cells if getattr(_at(world, edit, c), attribute, None) == wanted]
+    if not cells:
+        asked = ", ".join(f"{k} {v}" for k, v in select.items())
+        at = f" at {_cell(select['position'])}" if "position" in select else " in any cell"
+        raise Impossible(edit, f"nothing with {asked}{at}")
+    for cell in cells:
+        if cell != agent:
+            _at(world, edit, cell)  # not outside, not the edge
+    return cells
+
+
+def _set_type(world: Any, edit: Edit, env: Roles) -> None:
+    for cell, thing in _selected_things(world, edit, env):
+        to = _mapped(edit, thing.type, cell, "a")
+        _put(world, cell, _made(to, thing.color, getattr(thing, "state_name", None)))
+
+
+def _set_colour(world: Any, edit: Edit, env: Roles) -> None:
+    for cell, thing in _selected_things(world, edit, env):
+        thing.color = _mapped(edit, thing.color, cell, "something")
+
+
+def _set_state(world: Any, edit: Edit, env: Roles) -> None:
+    for cell, thing in _selected_things(world, edit, env):
+        if thing.type != "door":
+            raise Impossible(edit, f"a {thing.type} at {cell} has no state; a door has")
+        now = DOOR_STATES[2 if thing.is_locked else 0 if thing.is_open else 1]
+        to = _mapped(edit, now, cell, "a door that is")
+        thing.is_open, thing.is_locked = to == "open", to == "locked"
+
+
+def _exchange(world: Any, edit: Edit, env: Roles) -> None:
+    ends = []
+    for name in ("a", "b"):
+        cells = selected(world, edit, edit.fields[name], env)
+        if len(cells) > 1:
+            shown = ", ".join(map(str, cells))
+            raise Impossible(edit, f"{name} must be one cell, but is {shown}")
+        ends.append(cells[0])
+    first, second = ends
+    if agent_cell(world) in ends:
+        raise Impossible(edit, f"the agent at {agent_cell(world)} cannot be exchanged")
+    things_there = [world.grid.get(*cell) for cell in ends]
+    if things_there == [None, None] or first == second:
+        raise Impossible(edit, f"nothing to exchange at {first} and {second}")
+    _put(world, first, things_there[1])
+    _put(world, second, things_there[0])
+
+
+def _move(world: Any, edit: Edit, env: Roles) -> None:
+    cells, to = selected(world, edit, edit.fields["select"], env), _cell(edit.fields["to"])
+    if len(cells) > 1:
+        raise Impossible(
+            edit,
+            f"one thing can move to {to}, but {len(cells)} are selected: "
+            + ", ".join(map(str, cells)),
+        )
+    _need_free(world, edit, to)
+    if cells[0] == agent_cell(world):
+        world.agent_pos = np.array(to) if isinstance(world.agent_pos, np.ndarray) else to
+        return
+    thing = world.grid.get(*cells[0])
+    if thing is None:
+        raise Impossible(edit, f"nothing stands at {cells[0]}")
+    _put(world, cells[0], None)
+    _put(world, to, thing)
+
+
+def _remove(world: Any, edit: Edit, env: Roles) -> None:
+    for cell, _ in _selected_things(world, edit, env):
+        _put(world, cell, None)
+
+
+def _add(world: Any, edit: Edit, env: Roles) -> None:
+    cell, fields = _cell(edit.fields["at"]), edit.fields
+    _need_free(world, edit, cell)
+    _put(world, cell, _made(fields["type"], fields.get("colour", "green"), fields.get("state")))
+
+
+_OPERATIONS = {
+    "set_type": _set_type,
+    "set_colour": _set_colour,
+    "set_state": _set_state,
+    "exchange": _exchange,
+    "move": _move,
+    "remove": _remove,
+    "add": _add,
+}
+
+
+def _selected_things(world: Any, edit: Edit, env: Roles) -> list[tuple[Cell, Any]]:
+    found = []
+    for cell in selected(world, edit, edit.fields["select"], env):
+        thing = world.grid.get(*cell)
+        if thing is None:
+            who = "the agent stands" if cell == agent_cell(world) else "nothing stands"
+            raise Impossible(edit, f"{who} at {cell}, not an object")
+        found.append((cell, thing))
+    return found
+
+
+def _mapped(edit: Edit, now: str, cell: Cell, article: str) -> str:
+    to = edit.fields["to"]
+    to = to.get(now) if isinstance(to, Mapping) else to
+    if to is None:
+        raise Impossible(edit, f"{article} {now} at {cell}, which `to` does not mention")
+    return to
+
+
+def _need_free(world: Any, edit: Edit, cell: Cell) -> None:
+    thing = _at(world, edit, cell)
+    if thing is not None or cell == agent_cell(world):
+        what = "the agent" if thing is None else f"a {thing.type}"
+        raise Impossible(edit, f"{cell} is not free, {what} is there")
+
+
+def _at(world: Any, edit: Edit, cell: Cell) -> Any:
+    x, y = cell
+    if not (x < world.width and y < world.height):
+        size = f"{world.width}x{world.height}"
+        raise Impossible(edit, f"{cell} is outside the {size} world")
+    if _on_edge(world, cell):
+        raise Impossible(edit, f"{cell} is the outer wall, which must stay")
+    return world.grid.get(*cell)
+
+
+def _on_edge(world: Any, cell: Cell) -> bool:
+    return cell[0] in (0, world.width - 1) or cell[1] in (0, world.height - 1)
+
+
+def _put(world: Any, cell: Cell, thing: Any) -> None:
+    world.grid.set(*cell, thing)
+    if thing is not None:
+        thing.init_pos = thing.cur_pos = cell
+
+
+def _made(kind: str, colour: str, state: str | None) -> Any:
+    from minigrid.core import world_object
+
+    if kind == "door":
+        return world_object.Door(colour, is_open=state == "open", is_locked=state == "locked")
+    made = getattr(world_object, kind.capitalize())
+    return made() if kind in ("goal", "lava") else made(colour)
+
+
+def _cell(raw: Sequence[int]) -> Cell:
+    return int(raw[0]), int(raw[1])
+
+
+def edit_observations(seen: np.ndarray, edits: Sequence[Edit], env: Any) -> np.ndarray:
+    """Apply observation edits to a run.
+
+    Args:
+        seen: (t, 7, 7, 3) uint8.
+        edits: The others are skipped.
+        env: Offers ``complement(first_observation)`` where an edit asks for that.
+
+    Returns:
+        A copy.
+
+    Raises:
+        Impossible: The run has no such step, or the view's cell shows something.
+    """
+    from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX
+
+    edited = seen.copy()
+    for edit in edits:
+        if edit.op != "obs_add":
+            continue
+        frame = _step(edit, edit.fields["frame"], len(seen))
+        x, y = _cell(edit.fields["view"])
+        there = int(edited[frame, x, y, 0])
+        if there not in (EMPTY, UNSEEN):
+            name = {v: k for k, v in OBJECT_TO_IDX.items()}[there]
+            raise Impossible(
+                edit, f"the view's cell ({x}, {y}) at step {frame} is not free, it shows a {name}"
+            )
+        kind = edit.fields["type"]
+        kind = env.complement(seen[0]) if kind == COMPLEMENT else kind
+        colour = COLOR_TO_IDX[edit.fields.get("colour", "green")]
+        edited[frame, x, y] = (OBJECT_TO_IDX[kind], colour, 0)
+    return edited
+
+
+def edit_rewards_to_go(reward_to_go: np.ndarray, edits: Sequence[Edit]) -> np.ndarray:
+    """Apply RTG edits to a run's (t,) float32; the others are skipped.
+
+    Raises:
+        Impossible: The run has no such step.
+    """
+    edited = reward_to_go.copy()
+    for edit in edits:
+        if edit.op != "set_rtg":
+            continue
+        scope = edit.fields["scope"]
+        where = slice(None) if scope == "all" else edit.fields.get("index", "last")
+        if not isinstance(where, slice):
+            where = _step(edit, where, len(edited))
+        edited[where] = edit.fields["value"]
+    return edited
+
+
+def _step(edit: Edit, frame: str | int, steps: int) -> int:
+    number = {"first": 0, "last": steps - 1}.get(frame, frame)  # type: ignore[arg-type]
+    if number >= steps:
+        raise Impossible(edit, f"the run has {steps} states, none is number {number}")
+    return int(number)

@@ -1,0 +1,195 @@
+"""Edits as a pair file declares them: read, checked, applied.
+
+Three kinds. A *state edit* changes the world before its first step. An *observation edit* changes what the
+agent sees at one step of a run, and no world may ever show that. An *RTG edit* changes the reward-to-go
+that the model is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dtx.build import suggest
+from dtx.env.encoding import VIEW
+
+TYPES = ("ball", "box", "door", "floor", "goal", "key", "lava", "wall")
+COLOURS = ("blue", "green", "grey", "purple", "red", "yellow")
+DOOR_STATES = ("open", "closed", "locked")
+STATE_OPS = {
+    "set_type": ({"select", "to"}, set()),
+    "set_colour": ({"select", "to"}, set()),
+    "set_state": ({"select", "to"}, set()),
+    "exchange": ({"a", "b"}, set()),
+    "move": ({"select", "to"}, set()),
+    "remove": ({"select"}, set()),
+    "add": ({"type", "at"}, {"colour", "state"}),
+}
+OTHER_OPS = {
+    "obs_add": ({"frame", "view", "type", "ood"}, {"colour"}),
+    "set_rtg": ({"value", "scope"}, {"index"}),
+}
+OPS = STATE_OPS | OTHER_OPS
+"""Operation to its fields: those needed, those that may be there."""
+SCOPES = ("all", "last", "index")
+COMPLEMENT = "complement"
+
+
+@dataclasses.dataclass(frozen=True)
+class Edit:
+    """One operation of an edit.
+
+    Attributes:
+        name: Of the edit. place: Its number in the edit's list.
+        op: A key of :data:`OPS`. fields: Its fields as declared.
+    """
+
+    name: str
+    place: int
+    op: str
+    fields: Mapping[str, Any]
+
+    @property
+    def where(self) -> str:
+        """Where it is declared: ``edits.swap_targets[0] (exchange)``."""
+        return f"edits.{self.name}[{self.place}] ({self.op})"
+
+
+class Impossible(Exception):
+    """An edit that a world does not allow; its text names the edit and the cell."""
+
+    def __init__(self, edit: Edit, reason: str):
+        super().__init__(f"{edit.where}: {reason}")
+        self.edit, self.reason = edit, reason
+
+
+def read(edits: Mapping[str, Any]) -> dict[str, list[Edit]]:
+    """Declared edits that :func:`problems` found nothing wrong with."""
+    return {
+        name: [
+            Edit(name, i, raw["op"], {k: v for k, v in raw.items() if k != "op"})
+            for i, raw in enumerate(steps)
+        ]
+        for name, steps in edits.items()
+    }
+
+
+def problems(edits: Mapping[str, Any], roles: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield (place, what is wrong) of declared edits, before any world is made.
+
+    Args:
+        edits: As composed from YAML.
+        roles: What the environment's worlds may have.
+    """
+    for name, steps in edits.items():
+        if name in ("null", "shuffled_donor"):
+            yield f"edits.{name}", "is the name of a control that is always added; choose another"
+        if not steps:
+            yield f"edits.{name}", "is empty; a pair without an edit, `null`, is always added"
+        for i, raw in enumerate(steps):
+            place = f"edits.{name}[{i}]"
+            if not isinstance(raw, Mapping) or not isinstance(raw.get("op"), str):
+                yield place, "needs an op: " + ", ".join(OPS)
+            elif raw["op"] not in OPS:
+                yield f"{place}.op", f"no operation {raw['op']!r}{suggest(raw['op'], list(OPS))}"
+            else:
+                yield from _problems(raw, place, roles)
+
+
+def _problems(raw: Mapping, place: str, roles: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    op = raw["op"]
+    needed, optional = OPS[op]
+    given = set(raw) - {"op"}
+    for name in sorted(needed - given):
+        yield f"{place}.{name}", f"{op} needs it"
+    for name in sorted(given - needed - optional):
+        yield f"{place}.{name}", f"{op} has no such field{suggest(name, sorted(needed | optional))}"
+    for name in given & {"select", "a", "b"}:
+        yield from _select_problems(raw[name], f"{place}.{name}", roles)
+    if "to" in given & needed:
+        yield from _to_problems(op, raw["to"], f"{place}.to")
+    if op in ("add", "obs_add") and "type" in given:
+        known = (*TYPES, COMPLEMENT) if op == "obs_add" else TYPES
+        yield from _choice(raw["type"], known, f"{place}.type")
+    if "colour" in given & optional:
+        yield from _choice(raw["colour"], COLOURS, f"{place}.colour")
+    if "state" in given & optional:
+        yield from _choice(raw["state"], DOOR_STATES, f"{place}.state")
+        if raw.get("type") != "door":
+            yield f"{place}.state", "is a door's"
+    if op == "add" and "at" in given and not is_cell(raw["at"]):
+        yield f"{place}.at", f"a cell [x, y] is wanted, not {raw['at']!r}"
+    if op == "obs_add":
+        yield from _observation_problems(raw, place)
+    if op == "set_rtg":
+        yield from _rtg_problems(raw, place)
+
+
+def _to_problems(op: str, to: Any, place: str) -> Iterator[tuple[str, str]]:
+    if op == "move":
+        if not is_cell(to):
+            yield place, f"a cell [x, y] is wanted, not {to!r}"
+        return
+    known = {"set_type": TYPES, "set_colour": COLOURS, "set_state": DOOR_STATES}.get(op)
+    if known is None:
+        return
+    pairs = to.items() if isinstance(to, Mapping) else [(None, to)]
+    for before, after in pairs:
+        if before is not None:
+            yield from _choice(before, known, place)
+        yield from _choice(after, known, f"{place}.{before}" if before else place)
+
+
+def _select_problems(raw: Any, place: str, roles: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    known = {"role": roles, "type": TYPES, "colour": COLOURS, "position": None}
+    if not isinstance(raw, Mapping) or not raw:
+        yield place, "needs one or more of role, type, colour, position"
+        return
+    for name, value in raw.items():
+        if name not in known:
+            yield f"{place}.{name}", f"no such selector{suggest(str(name), list(known))}"
+        elif name == "position":
+            if not is_cell(value):
+                yield f"{place}.position", f"a cell [x, y] is wanted, not {value!r}"
+        else:
+            yield from _choice(value, known[name] or (), f"{place}.{name}")
+
+
+def _observation_problems(raw: Mapping, place: str) -> Iterator[tuple[str, str]]:
+    frame, view = raw.get("frame"), raw.get("view")
+    if "frame" in raw and frame not in ("first", "last") and not _is_count(frame):
+        yield f"{place}.frame", f"first, last or the number of a step is wanted, not {frame!r}"
+    if "view" in raw and not (is_cell(view) and max(view) < VIEW):
+        yield f"{place}.view", f"a cell [x, y] of the {VIEW}x{VIEW} view is wanted, not {view!r}"
+    if "ood" in raw and raw["ood"] is not True:
+        yield (
+            f"{place}.ood",
+            "must be true: no world may show this, so it is out of distribution",
+        )
+
+
+def _rtg_problems(raw: Mapping, place: str) -> Iterator[tuple[str, str]]:
+    value, scope = raw.get("value"), raw.get("scope")
+    if "value" in raw and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        yield f"{place}.value", f"a number is wanted, not {value!r}"
+    if "scope" in raw:
+        yield from _choice(scope, SCOPES, f"{place}.scope")
+    if (scope == "index") != ("index" in raw):
+        yield f"{place}.index", "goes with scope: index, and only with it (0: the first step)"
+    elif "index" in raw and not _is_count(raw["index"]):
+        yield f"{place}.index", f"the number of a step is wanted, not {raw['index']!r}"
+
+
+def _choice(value: Any, known: tuple[str, ...], place: str) -> Iterator[tuple[str, str]]:
+    if value not in known:
+        yield place, f"no {place.rpartition('.')[2]} {value!r}{suggest(str(value), list(known))}"
+
+
+def is_cell(value: Any) -> bool:
+    """Whether it is a list of two whole numbers, neither negative."""
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_count, value))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

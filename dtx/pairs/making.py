@@ -1,0 +1,364 @@
+"""Simulate the runs of declared pairs, refuse what must be refused, measure how unusual the rest looks.
+
+Letters: r runs, t states of a run, p pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dtx.env.vector import seeds
+from dtx.pairs.apply import edit_observations, edit_rewards_to_go, edit_world
+from dtx.pairs.declared import ACTIONS, PrefixPolicy, Replay
+from dtx.pairs.edits import OTHER_OPS, STATE_OPS, Edit, Impossible, read
+from dtx.pairs.runs import (
+    Model,
+    Policy,
+    Recorded,
+    Refused,
+    Run,
+    Script,
+    Search,
+    Teacher,
+    copied,
+    play,
+)
+from dtx.report import Report, write_atomically
+from dtx.threads import one_thread
+
+if TYPE_CHECKING:
+    from dtx.pairs.declared import Declared
+
+NULL, DONOR = "null", "shuffled_donor"
+"""Names of the controls."""
+
+
+@dataclass
+class Made:
+    """Runs and the pairs of them.
+
+    Attributes:
+        stage: What was declared.
+        runs: r runs. pairs: One row a pair; see ``PairSet.table``.
+        refused: One row a pair that is not there.
+    """
+
+    stage: Declared
+    runs: list[Run] = field(default_factory=list)
+    pairs: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+
+    def save(self, out: Path, report: Report) -> None:
+        """Write arrays, tables and the headline.
+
+        Raises:
+            UserError: Not one edited pair is left, or no world allows an edit.
+        """
+        import pandas as pd
+
+        from dtx.errors import UserError
+
+        stage = self.stage
+        edited = [pair for pair in self.pairs if pair["kind"] == "edit"]
+        if not edited:
+            reasons = sorted({f"{r['edit']}: {r['reason']}" for r in self.refused})
+            raise UserError("pairs: every pair was refused:\n" + "\n".join(reasons[:10]))
+        for name in stage.edits:
+            reasons = [r["reason"] for r in self.refused if r["edit"] == name]
+            possible = any(pair["edit"] == name for pair in edited)
+            if not possible and all(reason.startswith("edits.") for reason in reasons):
+                raise UserError(f"pairs.{reasons[0]}, and nothing else in the other worlds")
+        roles = list(stage.env.role_names)  # type: ignore[attr-defined]
+        np.savez_compressed(out / "runs.npz", **_columns(self.runs, roles))
+        pictures = {f"run_{i}": run.picture for i, run in enumerate(self.runs)}
+        np.savez_compressed(out / "pictures.npz", **pictures)
+        about = {
+            "env": stage.env.id,
+            "roles": roles,
+            "edits": list(stage.edits),
+            "positive": ACTIONS.index(stage.contrast.pos),
+            "negative": ACTIONS.index(stage.contrast.neg),
+            "min_ld_gap": stage.checks.min_ld_gap,
+            "n_actions": stage.env.n_actions,
+        }
+        write_atomically(out / "pairs.json", json.dumps(about, indent=1) + "\n")
+        report.table("pairs", pd.DataFrame(self.pairs))
+        columns = ["variant", "reward_to_go", "edit", "reason"]
+        report.table("refused", pd.DataFrame(self.refused, columns=columns))
+        distinct = {(r.seen.tobytes(), r.rewards_to_go.tobytes(), *r.actions) for r in self.runs}
+        clean = {self.runs[pair["clean"]].seen.tobytes() for pair in edited}
+        report.headline(
+            {
+                "pairs/n_edited": len(edited),
+                "pairs/n_control": len(self.pairs) - len(edited),
+                "pairs/n_refused": len(self.refused),
+                "pairs/n_distinct_runs": len(distinct),
+                "pairs/n_distinct_clean": len(clean),
+                **{
+                    f"pairs/n_of_{name}": sum(pair["edit"] == name for pair in edited)
+                    for name in stage.edits
+                },
+            }
+        )
+
+
+def make(stage: Declared) -> Made:
+    """All pairs of a declaration."""
+    with one_thread():
+        return _Making(stage).all()
+
+
+def worlds(stage: Declared, limit: int | None = None) -> list[tuple[str, Any]]:
+    """The worlds that clean runs start in, by name, unwrapped."""
+    env: Any = stage.env
+    if stage.source.variants == "all":
+        names = env.layouts()
+        made = [(name, env.make(i)) for i, name in enumerate(names)][:limit]
+        numbers = seeds(stage.seed, len(names))
+    else:
+        numbers = seeds(stage.seed, stage.source.variants)[:limit]
+        made = [(f"world {i}", env.make()) for i in range(len(numbers))]
+    for (_, world), seed in zip(made, numbers, strict=False):
+        world.reset(seed=seed)
+    return [(name, world.unwrapped) for name, world in made]
+
+
+class _Making:
+    def __init__(self, stage: Declared):
+        self.stage, self.made = stage, Made(stage)
+        self.edits = read(stage.edits)
+        self.episodes: Any = stage.dataset.load() if stage.dataset else None  # type: ignore[attr-defined]
+        self.policy = self._policy()
+        self._played: dict[tuple, Run | Refused | Impossible] = {}
+        self._row: dict[tuple, int] = {}
+
+    def all(self) -> Made:
+        """Clean runs, then every edit of each, then the shuffled donors."""
+        for name, world in worlds(self.stage):
+            for target in self.stage.source.reward_to_go:
+                self._of_one(name, world, target)
+        self._donors()
+        self._describe()
+        return self.made
+
+    def _of_one(self, variant: str, world: Any, target: float) -> None:
+        of = {"variant": variant, "reward_to_go": target}
+        try:
+            clean = self._run(variant, world, target, None)
+        except (Refused, Impossible) as reason:
+            for name in (NULL, *self.edits):
+                self.made.refused.append({**of, "edit": name, "reason": f"clean run: {reason}"})
+            return
+        self._pair(of, NULL, NULL, clean, clean)
+        for name, edits in self.edits.items():
+            try:
+                corrupt = self._edited(variant, world, target, edits, clean)
+            except (Refused, Impossible) as reason:
+                self.made.refused.append({**of, "edit": name, "reason": str(reason)})
+                continue
+            self._pair(of, name, "edit", clean, corrupt)
+
+    def _edited(
+        self, variant: str, world: Any, target: float, edits: Sequence[Edit], clean: Run
+    ) -> Run:
+        base = clean
+        if any(edit.op in STATE_OPS for edit in edits):
+            base = self._run(variant, world, target, edits, clean)
+        if self.stage.checks.same_length and len(base.actions) != len(clean.actions):
+            raise Refused(f"{len(base.actions)} steps, but the clean run has {len(clean.actions)}")
+        corrupt = base
+        if any(edit.op in OTHER_OPS for edit in edits):
+            seen = edit_observations(base.seen, edits, self.stage.env)
+            to_go = edit_rewards_to_go(base.rewards_to_go, edits)
+            parts = (base.actions, base.rewards, base.visible, base.picture)
+            corrupt = Run(list(seen), *parts, to_go)
+        if _same(clean, corrupt):
+            raise Refused("the edit changes nothing that the model is given")
+        return corrupt
+
+    def _run(
+        self,
+        variant: str,
+        world: Any,
+        target: float,
+        edits: Sequence[Edit] | None,
+        clean: Run | None = None,
+    ) -> Run:
+        """Play a clean or an edited world; a run that does not depend on the target is played once."""
+        depends = self.stage.source.prefix.policy is PrefixPolicy.dt
+        key = (variant, edits and edits[0].name, target if depends else None)
+        if key not in self._played:
+            try:
+                self._played[key] = self._play(copied(world), target, edits, clean)
+            except (Refused, Impossible) as reason:
+                self._played[key] = reason
+        found = self._played[key]
+        if isinstance(found, Exception):
+            raise found
+        to_go = np.float32(target) - np.cumsum([0.0, *found.rewards])
+        parts = (found.observations, found.actions, found.rewards, found.visible, found.picture)
+        return Run(*parts, to_go.astype(np.float32))
+
+    def _play(
+        self, world: Any, target: float, edits: Sequence[Edit] | None, clean: Run | None
+    ) -> Run:
+        stage = self.stage
+        policy, reached = self.policy, self.reached
+        if edits is not None and clean is not None:
+            edit_world(world, edits, stage.env)  # type: ignore[arg-type]
+            if stage.replay is Replay.same_actions:
+                policy, reached = Script(clean.actions), len(clean.actions)
+            elif not stage.checks.same_length:
+                reached = len(clean.actions)
+        return play(
+            world,
+            stage.env,
+            policy,
+            reached,
+            target=target,
+            longest=stage.source.prefix.longest,
+            may_end=not stage.checks.no_early_termination,
+        )
+
+    def reached(self, observation: np.ndarray, step: int) -> bool:
+        """Whether this is the state that the pairs are about."""
+        at = self.stage.at
+        if isinstance(at, int):
+            return step == at
+        return bool(self.stage.env.predicates()[at](observation))  # type: ignore[attr-defined]
+
+    def _policy(self) -> Policy:
+        stage, prefix = self.stage, self.stage.source.prefix
+        if prefix.policy is PrefixPolicy.script:
+            return Script([ACTIONS.index(action) for action in prefix.actions])
+        if prefix.policy is PrefixPolicy.search:
+            return Search(self.reached, stage.env.n_actions, prefix.longest)
+        if prefix.policy is PrefixPolicy.dataset:
+            return Recorded(self.episodes, self.reached, prefix.longest)
+        acts = prefix.of.load()  # type: ignore[union-attr]
+        if prefix.policy is PrefixPolicy.teacher:
+            return Teacher(acts)
+        return Model(acts, prefix.longest, stage.env.n_actions)
+
+    def _pair(self, of: dict, edit: str, kind: str, clean: Run, corrupt: Run) -> None:
+        self.made.pairs.append(
+            {
+                "pair": len(self.made.pairs),
+                "edit": edit,
+                "kind": kind,
+                **of,
+                "of": -1,
+                "clean": self._number(of["variant"], NULL, clean),
+                "corrupt": self._number(of["variant"], edit, corrupt),
+                "states": len(clean.observations),
+                "ood": any(e.op == "obs_add" for e in self.edits.get(edit, [])),
+            }
+        )
+
+    def _number(self, variant: str, edit: str, run: Run) -> int:
+        """Row of a run; the same run of the same world is kept once."""
+        key = (variant, edit, run.rewards_to_go.tobytes(), run.seen.tobytes(), *run.actions)
+        if key not in self._row:
+            self._row[key] = len(self.made.runs)
+            self.made.runs.append(run)
+        return self._row[key]
+
+    def _donors(self) -> None:
+        """For every edited pair one with the clean run of another world, drawn at random."""
+        rng = np.random.default_rng(self.stage.seed)
+        cleans = {
+            (p["variant"], p["reward_to_go"]): p for p in self.made.pairs if p["edit"] == NULL
+        }
+        for pair in [p for p in self.made.pairs if p["kind"] == "edit"]:
+            # Neither this pair's own clean run nor the corrupt one under another name.
+            mine = [self.made.runs[pair[side]].seen.tobytes() for side in ("clean", "corrupt")]
+            others = [
+                p["clean"]
+                for p in cleans.values()
+                if self.made.runs[p["clean"]].seen.tobytes() not in mine
+                and p["reward_to_go"] == pair["reward_to_go"]
+                and p["states"] == pair["states"]
+            ]
+            of = {"variant": pair["variant"], "reward_to_go": pair["reward_to_go"]}
+            if not others:
+                reason = "no other world has a clean run of as many steps"
+                name = f"{DONOR} of {pair['edit']}"
+                self.made.refused.append({**of, "edit": name, "reason": reason})
+                continue
+            number = len(self.made.pairs)
+            donor = int(rng.choice(others))
+            changed = {"pair": number, "kind": DONOR, "of": pair["pair"], "clean": donor}
+            self.made.pairs.append({**pair, **changed})
+
+    def _describe(self) -> None:
+        """What differs, and how far from the training observations it looks."""
+        distance = self._distances()
+        for pair in self.made.pairs:
+            clean, corrupt = (self.made.runs[pair[side]] for side in ("clean", "corrupt"))
+            pair["changed"] = " ".join(changed(clean, corrupt))
+            for side in ("clean", "corrupt"):
+                pair[f"{side}_distance"] = None if distance is None else distance[pair[side]]
+
+    def _distances(self) -> list[int] | None:
+        """For each run, cells by which its least usual observation differs from the nearest in training."""
+        if self.episodes is None:
+            return None
+        e = self.episodes
+        lengths = np.asarray(e.length)
+        training = np.repeat(np.asarray(e.split) == 0, lengths)
+        seen = np.unique(np.asarray(e.observation)[training])
+        return nearest([run.seen for run in self.made.runs], e.observations[seen])
+
+
+def nearest(seen: Sequence[np.ndarray], known: np.ndarray) -> list[int]:
+    """For each run (t, 7, 7, 3), the largest over its states of the smallest number of differing cells.
+
+    Args:
+        known: (u, 7, 7, 3) observations to compare with.
+    """
+    found: dict[bytes, int] = {}
+    for state in (state for run in seen for state in run):
+        if (mark := state.tobytes()) not in found:
+            differs = (known != state).any(-1).sum((1, 2))
+            found[mark] = int(differs.min(initial=49))
+    return [max(found[state.tobytes()] for state in run) for run in seen]
+
+
+def changed(clean: Run, corrupt: Run) -> list[str]:
+    """Tokens that differ between two runs of as many steps: ``S1``, ``R5``; steps count from 1."""
+    names = []
+    for t, (a, b) in enumerate(zip(clean.observations, corrupt.observations, strict=True), 1):
+        names += [f"R{t}"] * bool(clean.rewards_to_go[t - 1] != corrupt.rewards_to_go[t - 1])
+        names += [f"S{t}"] * bool((a != b).any())
+        if t <= len(clean.actions):
+            names += [f"A{t}"] * bool(clean.actions[t - 1] != corrupt.actions[t - 1])
+    return names
+
+
+def _same(clean: Run, corrupt: Run) -> bool:
+    return len(clean.actions) == len(corrupt.actions) and not changed(clean, corrupt)
+
+
+def _columns(runs: Sequence[Run], roles: Sequence[str]) -> dict[str, np.ndarray]:
+    """Runs as arrays, padded behind their ends with zeros."""
+    longest = max(len(run.observations) for run in runs)
+    columns = {
+        "observation": np.zeros((len(runs), longest, 7, 7, 3), np.uint8),
+        "action": np.zeros((len(runs), longest), np.uint8),
+        "reward_to_go": np.zeros((len(runs), longest), np.float32),
+        "visible": np.zeros((len(runs), longest, len(roles)), bool),
+        "states": np.array([len(run.observations) for run in runs], np.int32),
+    }
+    for i, run in enumerate(runs):
+        t = len(run.observations)
+        columns["observation"][i, :t] = run.seen
+        columns["action"][i, : t - 1] = run.actions
+        columns["reward_to_go"][i, :t] = run.rewards_to_go
+        columns["visible"][i, :t] = [[role in there for role in roles] for there in run.visible]
+    return columns
