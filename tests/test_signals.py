@@ -58,3 +58,28 @@ def test_what_is_committed_is_shown_before_a_signal_ends_the_run(store, experime
     assert shown[stage.key].info.status == "FINISHED"
     assert shown[stage.key].data.metrics["toy/value"] == 3
     assert shown[None].info.status == "KILLED"
+
+
+@pytest.mark.parametrize(("started", "runs"), [("experiment", 1), ("stage", 2)])
+def test_a_signal_while_a_run_is_started_ends_it_as_killed(
+    store, experiment_of, tmp_path, monkeypatch, started, runs
+):
+    from mlflow import MlflowClient
+
+    from dtx.tracking.server import Server
+
+    start = Server.start
+
+    def interrupted(self, name, tags, parent=None):
+        found = start(self, name, tags, parent)
+        if started == ("stage" if parent else "experiment"):
+            signal.raise_signal(signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(Server, "start", interrupted)
+    with pytest.raises(Interrupted):
+        run(experiment_of(Number(value=4), tracking=True))
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(uri, registry_uri=uri)
+    found = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+    assert [r.info.status for r in found] == ["KILLED"] * runs

@@ -13,6 +13,7 @@ from dtx.config import Experiment
 from dtx.errors import Interrupted
 from dtx.processes import killed_before, marked
 from dtx.report import read_headline, write_atomically
+from dtx.signals import whole
 from dtx.stage import Stage
 from dtx.store import DONE, current
 from dtx.tracking.server import Server, dataset_input, files_in, flat
@@ -43,13 +44,15 @@ def open_tracker(
         tracker = Tracker(experiment, parent, swept or {})
         status = "FAILED"
         try:
+            with whole():  # a signal must not come between a run's start and knowing of it
+                tracker.begin(experiment)
             yield tracker
             status = "FAILED" if tracker.any_failed else "FINISHED"
         except Interrupted:
             status = "KILLED"
             raise
         finally:
-            if not parent:
+            if tracker.run_id and not parent:
                 tracker.server.end(tracker.run_id, status)
 
 
@@ -84,8 +87,11 @@ class Tracker:
         self.server = Server(experiment.tracking)
         self.overrides, self.parent, self.swept = experiment.overrides, parent, swept
         self.any_failed = False
-        if parent:
-            self.run_id = parent
+        self.run_id = parent or ""
+
+    def begin(self, experiment: Experiment) -> None:
+        """Start the experiment's run, unless the stages go under a sweep's."""
+        if self.parent:
             return
         tags = {
             "mlflow.source.name": "dtx run",
@@ -106,19 +112,22 @@ class Tracker:
     @contextmanager
     def stage(self, stage: Stage, work: Path) -> Iterator[StageRun]:
         """A run for one executed stage, nested under the experiment's or the sweep's."""
-        shown = StageRun(self.server, self.run_id, stage, work, self.swept, self.overrides)
-        status = "FAILED"
+        shown, status = None, "FAILED"
         try:
+            with whole():
+                shown = StageRun(self.server, self.run_id, stage, work, self.swept, self.overrides)
             yield shown
             status = "FINISHED"
         except Interrupted:
             status = "KILLED"
             raise
         except Exception as error:
-            shown.failed(str(error) or type(error).__name__, traceback.format_exc())
+            if shown:
+                shown.failed(str(error) or type(error).__name__, traceback.format_exc())
             raise
         finally:
-            shown.close(status)
+            if shown:
+                shown.close(status)
 
     def finish(self, outcomes: Sequence[Outcome]) -> None:
         """Put headline numbers, figures, a table of stages and a description on the experiment's run."""
