@@ -85,6 +85,18 @@ class Experiment:
         """The resolved config, as MLflow shows it."""
         return OmegaConf.to_container(OmegaConf.create(dict(self.raw)), resolve=True)  # type: ignore[return-value]
 
+    def parameters(self) -> dict[str, str]:
+        """Every value once, as ``group.field`` to text: what another place holds is named, not repeated."""
+        return dict(_parameters(self.raw, self.config()))
+
+
+def _parameters(raw: Any, resolved: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(raw, Mapping) and raw:
+        for name, inner in raw.items():
+            yield from _parameters(inner, resolved[name], f"{place}.{name}" if place else str(name))
+    else:
+        yield place, str(raw if isinstance(resolved, Mapping) else resolved)
+
 
 # --- composing ---------------------------------------------------------------------------------------
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import psutil
 from rich.markup import escape
-from rich.table import Table
 
 from dtx import plan
 from dtx.build import first_line
@@ -31,7 +30,7 @@ from dtx.runner import Outcome, StagesFailed, run, signals
 from dtx.stage import Stage
 from dtx.store import use
 from dtx.sweep import Job, Sweep
-from dtx.verbs import near
+from dtx.sweep_summary import note, parameters, tell
 
 MANIFEST = "sweep.json"
 _STOPPED = "stopped"
@@ -126,7 +125,7 @@ def run_sweep(sweep: Sweep) -> int:
     remember_run(store.root, first.name, sweep.overrides, labels)
     for job in sweep.jobs:
         job.status = job.status or "cached"
-    _tell(sweep, ran, time.monotonic() - start)
+    tell(sweep, len(ran), time.monotonic() - start)
     return 1 if any(j.status in ("failed", "skipped") for j in sweep.jobs) else 0
 
 
@@ -141,7 +140,8 @@ def _run_parts(
         name=f"{first.name} over {', '.join(sweep.swept)}" if sweep.swept else first.name,
         identity=sweep.identity,
         overrides=sweep.overrides,
-        raw=_without(first.config(), sweep.swept),
+        config=first.config(),
+        parameters=parameters(sweep),
         note=f"{len(sweep.jobs)} jobs: {plan.told(sweep.plan())}",
     ) as shown:
         ran: dict[str, list[Any]] = {}
@@ -166,7 +166,7 @@ def _run_parts(
                 for stage in plan.stages(sweep.targets())
                 if store.where(stage) == "local"
             ]
-            shown.finish(figures.rows, _note(sweep, ran), figures.paths, linked)
+            shown.finish(figures.rows, note(sweep, figures, len(ran)), figures.paths, linked)
     if shown:
         shown.server.raise_if_broken(store.root)
     return list(ran.values())
@@ -336,44 +336,3 @@ def _end_children() -> None:
             child.terminate()
         except psutil.Error:
             continue
-
-
-def _without(config: dict[str, Any], swept: Sequence[str]) -> dict[str, Any]:
-    """The config with each swept field saying so."""
-    for name in swept:
-        *path, leaf = name.split(".")
-        node = config
-        for part in path:
-            node = node.get(part) if isinstance(node, dict) else None
-        if isinstance(node, dict) and leaf in node:
-            node[leaf] = "(swept)"
-    return config
-
-
-def _note(sweep: Sweep, ran: Mapping[str, Any]) -> str:
-    counts = Counter(job.status for job in sweep.jobs)
-    lines = [
-        f"{len(sweep.jobs)} jobs over {', '.join(sweep.swept)}: "
-        + ", ".join(f"{n} {status}" for status, n in counts.items()),
-        f"{len(ran)} stages executed; the others were in the store.",
-    ]
-    lines += [f"- failed: {j.name}: {j.error.splitlines()[0]}" for j in sweep.jobs if j.error]
-    return "\n\n".join(lines)
-
-
-def _tell(sweep: Sweep, ran: Sequence[Sequence[Any]], seconds: float) -> None:
-    """One line on what was done, then all failures in one table."""
-    counts = Counter(job.status for job in sweep.jobs)
-    jobs = ", ".join(f"{n} {status}" for status, n in counts.items())
-    console.print(f"{len(sweep.jobs)} jobs: {jobs}; {len(ran)} stages ran in {seconds:.1f} s")
-    bad = [job for job in sweep.jobs if job.status in ("failed", "skipped")]
-    if not bad:
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for column in ("job", "status", "what went wrong", "log"):
-        table.add_column(column, overflow="fold")
-    for job in bad:
-        line = next(iter(job.error.splitlines()), "")
-        log = str(near(Path(job.log))) if job.log else ""
-        table.add_row(escape(job.name), job.status, escape(line), log)
-    console.print(table)

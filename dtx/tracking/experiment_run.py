@@ -16,7 +16,7 @@ from dtx.report import read_headline, write_atomically
 from dtx.signals import whole
 from dtx.stage import Stage
 from dtx.store import DONE, current
-from dtx.tracking.server import Server, dataset_input, files_in, flat
+from dtx.tracking.server import Server, dataset_input, files_in
 from dtx.tracking.stage_run import StageRun, log_results, unsent
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Tracker:
         safely, client = self.server.safely, self.server.client
         safely(lambda: reconcile(self.server))
         safely(lambda: client.log_dict(self.run_id, config, "config.yaml"))
-        safely(lambda: self.server.log_params(self.run_id, flat(config)))
+        safely(lambda: self.server.log_params(self.run_id, experiment.parameters()))
 
     def raise_if_broken(self, store: Path) -> None:
         """See :meth:`Server.raise_if_broken`."""

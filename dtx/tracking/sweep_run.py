@@ -12,7 +12,7 @@ from dtx.errors import Interrupted
 from dtx.processes import marked
 from dtx.stage import Stage
 from dtx.tracking.experiment_run import reconcile
-from dtx.tracking.server import Server, dataset_input, flat
+from dtx.tracking.server import Server, dataset_input
 
 _BATCH_INPUTS = 100  # links sent at once
 
@@ -64,28 +64,30 @@ class SweepRun:
 
 @contextmanager
 def open_sweep(
-    config: TrackingConfig,
+    tracking: TrackingConfig,
     *,
     name: str,
     identity: str,
     overrides: Sequence[str],
-    raw: Mapping[str, Any],
+    config: Mapping[str, Any],
+    parameters: Mapping[str, str],
     note: str,
 ) -> Iterator[SweepRun | None]:
     """The run of a sweep; None with tracking off.
 
     Args:
-        config: Where to.
+        tracking: Where to.
         name: Of the run.
         identity: What equal sweeps have in common; :func:`log_to_sweep` finds the run by it.
         overrides: What the user gave.
-        raw: The config without the swept fields.
+        config: The first job's, resolved.
+        parameters: What is shown beside the run.
         note: The description until there are results.
     """
-    if not config.enabled:
+    if not tracking.enabled:
         yield None
         return
-    server = Server(config)
+    server = Server(tracking)
     tags = {
         "mlflow.source.name": "dtx run -m",
         "dtx.sweep": identity,
@@ -95,8 +97,8 @@ def open_sweep(
     with marked():
         run = SweepRun(server, server.start(name, tags))
         server.safely(lambda: reconcile(server))
-        server.safely(lambda: server.client.log_dict(run.run_id, dict(raw), "config.yaml"))
-        server.safely(lambda: server.log_params(run.run_id, flat(dict(raw))))
+        server.safely(lambda: server.client.log_dict(run.run_id, dict(config), "config.yaml"))
+        server.safely(lambda: server.log_params(run.run_id, dict(parameters)))
         status = "FAILED"
         try:
             yield run
