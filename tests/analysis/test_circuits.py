@@ -1,0 +1,125 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dtx.analysis.circuits import TOLERANCE, Circuits
+from dtx.analysis.circuits_measure import Scores, composition, effective_rank, singular
+from dtx.analysis.inputs import Inputs
+from dtx.dt.processing import processed
+from dtx.report import read_headline
+from dtx.runner import run
+from tests.dt.test_model import VARIANTS, build, contexts
+from tests.dt.test_parity import context_of, network, windows  # noqa: F401  # fixtures
+from tests.dt.test_processing import published, scramble
+
+
+@pytest.fixture
+def stage(env, rollouts, tiny) -> Circuits:
+    two_layers = dataclasses.replace(tiny.model, n_layers=2)
+    return Circuits(
+        windows=Inputs(env=env, dataset=rollouts, targets=(0.0, 0.9), count=8, seed=0),
+        dt=dataclasses.replace(tiny, model=two_layers),
+        checkpoint=None,
+        untrained=1,
+        resamples=100,
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_factorised_scores_are_those_of_the_model_itself(variant):
+    """Of the folded twin (``error``) and of the model as it is, up to a number for each query."""
+    spec, model = build(*VARIANTS[variant])
+    scramble(model)
+    context = contexts(spec)
+    scores = Scores(processed(model, dtype=torch.float64), context)
+    assert scores.error() < 1e-10
+    _, cache = model.double().run_with_cache(context.to(torch.float64))
+    for layer, total in enumerate(scores.total):
+        pattern = total.masked_fill(~scores.visible_nm, -torch.inf).softmax(-1)
+        assert torch.allclose(pattern, cache[f"blocks.{layer}.attn.hook_pattern"], atol=1e-10)
+
+
+def test_parts_of_a_score_add_up_in_the_table():
+    spec, model = build()
+    scores = Scores(processed(model, dtype=torch.float64), contexts(spec))
+    table = scores.table()
+    total = table.groupby(["layer", "head"]).score.sum()
+    for (layer, head), value in total.items():
+        real = scores.real[layer][:, head][:, scores.visible_nm].mean()
+        assert value == pytest.approx(real.item(), abs=1e-10)
+
+
+def plant(model, source: int, target: int) -> None:
+    """Head ``target`` of layer 1 queries exactly what head ``source`` of layer 0 writes."""
+    with torch.no_grad():
+        first, second = model.blocks[0].attn, model.blocks[1].attn
+        second.W_Q[target] = first.W_O[source].T
+
+
+def test_a_planted_composition_is_the_strongest():
+    _, model = build("dt.model.d_model=64", "dt.model.n_heads=8")
+    plant(model, source=5, target=2)
+    table = composition(processed(model, (), torch.float64)).sort_values("score")
+    strongest = table.iloc[-1]
+    assert (strongest.kind, strongest.source, strongest.target) == ("Q", "L0H5", "L1H2")
+    assert table.score.between(0, 1).all()
+    # Pairs that are random to each other: 1/sqrt(d) in the mean.
+    assert table.score[table.kind == "V"].mean() == pytest.approx(1 / 8, rel=0.2)
+
+
+def test_singular_values_make_up_the_matrix_and_ranks_are_counted():
+    _, model = build()
+    twin = processed(model, dtype=torch.float64)
+    table = singular(twin)
+    for (circuit, layer, head), part in table.groupby(["circuit", "layer", "head"]):
+        attn = twin.blocks[layer].attn
+        matrix = (
+            attn.W_Q[head] @ attn.W_K[head].T
+            if circuit == "QK"
+            else attn.W_V[head] @ attn.W_O[head]
+        )
+        assert np.sqrt((part.value**2).sum()) == pytest.approx(matrix.norm().item())
+    assert effective_rank(pd.Series([3.0, 3.0, 0.0])) == pytest.approx(2)
+    assert effective_rank(pd.Series([5.0, 0.0])) == pytest.approx(1)
+
+
+@published
+def test_the_published_models_scores_factorise(network, windows):  # noqa: F811
+    scores = Scores(processed(network, dtype=torch.float64), context_of(windows))
+    assert scores.error() < 1e-10
+
+
+def test_stage_writes_tables_figures_and_verdict(store, experiment_of, stage):
+    run(experiment_of(stage))
+    numbers = read_headline(stage.path)
+    assert numbers["circuits/identity_error"] < TOLERANCE
+    assert numbers["circuits/distinct_windows"] == 8
+    read = {
+        name: pd.read_parquet(stage.path / "tables" / f"{name}.parquet")
+        for name in ("modality", "parts", "ov", "composition", "singular")
+    }
+    for name, table in read.items():
+        assert set(table.model) == {"trained", "untrained"}, name
+    assert set(read["modality"]["query"]) == {"R", "S", "A"}
+    # Layer 1 to layer 2 only: 2 x 2 heads, 3 kinds, 2 models.
+    assert len(read["composition"]) == 2 * 2 * 3 * 2
+    # A head's value for a token, against the stored one.
+    twin = processed(stage.dt.load(), dtype=torch.float64)
+    attn = twin.blocks[1].attn
+    wanted = twin.embed.W_A[2] @ attn.W_V[1] @ attn.W_O[1] @ twin.W_U
+    ov = read["ov"]
+    ov = ov[(ov.model == "trained") & (ov.layer == 1) & (ov["head"] == 1)]
+    mine = ov[ov.token == "action forward"].value.to_numpy()
+    assert np.allclose(mine, wanted.detach().numpy())
+    assert "not established" in stage.summary() or "strongest composition" in stage.summary()
+    for name in ("circuits.png", "composition.png"):
+        assert (stage.path / "figures" / name).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("change", [{"resamples": 0}, {"seed": -1}, {"untrained": -1}])
+def test_impossible_values_are_named(stage, change):
+    assert [name for name, _ in dataclasses.replace(stage, **change).check()] == list(change)
