@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +21,27 @@ def signals() -> Iterator[None]:
     def interrupt(number: int, frame: object) -> None:
         raise Interrupted(signal.Signals(number).name)
 
-    with _handled_by(interrupt):
+    with _handled_by(interrupt), _delivered_again():
         yield
+
+
+@contextmanager
+def _delivered_again() -> Iterator[None]:
+    """Python drops what is raised in a destructor or a weak reference: send such a signal again."""
+    before = sys.unraisablehook
+
+    def again(dropped: sys.UnraisableHookArgs) -> None:
+        if not isinstance(dropped.exc_value, Interrupted):
+            before(dropped)
+            return
+        number = signal.Signals[str(dropped.exc_value)]
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Where a signal cuts in, and where it waits."""
 
 import signal
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -35,6 +36,21 @@ def test_a_signal_waits_for_the_end_of_a_whole_block(number):
         steps.append("never")
     assert steps == ["inner", "outer"]
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_in_a_destructor_is_not_lost(number):
+    class Thing:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    steps = []
+    with pytest.raises(Interrupted), signals():
+        thing = Thing()
+        del thing  # Python ignores what is raised here
+        steps.append("went on")
+        time.sleep(60)
+    assert steps == ["went on"]
 
 
 def test_a_signal_is_not_lost_when_a_whole_block_fails():
