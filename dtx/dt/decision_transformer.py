@@ -13,6 +13,7 @@ from dtx.stage import RUNTIME, Stage
 from dtx.trainer import Trainer
 
 if TYPE_CHECKING:
+    from dtx.dataset.episodes import Episodes
     from dtx.dt.model import DecisionTransformerModel, ModelConfig
 
 
@@ -180,6 +181,10 @@ class DecisionTransformer(Stage):
         from dtx.dt.training import train
 
         train(self, out)
+
+    def demonstrations(self) -> Episodes:
+        """The episodes that it is trained on."""
+        return self.dataset.load()  # type: ignore[attr-defined]
 
     def summary(self) -> str:
         """What kind of model it is, and how well it predicts held-out actions."""

@@ -47,7 +47,7 @@ def train(stage: DecisionTransformer, out: Path) -> None:
 
 def train_rank(rank: Rank, stage: DecisionTransformer, out: Path) -> None:
     """What each process does. Rank 0 writes the files."""
-    episodes = stage.dataset.load()  # type: ignore[attr-defined]
+    episodes = stage.demonstrations()
     cfg = stage.model_config()
     sampler = Sampler(episodes, cfg, stage.windows, split=0)
     cfg.half_products = half_products(stage.precision, stage.trainer.accelerator)

@@ -1,0 +1,182 @@
+"""What is known about a planted model: nodes, edges, and what patching each one restores."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from dtx.dt.circuit import (
+    ALL_REWARD_TO_GO,
+    INSTRUCTION_STATE,
+    LAST_REWARD_TO_GO,
+    LAST_STATE,
+    Circuit,
+    Edge,
+    Neuron,
+    Node,
+    Restored,
+)
+
+if TYPE_CHECKING:
+    from dtx.dt.planted import Planted
+
+NEURONS = tuple(itertools.product((1, -1), repeat=3))
+"""Signs of instruction (key), target (key on the left) and reward-to-go (high) of the deciding neurons."""
+TURN_SIZE = 20.0
+"""What a deciding neuron writes: this much on left, as much less on right, or the reverse."""
+TOLERANCES = {"exact": 1e-4, "layer_norm": 1e-3, "superposed": 5e-3}
+
+
+def circuit(stage: Planted) -> Circuit:
+    """The ground truth of a variant."""
+    nodes, edges = _graph(stage)
+    kinds = [k for k in ("layer_norm", "superposed") if _is(stage, k)] or ["exact"]
+    return Circuit(
+        kind="planted",
+        variant={
+            "layer_norm": stage.layer_norm,
+            "superposed": stage.dimensions is not None,
+            "rotation": stage.rotation,
+            "backup_head": stage.backup_head,
+            "negative_head": stage.negative_head,
+            "distractor_heads": [list(s) for s in stage.free_heads()[: stage.distractor_heads]],
+        },
+        n_layers=stage.n_layers,
+        n_heads=stage.n_heads,
+        nodes=nodes,
+        edges=edges,
+        restored={
+            "instruction": _instruction(stage),
+            "target": _target(stage),
+            "reward_to_go": _reward_to_go(stage),
+        },
+        neurons=tuple(
+            Neuron(
+                layer=stage.deciding_layer,
+                neuron=i,
+                instruction=signs[0],
+                target=signs[1],
+                high=signs[2],
+                writes="left" if signs[0] * signs[1] * signs[2] > 0 else "right",
+            )
+            for i, signs in enumerate(NEURONS)
+        ),
+        logit_difference=2 * TURN_SIZE * (1 - stage.negative_head),
+        tolerance=max(TOLERANCES[k] for k in kinds),
+        notes=_notes(stage),
+    )
+
+
+def _is(stage: Planted, kind: str) -> bool:
+    return stage.dimensions is not None if kind == "superposed" else stage.layer_norm
+
+
+def _z(layer: int, at: str = LAST_STATE) -> Node:
+    return Node(f"blocks.{layer}.attn.hook_z", 0, at)
+
+
+def _mlp(layer: int) -> Node:
+    return Node(f"blocks.{layer}.hook_mlp_out", None, LAST_STATE)
+
+
+def _graph(stage: Planted) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
+    decides = _mlp(stage.deciding_layer)
+    start, asked, last = (
+        Node("hook_embed", None, at) for at in (INSTRUCTION_STATE, LAST_REWARD_TO_GO, LAST_STATE)
+    )
+    logits = Node("unembed", None, LAST_STATE)
+    nodes = [start, asked, last, _z(0), _mlp(0), _z(1), decides]
+    edges = [
+        Edge(asked, _z(0), "v", "reward_to_go"),
+        Edge(_z(0), _mlp(0), "mlp", "reward_to_go"),
+        Edge(_mlp(0), decides, "mlp", "reward_to_go"),
+        Edge(start, _z(1), "v", "instruction"),
+        Edge(_z(1), decides, "mlp", "instruction"),
+        Edge(last, decides, "mlp", "target"),
+        Edge(decides, logits, "logits", "turn"),
+        # What decides where heads look. The position embedding is added behind hook_embed.
+        Edge(Node("hook_pos_embed", None, LAST_REWARD_TO_GO), _z(0), "k", "steers"),
+        Edge(start, _z(1), "k", "steers"),
+    ]
+    if stage.backup_head:
+        nodes += [_mlp(1), _z(2)]
+        edges += [
+            Edge(_z(1), _mlp(1), "mlp", "steers"),
+            Edge(_mlp(1), _z(2), "q", "steers"),
+            Edge(start, _z(2), "k", "steers"),
+            # Silent as long as the main head speaks.
+            Edge(start, _z(2), "v", "backup"),
+            Edge(_z(2), decides, "mlp", "backup"),
+        ]
+    if stage.negative_head:
+        negative = _z(stage.deciding_layer + 1)
+        nodes.append(negative)
+        edges += [Edge(decides, negative, "v", "turn"), Edge(negative, logits, "logits", "turn")]
+    return tuple(nodes), tuple(edges)
+
+
+def _after(stage: Planted, since: str) -> list[Restored]:
+    """Residual points at the last state from ``LAYER.mid`` on, and the deciding MLP: all restored."""
+    points = [f"{layer}.{x}" for layer in range(stage.n_layers) for x in ("pre", "mid", "post")]
+    nodes = []
+    for point in points[points.index(since) :]:
+        layer, x = point.split(".")
+        nodes.append(Node(f"blocks.{layer}.hook_resid_{x}", None, LAST_STATE))
+    return [Restored(node, 1.0) for node in [*nodes, _mlp(stage.deciding_layer)]]
+
+
+def _negative(stage: Planted) -> list[Restored]:
+    """The negative head alone takes a clean turn's share away from a corrupt one."""
+    share = stage.negative_head
+    if not share:
+        return []
+    layer = stage.deciding_layer + 1
+    rho = -share / (1 - share)
+    out = Node(f"blocks.{layer}.hook_attn_out", None, LAST_STATE)
+    return [Restored(_z(layer), rho), Restored(out, rho)]
+
+
+def _instruction(stage: Planted) -> tuple[Restored, ...]:
+    hooks = ("hook_embed", "blocks.0.hook_resid_pre", "blocks.0.hook_resid_mid")
+    hooks += ("blocks.0.hook_resid_post", "blocks.1.hook_resid_pre")
+    found = [Restored(Node(hook, None, INSTRUCTION_STATE), 1.0) for hook in hooks]
+    found += [Restored(_z(1), 1.0)]
+    found += [Restored(Node("blocks.1.hook_attn_out", None, LAST_STATE), 1.0)]
+    return (*found, *_after(stage, "1.mid"), *_negative(stage))
+
+
+def _target(stage: Planted) -> tuple[Restored, ...]:
+    embedded = Restored(Node("hook_embed", None, LAST_STATE), 1.0)
+    return (embedded, *_after(stage, "0.pre"), *_negative(stage))
+
+
+def _reward_to_go(stage: Planted) -> tuple[Restored, ...]:
+    found = [
+        Restored(Node(hook, None, at), 1.0)
+        for hook in ("hook_embed", "blocks.0.hook_resid_pre")
+        for at in (LAST_REWARD_TO_GO, ALL_REWARD_TO_GO)
+    ]
+    found += [Restored(_z(0), 1.0)]
+    found += [Restored(Node("blocks.0.hook_attn_out", None, LAST_STATE), 1.0)]
+    found += [Restored(_mlp(0), 1.0)]
+    return (*found, *_after(stage, "0.mid"), *_negative(stage))
+
+
+def _notes(stage: Planted) -> tuple[str, ...]:
+    notes = [
+        "Known at the decision square of the routine; flips of one variable, reward-to-go at all tokens.",
+        "Direct attribution of left - right lies in the deciding MLP alone (and the negative head).",
+    ]
+    if stage.backup_head:
+        notes.append(
+            "The backup head (2, 0) is silent unless the main one (1, 0) is; then, under zero or mean "
+            "ablation of the main head, it restores the whole logit difference."
+        )
+    if stage.distractor_heads:
+        notes.append(
+            "Distractor heads attend, carry the instruction, and write to dimensions that nothing reads: "
+            "their effect is 0, or what LayerNorm's scale lets through."
+        )
+    if stage.dimensions is not None:
+        notes.append("Features overlap, so what is exact without superposition holds to tolerance.")
+    return tuple(notes)
