@@ -1,0 +1,174 @@
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dtx.analysis.claims import read_claims
+from dtx.analysis.psychology import Psychology
+from dtx.analysis.psychology_claims import _cached, _routine, decision_squares
+from dtx.analysis.psychology_measure import (
+    TRAINED,
+    Results,
+    _divergence,
+    jensen_shannon,
+    looks_back,
+    opposed,
+    policies,
+)
+from dtx.analysis.psychology_states import FORWARD, LEFT, RIGHT, reach
+from dtx.dt.rollout import decision_probabilities
+from dtx.env.encoding import one_hot
+from dtx.env.memory import BALL
+from dtx.report import read_headline
+from dtx.runner import run
+from tests.analysis.test_windows import model
+
+
+@pytest.fixture(scope="module")
+def poses(env):
+    return reach(env, 8)
+
+
+@pytest.fixture
+def stage(env, tiny) -> Psychology:
+    return Psychology(
+        env=env, dt=tiny, checkpoint=None, targets=(0.0, 0.9), low=0.0, high=0.9, threshold=0.1,
+        episodes=2, untrained=1, resamples=100, seed=0,
+    )  # fmt: skip
+
+
+class Scripted:
+    """A policy whose mind is known: forward, but at the junction the turn that the instruction asks for;
+    the other turn if little is asked for."""
+
+    def __init__(self, env):
+        self.env = env
+        self.cfg = SimpleNamespace(
+            n_actions=7, n_steps=9, left_padding=False, reward_to_go=True, tokens_per_step=3
+        )
+
+    def last_logits(self, context):
+        cells = context["table"].numpy()[context["observation"].numpy()]  # b t c
+        objects = cells.reshape(*cells.shape[:2], 20, 7, 7)[:, :, :11].argmax(2)
+        instruction, last = objects[:, 0, 2, 6], objects[:, -1]
+        seen = np.zeros((len(last), 7, 7, 3), np.uint8)
+        seen[..., 0] = last
+        left_matches = last[:, 1, 6] == instruction
+        turn = np.where(left_matches, LEFT, RIGHT)
+        low = context["reward_to_go"][:, -1].numpy() < 0.5
+        turn = np.where(low, LEFT + RIGHT - turn, turn)
+        action = np.where(self.env.at_decision(seen), turn, FORWARD)
+        return torch.nn.functional.one_hot(torch.from_numpy(action), 7) * 40.0
+
+
+def test_poses_are_reached_by_their_actions(env, poses):
+    assert poses.actions[0] == () and max(map(len, poses.actions)) <= 8
+    assert len(set(poses.pose)) == len(poses.pose) > 30
+    for pose, actions in list(zip(poses.pose, poses.actions, strict=True))[::5]:
+        world = env.make(3)
+        observation, _ = world.reset(seed=5)
+        for action in actions:
+            observation, *_ = world.step(action)
+        place = world.unwrapped
+        assert (*map(int, place.agent_pos), int(place.agent_dir)) == pose
+        seen = poses.observations[3][poses.pose.index(pose)]
+        assert len(seen) == len(actions) + 1 and (seen[-1] == observation["image"]).all()
+
+
+def test_routine_poses_lie_on_the_routine(env, poses):
+    on = poses.on_routine(env)
+    assert on.sum(1).tolist() == [6] * 4  # the start, four steps, the turn; the last step ends it
+    assert poses.after([FORWARD] * env.decision_step) is not None
+    assert poses.after([LEFT] * 7) is None
+
+
+def test_divergence_is_0_to_ln_2():
+    p, q = np.eye(3)[0], np.eye(3)[1]
+    assert jensen_shannon(p, p) == 0
+    assert jensen_shannon(p, q) == pytest.approx(np.log(2))
+    assert opposed(SimpleNamespace(
+        layouts=lambda: "abcd", correct_turn=lambda y: np.asarray(y) % 2
+    )) == [(0, 1), (0, 3), (1, 2), (2, 3)]  # fmt: skip
+
+
+def test_a_policy_that_decides_at_one_square_has_one(env, poses, stage):
+    probability, distinct = policies(Scripted(env), poses, stage.targets)
+    assert distinct == len(stage.targets) * 4 * len(poses.pose)
+    divergence = _divergence(stage, poses, probability).assign(model=TRAINED)
+    for target in stage.targets:
+        found = decision_squares(stage, divergence, TRAINED, target)
+        assert (found["poses"], found["squares"], found["before_turn"]) == (1, 1, 1)
+        assert found["cells"] == [(5, 3)]
+    results = Results(None, divergence, None, probability, poses, 0.0, distinct)  # type: ignore[arg-type]
+    routine = _routine(stage, results)
+    assert (routine["routine_share_high"], routine["routine_share_low"]) == (1, 0)
+    # It turns once and then walks on, whichever side it faces.
+    assert _cached(stage, results)["forward_after_wrong_turn"] == pytest.approx(1)
+
+
+def test_policies_at_the_decision_are_the_rollouts(env, poses):
+    network = model(n_layers=1)
+    probability, _ = policies(network, poses, (0.0, 0.9))
+    place = poses.after([FORWARD] * env.decision_step)
+    want = decision_probabilities(network, env, [0.0, 0.9])
+    assert np.abs(probability[:, :, place] - want).max() < 1e-6
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_padding_does_not_change_the_shape(poses, left):
+    probability, _ = policies(model(n_layers=1, left_padding=left), poses, (0.9,))
+    assert np.abs(probability.sum(-1) - 1).max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("actions", "length", "want"),
+    [
+        ([2, 1, 1, 2], 4, True),
+        ([0, 2, 0, 2], 4, True),
+        ([0, 1, 0, 1], 4, False),
+        ([2, 1, 1, 2], 2, False),  # it was over before
+        ([1, 1, 1, 1], 4, True),
+        ([5, 3, 6, 2], 4, False),
+    ],
+)
+def test_looking_back_is_half_a_turn(actions, length, want):
+    assert looks_back(np.array([actions]), np.array([length])).tolist() == [want]
+
+
+def test_stage_writes_tables_figures_and_verdicts(store, experiment_of, stage, poses):
+    run(experiment_of(stage))
+    numbers = read_headline(stage.path)
+    assert numbers["psychology/identity_error"] < 1e-9
+    assert numbers["psychology/distinct_inputs"] == 2 * 4 * len(poses.pose)
+    states = pd.read_parquet(stage.path / "tables" / "states.parquet")
+    total = states.left + states.right + states.forward + states.non_kinetic
+    assert np.abs(total - 1).max() < 1e-9
+    assert len(states) == 2 * 2 * 4 * len(poses.pose)
+    play = pd.read_parquet(stage.path / "tables" / "play.parquet")
+    assert (play.success + play.wrong + play.truncated == 1).all() and len(play) == 8
+    claims = {c.claim: c.verdict for c in read_claims(stage.path)}
+    assert len(claims) == 6 and claims["a set routine"] != "confirmed"  # three steps of training
+    for name in ("state_map.png", "psychology.png"):
+        assert (stage.path / "figures" / name).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"high": 0.8}, "high"),
+        ({"threshold": 0.7}, "threshold"),
+        ({"episodes": 0}, "episodes"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_impossible_values_are_named(stage, change, field):
+    assert field in [name for name, _ in dataclasses.replace(stage, **change).check()]
+
+
+def test_the_scripted_policy_reads_what_it_says(env, poses):
+    """The instruction's cell of the flattened one-hot is where the test's policy looks for it."""
+    first = poses.observations[2][0][0]
+    assert one_hot(first)[2, 6].argmax() == BALL

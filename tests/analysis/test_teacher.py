@@ -1,0 +1,162 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dtx.analysis.teacher import Teacher
+from dtx.analysis.teacher_measure import (
+    DT,
+    N_GRAM,
+    by_episode,
+    divergence,
+    held_out,
+    log_softmax,
+    model_policy,
+    n_gram,
+    teacher_logits,
+)
+from dtx.dt.decision_transformer import Balance, Padding, Windows
+from dtx.dt.windows import Drawn, Sampler
+from dtx.report import read_headline
+from dtx.runner import run
+from tests.agents import ConstantAgent
+from tests.analysis.test_windows import model
+from tests.dt.toy import episodes as random_episodes
+
+
+@pytest.fixture
+def stage(rollouts, tiny) -> Teacher:
+    return Teacher(
+        dataset=rollouts, agent=rollouts.agent, dt=tiny, checkpoint=None, episodes=20,
+        temperatures=(1.0, 5.0), targets=(0.0, 0.9), n_gram=2, resamples=100, seed=0,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def episodes():
+    return random_episodes(n=60, horizon=14)
+
+
+def test_a_model_does_not_differ_from_itself():
+    p = log_softmax(np.random.default_rng(0).normal(size=(50, 7)))
+    assert np.abs(divergence(p, p)).max() == 0
+    q = log_softmax(np.zeros((50, 7)))
+    entropy = -(np.exp(p) * p).sum(1)
+    assert divergence(p, q) == pytest.approx(np.log(7) - entropy)
+
+
+def test_held_out_episodes_are_the_recorded_ones(episodes):
+    replay = held_out(episodes, 8, 0)
+    assert len(replay.length) == 8 and replay.real.sum() == replay.length.sum()
+    validation = np.flatnonzero(episodes.split == 1)
+    recorded = {
+        tuple(episodes.action[episodes.start[e] :][: episodes.length[e]]) for e in validation
+    }
+    for i, length in enumerate(replay.length):
+        assert tuple(replay.action[i, :length]) in recorded
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_policy_along_an_episode_is_the_full_forward_pass(episodes, left):
+    """Acting step by step and one pass over whole windows are two ways to the same policy."""
+    network = model(left_padding=left)
+    replay = held_out(episodes, 6, 0)
+    policy = model_policy(network, replay, replay.reward_to_go)
+    where = {True: Padding.left, False: Padding.right}[left]
+    windows = Windows(context=9, padding=where, first_share=1, end_share=0, balance=Balance.none)
+    sampler = Sampler(episodes, network.cfg, windows, split=1)
+    chosen = np.sort(np.random.default_rng(0).permutation(np.flatnonzero(episodes.split == 1))[:6])
+    last = np.minimum(episodes.length[chosen], 9)
+    drawn = Drawn(episodes.start[chosen], np.zeros(6, np.int64), last)
+    context, _, real = sampler.context(drawn)
+    with torch.no_grad():
+        whole = log_softmax(network(context).double().numpy())
+    starts = np.cumsum(replay.length) - replay.length
+    for i, length in enumerate(last):
+        # Left-padded windows have other padding at every step: only their last step is comparable.
+        steps = [length - 1] if left else range(length)
+        mine = whole[i][real[i].numpy()]
+        for step in steps:
+            assert np.abs(policy[starts[i] + step] - mine[step]).max() < 1e-5
+
+
+def test_teacher_is_asked_at_every_step(episodes):
+    class Counting(ConstantAgent):
+        def step(self, observations, memory):
+            logits, value, memory = super().step(observations, memory)
+            return logits * memory, value, memory
+
+    replay = held_out(episodes, 5, 0)
+    logits = teacher_logits(Counting(torch.tensor([1.0, 2.0])), replay)
+    want = np.concatenate([np.arange(1, n + 1) for n in replay.length])
+    assert (logits[:, 0] == want).all() and (logits[:, 1] == 2 * want).all()
+
+
+def test_n_gram_against_a_loop(episodes):
+    replay = held_out(episodes, 5, 0)
+    policy = np.exp(n_gram(episodes, replay, 1, 3))
+    assert policy.sum(1) == pytest.approx(1)
+    unigram, bigram = np.zeros(3), np.zeros((4, 3))
+    for e in np.flatnonzero(episodes.split == 0):
+        before = 3
+        for action in episodes.action[episodes.start[e] :][: episodes.length[e]]:
+            unigram[action] += 1
+            bigram[before, action] += 1
+            before = action
+    base = (unigram + 1 / 3) / (unigram.sum() + 1)
+    row = 0
+    for actions, length in zip(replay.action, replay.length, strict=True):
+        before = 3
+        for action in actions[:length]:
+            mine = bigram[before]
+            assert policy[row] == pytest.approx((mine + base) / (mine.sum() + 1))
+            before, row = action, row + 1
+
+
+def test_n_gram_finds_a_pattern_that_one_action_cannot_show(episodes):
+    """The action repeats the one before the last: two actions back are needed."""
+    steps = np.arange(len(episodes.action))
+    episodes = dataclasses.replace(episodes, action=((steps // 2) % 2).astype(np.uint8))
+    replay = held_out(episodes, 10, 0)
+    taken = replay.action[replay.real]
+    nll = [
+        -n_gram(episodes, replay, order, 2)[np.arange(len(taken)), taken].mean() for order in (1, 2)
+    ]
+    assert nll[1] < 0.2 < 0.5 < nll[0]
+
+
+def test_interval_is_over_episodes():
+    length = np.array([1, 99])
+    values = np.concatenate([[1.0], np.zeros(99)])
+    mean, low, high = by_episode(values, length, 500, 0)
+    assert mean == pytest.approx(0.01) and low == 0 and high == 1  # the short one alone, twice
+
+
+def test_stage_compares_with_controls(store, experiment_of, stage):
+    run(experiment_of(stage))
+    numbers = read_headline(stage.path)
+    assert numbers["teacher/identity_error"] == 0
+    table = pd.read_parquet(stage.path / "tables" / "comparison.parquet")
+    itself = table[(table.model == "teacher, T=1") & (table.temperature == 1)].iloc[0]
+    assert itself.kl == 0 and itself.agreement == 1
+    # The teacher is the same everywhere, so the n-gram model is close to it.
+    gram = table[(table.model == N_GRAM) & (table.temperature == 1)].iloc[0]
+    assert gram.kl < 0.2 and gram.agreement > 0.9
+    assert set(table[table.model == DT].asked_for) == {"own", "0", "0.9"}
+    assert (table.kl >= 0).all() and (table.kl_low <= table.kl + 1e-12).all()
+    assert "teacher and model agree: not confirmed" in stage.summary()
+    assert (stage.path / "figures" / "teacher.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"temperatures": (0.0,)}, "temperatures"),
+        ({"n_gram": 0}, "n_gram"),
+        ({"episodes": 0}, "episodes"),
+    ],
+)
+def test_impossible_values_are_named(stage, change, field):
+    assert field in [name for name, _ in dataclasses.replace(stage, **change).check()]
