@@ -1,0 +1,110 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dtx.analysis.embeddings import TOLERANCE, Embeddings, Subset
+from dtx.analysis.embeddings_measure import antipodal, clustered, members, principal
+from dtx.errors import UserError
+from dtx.report import read_headline
+from dtx.runner import run
+
+KEY, BALL = 5, 6
+OBJECTS = Subset(channels=("key", "ball"), cells=None)
+
+
+@pytest.fixture
+def stage(rollouts, tiny) -> Embeddings:
+    return Embeddings(
+        dataset=rollouts,
+        dt=tiny,
+        checkpoint=None,
+        antipodal=-0.5,
+        subsets={"objects": OBJECTS},
+        controls=20,
+        resamples=100,
+        seed=0,
+    )
+
+
+def channel(kind: int, column: int, row: int) -> int:
+    return kind * 49 + column * 7 + row
+
+
+def test_planted_opposites_are_found_in_their_cell_alone():
+    rng = np.random.default_rng(0)
+    names = np.array([channel(k, c, r) for k in (KEY, BALL) for c in range(3) for r in range(3)])
+    table = rng.standard_normal((len(names), 200))
+    there, elsewhere = (np.flatnonzero(names == channel(KEY, c, 1))[0] for c in (1, 2))
+    table[np.flatnonzero(names == channel(BALL, 1, 1))[0]] = -table[there] * 2
+    table[np.flatnonzero(names == channel(BALL, 0, 0))[0]] = -table[elsewhere]  # not its cell
+    cosine, pairs, count = antipodal(table, names, -0.5)
+    assert count == 1 and len(pairs) == 9
+    (found,) = pairs[pairs.antipodal].itertuples()
+    assert (found.column, found.row, found.one, found.other) == (1, 1, "key", "ball")
+    assert found.cosine == pytest.approx(-1)
+    assert np.allclose(np.diag(cosine), 1)
+    shuffled = rng.permutation(len(names))
+    assert antipodal(table[shuffled], names[shuffled], -0.5)[2] == 1
+
+
+def test_an_object_and_a_colour_of_one_cell_do_not_exclude_each_other():
+    names = np.array([channel(KEY, 1, 1), channel(11, 1, 1), channel(17, 1, 1)])
+    assert not len(antipodal(np.eye(3), names, -0.5)[1])
+
+
+def test_shares_add_to_one_and_a_line_has_one_component():
+    rng = np.random.default_rng(1)
+    share, projection = principal(rng.standard_normal((12, 30)))
+    assert share.sum() == pytest.approx(1, abs=1e-12) and (np.diff(share) <= 1e-12).all()
+    place = rng.standard_normal(9)
+    share, projection = principal(np.outer(place, rng.standard_normal(30)) + 5)
+    assert share[0] == pytest.approx(1)
+    assert abs(np.corrcoef(projection[:, 0], place)[0, 1]) == pytest.approx(1)
+
+
+def test_clusters_become_neighbours():
+    group = np.array([0, 1, 0, 1, 0, 1])
+    cosine = (group[:, None] == group).astype(float)
+    assert len(set(group[clustered(cosine)][:3])) == 1
+
+
+def test_members_are_the_named_channels_and_cells():
+    names = np.array(
+        [channel(KEY, 1, 1), channel(BALL, 1, 1), channel(KEY, 2, 6), channel(2, 2, 6)]
+    )
+    assert members(OBJECTS, names, "x").tolist() == [0, 1, 2]
+    assert members(Subset(channels=("key",), cells=((2, 6),)), names, "x").tolist() == [2]
+    with pytest.raises(UserError, match=r"subsets\.x\.channels: no channel 'kee'"):
+        members(Subset(channels=("kee",), cells=None), names, "x")
+
+
+def test_stage_writes_tables_figures_and_verdict(store, experiment_of, stage):
+    run(experiment_of(stage))
+    numbers = read_headline(stage.path)
+    assert numbers["embeddings/identity_error"] < TOLERANCE
+    read = {
+        name: pd.read_parquet(stage.path / "tables" / f"{name}.parquet")
+        for name in ("norms", "pairs", "components", "maps")
+    }
+    assert read["components"].share.sum() == pytest.approx(1)
+    assert set(read["norms"].kind) == {"state", "action", "time", "reward-to-go"}
+    assert (read["norms"].kind == "state").sum() == numbers["embeddings/channels"]
+    assert set(read["maps"].channel) == {"key", "ball"}
+    # A model that was trained for three steps has nothing that stands out, and the stage says so.
+    assert stage.summary().startswith("not established")
+    for name in ("embeddings.png", "components.png", "embeddings.html"):
+        assert (stage.path / "figures" / name).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    "change", [{"controls": 3}, {"antipodal": 0.1}, {"subsets": {}}, {"seed": -1}, {"resamples": 0}]
+)
+def test_impossible_values_are_named(stage, change):
+    assert [name for name, _ in dataclasses.replace(stage, **change).check()] == list(change)
+
+
+def test_a_cell_outside_the_view_is_named():
+    wrong = Subset(channels=(), cells=((2, 6), (7, 0)))
+    assert [name for name, _ in wrong.check()] == ["channels", "cells"]
