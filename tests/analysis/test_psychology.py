@@ -19,6 +19,7 @@ from dtx.analysis.psychology_measure import (
     policies,
 )
 from dtx.analysis.psychology_states import FORWARD, LEFT, RIGHT, reach
+from dtx.config import build_group
 from dtx.dt.rollout import decision_probabilities
 from dtx.env.encoding import one_hot
 from dtx.env.memory import BALL
@@ -107,6 +108,16 @@ def test_a_policy_that_decides_at_one_square_has_one(env, poses, stage):
     assert (routine["routine_share_high"], routine["routine_share_low"]) == (1, 0)
     # It turns once and then walks on, whichever side it faces.
     assert _cached(stage, results)["forward_after_wrong_turn"] == pytest.approx(1)
+
+
+def test_the_planted_model_has_one_decision_square(store, experiment_of, poses, stage):
+    planted = build_group("dt/planted")
+    run(experiment_of(planted))
+    probability, _ = policies(planted.load(), poses, stage.targets)
+    divergence = _divergence(stage, poses, probability).assign(model=TRAINED)
+    for target in stage.targets:
+        found = decision_squares(stage, divergence, TRAINED, target)
+        assert (found["squares"], found["before_turn"], found["cells"]) == (1, 1, [(5, 3)])
 
 
 def test_policies_at_the_decision_are_the_rollouts(env, poses):
