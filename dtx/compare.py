@@ -53,7 +53,8 @@ def compare(
         sweep: Its jobs may be unfinished: what is there is drawn.
         store: Where the artefacts are.
         out: Folder of the figures (PNG).
-        metrics: Names or patterns (``calibration/*``); empty: those of the targets that differ between jobs.
+        metrics: Names or patterns (``calibration/*``); empty: those that differ between jobs, first
+            those that the swept fields explain best.
         by: Swept fields to draw against; empty: all that are no seeds, or the seeds if there is nothing else.
 
     Raises:
@@ -66,7 +67,7 @@ def compare(
     frame = pd.DataFrame(rows)
     numbers = [c for c in frame.columns if "/" in c]
     questions = _questions(sweep, by)
-    found.metrics, found.left_out = _chosen(frame, numbers, metrics, len(questions))
+    found.metrics, found.left_out = _chosen(frame, numbers, metrics, questions)
     report = Report(out)
     for metric in found.metrics:
         for question in questions:
@@ -111,12 +112,12 @@ def _questions(sweep: Sweep, by: Sequence[str]) -> list[str]:
 
 
 def _chosen(
-    frame: pd.DataFrame, numbers: list[str], metrics: Sequence[str], questions: int
+    frame: pd.DataFrame, numbers: list[str], metrics: Sequence[str], questions: list[str]
 ) -> tuple[list[str], list[str]]:
     if not metrics:
-        # The columns follow the stages: the targets' numbers come last and are what is asked for.
-        differ = [c for c in numbers if len(set(frame[c].dropna())) > 1][::-1]
-        most = max(1, _FIGURES // max(questions, 1))
+        differ = [c for c in numbers if len(set(frame[c].dropna())) > 1]
+        differ.sort(key=lambda c: -_explained(frame, c, questions))
+        most = max(1, _FIGURES // max(len(questions), 1))
         return differ[:most], differ[most:]
     chosen: dict[str, None] = {}
     for pattern in metrics:
@@ -126,6 +127,13 @@ def _chosen(
             raise UserError(f"no number is named {pattern!r}; there are: {there}")
         chosen.update(dict.fromkeys(some))
     return list(chosen), []
+
+
+def _explained(frame: pd.DataFrame, metric: str, questions: list[str]) -> float:
+    """Share of a number's variance that lies between the values of the questions, not between seeds."""
+    known = frame.dropna(subset=[metric])
+    means = known.groupby(questions, sort=False)[metric].transform("mean")
+    return round(float(means.var(ddof=0) / known[metric].var(ddof=0)), 6)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from dtx.verbs import near
 if TYPE_CHECKING:
     from dtx.compare import Comparison
 
-_ROWS, _NUMBERS = 24, 5  # of the table in a description; jobs.json has all
+_ROWS, _NUMBERS = 24, 4  # of the table in a description; jobs.json has all
 
 
 def parameters(sweep: Sweep) -> dict[str, str]:

@@ -62,6 +62,24 @@ def test_the_interval_is_over_the_seeds(done):
     assert len(line.dots) == 4
 
 
+def test_what_the_swept_field_explains_best_comes_first():
+    import pandas as pd
+
+    from dtx.compare import _explained
+
+    frame = pd.DataFrame(
+        {
+            "x": [1, 1, 2, 2],
+            "seed": [0, 1, 0, 1],
+            "a/noise": [0.0, 1.0, 0.0, 1.0],
+            "a/half": [0.0, 1.0, 1.0, 2.0],
+            "a/effect": [0.0, 0.0, 3.0, 3.0],
+        }
+    )
+    shares = [_explained(frame, f"a/{name}", ["x"]) for name in ("noise", "half", "effect")]
+    assert shares == [0.0, 0.5, 1.0]
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
