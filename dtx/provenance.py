@@ -44,7 +44,7 @@ def provenance(stage: Stage) -> dict[str, Any]:
         "config": stage.config(),
         "inputs": {field: s.label for field, s in stage.inputs().items()},
         "source": drift.sources(stage),
-        "git": git_state(stage.source().resolve().parent),
+        "git": git_state(stage.source_file().resolve().parent),
         "packages": versions(),
         "host": f"{platform.node()} {platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),

@@ -104,7 +104,7 @@ class Stage:
         """All fields as plain values, inputs as their labels; what ``done.json`` and MLflow show."""
         return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
-    def source(self) -> Path:
+    def source_file(self) -> Path:
         """The file that defines the stage."""
         return Path(inspect.getfile(type(self)))
 

@@ -43,7 +43,7 @@ class StageRun:
         self.model_id: str | None = None
         self._sent = {CURVES: 0, TIMING: 0}
         self._stop = threading.Event()
-        git = git_state(stage.source().resolve().parent)
+        git = git_state(stage.source_file().resolve().parent)
         tags = {
             "mlflow.source.name": f"dtx {stage.name}",
             "dtx.stage": stage.name,

@@ -1,0 +1,214 @@
+"""Activation patching: exact identities, one slow patch at a time, the published model's figures."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dtx.analysis.activation_patching import ActivationPatching, Direction, Node
+from dtx.analysis.activation_patching_measure import HOOKS, measure
+from dtx.config import build_group
+from dtx.dt.model import DecisionTransformerModel, initialise
+from dtx.pairs.making import make
+from dtx.pairs.pair_set import PairSet
+from dtx.report import Report, read_headline
+from dtx.stage import Stage
+from tests.dt import test_parity
+from tests.dt.toy import TINY
+
+network = test_parity.network  # the fixture
+ALL = tuple(Node)
+
+
+def model(**changes) -> DecisionTransformerModel:
+    stage = build_group("dt/memory_dt", [*TINY, "dt.windows.context=9", "dt.model.n_ctx=26"])
+    cfg = dataclasses.replace(stage.model_config(), left_padding=False, **changes)
+    made = DecisionTransformerModel(cfg)
+    initialise(made, None, 0.5, 3)
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def stage() -> ActivationPatching:
+    built = build_group("analysis/activation_patching", ["pairs.dataset=null"])
+    return dataclasses.replace(built, resamples=20)
+
+
+@pytest.fixture(scope="module")
+def pairs(stage, tmp_path_factory) -> PairSet:
+    out = tmp_path_factory.mktemp("pairs")
+    declared = stage.pairs
+    declared = dataclasses.replace(
+        declared, checks=dataclasses.replace(declared.checks, min_ld_gap=0.02)
+    )
+    make(declared).save(out, Report(out))
+    return PairSet.read(out)
+
+
+def only(pairs: PairSet, *variants: str) -> PairSet:
+    table = pairs.table[pairs.table["variant"].isin(variants)]
+    return dataclasses.replace(pairs, table=table.reset_index(drop=True))
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+@pytest.mark.parametrize(
+    "changes", [{}, {"gated_mlp": True, "act_fn": "relu"}, {"left_padding": True}]
+)
+def test_everything_is_one_and_nothing_and_the_unchanged_are_zero(stage, pairs, direction, changes):
+    wanted = dataclasses.replace(stage, direction=direction, nodes=(Node.resid_pre, Node.z))
+    changes = {"left_padding": False, **changes}
+    padding = changes.pop("left_padding")
+    network = model(**changes)
+    network.cfg.left_padding = padding
+    found = measure(wanted, network, only(pairs, "key/left", "ball/left"))
+    assert found.identity_error < 1e-4 and found.null_change < 1e-5
+    sets = found.tables["sets"]
+    assert {"everything", "nothing", "unchanged", "R", "R without R1"} <= set(sets["set"])
+    assert sets["rho"].notna().sum() > 20
+    # Node by node, too: the embedding of a token that is the same in both runs brings nothing.
+    (batch,) = only(pairs, "key/left", "ball/left").batches(network)
+    patches = found.tables["patches"]
+    at = patches[(patches["name"] == "L0 resid_pre")]
+    same = ~batch.changed.numpy().ravel()
+    assert len(at) == same.size and same.any()
+    assert np.abs(at["change"].to_numpy()[same]).max() < 1e-5
+    assert np.abs(at["change"].to_numpy()[~same]).max() > 1e-3
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_the_batched_sweep_is_one_patch_after_the_other(stage, pairs, direction):
+    network = model(gated_mlp=True, act_fn="relu")
+    few = only(pairs, "key/left")
+    few = dataclasses.replace(few, table=few.table[few.table["kind"] == "edit"].head(3))
+    wanted = dataclasses.replace(stage, direction=direction, nodes=ALL, windows=37)
+    table = measure(wanted, network, few).tables["patches"]
+    (batch,) = few.batches(network)
+    sides = (batch.clean, batch.corrupt)
+    source, base = sides if direction is Direction.denoise else sides[::-1]
+    place = {pair: row for row, pair in enumerate(batch.table["pair"])}
+    rng = np.random.default_rng(0)
+    for index in rng.choice(len(table), 50, replace=False):
+        patch = table.iloc[index]
+        row, at, head = place[patch["pair"]], patch["position"], patch["head"]
+        name = f"blocks.{patch['layer']}.{HOOKS[patch['node']]}"
+        with torch.no_grad():
+            _, cache = network.run_with_cache(source[row], names_filter=name)
+
+            def put(value, hook, at=at, head=head, node=patch["node"], new=cache[name]):
+                value = value.clone()
+                where = (0, at) if head < 0 else (0, at, head)
+                where = (0, head, at) if node == "pattern" else where
+                value[where] = new[where]
+                return value
+
+            before = network(base[row])[:, -1]
+            after = network.run_with_hooks(base[row], fwd_hooks=[(name, put)])[:, -1]
+        change = (after - before)[0]
+        expected = float(change[0] - change[1])  # left, right
+        assert patch["change"] == pytest.approx(expected, abs=2e-5), patch["name"]
+
+
+def test_pairs_closer_than_the_gap_are_missing_not_numbers(stage, pairs):
+    wide = dataclasses.replace(pairs, about={**pairs.about, "min_ld_gap": 1e6})
+    quick = dataclasses.replace(stage, nodes=(Node.resid_pre,))
+    found = measure(quick, model(), only(wide, "key/left"))
+    assert found.tables["patches"]["rho"].isna().all()
+    assert not found.tables["runs"]["measurable"].any()
+    assert np.isnan(found.identity_error)
+
+
+# --- the published model -----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not test_parity.FOLDER.is_dir(), reason="../shared/parity is not here")
+def test_the_published_figures(stage, pairs, network):
+    edited = pairs.table[pairs.table["kind"] == "edit"]
+
+    def swept(edit, direction, nodes):
+        chosen = edited[edited["edit"] == edit].reset_index(drop=True)
+        wanted = dataclasses.replace(stage, direction=direction, nodes=nodes)
+        return measure(wanted, network, dataclasses.replace(pairs, table=chosen)).tables
+
+    effects = swept("instruction_flip", Direction.denoise, (Node.resid_pre, Node.mlp_out, Node.z))
+    rho = effects["effects"].set_index(["reward_to_go", "name", "token"])["rho"]
+    for name, token, high, low in (
+        ("L0 resid_pre", "S5", 1.0, 1.0),
+        ("L1 resid_pre", "S9", 0.992, 0.891),
+        ("L0 H1 z", "S9", 0.992, 0.891),
+        ("L1 mlp_out", "S9", 0.975, 0.509),
+    ):
+        assert rho[0.892, name, token] == pytest.approx(high, abs=0.01), name
+        assert rho[0.0, name, token] == pytest.approx(low, abs=0.01), name
+    # Reward-to-go 0 put into runs that were asked for .892.
+    nodes = (Node.resid_pre, Node.attn_out, Node.mlp_out)
+    tables = swept("rtg_zero", Direction.noise, nodes)
+    rho = tables["effects"].set_index(["name", "token"])["rho"]
+    single = [rho["L0 resid_pre", f"R{t}"] for t in range(1, 10)]
+    assert max(single) == pytest.approx(0.11, abs=0.01)
+    assert rho["L0 attn_out", "S9"] == pytest.approx(0.951, abs=0.01)
+    assert rho["L1 mlp_out", "S9"] == pytest.approx(0.917, abs=0.01)
+    sets = tables["sets"].groupby("set")["rho"].mean()
+    assert sets["R"] == pytest.approx(1.0, abs=1e-4) and abs(sets["S"]) < 1e-4
+
+
+# --- the stage ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random(Stage):
+    """Random weights in the place of a trained model."""
+
+    def run(self, out: Path) -> None:
+        from dtx.dt.model import save
+
+        save(model(), out)
+
+    def load(self) -> DecisionTransformerModel:
+        from dtx.dt.model import load
+
+        return load(self.path)
+
+    def checkpoints(self) -> dict[int, Path]:
+        return {}
+
+
+def test_the_stage_writes_tables_figures_and_a_verdict(stage, store, experiment_of):
+    from dtx.runner import run
+
+    declared = dataclasses.replace(
+        stage.pairs,
+        source=dataclasses.replace(stage.pairs.source, reward_to_go=(0.9,)),
+        checks=dataclasses.replace(stage.pairs.checks, min_ld_gap=0.02),
+    )
+    whole = dataclasses.replace(
+        stage, dt=Random(), pairs=declared, nodes=(Node.attn_out, Node.mlp_out)
+    )
+    strict = dataclasses.replace(whole, tolerance=1e-12)
+    run(experiment_of(whole, strict))
+    n = read_headline(whole.path)
+    assert n["patching/identity_error"] < 1e-4 and n["patching/null_change"] < 1e-5
+    assert n["patching/n_distinct"] <= 16
+    effects = pd.read_parquet(whole.path / "tables" / "effects.parquet")
+    assert set(effects["kind"]) == {"edit", "shuffled_donor"}
+    known = effects.dropna(subset=["rho"])
+    assert ((known["low"] <= known["rho"] + 1e-9) & (known["rho"] <= known["high"] + 1e-9)).all()
+    assert (whole.path / "figures" / "patching_swap_targets.png").stat().st_size > 5000
+    assert "most by L" in whole.summary()
+    assert strict.summary().startswith("not established: identity error")
+
+
+def test_wrong_settings_are_explained(stage):
+    wrong = dataclasses.replace(stage, nodes=(), tolerance=0.0, windows=0, seed=-1, checkpoint=-1)
+    assert {field for field, _ in wrong.check()} == {
+        "nodes",
+        "tolerance",
+        "windows",
+        "seed",
+        "checkpoint",
+    }
