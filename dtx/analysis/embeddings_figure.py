@@ -33,7 +33,8 @@ def _cosines(report: Report, results: Results) -> None:
         label="pairs in one cell",
     )  # fmt: skip
     axis.set(title="pairs that exclude each other", xlabel="cosine", ylabel="density", yscale="log")
-    axis.legend(loc="upper right")
+    axis.set_ylim(top=30 * axis.get_ylim()[1])  # room for the legend
+    axis.legend(loc="upper left")
     report.figure("embeddings", figure)
 
 
