@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dtx.errors import Interrupted, UserError
+from dtx.signals import signals
 
 VERBS = (
     "run",
@@ -38,8 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
-        args = parse(list(sys.argv[1:] if argv is None else argv))
-        return importlib.import_module(f"dtx.verbs.{args.verb}").main(args)
+        with signals():
+            args = parse(list(sys.argv[1:] if argv is None else argv))
+            return importlib.import_module(f"dtx.verbs.{args.verb}").main(args)
     except UserError as error:
         for line in str(error).splitlines():
             say(f"error: {line}")

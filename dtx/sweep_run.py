@@ -26,7 +26,8 @@ from dtx.launchers import compose_launcher, launcher_of
 from dtx.needed import needed
 from dtx.progress import console, copied_to
 from dtx.report import write_atomically
-from dtx.runner import Outcome, StagesFailed, run, signals
+from dtx.runner import Outcome, StagesFailed, run
+from dtx.signals import signals
 from dtx.stage import Stage
 from dtx.store import use
 from dtx.sweep import Job, Sweep

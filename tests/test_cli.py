@@ -162,3 +162,12 @@ def test_a_read_only_disk_is_one_line(user, mount):
     _, error = job.communicate(timeout=60)
     assert job.returncode == 2 and "Traceback" not in error
     assert "Read-only file system" in error and "store.path=" in error
+
+
+def test_a_signal_while_the_command_is_still_read_is_clean(user, monkeypatch, capsys):
+    def interrupted(*args):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("dtx.verbs.plan.compose", interrupted)
+    assert dtx("plan") == 130
+    assert "interrupted" in capsys.readouterr().err

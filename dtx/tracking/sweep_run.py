@@ -10,6 +10,7 @@ from typing import Any
 from dtx.config import TrackingConfig
 from dtx.errors import Interrupted
 from dtx.processes import marked
+from dtx.signals import whole
 from dtx.stage import Stage
 from dtx.tracking.experiment_run import reconcile
 from dtx.tracking.server import Server, dataset_input
@@ -22,11 +23,13 @@ class SweepRun:
 
     Args:
         server: Where to.
-        run_id: The run, parent of the stages' runs.
+
+    Attributes:
+        run_id: The run, parent of the stages' runs; empty before it is started.
     """
 
-    def __init__(self, server: Server, run_id: str):
-        self.server, self.run_id = server, run_id
+    def __init__(self, server: Server):
+        self.server, self.run_id = server, ""
         self.any_failed = False
 
     def finish(
@@ -95,19 +98,21 @@ def open_sweep(
         "mlflow.note.content": note,
     }
     with marked():
-        run = SweepRun(server, server.start(name, tags))
-        server.safely(lambda: reconcile(server))
-        server.safely(lambda: server.client.log_dict(run.run_id, dict(config), "config.yaml"))
-        server.safely(lambda: server.log_params(run.run_id, dict(parameters)))
-        status = "FAILED"
+        run, status = SweepRun(server), "FAILED"
         try:
+            with whole():  # a signal must not come between a run's start and knowing of it
+                run.run_id = server.start(name, tags)
+            server.safely(lambda: reconcile(server))
+            server.safely(lambda: server.client.log_dict(run.run_id, dict(config), "config.yaml"))
+            server.safely(lambda: server.log_params(run.run_id, dict(parameters)))
             yield run
             status = "FAILED" if run.any_failed else "FINISHED"
         except Interrupted:
             status = "KILLED"
             raise
         finally:
-            server.end(run.run_id, status)
+            if run.run_id:
+                server.end(run.run_id, status)
 
 
 def log_to_sweep(config: TrackingConfig, identity: str, figures: Sequence[Path]) -> str | None:
