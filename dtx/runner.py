@@ -110,6 +110,7 @@ def run(
     if only:
         targets = [s for s in plan.stages(targets) if s.label == only]
     everything = plan.stages(targets)
+    store.reach()
     with disk_errors(store.root), needed(store.root, [s.label for s in everything]):
         again = plan.to_run_again(everything, store, experiment.on_drift)
         todo = plan.missing(targets, store, again)

@@ -69,6 +69,15 @@ class Store:
         """The store that a config names."""
         return cls(config.path, config.remote)
 
+    def reach(self) -> None:
+        """See whether the remote store answers, before anything is written here.
+
+        Raises:
+            UserError: It does not, with the reason.
+        """
+        if self.remote:
+            self.remote.has("")
+
     def folder(self, stage: Stage) -> Path:
         """Where the stage's artefact is or will be."""
         return self.root / stage.label

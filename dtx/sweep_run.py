@@ -115,6 +115,7 @@ def run_sweep(sweep: Sweep) -> int:
     start = time.monotonic()
     first = sweep.first
     store = use(sweep.store())
+    store.reach()
     everything = plan.stages(sweep.targets())
     ran: list[list[Any]] = []
     with needed(store.root, [s.label for s in everything]), signals():

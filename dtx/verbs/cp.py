@@ -50,7 +50,9 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"cannot write {new}: {error.strerror}") from None
     choice = f"{option.group}=[{name}]" if option.group == "analysis" else f"{option.group}={name}"
     print(f"wrote {near(new)}")
-    print(f"use it: {shlex.join(['dtx', 'run', '--config-dir', str(args.folder), choice])}")
+    flags = ["-m"] if option.group.startswith("hydra/") else []  # launchers are for sweeps
+    command = ["dtx", "run", *flags, "--config-dir", str(args.folder), choice]
+    print(f"use it: {shlex.join(command)}")
     return 0
 
 

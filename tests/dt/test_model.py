@@ -83,8 +83,9 @@ def test_fused_attention_equals_materialised(variant):
         one = network.run_with_hooks(
             context, fwd_hooks=[("blocks.0.attn.hook_pattern", lambda x, hook: x)]
         )
-    torch.testing.assert_close(fused, hooked, rtol=1e-4, atol=2e-5)
-    torch.testing.assert_close(fused, one, rtol=1e-4, atol=2e-5)
+    # float32: the sums go in another order, and without LayerNorm values are larger.
+    torch.testing.assert_close(fused, hooked, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(fused, one, rtol=1e-4, atol=1e-4)
     pattern = cache["blocks.1.attn.hook_pattern"]
     torch.testing.assert_close(pattern.sum(-1), torch.ones_like(pattern[..., 0]))
     assert (pattern.triu(1) == 0).all()

@@ -5,6 +5,7 @@ import pytest
 from dtx.cli import main
 from dtx.config import CONF, compose, experiment
 from dtx.options import options
+from dtx.sweep import read_sweep
 
 ALL = [f"{group}/{o.name}" for group, found in options().items() for o in found]
 
@@ -14,12 +15,18 @@ def test_every_config_can_be_copied_and_the_printed_command_composes_it(option, 
     folder = tmp_path / "my configs"
     assert main(["cp", option, str(folder), "--as", "mine"]) == 0
     wrote, command = capsys.readouterr().out.splitlines()
-    group = option.split("/")[0]
+    group, name = option.rsplit("/", 1)
     assert wrote.endswith(f"{group}/mine.yaml")
     words = shlex.split(command.removeprefix("use it: "))
+    if group == "hydra/launcher":
+        assert words == ["dtx", "run", "-m", "--config-dir", str(folder), "hydra/launcher=mine"]
+        sweep = read_sweep([words[-1], "dt.seed=0,1"], folder)
+        assert sweep.hydra == ("hydra/launcher=mine",) and len(sweep.jobs) == 2
+        return
     assert words[:4] == ["dtx", "run", "--config-dir", str(folder)]
-    what = experiment(compose(words[4:], folder))
-    original = experiment(compose([words[4].replace("mine", option.split("/")[1])]))
+    more = ["target=dt"] if group == "dt" else []  # the default analyses train, and not any model
+    what = experiment(compose([*words[4:], *more], folder))
+    original = experiment(compose([words[4].replace("mine", name), *more]))
     assert [s.key for s in what.targets.values()] == [s.key for s in original.targets.values()]
     assert "mine" in what.targets if group == "analysis" else True
 

@@ -25,7 +25,7 @@ def test_all_groups_with_the_first_sentence_and_the_defaults_marked(capsys):
     assert main(["ls"]) == 0
     out = capsys.readouterr().out
     heads = [line for line in out.splitlines() if line.endswith(":")]
-    assert heads[:6] == ["env:", "agent:", "dataset:", "dt:", "analysis:", "experiment:"]
+    assert heads[:6] == ["env:", "agent:", "dataset:", "dt:", "pairs:", "analysis:"]
     marked = {line.split()[1] for line in out.splitlines() if line.startswith("* ")} - {"the"}
     assert {"memory", "ppo", "rollouts", "memory_dt", "demonstrations"} <= marked
     assert "  small " in out and "quick looks" in out
