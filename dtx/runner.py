@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ def run(
     parent: str | None = None,
     swept: dict[str, str] | None = None,
     failed: dict[str, str] | None = None,
+    only_here: Iterable[str] = (),
 ) -> list[Outcome]:
     """Run what is missing and give the outcome of every stage, inputs first.
 
@@ -99,6 +100,7 @@ def run(
         parent: MLflow run of the sweep that this is a part of; without, the experiment gets a run.
         swept: Swept fields of this job, shown on the MLflow runs of its stages.
         failed: Stages by label that failed in another part of the sweep, with their errors; not tried again.
+        only_here: Labels of stages that are made here though the remote store has them (from older code).
 
     Raises:
         UserError: Something the user can mend; finished stages stay, unfinished work is kept.
@@ -106,6 +108,7 @@ def run(
         Interrupted: Ctrl-C or SIGTERM; the same command goes on from there.
     """
     store = use(Store.of(experiment.store))
+    store.only_here.update(only_here)
     targets = list(experiment.targets.values())
     if only:
         targets = [s for s in plan.stages(targets) if s.label == only]
@@ -120,7 +123,7 @@ def run(
             outcomes = _reused(everything, targets, todo, store)
             if todo or unfinished:
                 store.root.mkdir(parents=True, exist_ok=True)
-                _set_aside(todo, store, again)
+                make_way(todo, store, again)
                 _track_and_run(experiment, todo, outcomes, store, parent, swept, failed)
             store.push_all(s for s in everything if store.where(s) == "local")
         if not parent and not only:
@@ -166,7 +169,7 @@ def _track_and_run(
     tracker.raise_if_broken(store.root)
 
 
-def _set_aside(todo: list[Stage], store: Store, again: dict[str, list[str]]) -> None:
+def make_way(todo: list[Stage], store: Store, again: dict[str, list[str]]) -> None:
     for stage in todo:
         place = store.where(stage)
         if place:

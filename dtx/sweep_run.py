@@ -26,10 +26,10 @@ from dtx.launchers import compose_launcher, launcher_of
 from dtx.needed import needed
 from dtx.progress import console, copied_to
 from dtx.report import write_atomically
-from dtx.runner import Outcome, StagesFailed, run
+from dtx.runner import Outcome, StagesFailed, make_way, run
 from dtx.signals import signals
 from dtx.stage import Stage
-from dtx.store import use
+from dtx.store import Store, use
 from dtx.sweep import Job, Sweep
 from dtx.sweep_summary import note, parameters, tell
 
@@ -54,15 +54,29 @@ class Part:
     failed: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass
 class Task:
     """What a launcher calls for each part, in this process or in another one; so it can be pickled.
 
     Gives a dict of plain values and does not raise, whatever happens: launchers hide what is raised.
+
+    Attributes:
+        parts: What is launched at once.
+        first: Number that the launcher gives the first of them.
+        folder: The sweep's.
+        parent: MLflow run of the sweep; None without tracking.
+        on_error: Whether a failure stops the parts that have not begun.
+        only_here: Stages that are made here though the remote store has them.
     """
 
-    def __init__(self, parts: Sequence[Part], first: int, folder: Path, parent: str | None):
-        self.parts, self.first, self.folder, self.parent = list(parts), first, folder, parent
-        self.process, self.base = os.getpid(), Path.cwd()
+    parts: list[Part]
+    first: int
+    folder: Path
+    parent: str | None
+    on_error: OnError
+    only_here: frozenset[str]
+    process: int = field(default_factory=os.getpid)
+    base: Path = field(default_factory=Path.cwd)
 
     def __call__(self, config: Any) -> dict[str, Any]:
         """Run the part that Hydra gives the number of."""
@@ -87,25 +101,30 @@ class Task:
             except StagesFailed as error:
                 outcomes, found["error"] = error.outcomes, str(error)
             except UserError as error:
-                return self._failed(what.on_error, {**found, "error": str(error)})
+                return self._failed({**found, "error": str(error)})
             except Interrupted:
                 if os.getpid() == self.process:
                     raise
                 return {**found, "status": "interrupted"}
             except Exception as error:  # a defect in one job must not cost the others
                 console.print(traceback.format_exc(), markup=False, soft_wrap=True)
-                return {**found, "status": "failed", "error": f"{type(error).__name__}: {error}"}
+                return self._failed({**found, "error": f"{type(error).__name__}: {error}"})
         keys = ("status", "seconds", "error")
         found["stages"] = [[o.stage.label, *(getattr(o, k) for k in keys)] for o in outcomes]
-        if found["error"]:
-            return self._failed(what.on_error, found)
-        return {**found, "status": "ran"}
+        return self._failed(found) if found["error"] else {**found, "status": "ran"}
 
     def _run(self, what: Any, part: Part) -> list[Outcome]:
-        return run(what, only=part.only, parent=self.parent, swept=part.swept, failed=part.failed)
+        return run(
+            what,
+            only=part.only,
+            parent=self.parent,
+            swept=part.swept,
+            failed=part.failed,
+            only_here=self.only_here,
+        )
 
-    def _failed(self, on_error: OnError, found: dict[str, Any]) -> dict[str, Any]:
-        if on_error is OnError.STOP:
+    def _failed(self, found: dict[str, Any]) -> dict[str, Any]:
+        if self.on_error is OnError.STOP:
             (self.folder / _STOPPED).touch()
         return {**found, "status": "failed"}
 
@@ -122,7 +141,9 @@ def run_sweep(sweep: Sweep) -> int:
         again = plan.to_run_again(everything, store, first.on_drift)
         todo = sweep.missing_of_jobs(store, again)
         if any(todo.values()):
-            ran = _run_parts(sweep, todo, _folder(sweep), bool(again))
+            every = list({s.label: s for stages in todo.values() for s in stages}.values())
+            make_way(every, store, again)
+            ran = _run_parts(sweep, todo, _folder(sweep), store)
     labels = [s.label for s in everything]
     remember_run(store.root, first.name, sweep.overrides, labels)
     for job in sweep.jobs:
@@ -132,11 +153,11 @@ def run_sweep(sweep: Sweep) -> int:
 
 
 def _run_parts(
-    sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, rerun: bool
+    sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, store: Store
 ) -> list[list[Any]]:
     from dtx.tracking import open_sweep
 
-    first, store = sweep.first, sweep.store()
+    first = sweep.first
     with open_sweep(
         first.tracking,
         name=f"{first.name} over {', '.join(sweep.swept)}" if sweep.swept else first.name,
@@ -148,9 +169,10 @@ def _run_parts(
     ) as shown:
         ran: dict[str, list[Any]] = {}
         failed: dict[str, str] = {}
-        launcher = _Launcher(sweep, folder, shown.run_id if shown else None)
+        parent = shown.run_id if shown else None
+        launcher = _Launcher(sweep, folder, parent, frozenset(store.only_here))
         try:
-            for parts in _phases(sweep, todo, rerun):
+            for parts in _phases(sweep, todo):
                 for part, result in launcher.launch(_worth(parts, todo, failed), failed):
                     _take(sweep.jobs[part.job], part, result, ran, failed)
             _settle(sweep, todo, ran, failed)
@@ -174,10 +196,10 @@ def _run_parts(
     return list(ran.values())
 
 
-def _phases(sweep: Sweep, todo: dict[int, list[Stage]], rerun: bool) -> list[list[Part]]:
+def _phases(sweep: Sweep, todo: dict[int, list[Stage]]) -> list[list[Part]]:
     """Shared stages, level by level, then the jobs that have something of their own to do."""
     count = Counter(s.label for stages in todo.values() for s in stages)
-    shared = {label for label, n in count.items() if n > 1} if not rerun else set()
+    shared = {label for label, n in count.items() if n > 1}
     jobs_of = sweep.stages_of_jobs()
     level: dict[str, int] = {}
     first: dict[str, tuple[int, Stage]] = {}
@@ -259,8 +281,9 @@ def _settle(
 class _Launcher:
     """Hydra's launcher as the sweep's overrides choose it."""
 
-    def __init__(self, sweep: Sweep, folder: Path, parent: str | None):
-        self.sweep, self.folder, self.parent, self.launched = sweep, folder, parent, 0
+    def __init__(self, sweep: Sweep, folder: Path, parent: str | None, only_here: frozenset[str]):
+        self.sweep, self.folder, self.parent, self.only_here = sweep, folder, parent, only_here
+        self.launched = 0
 
     def launch(
         self, parts: list[Part], failed: Mapping[str, str]
@@ -274,7 +297,8 @@ class _Launcher:
         from hydra.types import HydraContext
 
         parts = [replace(part, failed=dict(failed)) for part in parts]
-        task = Task(parts, self.launched, self.folder, self.parent)
+        on_error = self.sweep.first.on_error
+        task = Task(parts, self.launched, self.folder, self.parent, on_error, self.only_here)
         with initialize_config_dir(str(CONF), version_base="1.3"):
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None

@@ -125,3 +125,25 @@ def test_mlflow_has_one_parent_with_jobs_and_figures_and_no_run_for_what_was_cac
     assert parent.info.run_id in told
     figures = {a.path for a in client.list_artifacts(parent.info.run_id, "compare")}
     assert "compare/chain_total_by_dt.value.png" in figures
+
+
+def test_changed_code_is_made_again_once_for_all_jobs_and_what_reads_it_too(user, capsys):
+    grid = [QUIET, "dt.value=1,2"]
+    assert sweep(*grid) == 0
+    agent = next(
+        p
+        for p in user.glob("store/toys-*/done.json")
+        if json.loads(p.read_text())["config"]["before"] is None
+    )
+    record = json.loads(agent.read_text())
+    record["source"]["files"]["tests/toys.py"] = "of other code"
+    agent.write_text(json.dumps(record))
+    assert sweep(*grid) == 0  # on_drift=warn
+    assert runs(user, "link") == 1 + 1 + 2 + 4
+    capsys.readouterr()
+    assert sweep(*grid, "on_drift=rerun") == 0
+    assert runs(user, "link") == 2 * (1 + 1 + 2 + 4)
+    assert "2 jobs: 2 ran; 8 stages ran" in capsys.readouterr().err
+    assert sweep(*grid, "on_drift=rerun") == 0
+    assert runs(user, "link") == 2 * (1 + 1 + 2 + 4)
+    assert sweep(*grid, "on_drift=fail") == 0  # nothing has drifted any more
