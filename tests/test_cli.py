@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dtx.cli import main
+from dtx.cli import VERBS, main
 from tests.toys import runs
 
 ROOT = Path(__file__).parent.parent
@@ -171,3 +171,13 @@ def test_a_signal_while_the_command_is_still_read_is_clean(user, monkeypatch, ca
     monkeypatch.setattr("dtx.verbs.plan.compose", interrupted)
     assert dtx("plan") == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_with_two_examples(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    out = capsys.readouterr().out
+    assert stop.value.code == 0
+    examples = out[out.index("examples:") :]
+    assert examples.count(f"dtx {verb}") >= 2
