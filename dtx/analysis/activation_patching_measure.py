@@ -242,7 +242,7 @@ def headline(stage: ActivationPatching, found: Found) -> dict[str, float | None]
     runs, table = found.tables["runs"], found.tables["effects"]
     edited = runs[runs["kind"] == "edit"]
     distinct = edited.drop_duplicates(["ld_clean", "ld_corrupt", "edit"])
-    numbers["patching/n_distinct"] = len(distinct)
+    numbers["patching/distinct_inputs"] = len(distinct)
     numbers["patching/n_missing"] = float((~edited["measurable"]).sum())
     for edit in found.edits:
         parts = table[(table["edit"] == edit) & ~table["node"].str.startswith("resid")]

@@ -13,7 +13,8 @@ import torch
 
 from dtx.analysis.attention import Attention
 from dtx.analysis.claims import Claim, verdict
-from dtx.analysis.windows import KINDS, PADDING, Tokens, distinct_inputs, join, tokens_of
+from dtx.analysis.inputs import distinct_inputs
+from dtx.analysis.windows import KINDS, PADDING, Tokens, join, tokens_of
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.provider import load_at, untrained_like

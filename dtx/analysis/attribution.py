@@ -68,7 +68,7 @@ class Attribution(Stage):
         found = (
             f"{first.component} carries {first.support:+.2f} [{first.low:+.2f}, {first.high:+.2f}] of a "
             f"{self.contrast} logit difference of {n['attribution/ld']:.2f} in "
-            f"{n['attribution/distinct_windows']:.0f} distinct windows (random directions: "
+            f"{n['attribution/distinct_inputs']:.0f} distinct windows (random directions: "
             f"{n['attribution/random_95']:.2f})"
         )
         if not n["attribution/established"]:

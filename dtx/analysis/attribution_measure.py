@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtx.analysis.attribution import TOLERANCE, Attribution
-from dtx.analysis.inputs import cell_names, distinct_windows, positions
+from dtx.analysis.inputs import cell_names, distinct_inputs, positions
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import blocks_of, copy_of, processed
@@ -100,7 +100,7 @@ def measure(stage: Attribution) -> Results:
         "attribution/largest_low": float(largest.low),
         "attribution/largest_high": float(largest.high),
         "attribution/random_95": float(largest.random_95),
-        "attribution/distinct_windows": float(distinct_windows(context)),
+        "attribution/distinct_inputs": float(distinct_inputs(context)),
         "attribution/established": float(above and error < TOLERANCE),
     }
     for kind in ("state", "head", "mlp"):

@@ -70,7 +70,7 @@ class Circuits(Stage):
         said = (
             f"strongest composition {best.source} -> {best.target} ({best.kind}) {best.score:.3f}, "
             f"untrained at most {n['circuits/composition_untrained_max']:.3f}; factorised scores are those "
-            f"at run time within {error:.1e} in {n['circuits/distinct_windows']:.0f} distinct windows"
+            f"at run time within {error:.1e} in {n['circuits/distinct_inputs']:.0f} distinct windows"
         )
         if not n["circuits/established"]:
             return f"not established: no pair of heads composes more than untrained ones; {said}"

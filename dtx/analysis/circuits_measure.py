@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.circuits import TOLERANCE, Circuits
-from dtx.analysis.inputs import Action, cell_names, distinct_windows, positions
+from dtx.analysis.inputs import Action, cell_names, distinct_inputs, positions
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import blocks_of, processed
@@ -56,7 +56,7 @@ def measure(stage: Circuits) -> tuple[dict[str, pd.DataFrame], dict[str, float |
             for key, table in tables.items():
                 found.setdefault(key, []).append(table.assign(model=name))
     frames = {key: pd.concat(parts, ignore_index=True) for key, parts in found.items()}
-    return frames, _headline(frames, error, distinct_windows(context))
+    return frames, _headline(frames, error, distinct_inputs(context))
 
 
 class Scores:
@@ -261,7 +261,7 @@ def _headline(
 ) -> dict[str, float | None]:
     numbers: dict[str, float | None] = {
         "circuits/identity_error": error,
-        "circuits/distinct_windows": float(windows),
+        "circuits/distinct_inputs": float(windows),
     }
     by_model = dict(list(frames["composition"].groupby("model").score))
     if by_model:

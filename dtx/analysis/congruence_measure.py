@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from dtx.analysis.claims import Claim, verdict
 from dtx.analysis.congruence import TOLERANCE, Congruence
-from dtx.analysis.inputs import Action, distinct_windows
+from dtx.analysis.inputs import Action, distinct_inputs
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel, load
 from dtx.dt.processing import EXACT, Step, blocks_of, copy_of, processed
@@ -79,7 +79,7 @@ def measure(stage: Congruence) -> Results:
         failed.append("an untrained model grows as well")
     headline: dict[str, float | None] = {
         "congruence/identity_error": error,
-        "congruence/distinct_windows": float(distinct_windows(context)),
+        "congruence/distinct_inputs": float(distinct_inputs(context)),
         "congruence/neurons": float(model.cfg.d_mlp * model.cfg.n_layers),
     }
     for (name, what), found in judged.items():

@@ -52,7 +52,7 @@ class Equivalence(Stage):
         said = (
             f"largest change of a logit {n['health/max_logit_diff']:.1e} (in float32 "
             f"{n['health/max_logit_diff_float32']:.1e}, the model's own rounding "
-            f"{n['health/rounding_float32']:.1e}) in {n['health/distinct_windows']:.0f} distinct windows"
+            f"{n['health/rounding_float32']:.1e}) in {n['health/distinct_inputs']:.0f} distinct windows"
         )
         wrong = n["health/wrong_fold_diff"]
         if wrong is not None:  # a model without LayerNorm has nothing to fold

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from dtx.analysis.equivalence import Equivalence
-from dtx.analysis.inputs import distinct_windows
+from dtx.analysis.inputs import distinct_inputs
 from dtx.dt.context import Context
 from dtx.dt.layers import LayerNorm
 from dtx.dt.model import DecisionTransformerModel, load, save
@@ -70,7 +70,7 @@ def measure(stage: Equivalence) -> tuple[pd.DataFrame, dict[str, float | None]]:
         "health/wrong_fold_diff": wrong,
         "health/control_is_seen": float(not norms or bool(wrong and wrong > stage.tolerance)),
         "health/equivalent": float(bool(real.same.all())),
-        "health/distinct_windows": float(sum(map(distinct_windows, contexts.values()))),
+        "health/distinct_inputs": float(sum(map(distinct_inputs, contexts.values()))),
     }
     return table, headline
 

@@ -144,7 +144,7 @@ def cut(context: Context, steps: int) -> Context:
     return shorter
 
 
-def distinct_windows(context: Context) -> int:
+def distinct_inputs(context: Context) -> int:
     """How many of the windows differ in what the model reads: the number of samples there really are."""
     return len(set(_signatures(context)))
 

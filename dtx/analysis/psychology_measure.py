@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from dtx.analysis.inputs import distinct_inputs
 from dtx.analysis.psychology import Psychology
 from dtx.analysis.psychology_states import BACK, FORWARD, LEFT, RIGHT, Poses, contexts, reach
-from dtx.analysis.windows import distinct_inputs
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.provider import load_at, untrained_like
 from dtx.dt.rollout import CHUNK, rollout

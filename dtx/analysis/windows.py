@@ -1,4 +1,4 @@
-"""Windows as inputs of an analysis: joined into one batch, counted, their tokens named.
+"""Windows as inputs of an analysis: joined into one batch, their tokens named.
 
 Letters: b windows, t timesteps of a window, n tokens.
 """
@@ -78,11 +78,3 @@ def join(contexts: Sequence[Context]) -> Context:
         table=torch.cat([table, torch.zeros_like(table[:1])]),
         **{k: torch.cat([c[k] for c in contexts]) for k in ("action", "reward_to_go", "timestep")},
     )
-
-
-def distinct_inputs(context: Context) -> int:
-    """How many windows differ in anything that a model reads."""
-    columns = [context["observation"], context["action"][:, :-1], context["timestep"]]
-    if context.tokens_per_step == 3:
-        columns.append(context["reward_to_go"])
-    return len(torch.cat([c.double() for c in columns], 1).unique(dim=0))

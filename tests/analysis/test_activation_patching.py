@@ -193,7 +193,7 @@ def test_the_stage_writes_tables_figures_and_a_verdict(stage, store, experiment_
     run(experiment_of(whole, strict))
     n = read_headline(whole.path)
     assert n["patching/identity_error"] < 1e-4 and n["patching/null_change"] < 1e-5
-    assert n["patching/n_distinct"] <= 16
+    assert n["patching/distinct_inputs"] <= 16
     effects = pd.read_parquet(whole.path / "tables" / "effects.parquet")
     assert set(effects["kind"]) == {"edit", "shuffled_donor"}
     known = effects.dropna(subset=["rho"])

@@ -103,7 +103,7 @@ def test_stage_writes_tables_figure_and_verdict(store, experiment_of, stage):
     run(experiment_of(stage))
     numbers = read_headline(stage.path)
     assert numbers["attribution/identity_error"] < TOLERANCE
-    assert numbers["attribution/distinct_windows"] == 8
+    assert numbers["attribution/distinct_inputs"] == 8
     parts = pd.read_parquet(stage.path / "tables" / "parts.parquet")
     components = pd.read_parquet(stage.path / "tables" / "components.parquet")
     total = components.groupby("window").value.sum()

@@ -97,7 +97,7 @@ def test_stage_writes_tables_figures_and_verdict(store, experiment_of, stage):
     run(experiment_of(stage))
     numbers = read_headline(stage.path)
     assert numbers["circuits/identity_error"] < TOLERANCE
-    assert numbers["circuits/distinct_windows"] == 8
+    assert numbers["circuits/distinct_inputs"] == 8
     read = {
         name: pd.read_parquet(stage.path / "tables" / f"{name}.parquet")
         for name in ("modality", "parts", "ov", "composition", "singular")

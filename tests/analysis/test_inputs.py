@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dtx.analysis.inputs import Action, Inputs, cell_names, distinct_windows, positions
+from dtx.analysis.inputs import Action, Inputs, cell_names, distinct_inputs, positions
 from dtx.config import build_group
 from dtx.env.encoding import flatten, one_hot
 from tests.dt.test_model import VARIANTS, build, contexts
@@ -38,8 +38,8 @@ def test_at_the_decision_there_is_a_window_for_each_layout_and_target():
         context["reward_to_go"],
         torch.tensor(frame.target.to_numpy(np.float32))[:, None].expand(-1, 5),
     )
-    assert distinct_windows(context) == 12
-    assert distinct_windows(context.repeat(3)) == 12
+    assert distinct_inputs(context) == 12
+    assert distinct_inputs(context.repeat(3)) == 12
     assert positions(context)[-3:] == ["A4", "R5", "S5"]
 
 
@@ -50,7 +50,7 @@ def test_a_clone_does_not_tell_targets_apart():
     changed["reward_to_go"] = changed["reward_to_go"] + 1
     both = context.repeat(2)
     both["reward_to_go"] = torch.cat([context["reward_to_go"], changed["reward_to_go"]])
-    assert distinct_windows(both) == distinct_windows(context)
+    assert distinct_inputs(both) == distinct_inputs(context)
     assert positions(context)[:3] == ["S1", "A1", "S2"]
     assert model(context).shape[0] == len(context)
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from dtx.analysis.windows import distinct_inputs, join, tokens_of
+from dtx.analysis.inputs import distinct_inputs
+from dtx.analysis.windows import join, tokens_of
 from dtx.dt.model import DecisionTransformerModel, ModelConfig, initialise
 from dtx.dt.rollout import decision_contexts
 
