@@ -104,5 +104,12 @@ class ActivationPatching(Stage):
             # The means of all targets: a patch may bring much at one reward-to-go and little at another.
             over = best.groupby(["name", "token"], sort=False)["rho"].mean()
             name, token = over.index.to_list()[int(over.to_numpy().argmax())]
-            said.append(f"{edit}: most by {name} at {token}, rho {over.max():.2f}")
+            own, control = (n.get(f"patching/{edit}_{w}best_rho") for w in ("", "control_"))
+            if own is not None and control is not None and control >= own:
+                said.append(
+                    f"{edit}: not established, a shuffled donor brings as much ({control:.2f})"
+                )
+                continue
+            beside = "" if control is None else f" (shuffled donor at most {control:.2f})"
+            said.append(f"{edit}: most by {name} at {token}, rho {over.max():.2f}{beside}")
         return "; ".join(said)
