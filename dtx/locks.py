@@ -54,8 +54,12 @@ def held(folder: Path, label: str) -> Iterator[None]:
 
 
 def locked(folder: Path, label: str) -> bool:
-    """Whether a living process, on this or another host, holds the lock. Never waits."""
-    path = folder / f"{label}.lock"
+    """Whether a living process, on this or another host, works on ``label``. Never waits."""
+    return is_held(folder / f"{label}.lock")
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process, on this or another host, holds a lock file. Never waits."""
     if not path.exists():
         return False
     lock = FileLock(path)

@@ -18,8 +18,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
+from dtx.locks import is_held
 from dtx.report import write_atomically
 
 NEEDED = ".needed"
@@ -107,13 +108,4 @@ def remove_strays(root: Path) -> None:
 
 
 def _living(note: Path) -> bool:
-    path = note.with_suffix(".lock")
-    if not path.exists():
-        return False
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+    return is_held(note.with_suffix(".lock"))

@@ -109,8 +109,7 @@ class Task:
             except Exception as error:  # a defect in one job must not cost the others
                 console.print(traceback.format_exc(), markup=False, soft_wrap=True)
                 return self._failed({**found, "error": f"{type(error).__name__}: {error}"})
-        keys = ("status", "seconds", "error")
-        found["stages"] = [[o.stage.label, *(getattr(o, k) for k in keys)] for o in outcomes]
+        found["stages"] = [[o.stage.label, o.status, o.error] for o in outcomes]
         return self._failed(found) if found["error"] else {**found, "status": "ran"}
 
     def _run(self, what: Any, part: Part) -> list[Outcome]:
@@ -136,7 +135,7 @@ def run_sweep(sweep: Sweep) -> int:
     store = use(sweep.store())
     store.reach()
     everything = plan.stages(sweep.targets())
-    ran: list[list[Any]] = []
+    ran: set[str] = set()
     with needed(store.root, [s.label for s in everything]), signals():
         again = plan.to_run_again(everything, store, first.on_drift)
         todo = sweep.missing_of_jobs(store, again)
@@ -152,9 +151,7 @@ def run_sweep(sweep: Sweep) -> int:
     return 1 if any(j.status in ("failed", "skipped") for j in sweep.jobs) else 0
 
 
-def _run_parts(
-    sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, store: Store
-) -> list[list[Any]]:
+def _run_parts(sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, store: Store) -> set[str]:
     from dtx.tracking import open_sweep
 
     first = sweep.first
@@ -165,9 +162,9 @@ def _run_parts(
         overrides=sweep.overrides,
         config=first.config(),
         parameters=parameters(sweep),
-        note=f"{len(sweep.jobs)} jobs: {plan.told(sweep.plan())}",
+        note=f"{len(sweep.jobs)} jobs, running",
     ) as shown:
-        ran: dict[str, list[Any]] = {}
+        ran: set[str] = set()
         failed: dict[str, str] = {}
         parent = shown.run_id if shown else None
         launcher = _Launcher(sweep, folder, parent, frozenset(store.only_here))
@@ -193,7 +190,7 @@ def _run_parts(
             shown.finish(figures.rows, note(sweep, figures, len(ran)), figures.paths, linked)
     if shown:
         shown.server.raise_if_broken(store.root)
-    return list(ran.values())
+    return ran
 
 
 def _phases(sweep: Sweep, todo: dict[int, list[Stage]]) -> list[list[Part]]:
@@ -244,15 +241,15 @@ def _take(
     job: Job,
     part: Part,
     result: Mapping[str, Any],
-    ran: dict[str, list[Any]],
+    ran: set[str],
     failed: dict[str, str],
 ) -> None:
     """Note what came out of a part."""
     if result["status"] == "interrupted":
         raise Interrupted("a worker was told to stop")
-    for label, status, seconds, error in result["stages"]:
+    for label, status, error in result["stages"]:
         if status == "ran":
-            ran[label] = [label, seconds]
+            ran.add(label)
         if status == "failed":
             failed.setdefault(label, error)
     if part.only and result["status"] != "ran":
@@ -264,7 +261,7 @@ def _take(
 def _settle(
     sweep: Sweep,
     todo: Mapping[int, list[Stage]],
-    ran: Mapping[str, Any],
+    ran: set[str],
     failed: Mapping[str, str],
 ) -> None:
     """The status of jobs that were not launched: all of theirs was shared, or what they need failed."""

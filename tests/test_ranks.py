@@ -20,7 +20,7 @@ from dtx.errors import Interrupted, UserError
 from dtx.progress import read_progress, report_to
 from dtx.provenance import cpu_seconds, own_cpu_seconds
 from dtx.ranks import train_together
-from dtx.runner import signals
+from dtx.signals import signals
 
 ROOT = Path(__file__).parent.parent
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtx.analysis.claims import check_targets
 from dtx.dt.provider import TrajectoryModel, check_checkpoint
 from dtx.env.environment import Environment
 from dtx.report import Report
@@ -41,11 +42,7 @@ class Attention(Stage):
                 "has no scripted routine to a decision, over which attention is compared; use "
                 "env=memory or another one with layouts() and routine()",
             )
-        for name in ("low", "high"):
-            if getattr(self, name) not in self.targets:
-                yield name, f"{getattr(self, name):g} must be one of the targets"
-        if self.low >= self.high:
-            yield "high", f"{self.high:g} must be above the low target, {self.low:g}"
+        yield from check_targets(self.targets, self.low, self.high)
         for name in ("untrained", "resamples"):
             if getattr(self, name) < 1:
                 yield name, "must be at least 1"

@@ -90,6 +90,32 @@ class Architecture:
     positional_embedding: bool
     n_actions: int
 
+    def config(
+        self, *, n_steps: int, state_bias: bool, reward_to_go: bool, left_padding: bool
+    ) -> ModelConfig:
+        """The transformer's config, with what a stage adds to its architecture."""
+        from dtx.dt.model import ModelConfig
+
+        return ModelConfig(
+            n_layers=self.n_layers,
+            n_heads=self.n_heads,
+            d_model=self.d_model,
+            d_head=self.d_model // self.n_heads,
+            d_mlp=self.d_mlp,
+            act_fn=self.activation.value,
+            gated_mlp=self.gated_mlp,
+            normalization_type="LN" if self.layer_norm else None,
+            n_ctx=self.n_ctx,
+            n_steps=n_steps,
+            n_timesteps=self.n_timesteps,
+            time_embedding=self.time_embedding.value,
+            positional_embedding=self.positional_embedding,
+            state_bias=state_bias,
+            reward_to_go=reward_to_go,
+            left_padding=left_padding,
+            n_actions=self.n_actions,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
@@ -153,27 +179,11 @@ class DecisionTransformer(Stage):
 
     def model_config(self) -> ModelConfig:
         """The transformer's config, with what this stage adds to its architecture."""
-        from dtx.dt.model import ModelConfig
-
-        chosen = self.model
-        return ModelConfig(
-            n_layers=chosen.n_layers,
-            n_heads=chosen.n_heads,
-            d_model=chosen.d_model,
-            d_head=chosen.d_model // chosen.n_heads,
-            d_mlp=chosen.d_mlp,
-            act_fn=chosen.activation.value,
-            gated_mlp=chosen.gated_mlp,
-            normalization_type="LN" if chosen.layer_norm else None,
-            n_ctx=chosen.n_ctx,
+        return self.model.config(
             n_steps=self.windows.context,
-            n_timesteps=chosen.n_timesteps,
-            time_embedding=chosen.time_embedding.value,
-            positional_embedding=chosen.positional_embedding,
             state_bias=self.initialisation.centre_state,
             reward_to_go=self.reward_to_go,
             left_padding=self.windows.padding is Padding.left,
-            n_actions=chosen.n_actions,
         )
 
     def run(self, out: Path) -> None:

@@ -70,27 +70,8 @@ class Interchange(Stage):
 
     def model_config(self) -> ModelConfig:
         """The transformer's config."""
-        from dtx.dt.model import ModelConfig
-
-        chosen = self.model
-        return ModelConfig(
-            n_layers=chosen.n_layers,
-            n_heads=chosen.n_heads,
-            d_model=chosen.d_model,
-            d_head=chosen.d_model // chosen.n_heads,
-            d_mlp=chosen.d_mlp,
-            act_fn=chosen.activation.value,
-            gated_mlp=chosen.gated_mlp,
-            normalization_type="LN" if chosen.layer_norm else None,
-            n_ctx=chosen.n_ctx,
-            n_steps=self.context,
-            n_timesteps=chosen.n_timesteps,
-            time_embedding=chosen.time_embedding.value,
-            positional_embedding=chosen.positional_embedding,
-            state_bias=True,
-            reward_to_go=True,
-            left_padding=False,
-            n_actions=chosen.n_actions,
+        return self.model.config(
+            n_steps=self.context, state_bias=True, reward_to_go=True, left_padding=False
         )
 
     def run(self, out: Path) -> None:
