@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from dtx.analysis.pair_runs import PairRuns, mean_rho
 from dtx.pairs.pair_set import PairBatch, PairSet
-from dtx.statistics import bootstrap
 from dtx.threads import one_thread
 
 if TYPE_CHECKING:
@@ -85,32 +85,15 @@ class _Sweep:
         wanted = {
             f"blocks.{layer}.{HOOKS[kind]}" for layer in layers for kind in {*kinds, "resid_pre"}
         }
-        logits, caches = [], []
-        for context in (batch.clean, batch.corrupt):
-            out, cache = model.run_with_cache(context, names_filter=lambda name: name in wanted)
-            logits.append(batch.difference(out[:, -1]).double().numpy())
-            caches.append(dict(cache))
-        forwards = stage.direction.value == "denoise"
-        self.source, self.base = caches if forwards else caches[::-1]
-        self.ld_clean, self.ld_corrupt = logits
-        at_source, at_base = logits if forwards else logits[::-1]
-        # A shuffled donor's effect is measured against the pair whose donor it stands in for.
-        own = np.where(
-            batch.control_of.numpy() >= 0, batch.control_of.numpy(), np.arange(len(batch))
-        )
-        self.base_ld, self.span = at_base, at_source[own] - at_base
-        self.measurable = (np.abs(self.span) >= gap) & ~batch.kind("null")
+        self.runs = PairRuns(model, batch, stage.direction, gap, wanted)
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Tables ``patches``, ``sets`` and ``runs`` of these pairs."""
         patches = [self._node(layer, kind, head) for layer, kind, head in self._nodes()]
-        runs = self._about(np.arange(len(self.batch)))
-        runs["ld_clean"], runs["ld_corrupt"] = self.ld_clean, self.ld_corrupt
-        runs["measurable"] = self.measurable
         return {
             "patches": pd.concat(patches, ignore_index=True),
             "sets": self._sets(),
-            "runs": runs,
+            "runs": self.runs.table(),
         }
 
     def _nodes(self) -> Iterator[tuple[int, str, int | None]]:
@@ -125,7 +108,7 @@ class _Sweep:
         row, token = np.divmod(np.arange(p * n), n)
         mask = torch.zeros(p * n, n, dtype=torch.bool)
         mask[torch.arange(p * n), torch.from_numpy(token)] = True
-        table = self._result(row, self._patched(layer, kind, head, row, mask))
+        table = self.runs.result(row, self._patched(layer, kind, head, row, mask))
         table["layer"], table["node"], table["head"] = layer, kind, -1 if head is None else head
         table["name"] = name_of(layer, kind, head)
         table["position"], table["token"] = token, np.array(self.batch.names)[token]
@@ -149,7 +132,7 @@ class _Sweep:
         row = np.arange(len(self.batch))
         tables = []
         for name, mask, expected in sets:
-            table = self._result(row, self._patched(0, "resid_pre", None, row, mask))
+            table = self.runs.result(row, self._patched(0, "resid_pre", None, row, mask))
             donor = self.batch.kind("shuffled_donor")  # its everything is another world, not 1
             table["expected"] = np.where(donor & (name == "everything"), np.nan, expected)
             tables.append(table.assign(set=name))
@@ -175,8 +158,8 @@ class _Sweep:
     ) -> Tensor:
         """Logits (b, a) at the last token; what lies before the layer is the base's and not computed."""
         model, name = self.model, f"blocks.{layer}.{HOOKS[kind]}"
-        source = self.source[name][which]
-        resid_bnd = self.base[f"blocks.{layer}.hook_resid_pre"][which]
+        source = self.runs.source[name][which]
+        resid_bnd = self.runs.base[f"blocks.{layer}.hook_resid_pre"][which]
 
         def patch(value: Tensor, hook: Any = None) -> Tensor:
             if head is None:
@@ -199,18 +182,6 @@ class _Sweep:
             resid_bnd = blocks[-1].last(resid_bnd)
         return model.unembed(model.ln_final(resid_bnd[:, -1]))
 
-    def _result(self, row: np.ndarray, ld: np.ndarray) -> pd.DataFrame:
-        table = self._about(row)
-        table["change"] = ld - self.base_ld[row]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rho = table["change"] / self.span[row]
-        table["rho"] = np.where(self.measurable[row], rho, np.nan)
-        return table
-
-    def _about(self, row: np.ndarray) -> pd.DataFrame:
-        columns = ["pair", "edit", "kind", "variant", "reward_to_go"]
-        return self.batch.table[columns].iloc[row].reset_index(drop=True)
-
 
 def name_of(layer: int, kind: str, head: int | None) -> str:
     """``resid_pre 0``, ``L0 H1 z``, ``L1 mlp_out``."""
@@ -222,15 +193,7 @@ def name_of(layer: int, kind: str, head: int | None) -> str:
 def effects(patches: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     """Mean rho over pairs with a bootstrap interval, by edit, control, reward-to-go, node and token."""
     by = ["edit", "kind", "reward_to_go", "layer", "node", "head", "name", "position", "token"]
-    measured = patches[patches["kind"] != "null"]
-    rows = []
-    for key, mine in measured.groupby(by, sort=False):
-        rho = mine["rho"].dropna().to_numpy()
-        low, high = bootstrap(rho, resamples, seed)
-        mean = float(rho.mean()) if len(rho) else np.nan
-        missing = len(mine) - len(rho)
-        rows.append((*key, mean, low, high, len(rho), missing))  # type: ignore[misc]
-    return pd.DataFrame(rows, columns=[*by, "rho", "low", "high", "pairs", "missing"])
+    return mean_rho(patches, by, resamples, seed)
 
 
 def headline(stage: ActivationPatching, found: Found) -> dict[str, float | None]:
