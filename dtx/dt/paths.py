@@ -177,7 +177,7 @@ def patched(
     by_input: dict[str, list[tuple[Edge, Tensor]]] = {}
     for edge, mask_bn in patches:
         if edge.exists:
-            by_input.setdefault(_input_hook(model.cfg, edge.receiver), []).append((edge, mask_bn))
+            by_input.setdefault(input_hook(model.cfg, edge.receiver), []).append((edge, mask_bn))
 
     def keep(value: Tensor, hook: Any) -> None:
         current[hook.name] = value
@@ -197,7 +197,8 @@ def patched(
         return model(context)[:, -1]
 
 
-def _input_hook(cfg: ModelConfig, receiver: Receiver) -> str:
+def input_hook(cfg: ModelConfig, receiver: Receiver) -> str:
+    """The activation that a receiver reads, with :func:`split_inputs`; of a head it is one of the head axis."""
     if receiver.input == "logits":  # nobody else reads the stream there
         return f"blocks.{cfg.n_layers - 1}.hook_resid_post"
     return f"blocks.{receiver.layer}.hook_{receiver.input}_{'in' if receiver.head is None else 'input'}"
