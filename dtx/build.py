@@ -1,9 +1,9 @@
 """Build typed, checked objects from a composed config, with all errors at once.
 
-YAML names a class by ``_target_`` or leaves it to the field's type hint. Two forms of reference:
+YAML names a class by ``_target_`` or leaves it to the field's type hint. Three forms of reference:
 ``agent: ${agent}`` is the stage configured at ``agent``; ``_base_: ${dt}`` starts from the config at ``dt``
-and changes the fields that follow. Only the project's and the user's own config folders come this way;
-configs found inside artefacts are data.
+and changes the fields that follow; ``analyses: others`` is all other members of the group, by name. Only
+the project's and the user's own config folders come this way; configs found inside artefacts are data.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from dtx.errors import UserError
 
 _REFERENCE = re.compile(r"^\$\{([A-Za-z_][\w.]*)\}$")
 _ABSENT = object()
+_OTHERS = "others"
 _NAMES = {
     bool: "true or false",
     int: "a whole number",
@@ -135,6 +136,8 @@ class Builder:
         if origin in (tuple, list):
             return self._sequence(raw, typing.get_args(hint), place, origin)
         if origin is dict:
+            if raw == _OTHERS:
+                return self._others(typing.get_args(hint)[1], place)
             if not isinstance(raw, dict):
                 return self._wrong(place, f"names with values are wanted, not {raw!r}")
             inner = typing.get_args(hint)[1]
@@ -144,6 +147,13 @@ class Builder:
         if _is_kind(hint):
             return self._wrong(place, f"{_words(hint)} is wanted, not {raw!r}")
         return self._scalar(raw, hint, place)
+
+    def _others(self, hint: Any, place: str) -> dict[str, Any]:
+        """What stands beside the object that a field at ``GROUP.NAME.FIELD`` belongs to."""
+        group, own, _ = place.rsplit(".", 2) if place.count(".") >= 2 else ("", place, "")
+        beside = self._select(group) if group else {}
+        found = {name: self.at(f"{group}.{name}", hint) for name in beside if name != own}
+        return {name: built for name, built in found.items() if built is not None}
 
     def _refer(self, raw: str, hint: Any, place: str) -> Any:
         """The object that ``${...}`` stands for, if it is of the kind wanted here."""
