@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dtx.analysis.claims import write_claims
 from dtx.dt.provider import TrajectoryModel, check_checkpoint, load_at
 from dtx.pairs.declared import Declared
 from dtx.report import Report, read_headline
@@ -69,7 +70,8 @@ class ActivationPatching(Stage):
             yield "seed", "must be 0 or more"
 
     def run(self, out: Path) -> None:
-        """Write tables ``patches``, ``effects``, ``sets`` and ``runs``, a heatmap an edit, the headline."""
+        """Write tables ``patches``, ``effects``, ``sets``, ``runs``, the claims, figures, the headline."""
+        from dtx.analysis.activation_patching_claims import claims
         from dtx.analysis.activation_patching_figure import draw
         from dtx.analysis.activation_patching_measure import headline, measure
 
@@ -78,7 +80,9 @@ class ActivationPatching(Stage):
         report = Report(out)
         for name, table in found.tables.items():
             report.table(name, table)
-        report.headline(headline(self, found))
+        numbers = headline(self, found)
+        report.headline(numbers)
+        write_claims(report, claims(found.tables), self._failed(numbers))
         draw(report, found)
 
     def summary(self) -> str:
@@ -86,12 +90,8 @@ class ActivationPatching(Stage):
         import pandas as pd
 
         n = read_headline(self.path)
-        for name in ("identity_error", "null_change"):
-            error = n[f"patching/{name}"]
-            if error is None:
-                return "not established: in no pair do the two runs differ by min_ld_gap"
-            if error > self.tolerance:
-                return f"not established: {name.replace('_', ' ')} {error:.2g} is above {self.tolerance:g}"
+        if failed := self._failed(n):
+            return f"not established: {'; '.join(failed)}"
         effects = pd.read_parquet(self.path / "tables" / "effects.parquet")
         said = []
         for edit, mine in effects[effects["kind"] == "edit"].groupby("edit", sort=False):
@@ -113,3 +113,14 @@ class ActivationPatching(Stage):
             beside = "" if control is None else f" (shuffled donor at most {control:.2f})"
             said.append(f"{edit}: most by {name} at {token}, rho {over.max():.2f}{beside}")
         return "; ".join(said)
+
+    def _failed(self, n: Mapping[str, float | None]) -> list[str]:
+        """The exact check and the control that did not hold, of the headline numbers."""
+        failed = []
+        for name in ("identity_error", "null_change"):
+            error = n[f"patching/{name}"]
+            if error is None:
+                return ["in no pair do the two runs differ by min_ld_gap"]
+            if error > self.tolerance:
+                failed.append(f"{name.replace('_', ' ')} {error:.2g} is above {self.tolerance:g}")
+        return failed
