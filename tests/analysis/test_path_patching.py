@@ -1,0 +1,294 @@
+"""Path patching: the batched sweep is the exact definition, and known circuits come out."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dtx.analysis.activation_patching import Direction
+from dtx.analysis.pair_runs import PairRuns
+from dtx.analysis.path_patching import PathPatching, Tokens
+from dtx.analysis.path_patching_measure import Found, measure
+from dtx.analysis.path_patching_sweep import Sweep, wanted
+from dtx.config import build_group
+from dtx.dt.circuit import Circuit, Node, positions
+from dtx.dt.paths import matters, outputs, patched
+from dtx.pairs.making import make
+from dtx.pairs.pair_set import PairSet
+from dtx.report import Report, read_headline
+from tests.analysis.test_activation_patching import Random, model, only
+
+FLIPS = {"instruction_flip": "instruction", "swap_targets": "target", "rtg_zero": "reward_to_go"}
+
+
+@pytest.fixture(scope="module")
+def stage() -> PathPatching:
+    built = build_group("analysis/path_patching", ["pairs.dataset=null"])
+    return dataclasses.replace(built, resamples=20)
+
+
+@pytest.fixture(scope="module")
+def pairs(stage, tmp_path_factory) -> PairSet:
+    out = tmp_path_factory.mktemp("pairs")
+    make(with_gap(stage, 0.02).pairs).save(out, Report(out))
+    return PairSet.read(out)
+
+
+def with_gap(stage: PathPatching, gap: float) -> PathPatching:
+    checks = dataclasses.replace(stage.pairs.checks, min_ld_gap=gap)
+    return dataclasses.replace(stage, pairs=dataclasses.replace(stage.pairs, checks=checks))
+
+
+# --- the sweep ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "direction"),
+    [
+        ({"n_layers": 3}, Direction.denoise),
+        ({"n_layers": 3, "gated_mlp": True, "act_fn": "relu"}, Direction.noise),
+        ({"n_layers": 2, "normalization_type": None}, Direction.denoise),
+        ({"n_layers": 2, "left_padding": True}, Direction.denoise),
+        ({"n_layers": 1}, Direction.noise),
+    ],
+    ids=str,
+)
+@torch.inference_mode()
+def test_the_sweep_is_one_plain_forward_pass_an_edge(pairs, changes, direction):
+    padding = changes.get("left_padding", False)
+    network = model(**{k: v for k, v in changes.items() if k != "left_padding"})
+    network.cfg.left_padding = padding
+    few = only(pairs, "key/left", "ball/left")
+    (batch,) = few.batches(network)
+    runs = PairRuns(network, batch, direction, 0.02, wanted(network.cfg.n_layers))
+    sweep = Sweep(network, runs, 13, True)  # rows in parts, too
+    source = outputs(network, runs.source)
+    base = batch.corrupt if direction is Direction.denoise else batch.clean
+    cells = [(i, m) for i in range(len(sweep.edges)) for m in range(sweep.n)]
+    moved = [cell for cell in cells if np.abs(sweep.change[cell]).max() > 1e-4]
+    assert len(moved) > 30
+    rng = np.random.default_rng(0)
+    chosen = [moved[i] for i in rng.choice(len(moved), 25, replace=False)]
+    chosen += [cells[i] for i in rng.choice(len(cells), 15, replace=False)]
+    chosen += [(i, sweep.n) for i in range(0, len(sweep.edges), 7)]
+    for i, place in chosen:
+        mask = torch.zeros(batch.changed.shape, dtype=torch.bool)
+        mask[:, slice(None) if place == sweep.n else place] = True
+        ld = batch.difference(patched(network, base, source, [(sweep.edges[i], mask)]))
+        expected = ld.double().numpy() - runs.base_ld
+        np.testing.assert_allclose(sweep.change[i, place], expected, atol=1e-4, rtol=1e-4)
+    for i, m in cells:
+        if not matters(network.cfg, sweep.edges[i], m, sweep.n):
+            assert not sweep.change[i, m].any()
+    null = batch.kind("null")
+    assert null.any() and np.abs(sweep.change[..., null]).max() < 1e-5
+
+
+@pytest.mark.parametrize("changes", [{}, {"gated_mlp": True, "act_fn": "relu"}])
+def test_identities_hold_and_effects_have_intervals(stage, pairs, changes, tmp_path):
+    few = only(pairs, "key/left", "ball/left")
+    found = measure(stage, model(**changes), few, Report(tmp_path))
+    assert found.identity_error < 2e-3 and found.null_change < 1e-5
+    checks = found.tables["identities"]
+    assert set(checks["identity"]) == {"sweep", "everything", "nothing", "node", "no edge"}
+    assert checks[checks["identity"] == "node"]["expected"].abs().max() > 0.05
+    table = found.tables["edges"].dropna(subset=["rho"])
+    assert set(table["kind"]) == {"edit", "shuffled_donor"} and "all" in set(table["token"])
+    assert ((table["low"] <= table["rho"] + 1e-9) & (table["rho"] <= table["high"] + 1e-9)).all()
+    important = found.tables["important"]
+    assert important["above"].between(0, 1).all() and important.iloc[0]["above"] > 0.5
+    assert json.loads((tmp_path / "timing.jsonl").read_text())["paths/patches_per_second"] > 0
+
+
+def test_all_tokens_together_without_each(stage, pairs, tmp_path):
+    quick = dataclasses.replace(stage, tokens=Tokens.together, edits=("swap_targets",))
+    few = only(pairs, "key/left")
+    both = [
+        measure(one, model(), few, Report(tmp_path)).tables["edges"]
+        for one in (quick, dataclasses.replace(quick, tokens=Tokens.each))
+    ]
+    assert set(both[0]["token"]) == {"all"} and set(both[0]["edit"]) == {"swap_targets"}
+    together = both[1][both[1]["token"] == "all"]
+    np.testing.assert_allclose(both[0]["rho"], together["rho"], atol=1e-5)
+
+
+def test_pairs_closer_than_the_gap_are_missing_not_numbers(stage, pairs, tmp_path):
+    wide = dataclasses.replace(pairs, about={**pairs.about, "min_ld_gap": 1e6})
+    found = measure(stage, model(), only(wide, "key/left"), Report(tmp_path))
+    assert not len(found.tables["edges"]) and not len(found.tables["important"])
+    assert np.isnan(found.identity_error)
+
+
+# --- known circuits ----------------------------------------------------------------------------------
+
+PLANTED = {
+    "plain": [],
+    "layer_norm": ["dt.layer_norm=true", "dt.rotation=true"],
+    "superposed": ["dt.dimensions=12"],
+    "backup": ["dt.backup_head=true"],
+    "negative": ["dt.negative_head=0.25"],
+    "distractors": ["dt.distractor_heads=9"],
+}
+
+
+@functools.cache
+def planted(variant: str) -> tuple[Found, Circuit]:
+    from dtx.dt.model import load
+
+    dt = build_group("dt/planted", PLANTED[variant])
+    stage = build_group("analysis/path_patching", ["pairs.dataset=null"])
+    stage = dataclasses.replace(stage, edits=tuple(FLIPS), resamples=5)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        dt.run(out)
+        make(stage.pairs).save(out, Report(out))
+        found = measure(stage, load(out), PairSet.read(out), Report(out))
+        return found, Circuit.read(out)
+
+
+def at(circuit: Circuit, role: str) -> set[str]:
+    """Names of the tokens of a role, in the pairs' windows of five states."""
+    return {f"{'RSA'[i % 3]}{i // 3 + 1}" for i in positions(5)[role]}
+
+
+def named(node: Node) -> str:
+    if node.hook in ("hook_embed", "unembed"):
+        return "embed" if node.hook == "hook_embed" else "logits"
+    layer = node.hook.split(".")[1]
+    return f"L{layer} MLP" if node.head is None else f"L{layer} H{node.head}"
+
+
+def known(circuit: Circuit, flip: str) -> dict[tuple[str, str, str, str], str]:
+    """Variable of each edge that a flip of one variable moves, by sender, receiver, input and token.
+
+    ``steers`` says where heads look: the same in both runs. ``backup`` is silent while the main head speaks.
+    """
+    found = {}
+    for edge in circuit.edges:
+        if edge.variable in (flip, "turn"):
+            for token in at(circuit, edge.sender.at):
+                key = named(edge.sender), named(edge.receiver), edge.input, token
+                found[key] = edge.variable
+    return found
+
+
+def effects(found: Found, edit: str) -> pd.Series:
+    """Mean rho of every cell of an edit over its pairs."""
+    table = found.tables["edges"]
+    mine = table[
+        (table["edit"] == edit) & (table["kind"] == "edit") & (table["position"] >= 0)
+    ].astype(dict.fromkeys(("sender", "receiver", "input", "token"), str))
+    return mine.groupby(["sender", "receiver", "input", "token"])["rho"].mean()
+
+
+@pytest.mark.parametrize("variant", PLANTED)
+@pytest.mark.parametrize("edit", FLIPS)
+def test_precisely_the_planted_edges_come_out(variant, edit):
+    found, circuit = planted(variant)
+    assert found.identity_error < circuit.tolerance and found.null_change < 1e-4
+    rho, wanted_edges = effects(found, edit), known(circuit, FLIPS[edit])
+    assert len(wanted_edges) >= 2
+    share = circuit.variant["negative_head"]
+    deciding = f"L{circuit.neurons[0].layer} MLP"
+    tolerance = max(circuit.tolerance, 1e-3)
+    for key, value in rho.items():
+        sender, receiver, *_ = key  # type: ignore[misc]
+        expected = 1.0 if key in wanted_edges else 0.0
+        if share and key in wanted_edges and wanted_edges[key] == "turn":
+            # The deciding MLP's turn in full, and what the negative head takes back of it.
+            full = sender == deciding and receiver == "logits"
+            expected = 1 / (1 - share) if full else -share / (1 - share)
+        assert value == pytest.approx(expected, abs=tolerance), key
+    assert set(wanted_edges) <= set(rho.index)
+    best = found.tables["important"]
+    best = best[best["edit"] == edit].head(len(wanted_edges))
+    listed = {tuple(map(str, row)) for row in best[["sender", "receiver", "input", "token"]].values}
+    assert listed == set(wanted_edges)
+
+
+@pytest.mark.slow
+def test_the_trained_circuit_is_told_from_all_other_edges(tmp_path):
+    from dtx.dt.model import load
+
+    dt = build_group("dt/interchange", [])
+    (tmp_path / "pairs").mkdir()
+    dt.run(tmp_path)
+    scores = score(tmp_path, load(tmp_path))
+    assert set(scores) == set(FLIPS.values()) and min(scores.values()) >= 0.95, scores
+
+
+def score(folder: Path, network) -> dict[str, float]:
+    """AUROC of |rho| for the circuit's edges, by flip.
+
+    Which MLPs compute the turn is learnt, so what they send is not scored, and a sender's edges to the MLPs
+    at a token count as one edge: the strongest. So do those of the equal reward-to-go tokens into a head.
+    """
+    stage = build_group("analysis/path_patching", ["pairs.dataset=null"])
+    stage = dataclasses.replace(stage, edits=tuple(FLIPS), resamples=5)
+    out = folder / "pairs"
+    make(stage.pairs).save(out, Report(out))
+    found, circuit = measure(stage, network, PairSet.read(out), Report(out)), Circuit.read(folder)
+    assert found.identity_error < 1e-3
+
+    def joined(key: tuple[str, str, str, str]) -> tuple[str, str, str, str]:
+        sender, receiver, kind, token = key
+        return sender, "MLP" if kind == "mlp" else receiver, kind, "R" if token[0] == "R" else token
+
+    scores = {}
+    for edit, flip in FLIPS.items():
+        rho = effects(found, edit).abs()
+        rho = rho[["MLP" not in key[0] for key in rho.index]]  # type: ignore[index]
+        true = {joined(key) for key in known(circuit, flip) if "MLP" not in key[0]}
+        size: dict[tuple[str, str, str, str], float] = {}
+        for key, value in rho.items():
+            size[joined(key)] = max(value, size.get(joined(key), 0.0))  # type: ignore[arg-type]
+        assert true and true <= set(size)
+        own = np.array([value for key, value in size.items() if key in true])
+        other = np.array([value for key, value in size.items() if key not in true])
+        scores[flip] = float((own[:, None] > other).mean() + 0.5 * (own[:, None] == other).mean())
+    return scores
+
+
+# --- the stage ---------------------------------------------------------------------------------------
+
+
+def test_the_stage_writes_tables_figures_a_page_and_a_verdict(stage, store, experiment_of):
+    from dtx.runner import run
+
+    whole = with_gap(stage, 0.02)
+    source = dataclasses.replace(whole.pairs.source, reward_to_go=(0.9,))
+    pairs = dataclasses.replace(whole.pairs, source=source)
+    whole = dataclasses.replace(
+        whole, dt=Random(), pairs=pairs, edits=("swap_targets", "rtg_zero"), tolerance=1e-2
+    )
+    strict = dataclasses.replace(whole, tolerance=1e-12)
+    run(experiment_of(whole, strict))
+    n = read_headline(whole.path)
+    assert n["paths/identity_error"] < 1e-2 and n["paths/null_change"] < 1e-5
+    assert {"paths/swap_targets_control_best_rho", "paths/swap_targets_random_95"} <= set(n)
+    assert "paths/instruction_flip_best_rho" not in n
+    edges = pd.read_parquet(whole.path / "tables" / "edges.parquet")
+    assert set(edges["edit"]) == {"swap_targets", "rtg_zero"}
+    figures = whole.path / "figures"
+    assert (figures / "paths_swap_targets.png").stat().st_size > 5000
+    page = (figures / "paths.html").read_text()
+    assert "__DATA__" not in page and "http" not in page
+    assert whole.summary().startswith("swap_targets: ")
+    assert strict.summary().startswith("not established: identity error")
+
+
+def test_wrong_settings_are_explained(stage):
+    wrong = dataclasses.replace(
+        stage, edits=("flip",), tolerance=0.0, resamples=0, windows=0, seed=-1, checkpoint=-1
+    )
+    named = {field for field, _ in wrong.check()}
+    assert named == {"edits", "tolerance", "resamples", "windows", "seed", "checkpoint"}
+    assert [f for f, _ in dataclasses.replace(stage, edits=()).check()] == ["edits"]
