@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from dtx.analysis.activation_patching_claims import edited_kind
 from dtx.analysis.claims import CLAIMS, CONFIRMED, DEPENDS, NOT_CONFIRMED, Claim, read_claims
 from dtx.report import read_headline
 from dtx.stage import Stage
@@ -161,13 +162,16 @@ def _flow(given: Given) -> list[Part]:
     """Where an edit's effect lies in the stream before each layer, and what carries it to the last state."""
     found = []
     for stage in given.of("activation_patching"):
-        effects = pd.read_parquet(stage.path / "tables" / "effects.parquet")
+        effects, sets = (
+            pd.read_parquet(stage.path / "tables" / f"{name}.parquet")
+            for name in ("effects", "sets")
+        )
         effects = effects[(effects["kind"] == "edit") & effects["rho"].notna()]
         n = read_headline(stage.path)
         for edit, mine in effects.groupby("edit", sort=False):
-            said = _flow_of(
-                mine, n[f"patching/{edit}_best_rho"], n[f"patching/{edit}_control_best_rho"]
-            )
+            best, control = (n[f"patching/{edit}_{w}best_rho"] for w in ("", "control_"))
+            of_world = edited_kind(sets, str(edit)) != "R"
+            said = _flow_of(mine, best, control if of_world else None)
             found.append(Part(f"{edit}: {said}", not refused(stage), (stage,)))
     return found
 
