@@ -48,8 +48,9 @@ def edited_kind(sets: pd.DataFrame, edit: str) -> str:
     A shuffled donor is a control of S alone: another world's run has the same reward-to-go, so that a node
     which carries nothing but it brings as much from there.
     """
-    mine = sets[(sets["edit"] == edit) & (sets["kind"] == "edit")].groupby("set")["rho"].mean()
-    return next((kind for kind in "SRA" if kind in mine and mine[kind] > 1 - WHOLE), "")
+    mine = sets[(sets["edit"] == edit) & (sets["kind"] == "edit")]
+    brought: dict = mine.groupby("set")["rho"].mean().to_dict()
+    return next((kind for kind in "SRA" if brought.get(kind, 0.0) > 1 - WHOLE), "")
 
 
 def _moves(edit: str, own: pd.DataFrame, donor: pd.DataFrame) -> Claim:
