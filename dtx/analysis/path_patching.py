@@ -6,6 +6,7 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dtx.analysis.activation_patching import Direction
 from dtx.dt.provider import TrajectoryModel, check_checkpoint, load_at
@@ -100,11 +101,12 @@ class PathPatching(Stage):
                         f"({control:.2f} beside {own:.2f})"
                     )
                     continue
-            best = ", ".join(
-                f"{e.sender} > {e.receiver} {e.input} at {e.token} {e.rho:.2f}".replace(
-                    "logits logits", "logits"
-                )
-                for e in mine.head(3).itertuples()
-            )
+            best = ", ".join(_named(edge) for edge in mine.head(3).itertuples())
             said.append(f"{edit}: {best}{beside}")
         return "; ".join(said) or "not established: in no pair do the two runs differ by min_ld_gap"
+
+
+def _named(edge: Any) -> str:
+    """``embed > L1 H0 v at S1 1.00``."""
+    read = f" {edge.input}" if edge.input in ("q", "k", "v") else ""
+    return f"{edge.sender} > {edge.receiver}{read} at {edge.token} {edge.rho:.2f}"

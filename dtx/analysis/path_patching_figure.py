@@ -68,18 +68,18 @@ def _graph(axis: Any, shown: pd.DataFrame, rows: list[float]) -> None:
             for i, name in enumerate(mine):
                 x = tokens.index(token) + (i - (len(mine) - 1) / 2) * 0.8 / max(len(mine), 2)
                 nodes[token, name] = (x, float(rows.index(row)))
+    axis.set_xlim(-0.7, len(tokens) - 0.3)  # first: the places of labels follow from it
+    axis.set_ylim(-0.5, len(rows) - 0.5)
     _moves(axis, shown, nodes)
-    for edge in shown.iloc[::-1].itertuples():  # the strongest on top
-        token = str(edge.token)
-        _arrow(axis, nodes[token, str(edge.sender)], nodes[token, str(edge.receiver)], edge)
+    for i, edge in enumerate(shown.iloc[::-1].itertuples()):  # the strongest on top
+        start, end = (nodes[str(edge.token), str(name)] for name in (edge.sender, edge.receiver))
+        _arrow(axis, start, end, edge, (0.38, 0.5, 0.62)[i % 3])
     size = 7 if len(tokens) <= 6 else 5.5
     for (_, name), (x, y) in nodes.items():
         box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": "#525a6b"}
         short = name if name in ("embed", "logits") else name.split()[1]
         axis.text(x, y, short, ha="center", va="center", fontsize=size, bbox=box, zorder=5)
     axis.set_xticks(range(len(tokens)), tokens)
-    axis.set_xlim(-0.7, len(tokens) - 0.3)
-    axis.set_ylim(-0.5, len(rows) - 0.5)
     axis.set_yticks(range(len(rows)), [_band(row) for row in rows], fontsize=8)
     axis.tick_params(length=0)
     axis.grid(False, axis="x")
@@ -106,11 +106,14 @@ def _moves(
                 axis.plot([x, to_x], [y, to_y], ":", color=CONTROL, linewidth=1.4, zorder=1)
 
 
-def _arrow(axis: Any, start: tuple[float, float], end: tuple[float, float], edge: Any) -> None:
+def _arrow(
+    axis: Any, start: tuple[float, float], end: tuple[float, float], edge: Any, label: float
+) -> None:
+    """An edge with its rho, which stands at a share ``label`` of its way so that labels stay apart."""
     (x, y), (to_x, to_y) = start, end
-    # An edge that passes other rows bows to a side, the further the more, so that they stay apart.
+    # An edge that passes other rows bows to a side, the further the more, around what lies between.
     passed = to_y - y - 1
-    bow = 0.0 if passed == 0 else 0.16 + 0.05 * passed
+    bow = 0.0 if passed == 0 else 0.36 + 0.03 * passed
     colour = POSITIVE if edge.rho > 0 else NEGATIVE
     arrow = {
         "arrowstyle": "-|>",
@@ -122,14 +125,18 @@ def _arrow(axis: Any, start: tuple[float, float], end: tuple[float, float], edge
         "mutation_scale": 9,
     }
     axis.annotate("", (to_x, to_y), (x, y), arrowprops=arrow, zorder=2)
-    # The curve's middle lies half its control point's way to the side.
-    middle_x, middle_y = (x + to_x) / 2 + bow * (to_y - y) / 2 * _aspect(axis), (y + to_y) / 2
-    said = f"{edge.rho:.2f}" if edge.input in ("mlp", "logits") else f"{edge.input} {edge.rho:.2f}"
+    # On the quadratic curve that matplotlib draws: its control point stands beside the middle.
+    beside = (x + to_x) / 2 + bow * (to_y - y) * _aspect(axis)
+    above = (y + to_y) / 2 - bow * (to_x - x) / _aspect(axis)
+    place = [
+        (1 - label) ** 2 * a + 2 * label * (1 - label) * control + label**2 * b
+        for a, control, b in ((x, beside, to_x), (y, above, to_y))
+    ]
+    said = f"{edge.rho:.2f}".replace("0.", ".")
+    said = said if edge.input in ("mlp", "logits") else f"{edge.input} {said}"
     box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-    axis.text(
-        middle_x, middle_y, said, fontsize=6, color=colour, ha="center", va="center",
-        bbox=box, zorder=4,
-    )  # fmt: skip
+    style = {"fontsize": 6, "color": colour, "ha": "center", "va": "center", "zorder": 4}
+    axis.text(*place, said, bbox=box, **style)
 
 
 def _aspect(axis: Any) -> float:
@@ -154,7 +161,7 @@ def _control(axis: Any, edit: str, found: Found) -> None:
         place = means["input"].astype(str).map({name: i for i, name in enumerate(inputs)})
         up = place.astype(float) + shift + rng.uniform(-0.11, 0.11, len(means))
         axis.plot(
-            means["rho"].clip(1e-4), up, ".", color=colour, markersize=2.5, alpha=0.6,
+            means["rho"].clip(1e-4), up, ".", color=colour, markersize=4, alpha=0.6,
             markeredgewidth=0, rasterized=True,
         )  # fmt: skip
     axis.set_xscale("log")
@@ -164,4 +171,4 @@ def _control(axis: Any, edit: str, found: Found) -> None:
     axis.set_yticks(range(len(inputs)), inputs)
     axis.set_xlabel("|rho| of every edge")
 
-    axis.set_title("control: grey, another\nworld's donor", fontsize=8, fontweight="normal")
+    axis.set_title("grey: control, donor\nfrom another world", fontsize=7.5, fontweight="normal")

@@ -49,7 +49,7 @@ function draw(){
  option($('target'),[...new Set(mine($('kind').value).map(g=>g.target))]);
  const t=least(), one=$('tokens').value=='1', g=mine($('kind').value,$('target').value)[0];
  $('value').textContent=t.toFixed(3);
- const name=e=>D.names[e[0]]+' to '+D.names[e[1]]+(D.names[e[1]]=='logits'?'':' '+e[2]);
+ const name=e=>D.names[e[0]]+' to '+D.names[e[1]]+('qkv'.includes(e[2])?' '+e[2]:'');
  let all=g?g.edges.map(e=>[...D.cells[e[0]],e[1],e[2],e[3]]):[];
  all=all.filter(e=>(e[3]>=0)==one&&Math.abs(e[4])>=t).sort((a,b)=>Math.abs(b[4])-Math.abs(a[4]));
  const shown=all.slice(0,80);
@@ -75,7 +75,7 @@ function draw(){
   const [a,b]=at[e[3]+':'+e[1]],[p,q]=at[c+':'+e[1]];
   s+=`<line x1="${a}" y1="${b}" x2="${p}" y2="${q}" stroke="#8d99ae" stroke-dasharray="2 4"/>`}
  shown.slice().reverse().forEach(e=>{
-  const [a,b]=at[e[3]+':'+e[0]],[p,q]=at[e[3]+':'+e[1]],far=(b-q)/high-1,bow=far<.5?0:28+10*far;
+  const [a,b]=at[e[3]+':'+e[0]],[p,q]=at[e[3]+':'+e[1]],far=(b-q)/high-1,bow=far<.5?0:50+14*far;
   const said=esc(`${name(e)} at ${token(e)}: ${fix(e[4])} [${fix(e[5])}, ${fix(e[6])}]`), third=(b-q)*.3;
   const colour=e[4]>0?'#2a6f97':'#d1495b', thick=(.8+5*Math.min(1.2,Math.abs(e[4]))).toFixed(1);
   s+=`<path d="M${a} ${b-12} C${a+bow} ${b-12-third} ${p+bow} ${q+12+third} ${p} ${q+12}" fill="none"
