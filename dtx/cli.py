@@ -25,6 +25,7 @@ VERBS = (
     "gc",
     "ls",
     "cp",
+    "import",
     "ui",
     "completion",
 )

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from dtx.build import Builder, ConfigError
 from dtx.config import CONF, build_group, compose, experiment
+from tests.required import required
 from tests.toys import Number, Part, Sign, Sum
 
 NUMBER = {
@@ -180,7 +181,7 @@ def test_yaml_keys_are_the_dataclass_fields(option):
         choice = f"analysis=[{IN_COMPANY[option]},{name}]"
         built = experiment(compose([choice])).targets[name]
     else:
-        built = build_group(option)
+        built = build_group(option, required(option))
     raw = OmegaConf.to_container(OmegaConf.load(CONF / f"{option}.yaml"), resolve=False)
     assert set(raw) - {"_target_", "_base_", "defaults"} <= {
         f.name for f in dataclasses.fields(built)
@@ -189,6 +190,15 @@ def test_yaml_keys_are_the_dataclass_fields(option):
     composed = config.analysis[name] if group == "analysis" else config[group]
     assert set(composed) - {"_target_", "_base_"} == {f.name for f in dataclasses.fields(built)}
     assert typing.get_type_hints(type(built))
+
+
+@pytest.mark.parametrize("option", ["agent/imported", "dataset/imported", "dt/imported"])
+def test_what_is_left_to_the_user_is_asked_for(option):
+    group = option.split("/")[0]
+    with pytest.raises(ConfigError, match=rf"^{group}.digest: needs a value$"):
+        build_group(option)
+    with pytest.raises(ConfigError, match=rf"^{group}.digest: is no SHA-256"):
+        build_group(option, [f"{group}.digest=abc"])
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtx.dt.decision_transformer import DecisionTransformer
+from dtx.dt.provider import TrajectoryModel
 from dtx.env.environment import Environment
 from dtx.report import Report, read_headline
 from dtx.stage import Stage
@@ -42,15 +43,16 @@ class Calibration(Stage):
     """Ask for returns, act, and compare; ``conf/analysis/calibration.yaml`` explains the fields.
 
     Controls: a behaviour clone (its curve is flat exactly, because each episode has the same random
-    numbers at every target), an untrained model, and a uniformly random policy.
+    numbers at every target), an untrained model, and a uniformly random policy. A model that was not trained
+    here has no clone, so that its steering is not established; its untrained twin is drawn on the spot.
     Emits tables ``curve``, ``decision``, ``criteria``, a figure, and ``calibration/*`` numbers.
     """
 
     env: Environment
-    dataset: Stage
-    dt: DecisionTransformer
-    behaviour_clone: DecisionTransformer
-    untrained: DecisionTransformer
+    dataset: Stage | None
+    dt: TrajectoryModel
+    behaviour_clone: DecisionTransformer | None
+    untrained: DecisionTransformer | None
     targets: tuple[float, ...]
     episodes: int
     greedy_episodes: int
@@ -79,9 +81,9 @@ class Calibration(Stage):
                     f"criteria.{name}",
                     f"{getattr(self.criteria, name):g} must be one of the targets",
                 )
-        if self.behaviour_clone.reward_to_go:
+        if self.behaviour_clone and self.behaviour_clone.reward_to_go:
             yield "behaviour_clone", "is no control: it has reward_to_go"
-        if self.untrained.steps:
+        if self.untrained and self.untrained.steps:
             yield "untrained", f"is no control: it is trained for {self.untrained.steps} steps"
 
     def run(self, out: Path) -> None:
@@ -106,7 +108,9 @@ class Calibration(Stage):
             f"Spearman {n['calibration/spearman']:.2f}"
             if n["calibration/spearman"] is not None
             else "no Spearman",
-            f"clone's spread {n['calibration/clone_spread']:.3f}",
+            f"clone's spread {n['calibration/clone_spread']:.3f}"
+            if n["calibration/clone_spread"] is not None
+            else "no clone to compare with",
         ]
         wrong = n.get("calibration/greedy_wrong_layouts")
         if wrong is not None:

@@ -32,7 +32,7 @@ def summarise(
     """
     wanted = stage.criteria
     by_model = {name: part.sort_values("target") for name, part in curve.groupby("model")}
-    mine, clone = by_model[DT], by_model[CLONE]
+    mine, clone = by_model[DT], by_model.get(CLONE)
     supported = mine[mine.supported]
     at = {t: mine[mine.target == t].iloc[0] for t in (wanted.low, wanted.high)}
     numbers: dict[str, float | None] = {
@@ -42,8 +42,10 @@ def summarise(
         "spearman": spearman(supported.target.to_numpy(), supported.mean_return.to_numpy()),
         "mae": float((supported.mean_return - supported.target).abs().mean()),
         "spread": float(mine.mean_return.max() - mine.mean_return.min()),
-        "clone_spread": float(clone.mean_return.max() - clone.mean_return.min()),
-        "clone_return": float(clone.mean_return.mean()),
+        "clone_spread": None
+        if clone is None
+        else float(clone.mean_return.max() - clone.mean_return.min()),
+        "clone_return": None if clone is None else float(clone.mean_return.mean()),
         "untrained_return": float(by_model[UNTRAINED].mean_return.mean()),
         "random_return": float(by_model[RANDOM].mean_return.mean()),
     }
@@ -90,7 +92,9 @@ def judge(wanted: Criteria, headline: dict[str, float | None]) -> pd.DataFrame:
             n["spearman"] >= wanted.min_spearman,
         ),
         (
-            "control: spread of the behaviour clone's curve",
+            "control: spread of the behaviour clone's curve"
+            if n["clone_spread"] >= 0
+            else "control: a behaviour clone's curve (not established: no clone)",
             n["clone_spread"],
             "0 exactly",
             n["clone_spread"] == 0,

@@ -117,6 +117,7 @@ def _outcomes(axis, results: Results) -> None:
 def _junction(axis, decision: pd.DataFrame) -> None:
     model = decision[decision.source == DT].groupby("target")[["wrong_turn", "right_turn"]]
     mean, low, high = model.mean(), model.min(), model.max()
+    mark: dict = {"ls": "", "marker": "D", "ms": 6, "mfc": "white", "mew": 1.6}
     for column, colour, name in (
         ("wrong_turn", WRONG, "wrong turn"),
         ("right_turn", RIGHT, "right turn"),
@@ -128,12 +129,10 @@ def _junction(axis, decision: pd.DataFrame) -> None:
             .groupby("target")[column]
             .mean()
         )
-        axis.plot(
-            data.index, data, ls="", marker="D", ms=6, mfc="white", mec=colour, mew=1.6, zorder=6
-        )
-    axis.plot(
-        [], [], ls="", marker="D", ms=6, mfc="white", mec="#555", mew=1.6, label="demonstrations"
-    )
+        axis.plot(data.index, data, mec=colour, zorder=6, **mark)
+    recorded = bool((decision.source != DT).any())
+    if recorded:
+        axis.plot([], [], mec="#555", label="demonstrations", **mark)
     axis.set(
         xlabel="target reward-to-go",
         ylabel="probability",
@@ -142,7 +141,7 @@ def _junction(axis, decision: pd.DataFrame) -> None:
         else "At the decision square",
         ylim=(-0.03, 1.03),
     )
-    axis.legend(loc="upper left")
+    axis.legend(loc="upper left" if recorded else "center left")
 
 
 def _html(report: Report, results: Results) -> None:

@@ -12,6 +12,8 @@ from dtx.analysis.calibration import Calibration
 from dtx.analysis.calibration_criteria import CLONE, DT, GREEDY, RANDOM, UNTRAINED, judge, summarise
 from dtx.analysis.decision import demonstrated, has_decision
 from dtx.dataset.episodes import Episodes, Outcome, Split
+from dtx.dt.decision_transformer import Balance
+from dtx.dt.provider import check_fits, untrained_like
 from dtx.dt.rollout import Played, decision_probabilities, greedy_by_layout, rollouts
 from dtx.env.environment import Environment
 from dtx.figures import OUTCOMES
@@ -42,14 +44,17 @@ class Results:
 
 def measure(stage: Calibration) -> Results:
     """Play every model at every target and judge the criteria."""
-    dt, episodes = stage.dt.load(), stage.dataset.load()  # type: ignore[attr-defined]
-    plays = [
-        (DT, dt, stage.episodes, False),
-        (GREEDY, dt, stage.greedy_episodes, True),
-        (CLONE, stage.behaviour_clone.load(), stage.episodes, False),
-        (UNTRAINED, stage.untrained.load(), stage.control_episodes, False),
-    ]
-    support = training_support(episodes, stage.targets)
+    dt = stage.dt.load()
+    check_fits(dt, stage.env, stage.dt.label)
+    episodes = stage.dataset.load() if stage.dataset else None  # type: ignore[attr-defined]
+    fresh = stage.untrained.load() if stage.untrained else untrained_like(dt, stage.seed)
+    plays = [(DT, dt, stage.episodes, False), (GREEDY, dt, stage.greedy_episodes, True)]
+    if stage.behaviour_clone:
+        plays.append((CLONE, stage.behaviour_clone.load(), stage.episodes, False))
+    plays.append((UNTRAINED, fresh, stage.control_episodes, False))
+    # Without demonstrations nothing says which targets are supported: all of them count.
+    counts = training_support(episodes, stage.targets) if episodes else None
+    support = counts or dict.fromkeys(stage.targets, np.nan)
     total = sum(count for _, _, count, _ in plays) * len(stage.targets)
     rows = []
     with one_thread(), progress("calibration", total, "episodes") as bar:
@@ -106,7 +111,7 @@ def training_support(episodes: Episodes, targets: tuple[float, ...]) -> dict[flo
 
 
 def _row(
-    name: str, target: float, played: Played, training: int, stage: Calibration
+    name: str, target: float, played: Played, training: float, stage: Calibration
 ) -> dict[str, Any]:
     returns = played.returns.astype(float)
     low, high = bootstrap(returns, stage.resamples, stage.seed)
@@ -129,11 +134,11 @@ def _row(
         "episodes": len(returns),
         "distinct_episodes": len(np.unique(signature, axis=0)),
         "training_episodes": training,
-        "supported": training >= stage.support,
+        "supported": not training < stage.support,
     }
 
 
-def _decision(stage: Calibration, dt: Any, episodes: Episodes) -> pd.DataFrame:
+def _decision(stage: Calibration, dt: Any, episodes: Episodes | None) -> pd.DataFrame:
     columns = ["source", "target", "layout", "wrong_turn", "right_turn", "episodes"]
     if not has_decision(stage.env):
         return pd.DataFrame(columns=columns)
@@ -153,9 +158,15 @@ def _decision(stage: Calibration, dt: Any, episodes: Episodes) -> pd.DataFrame:
         for r, target in enumerate(stage.targets)
         for i, layout in enumerate(layouts)
     ]
+    if episodes is None:
+        return pd.DataFrame(rows, columns=columns)
     # The best return that the data has, less a step's worth: the episodes that went straight there.
     best = float(episodes.returns.max()) - 0.035
-    posterior = demonstrated(episodes, stage.env, best, stage.dt.windows.balance)
+    trained_here = getattr(stage.dt, "windows", None)
+    balance = trained_here.balance if trained_here else Balance.none
+    posterior = demonstrated(episodes, stage.env, best, balance)
+    if not trained_here:
+        posterior = posterior[posterior.weighting == "as recorded"]
     for layout, asked, weighting, count, wrong_share, right_share in posterior.itertuples(
         index=False
     ):

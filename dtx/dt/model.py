@@ -24,6 +24,7 @@ from transformer_lens.hook_points import HookPoint
 
 from dtx.dt.context import Context, Packed
 from dtx.dt.layers import Block, hooked, norm
+from dtx.dt.state_encoder import ConvolutionalState
 from dtx.errors import UserError
 from dtx.report import write_atomically
 
@@ -46,6 +47,7 @@ class ModelConfig:
         left_padding: Whether windows are padded before the start to full length, as in the study.
         n_actions: Actions; this number itself is the padding action.
         n_channels: Length of a flattened one-hot observation.
+        state_encoder: linear, or conv in some published models.
     """
 
     n_layers: int
@@ -66,6 +68,7 @@ class ModelConfig:
     left_padding: bool
     n_actions: int = 7
     n_channels: int = 980
+    state_encoder: str = "linear"
     # What TransformerLens's tools ask of a config. The three switches make more activations.
     use_attn_result: bool = False
     use_split_qkv_input: bool = False
@@ -109,7 +112,10 @@ class Embedding(nn.Module):
         super().__init__()
         self.cfg = cfg
         d = cfg.d_model
-        self.W_S = nn.Parameter(torch.empty(cfg.n_channels, d))
+        if cfg.state_encoder == "conv":
+            self.encoder = ConvolutionalState(d)
+        else:
+            self.W_S = nn.Parameter(torch.empty(cfg.n_channels, d))
         self.b_S = nn.Parameter(torch.zeros(d)) if cfg.state_bias else None
         self.W_A = nn.Parameter(torch.empty(cfg.n_actions + 1, d))
         self.W_R = nn.Parameter(torch.empty(1, d)) if cfg.reward_to_go else None
@@ -120,7 +126,17 @@ class Embedding(nn.Module):
 
     def state(self, one_hot: Tensor) -> Tensor:
         """Embed flattened one-hots (..., c) as (..., d)."""
+        if self.cfg.state_encoder == "conv":
+            return self.encoder(one_hot)
         return F.linear(one_hot, self.W_S.T, self.b_S)
+
+    def __getattr__(self, name: str) -> Any:
+        """Explains why there is no ``W_S`` where the state embedding is no matrix."""
+        if name == "W_S" and "encoder" in self._modules:
+            raise UserError(
+                "the model's state embedding is convolutional: it has no matrix W_S to read"
+            )
+        return super().__getattr__(name)
 
     def time(self, timestep: Tensor) -> Tensor:
         """Embed timesteps (...) as (..., d)."""

@@ -151,7 +151,10 @@ def _reset(norm: LayerNorm) -> None:
 def _centre_writing(model: DecisionTransformerModel) -> None:
     if model.cfg.normalization_type is None:
         return  # nothing subtracts the mean again
-    written = [model.embed.W_S, model.embed.W_A, model.embed.W_time]
+    written = [model.embed.W_A, model.embed.W_time]
+    # A convolution's output cannot be centred; no logit needs it.
+    if model.cfg.state_encoder == "linear":
+        written.append(model.embed.W_S)
     optional = [model.embed.b_S, model.embed.W_R]
     written += [parameter for parameter in optional if parameter is not None]
     if model.cfg.positional_embedding:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from dtx.env.environment import Environment
 from dtx.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,6 +65,25 @@ def load_at(dt: TrajectoryModel, checkpoint: int | None) -> DecisionTransformerM
     from dtx.dt.model import load
 
     return load(dt.path, kept[checkpoint])
+
+
+def check_fits(model: DecisionTransformerModel, env: Environment, label: str) -> None:
+    """Raise a UserError if a model cannot play an environment: other actions, or too few timesteps.
+
+    Args:
+        model: Any. env: Where it is to play. label: Of the model's stage, for the message.
+    """
+    cfg = model.cfg
+    if cfg.n_actions != env.n_actions:
+        raise UserError(
+            f"{label} has {cfg.n_actions} actions, but {env.id} has {env.n_actions}: choose the environment "
+            "that it was trained in (env=...)"
+        )
+    if cfg.time_embedding == "learned" and cfg.n_timesteps < env.horizon:
+        raise UserError(
+            f"{label} knows {cfg.n_timesteps} timesteps, but an episode of {env.id} may last {env.horizon}: "
+            f"set env.max_steps to at most {cfg.n_timesteps}"
+        )
 
 
 def untrained_like(model: DecisionTransformerModel, seed: int) -> DecisionTransformerModel:

@@ -164,3 +164,29 @@ def test_impossible_values_are_named(stage, change, field):
 def test_a_control_must_be_a_control(stage):
     wrong = dataclasses.replace(stage, behaviour_clone=stage.dt, untrained=stage.dt)
     assert {name for name, _ in wrong.check()} == {"behaviour_clone", "untrained"}
+
+
+def test_a_model_that_was_not_trained_here_has_no_clone(store, experiment_of, stage, env, tmp_path):
+    from dtx.config import build_group
+
+    given = dataclasses.replace(
+        stage, dt=build_group("dt/planted"), behaviour_clone=None, untrained=None
+    )
+    alone = dataclasses.replace(given, dataset=None)
+    run(experiment_of(given, alone))
+    for calibration in (given, alone):
+        numbers = read_headline(calibration.path)
+        assert numbers["calibration/clone_spread"] is None and not numbers["calibration/steered"]
+        assert numbers["calibration/success_high"] == 1 and numbers["calibration/return_low"] == 0
+        assert numbers["calibration/greedy_wrong_layouts"] == 1
+        assert "NOT established" in calibration.summary() and "no clone" in calibration.summary()
+        criteria = pd.read_parquet(calibration.path / "tables" / "criteria.parquet")
+        missed = criteria[~criteria.met].criterion.tolist()
+        assert any("not established: no clone" in criterion for criterion in missed)
+        curve = pd.read_parquet(calibration.path / "tables" / "curve.parquet")
+        assert set(curve.model) == {DT, f"{DT}, greedy", UNTRAINED, RANDOM}
+    sources = [
+        set(pd.read_parquet(c.path / "tables" / "decision.parquet").source) for c in (given, alone)
+    ]
+    assert sources == [{DT, "demonstrations, as recorded"}, {DT}]
+    assert curve.supported.all() and curve.training_episodes.isna().all()

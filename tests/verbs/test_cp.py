@@ -6,6 +6,7 @@ from dtx.cli import main
 from dtx.config import CONF, compose, experiment
 from dtx.options import options
 from dtx.sweep import read_sweep
+from tests.required import required
 
 ALL = [f"{group}/{o.name}" for group, found in options().items() for o in found]
 
@@ -24,7 +25,8 @@ def test_every_config_can_be_copied_and_the_printed_command_composes_it(option, 
         assert sweep.hydra == ("hydra/launcher=mine",) and len(sweep.jobs) == 2
         return
     assert words[:4] == ["dtx", "run", "--config-dir", str(folder)]
-    more = ["target=dt"] if group == "dt" else []  # the default analyses train, and not any model
+    more = required(option)
+    more += ["target=dt"] if group == "dt" else []  # the default analyses train, and not any model
     what = experiment(compose([*words[4:], *more], folder))
     original = experiment(compose([words[4].replace("mine", name), *more]))
     assert [s.key for s in what.targets.values()] == [s.key for s in original.targets.values()]

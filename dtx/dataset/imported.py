@@ -1,0 +1,62 @@
+"""Published trajectories, as `dtx import --unsafe-pickle` puts them into the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtx.errors import UserError
+from dtx.published.source import check_digest, found
+from dtx.report import Report, read_headline
+from dtx.stage import RUNTIME, Stage
+
+if TYPE_CHECKING:
+    from dtx.dataset.episodes import Episodes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported(Stage):
+    """Converts the trajectories to our files; conf/dataset/imported.yaml says what each field means."""
+
+    file: Path | None = field(metadata=RUNTIME)
+    digest: str
+    unsafe_pickle: bool = field(metadata=RUNTIME)
+    validation: float
+    seed: int
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Ranges."""
+        yield from check_digest(self.digest)
+        if not 0 <= self.validation < 1:
+            yield "validation", "must be at least 0 and below 1"
+        if self.seed < 0:
+            yield "seed", "must be 0 or more"
+
+    def run(self, out: Path) -> None:
+        """Write the three files of a dataset."""
+        from dtx.dataset.published import write
+
+        file = found(self, self.file, self.digest)
+        if not self.unsafe_pickle:
+            raise UserError(
+                f"{file}: is a pickle; if you trust it, say so: dataset.unsafe_pickle=true"
+            )
+        numbers = write(file, out, self.validation, self.seed, self.label)
+        Report(out).headline(numbers)
+
+    def load(self) -> Episodes:
+        """The recorded episodes, memory-mapped."""
+        from dtx.dataset.episodes import Episodes
+
+        return Episodes.read(self.path)
+
+    def summary(self) -> str:
+        """Counts of outcomes."""
+        n = read_headline(self.path)
+        return (
+            f"imported: {n['data/n_episodes']:,.0f} episodes: {n['data/n_success']:,.0f} success, "
+            f"{n['data/n_wrong']:,.0f} wrong, {n['data/n_truncated']:,.0f} truncated; "
+            f"{n['data/n_unfinished']:,.0f} unfinished ones left out"
+        )

@@ -1,0 +1,72 @@
+"""A published Decision Transformer or behaviour clone, as `dtx import` puts it into the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtx.published.source import check_digest, found
+from dtx.report import Report, read_headline, write_atomically
+from dtx.stage import RUNTIME, Stage
+
+if TYPE_CHECKING:
+    from dtx.dt.model import DecisionTransformerModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported(Stage):
+    """Maps the checkpoint to our model; conf/dt/imported.yaml says what each field means."""
+
+    file: Path | None = field(metadata=RUNTIME)
+    digest: str
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """A digest is one."""
+        yield from check_digest(self.digest)
+
+    def run(self, out: Path) -> None:
+        """Writes weights, model.json, published.json with the configs that stood in the file."""
+        import json
+
+        from dtx.dt.model import save
+        from dtx.dt.published import convert
+        from dtx.published.checkpoint import read
+
+        checkpoint = read(found(self, self.file, self.digest))
+        converted = convert(checkpoint)
+        save(converted.model, out)
+        known = {"file": checkpoint.file, "left_aside": converted.left_aside, **checkpoint.configs}
+        write_atomically(out / "published.json", json.dumps(known, indent=1) + "\n")
+        cfg = converted.model.cfg
+        Report(out).headline(
+            {
+                "imported/n_layers": cfg.n_layers,
+                "imported/d_model": cfg.d_model,
+                "imported/n_heads": cfg.n_heads,
+                "imported/n_steps": cfg.n_steps,
+                "imported/n_actions": cfg.n_actions,
+                "imported/reward_to_go": float(cfg.reward_to_go),
+                "imported/parameters": sum(p.numel() for p in converted.model.parameters()),
+            }
+        )
+
+    def summary(self) -> str:
+        """What kind of model it is."""
+        n = {k.removeprefix("imported/"): int(v or 0) for k, v in read_headline(self.path).items()}
+        kind = "Decision Transformer" if n["reward_to_go"] else "behaviour clone"
+        return (
+            f"imported: {kind}, {n['n_layers']} layers, {n['n_heads']} heads, width {n['d_model']}, "
+            f"windows of {n['n_steps']} steps, {n['n_actions']} actions; {n['parameters']:,} parameters"
+        )
+
+    def load(self) -> DecisionTransformerModel:
+        """The model, in evaluation mode."""
+        from dtx.dt.model import load
+
+        return load(self.path)
+
+    def checkpoints(self) -> dict[int, Path]:
+        """None: only this one was published."""
+        return {}
