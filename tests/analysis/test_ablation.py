@@ -21,6 +21,7 @@ from dtx.dt.planted_features import lay_out
 from dtx.errors import UserError
 from dtx.report import read_headline
 from dtx.runner import run
+from tests.analysis.scripted import Scripted
 from tests.dt.toy import TINY, Recorded
 
 HOOKS = {
@@ -286,11 +287,11 @@ def test_a_negative_head_stands_in_the_way(stage):
 # --- the stage ---------------------------------------------------------------------------------------
 
 
-def test_the_stage_writes_tables_figures_and_a_verdict(stage, store, experiment_of, rollouts):
+def test_the_stage_writes_tables_figures_and_a_verdict(env, stage, store, experiment_of):
     built = build_group("dt/planted")
-    windows = dataclasses.replace(stage.windows, dataset=rollouts)
+    windows = dataclasses.replace(stage.windows, dataset=Scripted(env=env))
     stage = dataclasses.replace(
-        stage, windows=windows, dt=built, neurons=(1,), reference=64, donors=8, shown=8
+        stage, windows=windows, dt=built, neurons=(1,), reference=64, donors=4, shown=8
     )
     run(experiment_of(stage))
     numbers = read_headline(stage.path)
