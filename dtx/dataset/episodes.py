@@ -149,13 +149,25 @@ class EpisodeWriter:
         self._episodes["outcome"].append(outcome.astype(np.uint8))
         self._episodes["temperature"].append(np.full(len(length), temperature, np.float32))
 
-    def finish(self, validation: float, seed: int, metadata: Mapping[str, str]) -> None:
+    def close(self) -> None:
+        """Close the files of a writer that does not finish."""
+        for handle in self._raw.values():
+            handle.close()
+
+    def finish(
+        self,
+        validation: float,
+        seed: int,
+        metadata: Mapping[str, str],
+        split: np.ndarray | None = None,
+    ) -> None:
         """Write the three files.
 
         Args:
             validation: Share of the episodes that are held out.
             seed: Of the choice of held-out episodes.
             metadata: Kept in the schema of ``episodes.arrow``: where the episodes come from.
+            split: (episodes,) :class:`Split`, where it was chosen before; None to choose.
         """
         columns = {}
         for name, kind in _STEP_TYPES.items():
@@ -164,9 +176,10 @@ class EpisodeWriter:
             columns[name] = np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
         episodes = {k: np.concatenate(v) for k, v in self._episodes.items()}
         start = np.cumsum(episodes["length"], dtype=np.int64) - episodes["length"]
-        held_out = np.random.default_rng(seed).permutation(len(start)) < round(
-            validation * len(start)
-        )
+        if split is None:
+            place = np.random.default_rng(seed).permutation(len(start))
+            held_out = place < round(validation * len(start))
+            split = np.where(held_out, Split.VALIDATION, Split.TRAIN)
         _write(self.out / "steps.arrow", columns, {})
         _write(
             self.out / "episodes.arrow",
@@ -176,7 +189,7 @@ class EpisodeWriter:
                 "return": np.add.reduceat(columns["reward"], start).astype(np.float32),
                 "outcome": episodes["outcome"],
                 "temperature": episodes["temperature"],
-                "split": np.where(held_out, Split.VALIDATION, Split.TRAIN).astype(np.uint8),
+                "split": split.astype(np.uint8),
             },
             metadata,
         )
