@@ -131,8 +131,15 @@ def test_means_that_were_taken_over_a_weight_axis_would_be_found(stage, monkeypa
     assert found.headline["ablation/identity_error"] > 0.01
 
 
-@pytest.mark.parametrize("tokens", list(Place))
-@pytest.mark.parametrize("silent", [(), ("L0H1",)])
+@pytest.mark.parametrize(
+    ("tokens", "silent"),
+    [
+        (Place.last, ()),
+        (Place.all, ("L0H1",)),
+        pytest.param(Place.all, (), marks=pytest.mark.slow),
+        pytest.param(Place.last, ("L0H1",), marks=pytest.mark.slow),
+    ],
+)
 def test_the_batch_is_one_ablation_after_the_other(stage, tokens, silent):
     network = model(gated_mlp=True, act_fn="relu")
     methods = (Method.zero, Method.mean)
