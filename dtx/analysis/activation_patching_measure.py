@@ -1,4 +1,7 @@
-"""The sweep of activation patching: all patches of a layer on the batch axis, from that layer on.
+"""The sweep of activation patching: many patches on the batch axis, from the patched node on.
+
+A patch of the stream or of what is added to it changes one token until the next layer, and nothing at all
+where both runs agree; patches inside attention run their whole block.
 
 Shape suffixes: b rows of a forward pass (one patch of one pair each), p pairs, n tokens, d model, h head.
 """
@@ -15,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.pair_runs import PairRuns, mean_rho
+from dtx.analysis.rest_of_run import RestOfRun, needed
 from dtx.pairs.pair_set import PairBatch, PairSet
 from dtx.threads import one_thread
 
@@ -29,6 +33,10 @@ HOOKS = {
 }
 HEADS = ("z", "q", "k", "v", "pattern")
 """Nodes that are patched for each head apart."""
+INSIDE = ("q", "k", "v", "pattern")
+"""Nodes inside attention: what they change at other tokens needs the block."""
+ROUNDING = 1e-6
+"""A node is the same in both runs up to this share of its largest number."""
 
 
 @dataclass
@@ -85,7 +93,10 @@ class _Sweep:
         wanted = {
             f"blocks.{layer}.{HOOKS[kind]}" for layer in layers for kind in {*kinds, "resid_pre"}
         }
+        wanted |= {f"blocks.{layer}.hook_resid_{x}" for layer in layers for x in ("mid", "post")}
+        wanted |= needed(model.cfg.n_layers)
         self.runs = PairRuns(model, batch, stage.direction, gap, wanted)
+        self.rest = RestOfRun(model, self.runs)
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Tables ``patches``, ``sets`` and ``runs`` of these pairs."""
@@ -108,11 +119,53 @@ class _Sweep:
         row, token = np.divmod(np.arange(p * n), n)
         mask = torch.zeros(p * n, n, dtype=torch.bool)
         mask[torch.arange(p * n), torch.from_numpy(token)] = True
-        table = self.runs.result(row, self._patched(layer, kind, head, row, mask))
+        inside = kind in INSIDE
+        ld = (
+            self._patched(layer, kind, head, row, mask)
+            if inside
+            else self._added(layer, kind, head)
+        )
+        table = self.runs.result(row, ld)
         table["layer"], table["node"], table["head"] = layer, kind, -1 if head is None else head
         table["name"] = name_of(layer, kind, head)
         table["position"], table["token"] = token, np.array(self.batch.names)[token]
         return table
+
+    def _added(self, layer: int, kind: str, head: int | None) -> np.ndarray:
+        """LD (p * n,) with the stream, or what a component adds to it, patched at each token of each pair."""
+        name = f"blocks.{layer}.{HOOKS[kind]}"
+        source, base = self.runs.source[name], self.runs.base[name]
+        if head is not None:
+            source, base = source[:, :, head], base[:, :, head]
+        change = source - base
+        scale = source.abs().max() + base.abs().max()
+        live_pn = change.abs().amax(-1) > ROUNDING * scale
+        live_pn |= torch.from_numpy(self.batch.kind("null"))[:, None]  # a control only if it is run
+        n = live_pn.shape[1]
+        if kind != "resid_pre" and layer == self.rest.last:
+            live_pn[:, :-1] = False  # read at the last token alone
+        block: Any = self.model.blocks[layer]
+        if head is not None:
+            change = change @ block.attn.W_O[head]
+        ld = np.repeat(self.runs.base_ld[:, None], n, 1)
+        for m in range(n):
+            for row in torch.nonzero(live_pn[:, m]).flatten().split(self.stage.windows):
+                if not len(row):
+                    continue
+                resid_b1d, to = change[row, m : m + 1], layer + 1
+                if kind == "resid_pre":
+                    resid_b1d, to = source[row, m : m + 1], layer
+                elif kind == "resid_post":
+                    resid_b1d = source[row, m : m + 1]
+                elif kind == "mlp_out":
+                    post = self.runs.base[f"blocks.{layer}.hook_resid_post"]
+                    resid_b1d = post[row, m : m + 1] + resid_b1d
+                else:
+                    mid = self.runs.base[f"blocks.{layer}.hook_resid_mid"][row, m : m + 1]
+                    mid = mid + resid_b1d
+                    resid_b1d = mid + block.mlp(block.ln2(mid))
+                ld[row.numpy(), m] = self.rest.ld(to, row, m, resid_b1d).double().numpy()
+        return ld.ravel()
 
     def _sets(self) -> pd.DataFrame:
         """Embedded tokens patched together: everything, nothing, unchanged, a kind, a kind but one."""

@@ -13,7 +13,7 @@ import pandas as pd
 from torch import Tensor
 
 from dtx.pairs.pair_set import PairBatch
-from dtx.statistics import bootstrap
+from dtx.statistics import bootstrap_columns
 
 if TYPE_CHECKING:
     from dtx.analysis.activation_patching import Direction
@@ -106,10 +106,19 @@ def mean_rho(patches: pd.DataFrame, by: Sequence[str], resamples: int, seed: int
         ``by``, rho, low, high, pairs (measured), missing (under the gap).
     """
     measured = patches[patches["kind"] != "null"]
-    rows = []
-    for key, mine in measured.groupby(list(by), sort=False):
-        rho = mine["rho"].dropna().to_numpy()
-        low, high = bootstrap(rho, resamples, seed)
-        mean = float(rho.mean()) if len(rho) else np.nan
-        rows.append((*key, mean, low, high, len(rho), len(mine) - len(rho)))  # type: ignore[misc]
-    return pd.DataFrame(rows, columns=[*by, "rho", "low", "high", "pairs", "missing"])
+    table: pd.DataFrame = measured[list(by)].drop_duplicates().reset_index(drop=True)
+    code = measured.groupby(list(by), sort=False).ngroup().to_numpy()
+    rho = measured["rho"].to_numpy(dtype=float)
+    there = ~np.isnan(rho)
+    count = np.bincount(code[there], minlength=len(table))
+    values = rho[there][np.argsort(code[there], kind="stable")]
+    first = count.cumsum() - count
+    found = np.full((3, len(table)), np.nan)
+    for n in set(count[count > 0].tolist()):  # groups of one size share their resamples: quick
+        groups = np.flatnonzero(count == n)
+        columns = values[first[groups] + np.arange(n)[:, None]]
+        found[0, groups] = columns.mean(0)
+        found[1:, groups] = bootstrap_columns(columns, resamples, seed)
+    table["rho"], table["low"], table["high"] = found
+    table["pairs"], table["missing"] = count, np.bincount(code, minlength=len(table)) - count
+    return table

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dtx.analysis.pair_runs import PairRuns
+from dtx.analysis.rest_of_run import RestOfRun
 from dtx.dt.paths import Edge, Receiver, Sender, edges, outputs, senders
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Sweep:
         self.model, self.batch, self.runs, self.rows = model, runs.batch, runs, rows
         self.blocks: Any = model.blocks
         self.last = cfg.n_layers - 1
-        self.base = runs.base
+        self.rest = RestOfRun(model, runs)
         self.n = runs.batch.changed.shape[1]
         self.edges = edges(cfg)
         self.index = {edge: i for i, edge in enumerate(self.edges)}
@@ -108,7 +108,7 @@ class Sweep:
     ) -> None:
         """Queries, keys and values of all heads of a layer."""
         block, width = self.blocks[layer], delta_rwd.shape[1]
-        base_rwd = self._of(layer, "hook_resid_pre")[row_r, begin : begin + width]
+        base_rwd = self.rest.of(layer, "hook_resid_pre")[row_r, begin : begin + width]
         x_rwd = block.ln1(base_rwd + delta_rwd)
         # From which token on this layer's output is wanted: in the last one, at the last alone.
         start = self.n - 1 if layer == self.last else begin
@@ -123,10 +123,10 @@ class Sweep:
             z_rhce = change(layer, row_r, begin, start, new_rwhe)
             out_rhcd = torch.einsum("rhce,hed->rhcd", z_rhce, block.attn.W_O)
             h, c = out_rhcd.shape[1:3]
-            mid_rcd = self._of(layer, "hook_resid_mid")[row_r, start : start + c]
+            mid_rcd = self.rest.of(layer, "hook_resid_mid")[row_r, start : start + c]
             mid_bcd = (mid_rcd.unsqueeze(1) + out_rhcd).flatten(0, 1)
             post_bcd = mid_bcd + block.mlp(block.ln2(mid_bcd))
-            ld_rh = self._rest(layer + 1, row_r.repeat_interleave(h), start, post_bcd)
+            ld_rh = self.rest.ld(layer + 1, row_r.repeat_interleave(h), start, post_bcd)
             for head, ld_r in enumerate(ld_rh.reshape(-1, h).T):
                 self._put(Edge(sender, Receiver(layer, head, name)), slot, row_r, ld_r)  # type: ignore[arg-type]
 
@@ -136,7 +136,7 @@ class Sweep:
         """Change of z (r, h, c, e) at the patched queries, by new queries."""
         q_rchd = new_rwhe[:, max(start - begin, 0) :]
         c = q_rchd.shape[1]
-        k_rmhe = self._of(layer, "attn.hook_k")[row_r]
+        k_rmhe = self.rest.of(layer, "attn.hook_k")[row_r]
         scores = torch.einsum("rche,rmhe->rhcm", q_rchd, k_rmhe) / math.sqrt(k_rmhe.shape[-1])
         return self._z_change(layer, row_r, start, c, scores)
 
@@ -144,7 +144,7 @@ class Sweep:
         self, layer: int, row_r: Tensor, begin: int, start: int, new_rwhe: Tensor
     ) -> Tensor:
         """Change of z (r, h, c, e) at queries from ``start`` on, by new keys."""
-        q_rche = self._of(layer, "attn.hook_q")[row_r, start:]
+        q_rche = self.rest.of(layer, "attn.hook_q")[row_r, start:]
         scores = self.scores[layer][row_r, :, start:].clone()
         new = torch.einsum("rche,rwhe->rhcw", q_rche, new_rwhe) / math.sqrt(q_rche.shape[-1])
         scores[..., begin : begin + new.shape[-1]] = new
@@ -156,7 +156,7 @@ class Sweep:
         """Change of z (r, h, c, e) at queries from ``start`` on, by new values."""
         width = new_rwhe.shape[1]
         pattern = self._pattern(self.scores[layer][row_r, :, start:], start)
-        old_rwhe = self._of(layer, "attn.hook_v")[row_r, begin : begin + width]
+        old_rwhe = self.rest.of(layer, "attn.hook_v")[row_r, begin : begin + width]
         return torch.einsum(
             "rhcw,rwhe->rhce", pattern[..., begin : begin + width], new_rwhe - old_rwhe
         )
@@ -164,7 +164,9 @@ class Sweep:
     def _z_change(self, layer: int, row_r: Tensor, start: int, c: int, scores: Tensor) -> Tensor:
         old = self.scores[layer][row_r, :, start : start + c]
         moved_rhcm = self._pattern(scores, start) - self._pattern(old, start)
-        return torch.einsum("rhcm,rmhe->rhce", moved_rhcm, self._of(layer, "attn.hook_v")[row_r])
+        return torch.einsum(
+            "rhcm,rmhe->rhce", moved_rhcm, self.rest.of(layer, "attn.hook_v")[row_r]
+        )
 
     def _into_mlp(
         self, sender: Sender, layer: int, row_r: Tensor, begin: int, slot: int, delta_rwd: Tensor
@@ -176,72 +178,26 @@ class Sweep:
         if not c:
             return
         block, at = self.blocks[layer], slice(start, start + c)
-        mid_rcd = self._of(layer, "hook_resid_mid")[row_r, at]
+        mid_rcd = self.rest.of(layer, "hook_resid_mid")[row_r, at]
         new_rcd = mid_rcd + block.mlp(block.ln2(mid_rcd + delta_rcd))
-        ld_r = self._rest(layer + 1, row_r, start, new_rcd)
+        ld_r = self.rest.ld(layer + 1, row_r, start, new_rcd)
         self._put(Edge(sender, Receiver(layer, None, "mlp")), slot, row_r, ld_r)
 
     def _into_logits(self, sender: Sender, row_r: Tensor, slot: int, delta_rwd: Tensor) -> None:
         """What the unembedding reads at the last token."""
-        post_rd = self._of(self.last, "hook_resid_post")[row_r, -1] + delta_rwd[:, -1]
-        ld_r = self._rest(self.last + 1, row_r, self.n - 1, post_rd.unsqueeze(1))
+        post_rd = self.rest.of(self.last, "hook_resid_post")[row_r, -1] + delta_rwd[:, -1]
+        ld_r = self.rest.ld(self.last + 1, row_r, self.n - 1, post_rd.unsqueeze(1))
         self._put(Edge(sender, Receiver(self.last + 1, None, "logits")), slot, row_r, ld_r)
-
-    def _rest(self, layer: int, row_b: Tensor, begin: int, resid_bcd: Tensor) -> Tensor:
-        """LD (b,) when the stream before a layer is new at c tokens from ``begin`` on, else the base's."""
-        for number in range(layer, self.last + 1):
-            # Wanted of this layer: every token that sees a changed one, of the last one the last.
-            start = self.n - 1 if number == self.last else begin
-            block = self.blocks[number]
-            x_bcd = block.ln1(resid_bcd)
-            k, v = (
-                self._replaced(number, f"attn.hook_{name.lower()}", row_b, 0, begin, new)
-                for name, new in ((name, block.attn._project(x_bcd, name)) for name in "KV")
-            )
-            asking = x_bcd[:, max(start - begin, 0) :]
-            q = self._replaced(
-                number, "attn.hook_q", row_b, start, start, block.attn._project(asking, "Q")
-            )
-            pre_bcd = self._replaced(
-                number, "hook_resid_pre", row_b, start, start, resid_bcd[:, max(start - begin, 0) :]
-            )
-            z_bhce = F.scaled_dot_product_attention(
-                *(x.transpose(1, 2) for x in (q, k, v)), attn_mask=self._seen(start)
-            )
-            mid_bcd = pre_bcd + block.attn._output(z_bhce.transpose(1, 2))
-            resid_bcd = mid_bcd + block.mlp(block.ln2(mid_bcd))
-            begin = start
-        logits = self.model.unembed(self.model.ln_final(resid_bcd[:, -1]))
-        place = torch.arange(len(row_b))
-        positive, negative = self.batch.positive[row_b], self.batch.negative[row_b]
-        return logits[place, positive] - logits[place, negative]
-
-    def _replaced(
-        self, layer: int, name: str, row_b: Tensor, start: int, begin: int, new: Tensor
-    ) -> Tensor:
-        """An activation of the base run from token ``start`` on, new at some tokens from ``begin`` on."""
-        if begin == start and start + new.shape[1] == self.n:
-            return new
-        value = self._of(layer, name)[row_b, start:]
-        value[:, begin - start : begin - start + new.shape[1]] = new
-        return value
-
-    def _of(self, layer: int, name: str) -> Tensor:
-        return self.base[f"blocks.{layer}.{name}"]
 
     def _scores(self, layer: int) -> Tensor:
         """Scores of the base run (p, h, n, m), before the mask."""
-        q, k = (self._of(layer, f"attn.hook_{name}") for name in "qk")
+        q, k = (self.rest.of(layer, f"attn.hook_{name}") for name in "qk")
         return torch.einsum("pnhe,pmhe->phnm", q, k) / math.sqrt(q.shape[-1])
 
     def _pattern(self, scores: Tensor, start: int) -> Tensor:
         """Attention of queries from ``start`` on, of their scores (r, h, c, m)."""
-        seen_cm = self._seen(start)[: scores.shape[2]]
+        seen_cm = self.rest.seen(start)[: scores.shape[2]]
         return scores.masked_fill(~seen_cm, -torch.inf).softmax(-1)
-
-    def _seen(self, start: int) -> Tensor:
-        """(c, m) bool: what queries from ``start`` on may look at."""
-        return torch.ones(self.n, self.n, dtype=torch.bool).tril()[start:]
 
     def _put(self, edge: Edge, slot: int, row_r: Tensor, ld_r: Tensor) -> None:
         rows = row_r.numpy()
