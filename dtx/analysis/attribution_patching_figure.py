@@ -66,7 +66,7 @@ def _png(report: Report, parts: dict[str, pd.DataFrame], agreement: pd.DataFrame
             said = f"r = {r:.2f}" + (f"\n{beyond} on the rim" if beyond else "")
             axis.text(0.04, 0.96, said, transform=axis.transAxes, va="top", fontsize=8)
             axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
-            axis.set_title(f"{part}: " + LABELS[method].replace("\n", " "), fontsize=8)
+            axis.set_title(f"{part}: " + LABELS[method].replace("\n", " "), fontsize=7)
             axis.tick_params(labelsize=7)
             axis.set_xlabel("exact rho", fontsize=8)
         axes[next(iter(methods))].set_ylabel("estimated rho", fontsize=8)
