@@ -26,6 +26,7 @@ VERBS = (
     "ls",
     "cp",
     "import",
+    "export",
     "ui",
     "completion",
 )

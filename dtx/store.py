@@ -47,6 +47,17 @@ def use(store: Store) -> Store:
     return store
 
 
+@contextmanager
+def used(store: Store) -> Iterator[Store]:
+    """Have ``store`` in use, and afterwards the one before it."""
+    global _current
+    before = _current
+    try:
+        yield use(store)
+    finally:
+        _current = before
+
+
 class Store:
     """A folder of artefacts, and a place that it shares them with.
 

@@ -24,6 +24,7 @@ from transformer_lens.hook_points import HookPoint
 
 from dtx.dt.context import Context, Packed
 from dtx.dt.layers import Block, hooked, norm
+from dtx.dt.lens import TransformerLensMethods
 from dtx.dt.state_encoder import ConvolutionalState
 from dtx.errors import UserError
 from dtx.report import write_atomically
@@ -98,6 +99,15 @@ class ModelConfig:
     def d_vocab_out(self) -> int:
         """TransformerLens's name for the number of outputs."""
         return self.n_actions
+
+    @property
+    def d_vocab(self) -> int:
+        """Another of TransformerLens's names for it."""
+        return self.n_actions
+
+    @property
+    def n_key_value_heads(self) -> None:
+        """TransformerLens's name for fewer keys and values than queries; there are as many."""
 
     def to_dict(self) -> dict[str, Any]:
         """The values that define the model, for JSON."""
@@ -189,7 +199,7 @@ class Unembedding(nn.Module):
         return F.linear(x, self.W_U.T, self.b_U)
 
 
-class DecisionTransformerModel(HookedRootModule):
+class DecisionTransformerModel(TransformerLensMethods, HookedRootModule):
     """Decision Transformer, or behaviour clone if ``cfg.reward_to_go`` is false.
 
     Source: Chen et al. 2021, "Decision Transformer"; sizes and tokens of the MemoryDT study.

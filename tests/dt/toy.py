@@ -76,3 +76,26 @@ def tiny(*overrides: str, option: str = "dt/memory_dt", **changes: Any) -> Decis
     """A tiny stage on random demonstrations."""
     stage = build_group(option, [*TINY, *overrides])
     return dataclasses.replace(stage, dataset=Recorded(), **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn(Stage):
+    """A tiny model with random weights and two kept checkpoints, in the place of a trained one."""
+
+    dataset: Stage
+    seed: int = 0
+
+    def run(self, out: Path) -> None:
+        from dtx.dt import model as models
+
+        network = models.DecisionTransformerModel(tiny().model_config())
+        (out / "checkpoints").mkdir(exist_ok=True)
+        for step in (0, 6):
+            models.initialise(network, None, 0.3, self.seed + 10 * step)
+            models.save_weights(network, out / "checkpoints" / f"step-{step:06d}.safetensors")
+        models.save(network, out)
+
+    def load(self) -> Any:
+        from dtx.dt.model import load
+
+        return load(self.path)

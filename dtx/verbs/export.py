@@ -1,0 +1,54 @@
+"""Hand an artefact to others: a model as a folder with a card, demonstrations as a Minari dataset."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dtx.errors import UserError
+from dtx.verbs import near
+
+EXAMPLES = """
+  dtx export decision_transformer-0643 handed_over       weights, model card, lineage, figures
+  dtx export rollouts-0d3d --as dtx/memory/mixture-v0    demonstrations, where Minari looks for them
+  dtx export rollouts-0d3d datasets --as dtx/memory/mixture-v0    or in a folder of datasets
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What, and where to."""
+    parser.add_argument("what", metavar="LABEL", help="beginning of a stage-key or of a key in the store")
+    parser.add_argument("dir", metavar="DIR", type=Path, nargs="?", help="the folder to write")
+    parser.add_argument("--store", type=Path, default=Path("store"), help="default: store")
+    parser.add_argument("--licence", default="unknown", help="models: named on the card (mit, cc-by-4.0)")
+    parser.add_argument("--as", dest="name", metavar="ID", help="demonstrations: Minari's id, NAME-vNUMBER")
+    parser.add_argument("--author", default="dtx", help="demonstrations: named in the metadata")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Find the artefact, write it, say how to read it."""
+    from dtx.loading import kind_of, one_of
+    from dtx.store import Store
+
+    store = Store(args.store)
+    label = one_of(store, args.what)
+    kind = kind_of(store.root / label)
+    if kind == "dataset":
+        from dtx.dataset.minari_write import export
+
+        if args.name is None:
+            raise UserError(f"{label} holds demonstrations: --as names the Minari dataset (--as dtx/mine-v0)")
+        return export(label, store, args.name, args.dir, args.author)
+    if kind not in ("dt", "agent"):
+        raise UserError(f"{label}: models (dt, agent) and demonstrations can be exported, not {kind}")
+    if args.dir is None:
+        raise UserError(f"{label}: name the folder to write")
+    from dtx.handover import export
+
+    what = export(store, label, kind, args.dir, args.licence)
+    read = sum(bool(r.headline) for r in what.readings)
+    print(f"wrote {near(args.dir)}: {label} with what {read} analyses found; its README.md is the card")
+    if args.licence == "unknown":
+        print("the card names no licence: --licence NAME")
+    print(f'use it: dtx.load("{kind}", path="{near(args.dir)}")')
+    return 0
