@@ -106,7 +106,7 @@ def mean_rho(patches: pd.DataFrame, by: Sequence[str], resamples: int, seed: int
         ``by``, rho, low, high, pairs (measured), missing (under the gap).
     """
     measured = patches[patches["kind"] != "null"]
-    table: pd.DataFrame = measured[list(by)].drop_duplicates().reset_index(drop=True)
+    table = pd.DataFrame(measured[list(by)]).drop_duplicates().reset_index(drop=True)
     code = measured.groupby(list(by), sort=False).ngroup().to_numpy()
     rho = measured["rho"].to_numpy(dtype=float)
     there = ~np.isnan(rho)
