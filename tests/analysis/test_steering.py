@@ -253,24 +253,25 @@ def test_stage_writes_tables_figures_and_verdicts(store, experiment_of, stage, t
         sites=(Site(layer=0, tokens=Tokens.last_state),),
         descent=dataclasses.replace(stage.descent, sites=(Site(layer=0, tokens=Tokens.last_state),)),
     )  # fmt: skip
-    goals = {name: stage.goals[name] for name in ("rtg_off", "always_look_back")}
+    goals = {"always_look_back": stage.goals["always_look_back"]}
     methods = (Method.reward_to_go_clamp, Method.optimised)
     wanted = dataclasses.replace(wanted, goals=goals, methods=methods)
     run(experiment_of(wanted))
     numbers = read_headline(wanted.path)
     assert numbers["steering/identity_error"] < 1e-4 and numbers["steering/distinct_inputs"] > 100
     scan = pd.read_parquet(wanted.path / "tables" / "scan.parquet")
-    at_zero = scan[(scan["alpha"] == 0) & (scan["goal"] == "rtg_off")]
+    at_zero = scan[scan["alpha"] == 0]
     assert at_zero.groupby("windows")["success"].nunique().eq(1).all()
     assert (scan["kl"] > -1e-5).all() and scan["success"].between(0, 1).all()
     played = pd.read_parquet(wanted.path / "tables" / "rollouts.parquet")
     assert np.allclose(played[["success", "wrong", "truncated"]].sum(axis=1), 1)
     assert {UNSTEERED, "random"} < set(played["method"])
-    assert len(read_claims(wanted.path)) == 2 and "look back" in wanted.summary()
+    assert len(read_claims(wanted.path)) == 1 and "look back" in wanted.summary()
     for name in ("steering.png", "steering_rollouts.png"):
         assert (wanted.path / "figures" / name).stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_goals_on_pairs_need_no_routine(store, experiment_of, stage):
     pairs = build_group("pairs/memory", ["pairs.dataset=null"])
     run(experiment_of(pairs))
