@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dtx.env.environment import Environment
 from dtx.errors import UserError
 from dtx.published.source import check_digest, found
 from dtx.report import Report, read_headline
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 class Imported(Stage):
     """Converts the trajectories to our files; conf/dataset/imported.yaml says what each field means."""
 
+    env: Environment = field(metadata=RUNTIME)
     file: Path | None = field(metadata=RUNTIME)
     digest: str
     unsafe_pickle: bool = field(metadata=RUNTIME)
@@ -43,7 +45,7 @@ class Imported(Stage):
             raise UserError(
                 f"{file}: is a pickle; if you trust it, say so: dataset.unsafe_pickle=true"
             )
-        numbers = write(file, out, self.validation, self.seed, self.label)
+        numbers = write(file, out, self.env.n_actions, self.validation, self.seed, self.label)
         Report(out).headline(numbers)
 
     def load(self) -> Episodes:

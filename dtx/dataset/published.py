@@ -18,12 +18,14 @@ UNKNOWN_TEMPERATURE = 1.0
 """Of all episodes: the files do not say at which temperature each was sampled."""
 
 
-def write(file: Path, out: Path, validation: float, seed: int, label: str) -> dict[str, int]:
+def write(
+    file: Path, out: Path, n_actions: int, validation: float, seed: int, label: str
+) -> dict[str, int]:
     """Convert; gives the headline numbers.
 
     Args:
         file: The trajectories.
-        out: Folder of the artefact.
+        out: Folder of the artefact. n_actions: Of the environment that is configured.
         validation, seed: Of the held-out share. label: Of the dataset, for its metadata.
 
     Raises:
@@ -36,8 +38,11 @@ def write(file: Path, out: Path, validation: float, seed: int, label: str) -> di
         _column(arrays[name], name, grid, file.name)
         for name in ("actions", "rewards", "dones", "truncated")
     )
-    if not ((actions >= 0) & (actions < 255) & (actions == np.round(actions))).all():
-        raise UserError(f"{file.name}: data.actions holds something that is no action")
+    if not ((actions >= 0) & (actions < n_actions) & (actions == np.round(actions))).all():
+        raise UserError(
+            f"{file.name}: data.actions holds something else than 0 to {n_actions - 1}, the actions of the "
+            f"environment; the file names {str(arrays['env'])[:60] or 'none'} (env=...)"
+        )
     if not np.isfinite(rewards).all():
         raise UserError(f"{file.name}: data.rewards holds numbers that are not finite")
     done, cut = done.astype(bool), cut.astype(bool)

@@ -66,7 +66,10 @@ def main(args: argparse.Namespace) -> int:
         return 2
     print(f"wrote {near(path)}")
     use = {
-        "dt": ["analysis=[activation_patching]"],
+        "dt": [
+            "analysis=[activation_patching]",
+            "pairs.dataset=null",
+        ],  # its demonstrations are not here
         "agent": ["target=dataset"],
         "dataset": ["target=dt"],
     }[group]
@@ -160,6 +163,7 @@ def config_of(group: str, file: Path, digest: str, env: str) -> str:
     ]
     if group == "dataset":
         lines += [
+            "env: ${env}  # where the episodes were played",
             "unsafe_pickle: true  # read a pickle, should the artefact have to be made again",
             "validation: 0.05  # share of the episodes held out of DT training",
             "seed: ${seed}  # of the choice of held-out episodes",
@@ -171,10 +175,14 @@ def environment(env: str, group: str) -> list[str]:
     """Overrides that choose the environment that a file names; none for the default or an unknown one."""
     if found := re.fullmatch(r"MiniGrid-MemoryS(\d+)FixedStart-v\d+", env):
         return [] if found[1] == "7" else [f"env.size={found[1]}"]
-    pairs = {"dt": ["pairs=dynamic_obstacles"]}.get(group, [])
     if found := re.fullmatch(r"MiniGrid-Dynamic-Obstacles(-Random)?-(\d+)x\2-v\d+", env):
         start = ["env.random_start=true"] if found[1] else []
-        return ["env=dynamic_obstacles", f"env.size={found[2]}", *start, *pairs]
+        size = int(found[2])
+        more = {
+            "dt": ["pairs=dynamic_obstacles"],
+            "dataset": [f"dt.model.n_timesteps={4 * size**2}", "dt.model.n_actions=3"],
+        }
+        return ["env=dynamic_obstacles", f"env.size={size}", *start, *more.get(group, [])]
     if re.fullmatch(r"(MiniGrid|BabyAI)-[\w-]+", env):
         return ["env=minigrid", f"env.id={env}"]
     return []
@@ -184,5 +192,6 @@ def _run(group: str, path: Path, env: str, overrides: list[str]) -> int:
     from dtx.config import compose, experiment
     from dtx.verbs.run import run_and_tell
 
-    chosen = [f"{group}={path.stem}", f"target={group}", *overrides]
+    of_env = [o for o in environment(env, group) if o.startswith("env")]
+    chosen = [f"{group}={path.stem}", f"target={group}", *of_env, *overrides]
     return run_and_tell(experiment(compose(chosen, path.parent.parent), chosen))

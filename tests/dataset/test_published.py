@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dtx.config import build_group
 from dtx.dataset.episodes import Outcome
 from dtx.dataset.imported import Imported
 from dtx.dataset.published import write
@@ -18,6 +20,17 @@ from dtx.published.trajectories import is_pickle, unpickled
 from tests.published import RAW, put_into_store, write_trajectories
 
 T, N = 7, 2
+
+
+def imported(file: Path, *, unsafe_pickle: bool) -> Imported:
+    return Imported(
+        env=build_group("env/memory"),
+        file=file,
+        digest=digest_of(file),
+        unsafe_pickle=unsafe_pickle,
+        validation=0,
+        seed=0,
+    )
 
 
 def trajectories(**changes) -> dict[str, np.ndarray]:
@@ -47,8 +60,7 @@ def test_every_step_is_there(suffix, encoded, tmp_path):
         data["observations"] = one_hot(seen).astype(float)
     file = write_trajectories(tmp_path / f"a{suffix}", data, RAW if encoded else json.dumps(RAW))
     assert is_pickle(file)
-    stage = Imported(file=file, digest=digest_of(file), unsafe_pickle=True, validation=0, seed=0)
-    episodes = put_into_store(stage, tmp_path / "store")
+    episodes = put_into_store(imported(file, unsafe_pickle=True), tmp_path / "store")
     expected = [(0, 0, 3, Outcome.SUCCESS), (0, 3, 5, Outcome.TRUNCATED), (1, 0, 7, Outcome.WRONG)]
     assert len(episodes.start) == len(expected)
     for i, (n, begin, end, outcome) in enumerate(expected):
@@ -62,9 +74,8 @@ def test_every_step_is_there(suffix, encoded, tmp_path):
 
 def test_without_the_flag_a_pickle_is_not_read(tmp_path):
     file = write_trajectories(tmp_path / "a.gz", trajectories(), RAW)
-    stage = Imported(file=file, digest=digest_of(file), unsafe_pickle=False, validation=0, seed=0)
     with pytest.raises(UserError, match=r"dataset\.unsafe_pickle=true"):
-        stage.run(tmp_path)
+        imported(file, unsafe_pickle=False).run(tmp_path)
 
 
 class Hostile:
@@ -107,7 +118,8 @@ def test_objects_in_a_pickle_do_nothing(tmp_path, monkeypatch):
         ({"observations": np.full((T, N, 7, 7, 3), 12)}, "beyond 11 objects"),
         ({"observations": np.zeros((T, N, 7, 7, 20))}, "no one-hots"),
         ({"actions": np.zeros(T)}, r"data.actions has shape \[7\], but \[7, 2\]"),
-        ({"actions": np.full((T, N), -1)}, "no action"),
+        ({"actions": np.full((T, N), -1)}, "something else than 0 to 6"),
+        ({"actions": np.full((T, N), 7)}, "something else than 0 to 6"),
         ({"rewards": np.full((T, N), np.nan)}, "not finite"),
         ({"rewards": np.array([None])}, "data.rewards is no array of numbers"),
         ({"dones": np.zeros((T, N)), "truncated": np.zeros((T, N))}, "no episode that ended"),
@@ -116,7 +128,7 @@ def test_objects_in_a_pickle_do_nothing(tmp_path, monkeypatch):
 def test_what_cannot_be_mapped_is_refused(changes, words, tmp_path):
     file = write_trajectories(tmp_path / "a.gz", trajectories(**changes), RAW)
     with pytest.raises(UserError, match=words):
-        write(file, tmp_path, 0, 0, "imported-1")
+        write(file, tmp_path, 7, 0, 0, "imported-1")
 
 
 def test_a_missing_array_is_named(tmp_path):

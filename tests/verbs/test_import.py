@@ -36,7 +36,7 @@ def test_a_transformer_becomes_a_config_and_the_file_can_go(here, capsys):
     file = write(here / "Some model.pt", *transformer())
     assert run(str(file)) == 0
     words = command_of(capsys.readouterr().out)
-    assert "dt=Some_model" in words and "analysis=[activation_patching]" in words
+    assert "dt=Some_model" in words and "pairs.dataset=null" in words
     what = experiment(compose(words, here / "conf"))
     stage = what.targets["activation_patching"].dt
     assert stage.label.startswith("imported-") and (here / "store" / stage.label).is_dir()
@@ -61,7 +61,8 @@ def test_an_agent_and_an_environment_of_its_own(here, capsys):
 
 
 def test_trajectories_need_the_flag_and_then_warn(here, capsys):
-    file = write_trajectories(here / "t.gz", trajectories(), OBSTACLES)
+    data = trajectories(actions=trajectories()["actions"] % 3)
+    file = write_trajectories(here / "t.gz", data, OBSTACLES)
     assert run(str(file)) == 2
     assert "a pickle can run any program" in capsys.readouterr().err
     assert not (here / "conf").exists() and not (here / "store").exists()
@@ -70,7 +71,7 @@ def test_trajectories_need_the_flag_and_then_warn(here, capsys):
     assert said.err.count("warning") == 1
     words = command_of(said.out)
     assert words[0] == "dataset=t" and "env.size=8" in words
-    dataset = experiment(compose(["dataset=t", "target=dataset"], here / "conf")).targets["dataset"]
+    dataset = experiment(compose(words, here / "conf")).targets["dt"].dataset
     assert len(list((here / "store" / dataset.label).glob("*.arrow"))) == 3
 
 
