@@ -168,7 +168,8 @@ def _bars(values: dict[str, float], label_width: int | None) -> str:
     """Horizontal bars from 0, each with its number."""
     left = label_width or 70
     most = max((abs(v) for v in values.values()), default=0) or 1.0
-    low, high = min(0.0, *values.values()) / most, max(0.0, *values.values()) / most
+    ends = [0.0, *values.values()]  # a neuron that never fires has no facts, so no values
+    low, high = min(ends) / most, max(ends) / most
     room = 340 - left - 80  # a number's width at both ends
     unit = room / max(high - low, 1e-9)
     zero = left + 40 - low * unit
