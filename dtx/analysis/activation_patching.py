@@ -89,15 +89,10 @@ class ActivationPatching(Stage):
         """Where each edit's effect lies before the last layer's end, or what failed."""
         import pandas as pd
 
-        from dtx.analysis.activation_patching_claims import edited_kind
-
         n = read_headline(self.path)
         if failed := self._failed(n):
             return f"not established: {'; '.join(failed)}"
-        effects, sets = (
-            pd.read_parquet(self.path / "tables" / f"{name}.parquet")
-            for name in ("effects", "sets")
-        )
+        effects = pd.read_parquet(self.path / "tables" / "effects.parquet")
         said = []
         for edit, mine in effects[effects["kind"] == "edit"].groupby("edit", sort=False):
             inner = mine[(mine["node"] != "resid_post") & mine["rho"].notna()]
@@ -110,8 +105,6 @@ class ActivationPatching(Stage):
             over = best.groupby(["name", "token"], sort=False)["rho"].mean()
             name, token = over.index.to_list()[int(over.to_numpy().argmax())]
             own, control = (n.get(f"patching/{edit}_{w}best_rho") for w in ("", "control_"))
-            if edited_kind(sets, str(edit)) == "R":
-                control = None  # no control there: the donor has the same reward-to-go
             if own is not None and control is not None and control >= own:
                 said.append(
                     f"{edit}: not established, a shuffled donor brings as much ({control:.2f})"

@@ -38,16 +38,12 @@ def claims(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
         if kind == "S" and "resid_pre" in set(own["node"]):
             found.append(_moves(edit, own, donor))
         elif kind == "R" and "mlp_out" in set(own["node"]):
-            found.append(_collected(edit, own))
+            found.append(_collected(edit, own, donor))
     return found
 
 
 def edited_kind(sets: pd.DataFrame, edit: str) -> str:
-    """S, R or A: the kind of token whose embeddings, patched together, bring an edit; "" for no single one.
-
-    A shuffled donor is a control of S alone: another world's run has the same reward-to-go, so that a node
-    which carries nothing but it brings as much from there.
-    """
+    """S, R or A: the kind of token whose embeddings, patched together, bring an edit; "" for none alone."""
     mine = sets[(sets["edit"] == edit) & (sets["kind"] == "edit")]
     brought: dict = mine.groupby("set")["rho"].mean().to_dict()
     return next((kind for kind in "SRA" if brought.get(kind, 0.0) > 1 - WHOLE), "")
@@ -80,7 +76,7 @@ def _moves(edit: str, own: pd.DataFrame, donor: pd.DataFrame) -> Claim:
     )
 
 
-def _collected(edit: str, own: pd.DataFrame) -> Claim:
+def _collected(edit: str, own: pd.DataFrame, donor: pd.DataFrame) -> Claim:
     """An MLP's output at the last state brings most of what all reward-to-go tokens together do."""
     last = own["position"].max()
     here = own[own["position"] == last]
@@ -89,14 +85,17 @@ def _collected(edit: str, own: pd.DataFrame) -> Claim:
     attention = here.loc[here["node"] == "attn_out", "rho"].max()
     asked = own[(own["node"] == "resid_pre") & (own["layer"] == 0)]
     asked = asked[asked["token"].str.startswith("R")]
+    control = _control(donor, "mlp_out", int(best.layer), str(best.token))
+    ahead = control is None or best.rho > control
     single = "" if asked.empty else f"; a single R token at most {asked['rho'].max():.2f}"
     return Claim(
         claim=f"{edit} is collected by an MLP",
         wanted=f"one MLP's output at the last state brings over {MOST} (less, but more than any attention "
         "output there: depends)",
         found=f"{best['name']} at {best.token} {best.rho:.2f} [{best.low:.2f}, {best.high:.2f}], attention "
-        f"outputs there at most {attention:.2f}" + single,
-        verdict=verdict(best.rho > MOST, partly=best.rho > attention),
+        f"outputs there at most {attention:.2f}{single}"
+        + ("" if control is None else f"; shuffled donor there {control:.2f}"),
+        verdict=verdict(best.rho > MOST and ahead, partly=best.rho > attention and ahead),
     )
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dtx.analysis.activation_patching_claims import edited_kind
 from dtx.analysis.claims import CLAIMS, CONFIRMED, DEPENDS, NOT_CONFIRMED, Claim, read_claims
 from dtx.report import read_headline
 from dtx.stage import Stage
@@ -162,16 +161,12 @@ def _flow(given: Given) -> list[Part]:
     """Where an edit's effect lies in the stream before each layer, and what carries it to the last state."""
     found = []
     for stage in given.of("activation_patching"):
-        effects, sets = (
-            pd.read_parquet(stage.path / "tables" / f"{name}.parquet")
-            for name in ("effects", "sets")
-        )
+        effects = pd.read_parquet(stage.path / "tables" / "effects.parquet")
         effects = effects[(effects["kind"] == "edit") & effects["rho"].notna()]
         n = read_headline(stage.path)
         for edit, mine in effects.groupby("edit", sort=False):
             best, control = (n[f"patching/{edit}_{w}best_rho"] for w in ("", "control_"))
-            of_world = edited_kind(sets, str(edit)) != "R"
-            said = _flow_of(mine, best, control if of_world else None)
+            said = _flow_of(mine, best, control)
             found.append(Part(f"{edit}: {said}", not refused(stage), (stage,)))
     return found
 
@@ -247,7 +242,7 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Given], list[Part]]], ...] = (
         "psychology and activation_patching",
         _decision,
     ),
-    ("Which circuit is enough?", "path_patching", _own_words("path_patching")),
+    ("Which circuit is enough?", "smallest_circuit", _own_words("smallest_circuit")),
     ("How does the information flow?", "activation_patching", _flow),
     ("Does reward-to-go matter, beside a clone?", "calibration", _steered_by_reward_to_go),
     ("Can it be steered, and what else changes?", "steering", _own_words("steering")),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -85,7 +85,7 @@ def shows(context: Context, entry: int) -> Tensor:
     """Windows that show something in the view at any step, (b,) bool."""
     if "one_hot" in context:
         return context["one_hot"][..., entry].bool().any(1)
-    table: Tensor = context["table"]
+    table = cast(Tensor, context["table"])
     return table[:, entry].bool()[context["observation"]].any(1)
 
 

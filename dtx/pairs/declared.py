@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dtx.env.environment import Environment
 from dtx.pairs.edits import problems, read
@@ -132,10 +132,12 @@ class Checks:
 class Declared(Stage):
     """Makes the pairs; ``conf/pairs/memory.yaml`` explains the fields.
 
-    Pairs that are illegal, end early or come apart are refused and counted. A pair without an edit
-    (``null``) for every clean run and a pair with another world's clean run (``shuffled_donor``) for every
-    edited one are always added: they are the controls of every analysis.
+    Pairs that are illegal, end early or come apart are refused and counted. The controls of every analysis
+    are always added: for every clean run a pair without an edit (``null``), and for every edited one a pair
+    with another world's clean run, asked for what the corrupt run is asked for (``shuffled_donor``).
     """
+
+    version: ClassVar[int] = 2  # since donors do not have an edited reward-to-go
 
     env: Environment
     dataset: Stage | None

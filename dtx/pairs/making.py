@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -270,7 +270,10 @@ class _Making:
         return self._row[key]
 
     def _donors(self) -> None:
-        """For every edited pair one with the clean run of another world, drawn at random."""
+        """For every edited pair one with the clean run of another world, drawn at random.
+
+        It is given the corrupt run's reward-to-go: a donor must not have what the edit took away.
+        """
         rng = np.random.default_rng(self.stage.seed)
         cleans = {
             (p["variant"], p["reward_to_go"]): p for p in self.made.pairs if p["edit"] == NULL
@@ -279,7 +282,7 @@ class _Making:
             # Neither this pair's own clean run nor the corrupt one under another name.
             mine = [self.made.runs[pair[side]].seen.tobytes() for side in ("clean", "corrupt")]
             others = [
-                p["clean"]
+                p
                 for p in cleans.values()
                 if self.made.runs[p["clean"]].seen.tobytes() not in mine
                 and p["reward_to_go"] == pair["reward_to_go"]
@@ -292,7 +295,10 @@ class _Making:
                 self.made.refused.append({**of, "edit": name, "reason": reason})
                 continue
             number = len(self.made.pairs)
-            donor = int(rng.choice(others))
+            drawn = others[rng.integers(len(others))]
+            to_go = self.made.runs[pair["corrupt"]].rewards_to_go
+            run = replace(self.made.runs[drawn["clean"]], rewards_to_go=to_go)
+            donor = self._number(drawn["variant"], NULL, run)
             changed = {"pair": number, "kind": DONOR, "of": pair["pair"], "clean": donor}
             self.made.pairs.append({**pair, **changed})
 

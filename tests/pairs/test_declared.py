@@ -175,6 +175,9 @@ def test_null_pairs_and_shuffled_donors_are_always_there(pairs):
     for row, of in zip(np.flatnonzero(donor), own, strict=True):
         for side in ("clean", "corrupt"):
             assert (seen[table["clean"][row]] != seen[table[side][of]]).any()
+        # Nor has a donor what the edit took away, if that is reward-to-go.
+        asked = [pairs.runs["reward_to_go"][table[side][row]] for side in ("clean", "corrupt")]
+        assert (asked[0] == asked[1]).all()
     kept = batch.where(table["edit"].to_numpy() == "decoy")
     assert (kept.table["kind"].to_numpy()[kept.control_of[kept.control_of >= 0]] == "edit").all()
 

@@ -1,0 +1,97 @@
+"""The smallest circuit: exactly the planted one, and a slow run on the same edges agrees."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dtx.analysis.path_patching import Tokens
+from dtx.analysis.smallest_circuit import SmallestCircuit
+from dtx.analysis.smallest_circuit_measure import Runs
+from dtx.config import build_group
+from dtx.dt.paths import Edge, outputs, patched
+from dtx.report import read_headline
+from dtx.runner import run
+from tests.analysis.test_activation_patching import model, only, pairs, stage  # noqa: F401  fixtures
+
+FEW = [
+    "dt=planted",
+    "pairs.dataset=null",
+    "analysis.smallest_circuit.draws=3",
+    "analysis.smallest_circuit.resamples=20",
+    "analysis.smallest_circuit.paths.resamples=20",
+    "analysis.smallest_circuit.paths.edits=[instruction_flip,rtg_zero]",
+]
+PLANTED = {  # of dtx/dt/planted_circuit.py, along which the two runs differ
+    "instruction_flip": {
+        ("embed", "L1 H0", "v", "S1"),
+        ("L1 H0", "L1 MLP", "mlp", "S5"),
+        ("L1 MLP", "logits", "logits", "S5"),
+    },
+    "rtg_zero": {
+        ("embed", "L0 H0", "v", "R5"),
+        ("L0 H0", "L0 MLP", "mlp", "S5"),
+        ("L0 MLP", "L1 MLP", "mlp", "S5"),
+        ("L1 MLP", "logits", "logits", "S5"),
+    },
+}
+
+
+def test_the_planted_circuit_is_found_whole_and_alone(store, experiment_of):
+    found = build_group("analysis/smallest_circuit", FEW)
+    run(experiment_of(found))
+    n = read_headline(found.path)
+    circuit = pd.read_parquet(found.path / "tables" / "circuit.parquet")
+    for edit, edges in PLANTED.items():
+        mine = circuit[circuit["edit"] == edit]
+        columns = ["sender", "receiver", "input", "token"]
+        assert set(mine[columns].itertuples(index=False, name=None)) == edges
+        assert n[f"circuit/{edit}_faithfulness"] == pytest.approx(1, abs=1e-4)
+        assert n[f"circuit/{edit}_random_max"] < 0.5
+    assert n["circuit/identity_error"] < 1e-4
+    assert "instruction_flip: 3 of 171 edges" in found.summary()
+
+
+def test_a_circuit_is_the_corrupt_run_along_all_other_edges(pairs):  # noqa: F811
+    """The masked run against :func:`dtx.dt.paths.patched`, an edge at a time, on a gated model."""
+    network = model(gated_mlp=True, act_fn="relu")
+    (batch,) = only(pairs, "key/left", "ball/left").batches(network)
+    batch = batch.where(np.array(batch.table["edit"] == "swap_targets") & batch.kind("edit"))
+    with torch.inference_mode():
+        runs = Runs(network, batch, 0.0)
+        rng = np.random.default_rng(0)
+        keep = runs.cells_rsn & (rng.random(runs.cells_rsn.shape) < 0.6)
+        found = runs.faithfulness(np.stack([keep, runs.cells_rsn, np.zeros_like(keep)]))
+        _, cache = network.run_with_cache(batch.corrupt)
+        rest = [
+            (Edge(sender, receiver), torch.from_numpy(~keep[i, j]).expand(len(batch), -1))
+            for i, receiver in enumerate(runs.receivers)
+            for j, sender in enumerate(runs.senders)
+            if Edge(sender, receiver).exists
+        ]
+        logits = patched(network, batch.clean, outputs(network, dict(cache)), rest)
+        ends = [batch.difference(network(c)[:, -1]) for c in (batch.clean, batch.corrupt)]
+    slow = (batch.difference(logits) - ends[1]) / (ends[0] - ends[1])
+    assert found[0] == pytest.approx(slow.numpy(), abs=1e-4)
+    assert not np.allclose(found[0], 1, atol=0.05)  # something was left out
+    assert found[1] == pytest.approx(1, abs=1e-4) and found[2] == pytest.approx(0, abs=1e-4)
+
+
+def test_runs_that_do_not_differ_have_no_circuit(store, experiment_of):
+    found = build_group("analysis/smallest_circuit", [*FEW, "pairs.checks.min_ld_gap=1e6"])
+    run(experiment_of(found))
+    assert found.summary() == "not established: in no pair do the two runs differ by min_ld_gap"
+
+
+def test_wrong_settings_are_explained():
+    right: SmallestCircuit = build_group("analysis/smallest_circuit", FEW)
+    paths = dataclasses.replace(right.paths, tokens=Tokens.together)
+    wrong = dataclasses.replace(
+        right, paths=paths, faithfulness=1.2, draws=0, tolerance=0.0, resamples=0, seed=-1
+    )
+    fields = {"paths.tokens", "faithfulness", "draws", "tolerance", "resamples", "seed"}
+    assert {field for field, _ in wrong.check()} == fields
