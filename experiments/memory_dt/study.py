@@ -52,16 +52,8 @@ NUMBERS = {  # what is shown, where it stands, and which way is good
 
 def main() -> int:
     """Run, collect, write; exit status 1 if a number left its tolerance in expected.json."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--preset", default="memory_dt")
-    parser.add_argument("--jobs", type=int, default=2, help="seeds at once, one thread each")
-    parser.add_argument("--store", type=Path, default=Path("store"))
-    parser.add_argument("--out", type=Path, default=HERE)
-    chosen = parser.parse_args()
-    if not _run(chosen):
+    chosen = arguments(__doc__, "memory_dt").parse_args()
+    if not run(chosen):
         return 2
     table, curves, decisions = collect(chosen)
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -70,7 +62,21 @@ def main() -> int:
     return check(chosen)
 
 
-def _run(chosen: argparse.Namespace) -> bool:
+def arguments(text: str | None, preset: str) -> argparse.ArgumentParser:
+    """What every script over seeds takes."""
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--preset", default=preset)
+    parser.add_argument("--jobs", type=int, default=2, help="seeds at once, one thread each")
+    parser.add_argument("--store", type=Path, default=Path("store"))
+    parser.add_argument("--out", type=Path, default=HERE)
+    return parser
+
+
+def run(chosen: argparse.Namespace) -> bool:
+    """Run the preset for all seeds; false if a stage failed, which dtx has told."""
     seeds = ",".join(map(str, chosen.seeds))
     what = [f"experiment={chosen.preset}", f"seed={seeds}", f"store.path={chosen.store}"]
     if chosen.jobs > 1:
@@ -78,7 +84,8 @@ def _run(chosen: argparse.Namespace) -> bool:
     return subprocess.run([sys.executable, "-m", "dtx", "run", "-m", *what]).returncode == 0
 
 
-def _compose(seed: int, chosen: argparse.Namespace) -> Experiment:
+def composed(seed: int, chosen: argparse.Namespace) -> Experiment:
+    """The preset's experiment of one seed."""
     return experiment(
         compose([f"experiment={chosen.preset}", f"seed={seed}", f"store.path={chosen.store}"])
     )
@@ -89,7 +96,7 @@ def collect(chosen: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.
     store = use(Store(chosen.store))
     columns, curves, decisions = {}, [], []
     for seed in chosen.seeds:
-        calibration = _compose(seed, chosen).targets["calibration"]
+        calibration = composed(seed, chosen).targets["calibration"]
         stages = {
             "calibration": calibration,
             "dt": calibration.dt,
@@ -201,7 +208,7 @@ def check(chosen: argparse.Namespace) -> int:
     if not place.exists():
         return 0
     expected = read(place)
-    by_seed = [measure(expected, _compose(seed, chosen).targets) for seed in chosen.seeds]
+    by_seed = [measure(expected, composed(seed, chosen).targets) for seed in chosen.seeds]
     return report(judge(expected, by_seed), chosen.seeds)
 
 
