@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import matplotlib
 
-matplotlib.use("Agg")  # figures go to files; no display is needed
+if "inline" not in os.environ.get("MPLBACKEND", ""):  # a notebook goes on showing its own figures
+    matplotlib.use("Agg")  # ours go to files; no display is needed
 import matplotlib.pyplot as plt
 
 from dtx.dataset.episodes import Outcome
