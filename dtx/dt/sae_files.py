@@ -4,9 +4,9 @@ A folder holds ``cfg.json`` and ``sae_weights.safetensors``, as SAELens 6 writes
 ``SAE.load_from_disk`` reads them. Architectures: standard (ReLU), topk, jumprelu (which BatchTopK ones are
 saved as) and gated.
 
-SAELens itself wants transformer-lens below 4, so it lives in an environment of its own, where dtx runs as well:
-``pip install dtx "transformer-lens==3.9.0" "sae-lens==6.54.12"``. Train there, on our activations, and read the
-result anywhere::
+SAELens itself wants transformer-lens below 4, so it lives in an environment of its own, where dtx runs as
+well: ``pip install dtx "transformer-lens==3.9.0" "sae-lens==6.54.12"``. Train there, on our activations, and
+read the result anywhere::
 
     dt, hook = dtx.load("dt", "memory_dt"), "blocks.1.hook_resid_post"
     config = TopKTrainingSAEConfig(d_in=256, d_sae=1024, k=16, metadata=SAEMetadata(hook_name=hook))

@@ -16,7 +16,7 @@ def test_the_oldest_transformer_lens_that_we_allow_reads_our_models_too(tmp_path
     (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
     here = [p for p in sys.path if p.endswith("site-packages")]
     (site / "others.pth").write_text("\n".join([*here, str(ROOT)]))
-    install = [python, "-m", "pip", "install", "-q", "--no-deps", "transformer-lens==3.9.0"]
+    install = [python, "-m", "pip", "install", "-q", "transformer-lens==3.9.0"]
     subprocess.run(install, check=True, timeout=600)
     tests = ["tests/dt/test_lens.py", "tests/dt/test_model.py"]
     command = [python, "-m", "pytest", "-n", "0", "-q", "-W", "default", *tests]
