@@ -1,0 +1,106 @@
+"""The scorecard as one page: analyses down, models and measures across, every value printed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from dtx import figures
+
+if TYPE_CHECKING:
+    from dtx.analysis.scorecard import Scorecard
+    from dtx.report import Report
+
+WORDS = {
+    "identity": "identity\nerror",
+    "error": "largest\nerror",
+    "recall": "recall",
+    "auroc": "AUROC",
+    "position": "right\ntoken",
+    "false_positives": "found\nwrongly",
+}
+GOOD, BAD, NONE = "#d7eee0", "#f6d5d8", "#ffffff"
+
+
+def columns(scores: pd.DataFrame) -> list[tuple[str, str]]:
+    """(model or T0, measure): T0 with its variants is one group, the worst of them shown."""
+    wanted = [("T0", m) for m in WORDS] + [("T1", m) for m in WORDS if m != "error"]
+    negatives = scores.loc[scores["kind"] == "T4", "model"].drop_duplicates()
+    return [*wanted, *((str(name), "false_positives") for name in negatives)]
+
+
+def worst(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row an analysis (and part), one column a group of models and measure: the worst value of them.
+
+    A model's claims are shown among the false positives of the whole analysis.
+    """
+    table = scores.copy()
+    table["group"] = np.where(table["kind"] == "T4", table["model"], table["kind"])
+    named = table["analysis"] + table["part"].map(lambda part: f"\n  {part}" if part else "")
+    table["row"] = named.str.replace("_", " ")
+    largest = table["measure"].isin(["identity", "error", "false_positives"])
+    table["signed"] = np.where(largest, -table["value"], table["value"])
+    found = table.groupby(["row", "group", "measure"], sort=False)["signed"].min().abs()
+    return found.unstack(["group", "measure"])  # type: ignore[return-value]
+
+
+def draw(report: Report, scores: pd.DataFrame, stage: Scorecard) -> None:
+    """Figure ``scorecard``."""
+    table, wanted = worst(scores), columns(scores)
+    names = list(dict.fromkeys(table.index))
+    height = 1.1 + 0.23 * len(names)
+    figure, axes = figures.new(7.0, height, mosaic=[["table"]])
+    axis = axes["table"]
+    axis.set(xlim=(0, len(wanted)), ylim=(len(names), 0))
+    axis.grid(visible=False)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    for y, name in enumerate(names):
+        for x, column in enumerate(wanted):
+            value = float(table.loc[name, column]) if column in table else np.nan
+            colour = NONE if np.isnan(value) else (GOOD if _good(column, value, stage) else BAD)
+            axis.add_patch(
+                figures.plt.Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", lw=1.5)
+            )
+            axis.text(x + 0.5, y + 0.5, _told(column[1], value), ha="center", va="center", size=6)
+    axis.set_yticks(np.arange(len(names)) + 0.5, [n.replace("\n  ", ": ") for n in names], size=6.5)
+    axis.set_xticks(np.arange(len(wanted)) + 0.5, [WORDS[m] for _, m in wanted], size=6)
+    axis.tick_params(length=0)
+    axis.xaxis.tick_top()
+    groups = list(dict.fromkeys(group for group, _ in wanted))
+    for group in groups:
+        places = [x for x, (g, _) in enumerate(wanted) if g == group]
+        title = {"T0": "T0, compiled (worst variant)", "T1": "T1, trained to a circuit"}.get(group)
+        axis.text(
+            (places[0] + places[-1] + 1) / 2,
+            -1.75,
+            title or "T4\n" + group.replace("behaviour_", ""),
+            ha="center",
+            va="center",
+            size=6.5,
+            weight="bold",
+        )
+        if places[0]:
+            axis.axvline(places[0], color="#8d99ae", lw=0.8)
+    report.figure("scorecard", figure)
+
+
+def _good(column: tuple[str, str], value: float, stage: Scorecard) -> bool:
+    group, measure = column
+    if measure == "false_positives":
+        return value <= (0 if group == "T0" else stage.most_false_positives)
+    if measure in ("identity", "error"):
+        return value <= stage.tolerance
+    return value >= (1 if group == "T0" else stage.least_auroc)
+
+
+def _told(measure: str, value: float) -> str:
+    if np.isnan(value):
+        return "-"
+    if measure in ("identity", "error"):
+        return "0" if value == 0 else f"{value:.0e}".replace("e-0", "e-")
+    if measure == "false_positives":
+        return f"{value:.0%}" if value in (0, 1) else f"{value:.1%}"
+    return f"{value:.2f}" if value < 1 else "1"

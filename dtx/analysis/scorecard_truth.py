@@ -1,0 +1,125 @@
+"""What is true of a node or an edge at a token, by a model's known circuit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dtx.dt.circuit import ALL_REWARD_TO_GO, LAST_REWARD_TO_GO, Circuit, Node, positions
+
+FLIPS = {
+    "instruction_flip": "instruction",
+    "swap_targets": "target",
+    "rtg_zero": "reward_to_go",
+}
+"""The variable of the circuit that each edit of ``conf/pairs/memory.yaml`` flips; a decoy flips none."""
+TOGETHER = -1
+"""The position of what is patched at all tokens at once."""
+HOWEVER = "qkv"
+"""The input of a head by whichever of queries, keys and values."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One expectation.
+
+    Attributes:
+        label: 1 in the circuit, 0 not, None not to be scored.
+        rho: The restored logit difference that must come out; None where only the label is known.
+    """
+
+    label: int | None
+    rho: float | None
+
+
+OPEN = Truth(None, None)
+NOTHING = Truth(0, 0.0)
+
+
+class Known:
+    """A circuit laid over a window.
+
+    Args:
+        circuit: Of the model.
+        steps: States of the window, which starts with its episode.
+    """
+
+    def __init__(self, circuit: Circuit, steps: int):
+        self.circuit, self.at = circuit, positions(steps)
+        # Trained to a circuit, not compiled: its heads' outputs are known, not how they come about.
+        self.learnt = not circuit.neurons
+        self.roles = {role: places for role, places in self.at.items() if role != ALL_REWARD_TO_GO}
+
+    def node(self, edit: str, hook: str, head: int | None, position: int) -> Truth:
+        """Of patching an activation at one token."""
+        flip = FLIPS.get(edit)
+        if flip is None or flip not in self.circuit.restored:
+            return OPEN
+        listed = {
+            r.node.at: r.rho
+            for r in self.circuit.restored[flip]
+            if (r.node.hook, r.node.head) == (hook, head)
+        }
+        for role, places in self.roles.items():
+            if position in places and role in listed:
+                return _of(listed[role])
+        # Where it is left open which reward-to-go token is read, it is so for every one of them.
+        if position in self.at[ALL_REWARD_TO_GO] and ALL_REWARD_TO_GO in listed:
+            return OPEN if listed.get(LAST_REWARD_TO_GO, 0.0) is None else NOTHING
+        return NOTHING
+
+    def edge(self, edit: str, sender: str, receiver: str, kind: str, position: int) -> Truth:
+        """Of patching what a sender wrote and one receiver reads at a token, or at all (``TOGETHER``)."""
+        flip = FLIPS.get(edit)
+        if flip is None or flip not in self.circuit.restored:
+            return OPEN
+        found = NOTHING
+        for edge in self.circuit.edges:
+            if (name_of(edge.sender), name_of(edge.receiver)) != (sender, receiver):
+                continue
+            if edge.input != kind and not (kind == HOWEVER and edge.input in HOWEVER):
+                continue
+            places = self.at[edge.sender.at]
+            if position != TOGETHER and position not in places:
+                continue
+            if edge.variable in ("steers", "backup"):
+                return OPEN
+            if self.learnt and "mlp" in edge.sender.hook + edge.receiver.hook:
+                return OPEN  # which MLP does it
+            if edge.variable not in (flip, "turn"):
+                continue
+            if position != TOGETHER and len(places) > 1:
+                return OPEN  # which of the equal tokens is read is the model's own choice
+            # A negative head takes a share back, so that an edge that carries the turn is not exactly 1.
+            shared = edge.variable == "turn" and bool(self.circuit.variant.get("negative_head"))
+            found = Truth(1, None if shared or kind == HOWEVER else 1.0)
+        return found
+
+    def carriers(self) -> dict[tuple[int, int], tuple[int, ...]]:
+        """(layer, head) of the heads in the circuit, and the tokens at which each one reads its variable.
+
+        A backup head is none of them: it looks there when the main one is silent. Where a head that learnt
+        its part looks, it chose itself.
+        """
+        found = {}
+        if self.learnt:
+            return found
+        for edge in self.circuit.edges:
+            z = edge.receiver.hook.endswith("hook_z")
+            if z and edge.input == "v" and edge.variable in ("instruction", "reward_to_go"):
+                layer, head = int(edge.receiver.hook.split(".")[1]), edge.receiver.head
+                found[layer, head] = self.at[edge.sender.at]
+        return found
+
+
+def _of(rho: float | None) -> Truth:
+    return OPEN if rho is None else Truth(int(rho != 0), rho)
+
+
+def name_of(node: Node) -> str:
+    """A node of the circuit as :mod:`dtx.dt.paths` calls it: ``embed``, ``L0 H3``, ``L1 MLP``, ``logits``."""
+    if node.hook in ("hook_embed", "hook_pos_embed"):
+        return "embed"
+    if node.hook == "unembed":
+        return "logits"
+    layer = node.hook.split(".")[1]
+    return f"L{layer} MLP" if node.head is None else f"L{layer} H{node.head}"

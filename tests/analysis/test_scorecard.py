@@ -1,0 +1,299 @@
+"""The scorecard: T0 exactly, negatives, and instruments that are broken on purpose."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dtx.analysis import scorecard_answers
+from dtx.analysis.activation_patching import Node
+from dtx.analysis.scorecard import Negative, Scorecard, Wrong
+from dtx.analysis.scorecard_scores import auroc, measure, score
+from dtx.analysis.scorecard_truth import HOWEVER, NOTHING, OPEN, TOGETHER, Known, Truth
+from dtx.config import build_group, compose, experiment
+from dtx.dt.shuffled_reward_to_go import ShuffledRewardToGo
+from dtx.report import read_headline
+from dtx.runner import run
+from tests.fast import FAST
+
+VARIANTS = {
+    "planted": {},
+    "layer_norm": {"layer_norm": True},
+    "superposed": {"dimensions": 12},
+    "rotated": {"rotation": True},
+    "backup_head": {"n_layers": 4, "backup_head": True},
+    "negative_head": {"n_layers": 4, "negative_head": 0.3},
+    "distractors": {"distractor_heads": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def planted():
+    plain = build_group("dt/planted")
+    return {name: dataclasses.replace(plain, **changes) for name, changes in VARIANTS.items()}
+
+
+def card(planted, rollouts, negatives) -> Scorecard:
+    """Quick analyses of planted models and negatives, on the tests' small world."""
+    whole = build_group("analysis/scorecard", ["pairs.dataset=null"])
+    attribution = whole.analyses["attribution"]
+    windows = dataclasses.replace(attribution.windows, dataset=rollouts)
+    return dataclasses.replace(
+        whole,
+        known=planted,
+        negatives=negatives,
+        analyses={
+            "attribution": dataclasses.replace(
+                attribution, windows=windows, random_directions=20, resamples=20
+            ),
+            "activation_patching": dataclasses.replace(
+                whole.analyses["activation_patching"], nodes=(Node.resid_pre, Node.z), resamples=20
+            ),
+        },
+        skip={name: ("attribution",) for name in planted if name != "planted"},
+        resamples=20,
+    )
+
+
+@pytest.fixture(scope="module")
+def stage(planted, rollouts, negatives) -> Scorecard:
+    few = {name: planted[name] for name in ("planted", "backup_head")}
+    return card(few, rollouts, negatives)
+
+
+@pytest.fixture(scope="module")
+def negatives(tiny):
+    shuffled = {f.name: getattr(tiny, f.name) for f in dataclasses.fields(tiny)}
+    untrained = dataclasses.replace(
+        tiny, steps=0, optimiser=dataclasses.replace(tiny.optimiser, warm_up=0)
+    )
+    return {
+        "untrained": Negative(model=untrained, wrong=Wrong.everything),
+        "clone": Negative(
+            model=dataclasses.replace(tiny, reward_to_go=False), wrong=Wrong.reward_to_go
+        ),
+        "shuffled": Negative(model=ShuffledRewardToGo(**shuffled), wrong=Wrong.reward_to_go),
+    }
+
+
+def gates(found, gate: str) -> pd.DataFrame:
+    return found.gates[found.gates["gate"] == gate].set_index(["model", "analysis"])
+
+
+def test_quick_analyses_are_exact_on_planted_models_and_silent_on_negatives(
+    stage, negatives, store, experiment_of, monkeypatch
+):
+    run(experiment_of(stage))
+    n = read_headline(stage.path)
+    exact = gates(measure(stage), "T0 exact")
+    assert exact["holds"].all(), exact["found"].tolist()
+    assert n["scorecard/t0_recall"] == 1 and n["scorecard/t0_position"] == 1
+    assert len(exact) == len(stage.known) + 1
+    wrong = gates(measure(stage), "T4 false positives")
+    assert wrong["holds"].all(), wrong["found"].tolist()
+    assert {m for m, _ in wrong.index} == set(negatives)
+    assert stage.summary().startswith("all gates hold: identities ")
+    assert (stage.path / "figures" / "scorecard.png").stat().st_size > 5000
+    scores = pd.read_parquet(stage.path / "tables" / "scores.parquet")
+    assert (scores.loc[scores["measure"] == "recall", "cells"] > 0).all()
+
+    # What an instrument reports is broken: the gates must fall.
+    real = scorecard_answers.activation_patching
+
+    def broken(how):
+        def adapter(subject):
+            yield from how(subject, real)
+
+        monkeypatch.setitem(scorecard_answers.ADAPTERS, "activation_patching", adapter)
+        return measure(stage)
+
+    def altered(change):
+        def how(subject, adapter):
+            yield from adapter(Altered(**{**vars(subject), "change": change}))
+
+        return how
+
+    late = gates(broken(altered(lambda t: t.assign(position=(t["position"] + 1) % 14))), "T0 exact")
+    late = late.xs("activation_patching", level="analysis")
+    assert not late["holds"].any() and late["found"].str.contains("position").all()
+
+    def noisy(table):
+        noise = np.random.default_rng(0).normal(0, 1, len(table))
+        return table.assign(rho=table["rho"] + noise, change=table["change"] + 5 * noise)
+
+    found = broken(altered(noisy))
+    t0 = gates(found, "T0 exact").xs("activation_patching", level="analysis")
+    assert not t0["holds"].any() and t0["found"].str.contains("false_positives").all()
+    t4 = gates(found, "T4 false positives").xs("activation_patching", level="analysis")
+    assert not t4["holds"].any(), t4["found"].tolist()
+    blind = gates(broken(altered(lambda t: t.assign(rho=0.0, change=0.0))), "T0 exact")
+    assert blind.loc[("planted", "activation_patching"), "found"].count("recall 0") == 2
+
+
+class Altered(scorecard_answers.Subject):
+    """A subject whose tables are changed on the way."""
+
+    def __init__(self, change, **fields):
+        super().__init__(**fields)
+        object.__setattr__(self, "change", change)
+
+    def table(self, name):
+        return self.change(super().table(name))
+
+
+def test_inputs_are_the_cells_and_a_changed_analysis_reruns_its_own(stage, planted, negatives):
+    assert stage.analyses["attribution"].label not in {s.label for s in stage.inputs().values()}
+    assert stage.inputs()["planted.attribution"].dt == planted["planted"]
+    assert "backup_head.attribution" not in stage.inputs()
+    other = dataclasses.replace(stage.analyses["attribution"], resamples=21)
+    changed = dataclasses.replace(stage, analyses={**stage.analyses, "attribution": other})
+    before, after = stage.inputs(), changed.inputs()
+    moved = {name for name in before if before[name].key != after[name].key}
+    assert moved == {f"{m}.attribution" for m in ("planted", *negatives)}
+    assert stage.key != changed.key
+
+
+def test_the_option_composes_models_and_analyses(planted):
+    targets = experiment(compose(["analysis=[scorecard,calibration]"])).targets
+    stage, calibration = targets["scorecard"], targets["calibration"]
+    assert isinstance(stage, Scorecard)
+    assert {n: m.key for n, m in stage.known.items() if n != "interchange"} == {
+        n: m.key for n, m in planted.items()
+    }
+    assert stage.negatives["untrained"].model == calibration.untrained
+    assert stage.negatives["behaviour_clone"].model == calibration.behaviour_clone
+    shuffled = build_group("dt/shuffled_reward_to_go")
+    assert stage.negatives["shuffled"].model.key == shuffled.key
+    assert all(cell.stage.dt != calibration.dt for cell in stage.cells)
+    cells = {(cell.model, cell.analysis) for cell in stage.cells}
+    assert ("interchange", "activation_patching") in cells and ("planted", "teacher") not in cells
+
+
+def test_what_is_true_of_planted_nodes_and_edges(planted):
+    from dtx.dt.planted_circuit import circuit
+
+    known = Known(circuit(planted["planted"]), 5)
+    resid, z = "blocks.0.hook_resid_pre", "blocks.1.attn.hook_z"
+    assert known.node("instruction_flip", resid, None, 1) == Truth(1, 1.0)
+    assert known.node("instruction_flip", resid, None, 4) == NOTHING
+    assert known.node("instruction_flip", z, 0, 13) == Truth(1, 1.0)
+    assert known.node("instruction_flip", z, 1, 13) == NOTHING
+    assert known.node("rtg_zero", resid, None, 12) == Truth(1, 1.0)
+    assert known.node("rtg_zero", resid, None, 9) == NOTHING
+    assert known.node("decoy", resid, None, 1) == OPEN
+    edge = known.edge
+    assert edge("instruction_flip", "embed", "L1 H0", "v", 1) == Truth(1, 1.0)
+    assert edge("instruction_flip", "embed", "L1 H0", "v", TOGETHER) == Truth(1, 1.0)
+    assert edge("instruction_flip", "embed", "L1 H0", "v", 4) == NOTHING
+    assert edge("instruction_flip", "embed", "L1 H0", "k", 1) == OPEN
+    assert edge("swap_targets", "embed", "L1 H0", "v", 1) == NOTHING
+    assert edge("swap_targets", "L1 MLP", "logits", "logits", 13) == Truth(1, 1.0)
+    negative = Known(circuit(planted["negative_head"]), 5)
+    assert negative.node("swap_targets", "blocks.2.attn.hook_z", 0, 13).rho < 0
+    assert negative.edge("swap_targets", "L1 MLP", "logits", "logits", 13) == Truth(1, None)
+    backup = Known(circuit(planted["backup_head"]), 5)
+    assert backup.edge("instruction_flip", "embed", "L2 H0", "v", 1) == OPEN
+
+
+def test_what_a_trained_circuit_leaves_open():
+    from dtx.dt.interchange_measure import _circuit
+
+    known = Known(_circuit(build_group("dt/interchange")), 5)
+    resid = "blocks.0.hook_resid_pre"
+    assert known.node("instruction_flip", resid, None, 1) == Truth(1, 1.0)
+    assert known.node("rtg_zero", resid, None, 12) == OPEN  # which reward-to-go token it reads
+    assert known.node("rtg_zero", resid, None, 3) == OPEN
+    assert known.node("rtg_zero", resid, None, 4) == NOTHING
+    assert known.node("instruction_flip", "blocks.0.hook_mlp_out", None, 13) == OPEN
+    # By keys or by values: one edge, whose size is the larger of the two.
+    assert known.edge("instruction_flip", "embed", "L0 H0", HOWEVER, 1) == Truth(1, None)
+    assert known.edge("rtg_zero", "embed", "L0 H1", HOWEVER, TOGETHER) == Truth(1, None)
+    assert known.edge("rtg_zero", "embed", "L0 H1", HOWEVER, 3) == OPEN
+    assert known.edge("instruction_flip", "embed", "L0 H1", HOWEVER, 1) == NOTHING
+    assert known.edge("instruction_flip", "L0 H0", "L1 MLP", "mlp", 13) == OPEN
+    assert known.edge("instruction_flip", "L0 H0", "L1 H2", HOWEVER, 13) == NOTHING
+    assert not known.carriers()
+
+
+def test_measures():
+    assert auroc(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1
+    assert auroc(np.array([0.0, 1.0]), np.array([0.0, 1.0])) == 0.5
+    assert auroc(np.array([0.0]), np.array([1.0, 2.0])) == 0
+    said = pd.DataFrame(
+        {
+            "part": "",
+            "edit": "flip",
+            "what": ["a", "a", "a", "b", "b", "b"],
+            "position": [0, 1, 2, 0, 1, 2],
+            "score": [0.9, 0.0, -0.2, 0.0, 0.05, 0.0],
+            "label": [1, 0, 0, 0, 1, np.nan],
+            "expected": [1, 0, 0, 0, np.nan, np.nan],
+        }
+    )
+    found = {row["measure"]: row for row in score(said, 0.1, 20, 0)}
+    assert found["error"]["value"] == pytest.approx(0.2)
+    assert found["recall"]["value"] == 0.5 and found["recall"]["cells"] == 2
+    assert found["false_positives"]["value"] == pytest.approx(1 / 3)
+    assert found["position"]["value"] == 1
+    assert found["auroc"]["value"] == pytest.approx((3 + 2) / 6)
+
+
+def test_wrong_settings_are_explained(stage, planted, rollouts, tiny):
+    wrong = dataclasses.replace(
+        stage,
+        known={"trained": tiny, "untrained": planted["planted"]},
+        analyses={"data": rollouts},
+        skip={"nobody": ("data",), "trained": ("nothing",)},
+        positive=0.0,
+        least_auroc=2.0,
+        most_false_positives=-1.0,
+        tolerance=0.0,
+        resamples=0,
+        seed=-1,
+    )
+    assert {field for field, _ in wrong.check()} == {
+        "known.trained",
+        "negatives",
+        "analyses.data",
+        "skip",
+        "positive",
+        "least_auroc",
+        "most_false_positives",
+        "tolerance",
+        "resamples",
+        "seed",
+    }
+
+
+@pytest.mark.slow  # every analysis on every model, T1 trained anew, the others' stages tiny: some minutes
+def test_the_readme_command_from_scratch(store, tmp_path):
+    tiny = [o for o in FAST if not o.startswith("analysis.")]
+    tiny = [
+        *tiny,
+        "agent.frames=6144",
+        "dataset.episodes=400",
+        "dt.model.n_layers=2",
+        "dt.steps=30",
+    ]
+    lens = "analysis.scorecard.analyses.lens"
+    tiny += [f"{lens}.steps=20", f"{lens}.windows=64", f"{lens}.held_out=64"]
+    config = compose(
+        [
+            "analysis=[scorecard]",
+            f"store.path={tmp_path / 'store'}",
+            "tracking.enabled=false",
+            *tiny,
+        ]
+    )
+    whole = experiment(config)
+    run(whole)
+    stage = whole.targets["scorecard"]
+    found = measure(stage)
+    exact, trained = gates(found, "T0 exact"), gates(found, "T1 AUROC")
+    assert exact["holds"].all(), exact.loc[~exact["holds"], "found"].to_dict()
+    assert len(trained) >= 2 and trained["holds"].all(), trained["found"].to_dict()
+    assert gates(found, "identities")["holds"].all()
+    assert set(gates(found, "T4 false positives").reset_index()["model"]) == set(stage.negatives)
