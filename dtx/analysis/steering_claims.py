@@ -11,6 +11,7 @@ import pandas as pd
 from dtx.analysis.claims import CONFIRMED, DEPENDS, NOT_CONFIRMED, Claim
 from dtx.analysis.steering import Goal, Play, Steering
 from dtx.analysis.steering_measure import UNSTEERED, Found
+from dtx.analysis.steering_methods import ASKED
 
 LEAST_GAP = 0.05
 """Of the return asked for much and for little, under which no share of it can be told."""
@@ -22,7 +23,8 @@ class Judged:
 
     Attributes:
         row: Of table ``scan``. control: Highest success of a random vector of
-            at most the same norm, at no larger side effect than this one's or ``max_side_effect``.
+            at most the same norm, at no larger side effect than this one's or ``max_side_effect`` (of all
+            those vectors, if each has a larger one).
         beats: Its interval lies above every such control and above no steering.
         plays: Whether the environment agrees; None where it cannot be told.
         value: What the environment shows (return at the low target, or share of episodes that look back).
@@ -71,10 +73,9 @@ def methods(stage: Steering, name: str, goal: Goal, found: Found) -> dict[str, J
     nothing = held[held["method"] == UNSTEERED].iloc[0]["success"]
     judged = {}
     for _, row in held[held["method"] != UNSTEERED].iterrows():
-        mine = controls[controls["method"] == row["method"]]
-        near = mine["kl"].fillna(0) <= max(row["kl"], stage.max_side_effect)
-        near = mine[near & (mine["alpha"] <= row["alpha"])]
-        control = float(near["success"].max())
+        mine = controls[(controls["method"] == row["method"]) & (controls["alpha"] <= row["alpha"])]
+        near = mine[mine["kl"].fillna(0) <= max(row["kl"], stage.max_side_effect)]
+        control = float((near if len(near) else mine)["success"].max())
         value, plays = environment(stage, goal, played, str(row["method"]))
         site = sites[(sites["method"] == row["method"]) & sites["chosen"]].iloc[0]
         judged[row["method"]] = Judged(
@@ -162,19 +163,22 @@ def _claim(
         small = not one.row["kl"] > stage.max_side_effect
         return bool(one.beats and enough and small and one.plays is not False)
 
-    best, *others = judged.values()
-    found = told(best)
-    if others:
-        beside = (f"{_words(o)} {o.row['success']:.2f} at KL {o.row['kl']:.3f}" for o in others)
-        found += f"; {', '.join(beside)}"
-    also = next((one for one in others if reached(one)), None)
-    if also is not None and not reached(best):
-        found += f"; but {told(also)}"
-    if reached(best):
+    ways = [one for one in judged.values() if reached(one)]
+    inside = [one for one in ways if not _asks(one)]
+    best = [*inside, *ways, *judged.values()][0]
+    beside = [
+        f"{_words(one)} {one.row['success']:.2f} at KL {one.row['kl']:.3f}"
+        for one in judged.values()
+        if one is not best
+    ]
+    found = ", ".join([told(best), *beside])
+    enough = best.row["success"] >= stage.min_success
+    if inside:
         verdict = CONFIRMED
-    elif also is not None:
+    elif ways:
         verdict = DEPENDS
-    elif best.beats and best.row["success"] >= stage.min_success:
+        found += "; only by holding the reward-to-go tokens, which is asking for more"
+    elif best.beats and enough:
         verdict = DEPENDS
         lacks = [
             f"side effect above {stage.max_side_effect:g}"
@@ -183,11 +187,14 @@ def _claim(
             "" if best.plays is not False else "the episodes do not agree",
         ]
         found += f"; {' and '.join(x for x in lacks if x)}"
-    elif best.row["success"] >= stage.min_success:
-        verdict = "not established: random vectors do as well"
     else:
-        verdict = NOT_CONFIRMED
+        verdict = "not established: random vectors do as well" if enough else NOT_CONFIRMED
     return Claim(claim=goal.claim, wanted=wanted, found=found, verdict=verdict)
+
+
+def _asks(one: Judged) -> bool:
+    """Whether the edit is nothing but another reward-to-go: true of any model that reads it at all."""
+    return str(one.row["site"]).startswith(ASKED)
 
 
 def _words(one: Judged) -> str:

@@ -36,9 +36,9 @@ STUDY = {  # what the study says, and where (analysis, beginning of the claim) d
     ),
     "RTG patching is collected by an MLP": ("reward_to_go_patching", "rtg_zero is collected"),
     "teacher and DT agree": ("teacher", "teacher and model agree"),
-    "retarget: RTG switched off": ("steering", "rtg_off"),
-    "retarget: RTG only when the instruction is a key": ("steering", "rtg_only_if_key"),
-    "retarget: always look back": ("steering", "always_look_back"),
+    "retarget: RTG switched off": ("steering", "RTG behaviour can be switched"),
+    "retarget: RTG only when the instruction is a key": ("steering", "RTG behaviour can be kept"),
+    "retarget: always look back": ("steering", "it can be made to look back"),
 }
 COLOURS = {
     CONFIRMED: "#2a9d5c",
