@@ -38,10 +38,13 @@ def worst(scores: pd.DataFrame) -> pd.DataFrame:
     """
     table = scores.copy()
     table["group"] = np.where(table["kind"] == "T4", table["model"], table["kind"])
-    named = table["analysis"] + table["part"].map(lambda part: f"\n  {part}" if part else "")
+    named = table["analysis"] + table["part"].map(lambda part: f": {part}" if part else "")
     table["row"] = named.str.replace("_", " ")
+    order = {name: i for i, name in enumerate(table["analysis"].drop_duplicates())}
+    table = table.iloc[np.argsort(table["analysis"].map(order).to_numpy(), kind="stable")]
     largest = table["measure"].isin(["identity", "error", "false_positives"])
     table["signed"] = np.where(largest, -table["value"], table["value"])
+    table = table[table["value"].notna()]
     found = table.groupby(["row", "group", "measure"], sort=False)["signed"].min().abs()
     return found.unstack(["group", "measure"])  # type: ignore[return-value]
 
@@ -49,7 +52,8 @@ def worst(scores: pd.DataFrame) -> pd.DataFrame:
 def draw(report: Report, scores: pd.DataFrame, stage: Scorecard) -> None:
     """Figure ``scorecard``."""
     table, wanted = worst(scores), columns(scores)
-    names = list(dict.fromkeys(table.index))
+    beyond = worst(scores[scores["value"] > scores["tolerance"]])  # exact checks that failed
+    names = list(table.index)
     height = 1.1 + 0.23 * len(names)
     figure, axes = figures.new(7.0, height, mosaic=[["table"]])
     axis = axes["table"]
@@ -60,38 +64,40 @@ def draw(report: Report, scores: pd.DataFrame, stage: Scorecard) -> None:
     for y, name in enumerate(names):
         for x, column in enumerate(wanted):
             value = float(table.loc[name, column]) if column in table else np.nan
-            colour = NONE if np.isnan(value) else (GOOD if _good(column, value, stage) else BAD)
+            failed = column[1] == "identity" and name in beyond.index and column in beyond
+            good = not failed if column[1] == "identity" else _good(column, value, stage)
+            colour = NONE if np.isnan(value) else GOOD if good else BAD
             axis.add_patch(
                 figures.plt.Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", lw=1.5)
             )
             axis.text(x + 0.5, y + 0.5, _told(column[1], value), ha="center", va="center", size=6)
-    axis.set_yticks(np.arange(len(names)) + 0.5, [n.replace("\n  ", ": ") for n in names], size=6.5)
-    axis.set_xticks(np.arange(len(wanted)) + 0.5, [WORDS[m] for _, m in wanted], size=6)
+    axis.set_yticks(np.arange(len(names)) + 0.5, names, size=6.5)
+    axis.set_xticks(np.arange(len(wanted)) + 0.5, [_head(*column) for column in wanted], size=5)
     axis.tick_params(length=0)
     axis.xaxis.tick_top()
-    groups = list(dict.fromkeys(group for group, _ in wanted))
-    for group in groups:
-        places = [x for x, (g, _) in enumerate(wanted) if g == group]
-        title = {"T0": "T0, compiled (worst variant)", "T1": "T1, trained to a circuit"}.get(group)
-        axis.text(
-            (places[0] + places[-1] + 1) / 2,
-            -1.75,
-            title or "T4\n" + group.replace("behaviour_", ""),
-            ha="center",
-            va="center",
-            size=6.5,
-            weight="bold",
-        )
+    titles = {"T0": "T0, compiled (worst variant)", "T1": "T1, trained to a circuit"}
+    names_of = [titles.get(group, "T4, negatives") for group, _ in wanted]
+    for title in dict.fromkeys(names_of):
+        places = [x for x, other in enumerate(names_of) if other == title]
+        middle = (places[0] + places[-1] + 1) / 2
+        axis.text(middle, -1.75, title, ha="center", va="center", size=6.5, weight="bold")
         if places[0]:
             axis.axvline(places[0], color="#8d99ae", lw=0.8)
     report.figure("scorecard", figure)
+
+
+def _head(group: str, measure: str) -> str:
+    """Of a negative its name: all that is shown of it is what was found wrongly."""
+    if group in ("T0", "T1"):
+        return WORDS[measure]
+    return group.replace("behaviour_", "behaviour\n").replace("_", " ")
 
 
 def _good(column: tuple[str, str], value: float, stage: Scorecard) -> bool:
     group, measure = column
     if measure == "false_positives":
         return value <= (0 if group == "T0" else stage.most_false_positives)
-    if measure in ("identity", "error"):
+    if measure == "error":
         return value <= stage.tolerance
     return value >= (1 if group == "T0" else stage.least_auroc)
 

@@ -212,6 +212,7 @@ def _headline(
     def worst(kind: str, measure: str, largest: bool, of: tuple[str, ...] = ()) -> float | None:
         mine = scores[(scores["kind"] == kind) & (scores["measure"] == measure)]
         mine = mine[mine["analysis"].isin(of)] if of else mine
+        mine = mine[~mine["part"].isin(FIRST_ORDER)] if kind == T0 else mine
         values = mine["value"].dropna()
         return None if not len(values) else float(values.max() if largest else values.min())
 
