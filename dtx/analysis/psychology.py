@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from dtx.analysis.claims import check_targets
 from dtx.dt.provider import TrajectoryModel, check_checkpoint
@@ -25,6 +26,8 @@ class Psychology(Stage):
     Control: the same architecture untrained. Emits tables ``states``, ``divergence``, ``play``, ``claims``,
     figures, ``psychology/*`` numbers.
     """
+
+    version: ClassVar[int] = 2  # since non-kinetic mass is held against untrained models
 
     env: Environment
     dt: TrajectoryModel

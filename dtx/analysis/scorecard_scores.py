@@ -19,7 +19,10 @@ T0, T1, T4 = "T0", "T1", "T4"
 BY_AUROC = ("activation_patching", "attribution_patching", "path_patching")
 """C2 and C3, C4, C5: whose ranking of nodes and edges a trained circuit is a test of."""
 FIRST_ORDER = ("attribution_patching", "eap")
-"""Estimates by one gradient, 0 where a ReLU is flat in the base run: scored, but not held to exactness."""
+"""Estimates by one gradient, 0 where a ReLU is flat in the base run: scored, but held to nothing."""
+ESTIMATES = "attribution_patching"
+"""What integrates gradients passes through states in which neither run is: half way between two instructions
+a head is silent and its backup speaks. Not exact by its nature, so held to its ranking, as on T1."""
 IDENTITIES = ("/identity_error", "/null_change", "/self_change")
 """Headline numbers that are exact checks: what a null pair, or a node's own value, changes is one, too."""
 
@@ -180,19 +183,27 @@ def _gates(stage: Scorecard, scores: pd.DataFrame, identities: list[dict]) -> It
             wrong = mine[mine["measure"] == "false_positives"]
             if not len(wrong):
                 continue
-            found = "; ".join(
-                f"{r.part + ' ' if r.part else ''}{r.value:.1%} of {r.cells:.0f}"
-                for r in wrong.itertuples()
+            # Of an analysis as a whole: the parts of one with few cells say little each.
+            cells = wrong["cells"].sum()
+            rate = float((wrong["value"] * wrong["cells"]).sum() / cells)
+            parts = ", ".join(
+                f"{r.part} {r.value:.1%} of {r.cells:.0f}" for r in wrong.itertuples() if r.part
             )
-            holds = bool((wrong["value"] <= stage.most_false_positives).all())
+            found = f"{rate:.1%} of {cells:.0f}" + (f" ({parts})" if len(wrong) > 1 else "")
+            holds = rate <= stage.most_false_positives
             wanted = f"at most {stage.most_false_positives:.0%} found"
             yield "T4 false positives", model, analysis, wanted, found, holds
 
 
 def _exact(stage: Scorecard, model: str, analysis: str, mine: pd.DataFrame) -> Iterator[tuple]:
-    """T0: all of the circuit, nothing else, at its tokens, and scores as compiled."""
+    """T0: all of the circuit, nothing else, at its tokens, and scores as compiled; estimates as in T1."""
     allowed = stage.known[model].circuit().tolerance  # type: ignore[attr-defined]
     best = {"error": allowed, "recall": 1.0, "auroc": 1.0, "position": 1.0, "false_positives": 0.0}
+    wanted = f"error at most {allowed:g}, all found at the right token, nothing else"
+    if analysis == ESTIMATES:
+        few = stage.most_false_positives
+        best = {"auroc": stage.least_auroc, "position": 1.0, "false_positives": few}
+        wanted = f"AUROC at least {stage.least_auroc:g}, at most {few:.0%} else, at the right token"
     scored = mine[mine["measure"].isin(list(best)) & ~mine["part"].isin(FIRST_ORDER)]
     if not len(scored):
         return
@@ -202,7 +213,6 @@ def _exact(stage: Scorecard, model: str, analysis: str, mine: pd.DataFrame) -> I
         good = value <= want if r.measure in ("error", "false_positives") else value >= want
         if not good:
             missed.append(f"{f'{r.part} ' if r.part else ''}{r.measure} {value:.3g}")
-    wanted = f"error at most {allowed:g}, all found at the right token, nothing else"
     yield "T0 exact", model, analysis, wanted, "; ".join(missed) or "exact", not missed
 
 
