@@ -67,7 +67,7 @@ class Scorecard(Stage):
             Cell(
                 model=model,
                 analysis=analysis,
-                stage=dataclasses.replace(template, dt=dt),  # type: ignore[call-arg]
+                stage=on(template, dt),
             )
             for model, dt in models.items()
             for analysis, template in self.analyses.items()
@@ -90,7 +90,7 @@ class Scorecard(Stage):
         if both := set(self.known) & set(self.negatives):
             yield "negatives", f"{', '.join(sorted(both))} is among the known models, too"
         for name, analysis in self.analyses.items():
-            if "dt" not in {field.name for field in dataclasses.fields(analysis)}:
+            if not looks(analysis):
                 yield f"analyses.{name}", "has no field dt: it does not look at one model"
         for model, names in self.skip.items():
             if model not in {*self.known, *self.negatives}:
@@ -135,3 +135,18 @@ class Scorecard(Stage):
             said.append(f"{gate} {share}" + (f" (not: {told})" if len(failed) else ""))
         verdict = "all gates hold" if n["scorecard/gates_failed"] == 0 else "not established"
         return f"{verdict}: " + ", ".join(said)
+
+
+def looks(analysis: Stage) -> bool:
+    """Whether an analysis, or one that it stands on, looks at a model."""
+    values = {f.name: getattr(analysis, f.name) for f in dataclasses.fields(analysis)}
+    return "dt" in values or any(isinstance(v, Stage) and looks(v) for v in values.values())
+
+
+def on(analysis: Stage, dt: TrajectoryModel) -> Stage:
+    """The same analysis of another model."""
+    values = {f.name: getattr(analysis, f.name) for f in dataclasses.fields(analysis)}
+    if "dt" in values:
+        return dataclasses.replace(analysis, dt=dt)  # type: ignore[call-arg]
+    inner = {k: on(v, dt) for k, v in values.items() if isinstance(v, Stage) and looks(v)}
+    return dataclasses.replace(analysis, **inner)

@@ -9,6 +9,7 @@ An analysis without an adapter has nothing to be right or wrong about but its id
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,14 @@ def path_patching(subject: Subject) -> Iterator[pd.DataFrame]:
     """C5: mean rho of each edge at each token."""
     table = subject.edits(subject.table("edges"))
     yield _edges(subject, table, "rho", _state_or_reward_to_go)
+
+
+def smallest_circuit(subject: Subject) -> Iterator[pd.DataFrame]:
+    """C6: 1 for each edge at a token that the smallest circuit has."""
+    paths = subject.stage.paths
+    of_paths = dataclasses.replace(subject, stage=paths, folder=paths.path)
+    table = subject.table("circuit").assign(kind="edit", rho=1.0)
+    yield _edges(of_paths, subject.edits(table), "rho", _state_or_reward_to_go)
 
 
 def _nodes(
@@ -374,6 +383,7 @@ ADAPTERS: dict[str, Callable[[Subject], Iterator[pd.DataFrame]]] = {
         activation_patching,
         attribution_patching,
         path_patching,
+        smallest_circuit,
         ablation,
         attribution,
         attention,

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 ROWS = 128
 """Rows run at once: a row holds what all senders wrote, about 1 MB of the default model."""
 
+CURVE = ["size", "circuit", "faithfulness", "low", "high"]
+CELL = ["sender", "receiver", "input", "position", "token"]
+
 
 @dataclass
 class Found:
@@ -158,10 +161,16 @@ def measure(stage: SmallestCircuit, model: DecisionTransformerModel, pairs: Pair
             curves.append(curve.assign(edit=edit))
             circuits.append(_listed(runs, ranked[:size]).assign(edit=edit))
     tables = {
-        "curve": pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(),
-        "circuit": pd.concat(circuits, ignore_index=True) if circuits else pd.DataFrame(),
+        "curve": _joined(curves, CURVE),
+        "circuit": _joined(circuits, CELL),
     }
     return Found(tables, smallest, max(errors, default=np.nan), len(distinct))
+
+
+def _joined(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    if not tables:  # no edit can be measured
+        return pd.DataFrame(columns=[*columns, "edit"])
+    return pd.concat(tables, ignore_index=True)
 
 
 def _runs(model: DecisionTransformerModel, pairs: PairSet, edit: str) -> Runs | None:
@@ -216,7 +225,7 @@ def _curve(stage: SmallestCircuit, runs: Runs, ranked: np.ndarray) -> tuple[pd.D
         rows.append(
             (size, "random", float(chance.mean()), float(chance.min()), float(chance.max()))
         )
-    return pd.DataFrame(rows, columns=["size", "circuit", "faithfulness", "low", "high"]), high
+    return pd.DataFrame(rows, columns=CURVE), high
 
 
 def _masks(runs: Runs, circuits: list[np.ndarray]) -> np.ndarray:
@@ -238,7 +247,7 @@ def _listed(runs: Runs, cells: np.ndarray) -> pd.DataFrame:
         )
         for r, s, n in cells
     ]
-    return pd.DataFrame(rows, columns=["sender", "receiver", "input", "position", "token"])
+    return pd.DataFrame(rows, columns=CELL)
 
 
 def headline(stage: SmallestCircuit, found: Found) -> dict[str, float | None]:
