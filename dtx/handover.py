@@ -102,8 +102,12 @@ def _export(store: Store, label: str, kind: str, out: Path, licence: str) -> Han
     shutil.rmtree(out / "figures", ignore_errors=True)  # of an earlier export
     named: Any = _Label(label)
     folder, record = store.artefact(named), store.done(named)
+    if not (folder / "weights.safetensors").is_file():
+        raise UserError(f"{label}: its weights are in a pickle, which is not handed on: pass on its zip file")
+    shutil.rmtree(out / "figures", ignore_errors=True)  # of an earlier export
     (out / "figures").mkdir(parents=True, exist_ok=True)
     for name in (*MODEL_FILES, *OTHER_FILES):
+        (out / name).unlink(missing_ok=True)
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
     known, made = _known(store, folder, record), labels_with(store, label, ("analysis",))
@@ -114,7 +118,7 @@ def _export(store: Store, label: str, kind: str, out: Path, licence: str) -> Han
         label=label,
         licence=licence,
         known=known,
-        description=json.loads((folder / "model.json").read_text()),
+        description=_description(folder),
         headline=read_headline(folder),
         readings=[_reading(store, other, role, out) for other, role, _ in made],
         uses=[other for other, _, _ in others],
@@ -122,6 +126,11 @@ def _export(store: Store, label: str, kind: str, out: Path, licence: str) -> Han
     write_atomically(out / LINEAGE, json.dumps(known, indent=1) + "\n")
     write_atomically(out / "README.md", card(what))
     return what
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    path = folder / "model.json"  # a published agent has none
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _known(store: Store, folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from dtx.agent.network import ActorCritic
     from dtx.dataset.episodes import Episodes
     from dtx.loading import Origin
     from dtx.pairs.pair_set import PairSet
@@ -129,14 +128,15 @@ class Loaded:
 
 
 class LoadedAgent(Loaded):
-    """A trained agent."""
+    """A trained or imported agent."""
 
     @cached_property
-    def agent(self) -> ActorCritic:
+    def agent(self) -> Any:
         """In evaluation mode; ``agent.step(observations, memory)`` gives logits, values, memory."""
-        from dtx.agent.network import load
+        from dtx.agent.provider import load_agent
 
-        return load(self.folder)
+        # Only who wrote agent.unsafe_pickle=true has a policy unpickled.
+        return load_agent(self.folder, getattr(self.origin.stage, "unsafe_pickle", False))
 
 
 class LoadedDataset(Loaded):

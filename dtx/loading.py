@@ -71,7 +71,7 @@ def load(
     if path is not None:
         if which or overrides or fields:
             raise UserError("dtx.load: path=FOLDER names everything; leave the rest away")
-        return _handle(group, _exported(Path(path), folders))
+        return _handle(group, exported(Path(path), folders))
     place = _store(store)
     overrides = (*overrides, *(f"{name}={_text(value)}" for name, value in fields.items()))
     choice = _choice(group, which, folders)
@@ -163,6 +163,11 @@ def kind_of(folder: Path) -> str:
         except (OSError, ValueError):
             described = {}
         return "dt" if "n_ctx" in described else "agent"
+    published = [folder / name for name in ("weights.safetensors", "published.json")]
+    if all(path.is_file() for path in published) or (folder / "model.zip").is_file():
+        return (
+            "agent"  # dtx.agent.imported, or dtx.agent.sb3 with a policy that has to be unpickled
+        )
     if (folder / "steps.arrow").is_file():
         return "dataset"
     return "pairs" if (folder / "runs.npz").is_file() else "analysis"
@@ -251,7 +256,7 @@ def lineage(store: Store, record: Mapping[str, Any]) -> dict[str, Mapping[str, A
 # --- from an exported folder -------------------------------------------------------------------------
 
 
-def _exported(folder: Path, config_dir: Path | None) -> Origin:
+def exported(folder: Path, config_dir: Path | None) -> Origin:
     """A folder that ``dtx export`` wrote, or any with an artefact's files."""
     if not folder.is_dir():
         raise UserError(f"dtx.load: no folder {folder}")

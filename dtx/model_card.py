@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dtx.handover import Handover, Reading
 
-_KINDS = {"dt": "Decision Transformer", "agent": "recurrent actor-critic agent"}
+_KINDS = {"dt": "Decision Transformer", "agent": "actor-critic agent"}
 
 _DTX = {
     "dt": """\
@@ -29,11 +29,14 @@ agent = dtx.load("agent", path="THIS FOLDER").agent
 logits, value, memory = agent.step(observations, agent.initial_memory(len(observations)))""",
 }
 
-_PLAIN = """\
-import json
+_WEIGHTS = """\
 from safetensors.torch import load_file
 
-weights = load_file("weights.safetensors")  # names to tensors
+weights = load_file("weights.safetensors")  # names to tensors"""
+
+_PLAIN = f"""\
+import json
+{_WEIGHTS}
 sizes = json.load(open("model.json"))"""
 
 _LAYOUT = """\
@@ -97,24 +100,35 @@ def _body(what: Handover) -> Iterator[str]:
     kind = _KINDS[what.kind]
     if what.kind == "dt" and not what.description.get("reward_to_go", True):
         kind = "behaviour clone (a Decision Transformer without reward-to-go)"
+    if what.kind == "agent" and _remembers(what):
+        kind = f"recurrent {kind}"
     yield f"# {what.label}"
     yield ""
     env = _environment(what)
     place, stage = f" for {env}" if env else "", what.known.get("stage", "?")
-    yield f"A {kind}{place}, made by the stage `{stage}` of dtx."
+    article = "An" if kind[0] in "aeiou" else "A"
+    yield f"{article} {kind}{place}, made by the stage `{stage}` of dtx."
     if what.licence == "unknown":
         yield "\nNobody has named a licence for it."
     yield "\n## Load it\n"
     yield f"With dtx:\n\n```python\n{_DTX[what.kind]}\n```\n"
-    yield f"Without dtx, safetensors and torch are enough:\n\n```python\n{_PLAIN}\n```"
+    plain = _PLAIN if what.description else _WEIGHTS
+    yield f"Without dtx, safetensors and torch are enough:\n\n```python\n{plain}\n```"
     if what.kind == "dt":
         yield f"\n{_LAYOUT}"
-    yield "\n## Model\n"
-    yield from _table(["setting", "value"], what.description.items())
+    if what.description:
+        yield "\n## Model\n"
+        yield from _table(["setting", "value"], what.description.items())
     yield "\n## Settings of the stage\n"
     yield from _table(["field", "value"], _flat(what.known.get("config", {})))
     yield from _measured(what)
     yield from _lineage(what)
+
+
+def _remembers(what: Handover) -> bool:
+    """Whether an agent has a memory; our own have one, of others their numbers tell."""
+    told = [v for k, v in what.headline.items() if k.endswith("/recurrent")]
+    return bool(told[0]) if told else True
 
 
 def _measured(what: Handover) -> Iterator[str]:

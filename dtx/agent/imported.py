@@ -1,18 +1,16 @@
-"""A published agent, as `dtx import` puts it into the store."""
+"""A published, or handed over, agent, as `dtx import` puts it into the store."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from dtx.published.source import check_digest, found
+from dtx.published.source import check_digest, copy_beside, found
 from dtx.report import Report, read_headline, write_atomically
 from dtx.stage import RUNTIME, Stage
-
-if TYPE_CHECKING:
-    from dtx.agent.published import PublishedAgent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,25 +25,19 @@ class Imported(Stage):
         yield from check_digest(self.digest)
 
     def run(self, out: Path) -> None:
-        """Writes weights, and published.json with the configs that stood in the file."""
-        import json
+        """Writes weights, and what stood beside them: published.json, or model.json and lineage.json."""
+        from dtx.agent.provider import load_agent, sizes
 
-        from dtx.agent.published import convert, save
-        from dtx.published.checkpoint import read
-
-        checkpoint = read(found(self, self.file, self.digest))
-        agent, _ = convert(checkpoint)
-        save(agent, out)
-        known = {"file": checkpoint.file, **checkpoint.configs}
-        write_atomically(out / "published.json", json.dumps(known, indent=1) + "\n")
-        Report(out).headline(
-            {
-                "imported/recurrent": float(agent.memory_size > 0),
-                "imported/memory_size": agent.memory_size,
-                "imported/n_actions": agent.n_actions,
-                "imported/parameters": sum(b.numel() for b in agent.buffers()),
-            }
-        )
+        file = found(self, self.file, self.digest)
+        if file.is_dir():
+            for name in ("weights.safetensors", "model.json"):
+                if (file / name).is_file():
+                    shutil.copyfile(file / name, out / name)
+            copy_beside(file, out)
+        else:
+            _write_published(file, out)
+        # Read back before it is committed: a damaged folder must not get into the store.
+        Report(out).headline({f"imported/{k}": v for k, v in sizes(load_agent(out)).items()})
 
     def summary(self) -> str:
         """What kind of agent it is."""
@@ -53,8 +45,21 @@ class Imported(Stage):
         memory = f"a memory of {n['memory_size']} numbers" if n["recurrent"] else "no memory"
         return f"imported: agent with {memory}, {n['n_actions']} actions; {n['parameters']:,} parameters"
 
-    def load(self) -> PublishedAgent:
-        """The agent, which acts as the published one."""
-        from dtx.agent.published import load
+    def load(self) -> Any:
+        """The agent, which acts as the one that was imported."""
+        from dtx.agent.provider import load_agent
 
-        return load(self.path)
+        return load_agent(self.path)
+
+
+def _write_published(file: Path, out: Path) -> None:
+    """Weights of a checkpoint, and the configs that stood in it."""
+    import json
+
+    from dtx.agent.published import convert, save
+    from dtx.published.checkpoint import read
+
+    checkpoint = read(file)
+    save(convert(checkpoint)[0], out)
+    known = {"file": checkpoint.file, **checkpoint.configs}
+    write_atomically(out / "published.json", json.dumps(known, indent=1) + "\n")

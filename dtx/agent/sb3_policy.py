@@ -22,7 +22,15 @@ from torch import Tensor, nn
 
 from dtx.agent.network import MODEL, WEIGHTS
 from dtx.agent.sb3 import Observation
-from dtx.agent.sb3_spaces import as_tensor, check, describe, described, encoded, read_space
+from dtx.agent.sb3_spaces import (
+    as_tensor,
+    check,
+    describe,
+    described,
+    encoded,
+    read_space,
+    told_by,
+)
 from dtx.errors import UserError
 
 COPY = "model.zip"
@@ -177,6 +185,20 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "such with agent.unsafe_pickle=true"
         )
     return data, weights
+
+
+def observation_of(file: Path) -> Observation:
+    """What a policy was trained on, told by its observation space; the weights are not read.
+
+    Raises:
+        UserError: It is none of the forms that dtx can show it.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            space = json.loads(archive.read("data"))["observation_space"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{file}: cannot be read: {error}") from error
+    return told_by(read_space(space, file.name), file.name)
 
 
 def _arguments(data: dict[str, Any], file: str) -> dict[str, Any]:

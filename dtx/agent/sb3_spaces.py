@@ -58,15 +58,34 @@ def check(space: spaces.Space, declared: Observation, file: str) -> None:
     """
     if form_of(space) is declared:
         return
-    if isinstance(space, spaces.Dict) and (more := sorted(set(space.spaces) - {"image"})):
-        raise UserError(
-            f"{file}: its policy reads {more[0]!r} beside the image, which rollouts do not have"
-        )
+    _check_dictionary(space, file)
     other = form_of(space)
     advice = f"agent.observation={other.value}" if other else "such a policy cannot be used"
     raise UserError(
         f"{file}: agent.observation is {declared.value}, but its policy reads {_text(space)}: {advice}"
     )
+
+
+def told_by(space: spaces.Space, file: str) -> Observation:
+    """The form that a policy's space has.
+
+    Raises:
+        UserError: It has none of ours, which are named.
+    """
+    if (form := form_of(space)) is not None:
+        return form
+    _check_dictionary(space, file)
+    raise UserError(
+        f"{file}: its policy reads {_text(space)}; dtx can show it one_hot ({encoding.SIZE} numbers), "
+        f"indices ({encoding.ACTIVE} numbers), image (7x7x3), or dict (one of these as `image`)"
+    )
+
+
+def _check_dictionary(space: spaces.Space, file: str) -> None:
+    if isinstance(space, spaces.Dict) and (more := sorted(set(space.spaces) - {"image"})):
+        raise UserError(
+            f"{file}: its policy reads {more[0]!r} beside the image, which rollouts do not have"
+        )
 
 
 def encoded(observations: Tensor, space: spaces.Space) -> Tensor | dict[str, Tensor]:

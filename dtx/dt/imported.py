@@ -1,4 +1,4 @@
-"""A published Decision Transformer or behaviour clone, as `dtx import` puts it into the store."""
+"""A published, or handed over, Decision Transformer, as `dtx import` puts it into the store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtx.published.source import check_digest, found
+from dtx.published.source import check_digest, copy_beside, found
 from dtx.report import Report, read_headline, write_atomically
 from dtx.stage import RUNTIME, Stage
 
@@ -27,19 +27,17 @@ class Imported(Stage):
         yield from check_digest(self.digest)
 
     def run(self, out: Path) -> None:
-        """Writes weights, model.json, published.json with the configs that stood in the file."""
-        import json
+        """Writes weights, model.json, and what stood beside them: published.json, or lineage.json."""
+        from dtx.dt.model import load, save
 
-        from dtx.dt.model import save
-        from dtx.dt.published import convert
-        from dtx.published.checkpoint import read
-
-        checkpoint = read(found(self, self.file, self.digest))
-        converted = convert(checkpoint)
-        save(converted.model, out)
-        known = {"file": checkpoint.file, "left_aside": converted.left_aside, **checkpoint.configs}
-        write_atomically(out / "published.json", json.dumps(known, indent=1) + "\n")
-        cfg = converted.model.cfg
+        file = found(self, self.file, self.digest)
+        if file.is_dir():
+            model = load(file)
+            copy_beside(file, out)
+        else:
+            model = _published(file, out)
+        save(model, out)
+        cfg = model.cfg
         Report(out).headline(
             {
                 "imported/n_layers": cfg.n_layers,
@@ -48,7 +46,7 @@ class Imported(Stage):
                 "imported/n_steps": cfg.n_steps,
                 "imported/n_actions": cfg.n_actions,
                 "imported/reward_to_go": float(cfg.reward_to_go),
-                "imported/parameters": sum(p.numel() for p in converted.model.parameters()),
+                "imported/parameters": sum(p.numel() for p in model.parameters()),
             }
         )
 
@@ -70,3 +68,17 @@ class Imported(Stage):
     def checkpoints(self) -> dict[int, Path]:
         """None: only this one was published."""
         return {}
+
+
+def _published(file: Path, out: Path) -> DecisionTransformerModel:
+    """The model of a checkpoint; writes published.json with the configs that stood in it."""
+    import json
+
+    from dtx.dt.published import convert
+    from dtx.published.checkpoint import read
+
+    checkpoint = read(file)
+    converted = convert(checkpoint)
+    known = {"file": checkpoint.file, "left_aside": converted.left_aside, **checkpoint.configs}
+    write_atomically(out / "published.json", json.dumps(known, indent=1) + "\n")
+    return converted.model

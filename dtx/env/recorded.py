@@ -49,6 +49,33 @@ def environment(values: Mapping[str, Any], id: str | None, config_dir: Path | No
     return found[0] if len(found) == 1 else None
 
 
+def overrides_of(env: Environment, config_dir: Path | None) -> list[str]:
+    """Overrides that choose an environment on the command line: ``env=memory env.size=9``.
+
+    Empty if it is none of the configs' environments.
+    """
+    import dataclasses
+
+    from omegaconf import OmegaConf
+
+    from dtx.options import options
+    from dtx.stage import is_runtime
+
+    kind = type(env)
+    chosen = [f for f in dataclasses.fields(env) if not is_runtime(f)]  # type: ignore[arg-type]
+    for option in options(config_dir).get("env", []):
+        default = OmegaConf.to_container(OmegaConf.load(option.path))
+        assert isinstance(default, dict)
+        if default.get("_target_") != f"{kind.__module__}.{kind.__qualname__}":
+            continue
+        plain = (getattr(env, f.name) for f in chosen)
+        values = {f.name: getattr(v, "value", v) for f, v in zip(chosen, plain, strict=True)}
+        other = {name: value for name, value in values.items() if value != default.get(name)}
+        texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in other.items()}
+        return [f"env={option.name}", *(f"env.{name}={text}" for name, text in texts.items())]
+    return []
+
+
 def in_stages(stage: Stage) -> Any:
     """The environment of a stage, or of the nearest stage that it was made from; None if none has one."""
     todo = [stage]

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from dtx.agent.imported import Imported
 from dtx.analysis.teacher import Teacher
 from dtx.analysis.teacher_measure import (
     DT,
@@ -19,11 +20,13 @@ from dtx.analysis.teacher_measure import (
 )
 from dtx.dt.decision_transformer import Balance, Padding, Windows
 from dtx.dt.windows import Drawn, Sampler
+from dtx.published.source import digest_of
 from dtx.report import read_headline
 from dtx.runner import run
 from tests.agents import ConstantAgent
 from tests.analysis.test_windows import model
 from tests.dt.toy import episodes as random_episodes
+from tests.published import RAW, agent, write
 
 
 @pytest.fixture
@@ -148,6 +151,33 @@ def test_stage_compares_with_controls(store, experiment_of, stage):
     assert (table.kl >= 0).all() and (table.kl_low <= table.kl + 1e-12).all()
     assert "teacher and model agree: not confirmed" in stage.summary()
     assert (stage.path / "figures" / "teacher.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("kind", ["sb3", "imported"])
+def test_teachers_of_others(store, experiment_of, stage, env, tmp_path, kind):
+    """An agent of Stable-Baselines3 with a memory, and a published one."""
+    if kind == "sb3":
+        pytest.importorskip("sb3_contrib")
+        from tests.agent.test_sb3 import saved, sb3_contrib
+        from tests.agent.test_sb3 import stage as of_file
+
+        small = {"lstm_hidden_size": 6}
+        file = saved(tmp_path, sb3_contrib.RecurrentPPO, "MlpLstmPolicy", policy_kwargs=small)[1]
+        teacher = of_file(file, env=["env=memory"])
+    else:
+        file = write(tmp_path / "a.pt", *agent(), RAW)
+        teacher = Imported(file=file, digest=digest_of(file))
+    stage = dataclasses.replace(stage, agent=teacher, episodes=5, resamples=20)
+    run(experiment_of(stage))
+    numbers = read_headline(stage.path)
+    assert numbers["teacher/identity_error"] == 0
+    table = pd.read_parquet(stage.path / "tables" / "comparison.parquet")
+    replay = held_out(stage.dataset.load(), 5, 0)
+    logits = teacher_logits(teacher.load(), replay)
+    assert len(logits) == table.states.iloc[0] and logits.std(0).max() > 0  # it sees its states
+    own = table[(table.model == "teacher, T=1") & (table.temperature == 1)].iloc[0]
+    taken = log_softmax(logits)[np.arange(len(logits)), replay.action[replay.real]]
+    assert own.kl == 0 and own.nll == pytest.approx(-taken.mean())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,50 @@
+"""An agent from an artefact's files, whichever stage wrote them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dtx.errors import UserError
+
+
+def load_agent(folder: Path, unsafe_pickle: bool = False) -> Any:
+    """The agent: ``initial_memory(n)``, and ``step(observations, memory)`` to logits, values, memory.
+
+    Args:
+        folder: Of an artefact, or an exported one.
+        unsafe_pickle: Unpickle a policy of Stable-Baselines3 with classes of its own.
+
+    Raises:
+        UserError: A file is missing or damaged.
+    """
+    from dtx.agent import network, published, sb3_policy
+
+    path = folder / network.MODEL
+    if (folder / sb3_policy.COPY).is_file():
+        return sb3_policy.load(folder, unsafe_pickle)
+    if not path.is_file():  # a published agent's weights say all
+        return published.load(folder)
+    try:
+        described = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: not a readable agent ({error})") from error
+    if isinstance(described, dict) and "library" in described:
+        return sb3_policy.load(folder, unsafe_pickle)
+    return network.load(folder)
+
+
+def sizes(agent: Any) -> dict[str, float]:
+    """What is told of an agent: whether it remembers, in how many numbers, actions, parameters."""
+    import torch
+
+    memory = agent.initial_memory(1)
+    with torch.no_grad():
+        logits, *_ = agent.step(torch.zeros(1, 7, 7, 3, dtype=torch.uint8), memory)
+    return {
+        "recurrent": float(memory.shape[1] > 0),
+        "memory_size": memory.shape[1],
+        "n_actions": logits.shape[1],
+        "parameters": sum(t.numel() for t in [*agent.parameters(), *agent.buffers()]),
+    }
