@@ -58,7 +58,7 @@ class Results:
 def measure(stage: Ablation) -> Results:
     """Ablate everything that the stage asks for."""
     with one_thread():
-        model = load_at(stage.dt, stage.checkpoint)
+        model = load_at(stage.dt, stage.checkpoint, stage.windows.env)
         context, frame = stage.windows.deciding(model)
         nodes = nodes_of(model, stage.neurons)
         held = list(_silenced(stage, model))

@@ -58,7 +58,7 @@ class Results:
 
 def measure(stage: Attention) -> Results:
     """Compute all patterns and reduce them."""
-    model = load_at(stage.dt, stage.checkpoint)
+    model = load_at(stage.dt, stage.checkpoint, stage.env)
     with one_thread():
         context = join(decision_contexts(model, stage.env, stage.targets))
         shape = (len(stage.targets), len(context) // len(stage.targets))

@@ -83,7 +83,7 @@ class Results:
 def measure(stage: Attribution) -> Results:
     """Attribute the contrast in all windows."""
     with one_thread():
-        model = load_at(stage.dt, stage.checkpoint)
+        model = load_at(stage.dt, stage.checkpoint, stage.windows.env)
         context, frame = stage.windows.deciding(model)
         pair = (stage.contrast.pos.number, stage.contrast.neg.number)
         attributed = attribute(model, context, pair, stage.random_directions, stage.seed)

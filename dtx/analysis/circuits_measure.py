@@ -34,7 +34,7 @@ def measure(stage: Circuits) -> tuple[dict[str, pd.DataFrame], dict[str, float |
     circuit (QK OV), layer, head, rank, value.
     """
     with one_thread(), torch.no_grad():
-        model = load_at(stage.dt, stage.checkpoint)
+        model = load_at(stage.dt, stage.checkpoint, stage.windows.env)
         context, _ = stage.windows.deciding(model)
         seen = _seen_channels(stage)
         found: dict[str, list[pd.DataFrame]] = {}

@@ -52,7 +52,7 @@ class Results:
 def measure(stage: Congruence) -> Results:
     """Read the weights, check them against a run, judge growth."""
     with one_thread():
-        model = load_at(stage.dt, stage.checkpoint)
+        model = load_at(stage.dt, stage.checkpoint, stage.windows.env)
         twin = untrained_like(model, stage.untrained)
         context, _ = stage.windows.deciding(model)
         error = max(identity_error(m, context) for m in (model, twin))

@@ -40,7 +40,7 @@ def measure(stage: Equivalence) -> tuple[pd.DataFrame, dict[str, float | None]]:
         (decision, demonstrations), max_logit_diff, same, control; and the headline.
     """
     with one_thread():
-        given = load_at(stage.dt, stage.checkpoint)
+        given = load_at(stage.dt, stage.checkpoint, stage.windows.env)
         contexts = {"decision": stage.windows.deciding(given)[0]}
         contexts["demonstrations"] = stage.windows.demonstrated(given)[0]
         rows = []

@@ -82,7 +82,7 @@ def point_names(layers: int) -> list[str]:
 
 def measure(stage: Lens) -> Results:
     """Fit and read the lenses of the model and of an untrained one."""
-    model = load_at(stage.dt, stage.checkpoint)
+    model = load_at(stage.dt, stage.checkpoint, stage.env)
     models = {TRAINED: model, UNTRAINED: untrained_like(model, stage.seed)}
     context, held_out, seen, fresh = _windows(stage, model)
     rows, errors, fitted = [], [], {}

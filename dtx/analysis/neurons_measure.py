@@ -58,7 +58,7 @@ def measure(stage: Neurons) -> Results:
     from dtx.analysis.inputs import Action
 
     with one_thread():
-        model = load_at(stage.dt, stage.checkpoint)
+        model = load_at(stage.dt, stage.checkpoint, stage.env)
         layers = _layers(stage, model)
         episodes: Episodes = stage.dataset.load()  # type: ignore[attr-defined]
         states = states_of(episodes, model.cfg, stage.env, stage.states, stage.high, stage.seed)

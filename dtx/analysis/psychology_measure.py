@@ -53,7 +53,7 @@ class Results:
 
 def measure(stage: Psychology) -> Results:
     """Compute all policies, then play."""
-    model = load_at(stage.dt, stage.checkpoint)
+    model = load_at(stage.dt, stage.checkpoint, stage.env, plays=True)
     poses = reach(stage.env, model.cfg.n_steps - 1)
     models = {TRAINED: model}
     models |= {

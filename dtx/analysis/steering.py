@@ -232,7 +232,7 @@ class Steering(Stage):
         from dtx.analysis.steering_measure import measure
 
         report = Report(out)
-        found = measure(self, load_at(self.dt, self.checkpoint))
+        found = measure(self, load_at(self.dt, self.checkpoint, self.env, plays=True))
         for name, table in found.tables.items():
             report.table(name, table)
         headline, claims, failed = judge(self, found)

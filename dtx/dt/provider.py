@@ -46,16 +46,31 @@ def check_checkpoint(checkpoint: int | None) -> Iterator[tuple[str, str]]:
         yield "checkpoint", "is the step of a kept checkpoint: 0 or more, or null for the last"
 
 
-def load_at(dt: TrajectoryModel, checkpoint: int | None) -> DecisionTransformerModel:
+def load_at(
+    dt: TrajectoryModel,
+    checkpoint: int | None,
+    env: Environment | None = None,
+    *,
+    plays: bool = False,
+) -> DecisionTransformerModel:
     """The model as it was at a step.
 
     Args:
         dt: Committed.
         checkpoint: Step of a kept checkpoint; None: the model as it is at last.
+        env: Where its windows come from; it must fit the model.
+        plays: Whole episodes are played there.
 
     Raises:
-        UserError: No checkpoint of that step was kept.
+        UserError: No checkpoint of that step was kept, or the environment does not fit.
     """
+    model = _at(dt, checkpoint)
+    if env is not None:
+        check_fits(model, env, dt.label, plays=plays)
+    return model
+
+
+def _at(dt: TrajectoryModel, checkpoint: int | None) -> DecisionTransformerModel:
     if checkpoint is None:
         return dt.load()
     kept = dt.checkpoints()
@@ -67,11 +82,14 @@ def load_at(dt: TrajectoryModel, checkpoint: int | None) -> DecisionTransformerM
     return load(dt.path, kept[checkpoint])
 
 
-def check_fits(model: DecisionTransformerModel, env: Environment, label: str) -> None:
-    """Raise a UserError if a model cannot play an environment: other actions, or too few timesteps.
+def check_fits(
+    model: DecisionTransformerModel, env: Environment, label: str, *, plays: bool = True
+) -> None:
+    """Raise a UserError if a model cannot act in an environment: other actions, or too few timesteps.
 
     Args:
-        model: Any. env: Where it is to play. label: Of the model's stage, for the message.
+        model: Any. env: Where it is to act. label: Of the model's stage, for the message.
+        plays: Whole episodes; else only windows, up to the decision at the latest.
     """
     cfg = model.cfg
     if cfg.n_actions != env.n_actions:
@@ -79,6 +97,14 @@ def check_fits(model: DecisionTransformerModel, env: Environment, label: str) ->
             f"{label} has {cfg.n_actions} actions, but {env.id} has {env.n_actions}: choose the environment "
             "that it was trained in (env=...)"
         )
+    if not plays:
+        decision = getattr(env, "decision_step", 0)
+        if cfg.time_embedding == "learned" and cfg.n_timesteps <= decision:
+            raise UserError(
+                f"{label} knows {cfg.n_timesteps} timesteps, but the decision of {env.id} comes after "
+                f"{decision}: choose the environment that it was trained in (env=...)"
+            )
+        return
     if cfg.time_embedding == "learned" and cfg.n_timesteps < env.horizon:
         raise UserError(
             f"{label} knows {cfg.n_timesteps} timesteps, but an episode of {env.id} may last {env.horizon}: "

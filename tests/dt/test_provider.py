@@ -1,13 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from dtx.build import _fits
+from dtx.config import build_group
 from dtx.dataset.rollouts import Rollouts
 from dtx.dt.decision_transformer import DecisionTransformer
 from dtx.dt.provider import TrajectoryModel, check_checkpoint, load_at, untrained_like
 from dtx.errors import UserError
 from dtx.runner import run
+from dtx.store import Store, used
 from tests.dt.toy import tiny
 
 
@@ -41,3 +45,33 @@ def test_a_negative_step_is_no_checkpoint():
     assert list(check_checkpoint(-1)) and not list(check_checkpoint(0)) + list(
         check_checkpoint(None)
     )
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """The planted model, committed; with the store that it is in."""
+    kept = Store(tmp_path_factory.mktemp("planted") / "store")
+    stage = build_group("dt/planted")
+    with kept.work(stage) as work:
+        stage.run(work)
+        kept.commit(stage, work, {})
+    return kept, stage
+
+
+WITH_ENV = ["attention", "lens", "neurons", "psychology", "steering"]
+WITH_WINDOWS = ["ablation", "attribution", "circuits", "congruence", "equivalence"]
+
+
+@pytest.mark.parametrize("name", WITH_ENV + WITH_WINDOWS)
+def test_analyses_refuse_an_environment_that_is_not_the_models(planted, tmp_path, name):
+    kept, dt = planted
+    stage = build_group(f"analysis/{name}", ["dt=planted"])
+    other = build_group("env/dynamic_obstacles")
+    windows = name in WITH_WINDOWS
+    place = {"windows": replace(stage.windows, env=other)} if windows else {"env": other}
+    with used(kept), pytest.raises(UserError, match=r"planted-\w+ has 7 actions, but .* has 3"):
+        replace(stage, dt=dt, **place).run(tmp_path)
+    if name in ("psychology", "steering"):  # they play to the end
+        place = {"env": replace(stage.env, max_steps=51)}
+        with used(kept), pytest.raises(UserError, match=r"knows 50 timesteps, but .* may last 51"):
+            replace(stage, dt=dt, **place).run(tmp_path)
