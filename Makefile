@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: run test slow lint ui bench clean
+.PHONY: run test slow lint ui bench docs clean
 
 run: $(VENV)/.installed      ## the default study; ARGS="dt=small seed=1" overrides
 	$(BIN)/dtx run $(ARGS)
@@ -23,6 +23,9 @@ ui: $(VENV)/.installed       ## the MLflow UI on this folder's runs
 
 bench: $(VENV)/.installed    ## the benchmarks table, all rows from one run
 	$(BIN)/python benchmarks/table.py $(ARGS)
+
+docs: $(VENV)/.installed     ## the documentation site, into site/
+	$(BIN)/python -m mkdocs build $(ARGS)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

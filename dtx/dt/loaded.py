@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +39,7 @@ class LoadedModel(Loaded):
     def __init__(self, origin: Origin, model: DecisionTransformerModel | None = None):
         super().__init__(origin)
         self.model = load(origin.folder) if model is None else model
-        self._made: dict[str, tuple[Any, PairSet]] = {}  # by key; the folder lives as long as this
+        self._made: dict[str, PairSet] = {}  # by key; their folders live as long as this
 
     def folded(self) -> LoadedModel:
         """The same with LayerNorms folded and weights centred: equal logits, readable weights."""
@@ -211,11 +213,12 @@ class LoadedModel(Loaded):
         if store is not None and store.has(stage):
             return PairSet.read(store.artefact(stage))
         if stage.key not in self._made:
-            folder = tempfile.TemporaryDirectory(prefix="dtx-pairs-")
+            folder = Path(tempfile.mkdtemp(prefix="dtx-pairs-"))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             with used(store or current()):
-                stage.run(Path(folder.name))
-            self._made[stage.key] = (folder, PairSet.read(Path(folder.name)))
-        return self._made[stage.key][1]
+                stage.run(folder)
+            self._made[stage.key] = PairSet.read(folder)
+        return self._made[stage.key]
 
     def _declared(self, name: str, overrides: Sequence[str], env: Any) -> Any:
         """The pairs' stage with this model's environment, and its demonstrations where they are there."""

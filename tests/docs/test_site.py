@@ -1,0 +1,113 @@
+"""The documentation site builds without a network and without warnings, and what is generated is complete."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from html import unescape
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+ANALYSES = sorted(path.stem for path in CONF.glob("analysis/*.yaml"))
+
+_spec = importlib.util.spec_from_file_location("config_pages", ROOT / "docs/site/config_pages.py")
+assert _spec is not None and _spec.loader is not None
+config_pages = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(config_pages)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The built site."""
+    folder = tmp_path_factory.mktemp("site")
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_every_page_is_there_and_none_loads_anything_from_elsewhere(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 25
+    for page in pages:
+        text = page.read_text()
+        for tag in re.findall(r"<(?:script|link|img|iframe|source)\b[^>]*>", text):
+            where = re.search(r'(?:src|href)="([^"]*)"', tag)
+            assert where is None or not re.match(r"(?:https?:)?//", where[1]), f"{page}: {tag}"
+    for style in site.rglob("*.css"):
+        assert not re.search(r"url\(['\"]?(?:https?:)?//", style.read_text()), style
+
+
+def test_the_reference_has_docstrings_of_stages_and_tools(site):
+    stages = (site / "reference/stages.html").read_text()
+    for target in ("dtx.agent.ppo.PPO", "dtx.analysis.calibration.Calibration"):
+        assert f'id="{target}"' in stages
+    assert "a behaviour clone (its curve is flat exactly" in unescape(stages)
+    core = (site / "reference/core.html").read_text()
+    assert all(f'id="dtx.{name}"' in core for name in ("load", "stage.Stage", "report.Report"))
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.stem)
+def test_the_field_pages_hold_every_field_of_every_config(path):
+    """Counted by another reader of YAML than the one that made them."""
+    group = path.parent.relative_to(CONF).as_posix()
+    if group not in config_pages.GROUPS:
+        pytest.skip("launchers of Hydra")
+    text = path.read_text()
+    found = {name: comment for name, _, comment in config_pages.rows(text, "")}
+
+    def names(values: dict, place: str = ""):
+        for key, value in values.items():
+            if not place and key in ("defaults", "_target_"):
+                continue
+            yield f"{place}{key}"
+            if isinstance(value, dict) and f"{place}{key}.{next(iter(value), '')}" in found:
+                yield from names(value, f"{place}{key}.")
+
+    wanted = set(names(yaml.safe_load(text) or {}))
+    assert wanted <= set(found)
+    page = config_pages.page(CONF, group)
+    assert f"## {path.stem}\n" in page
+    assert all(f"{name}` |" in page for name in wanted)
+
+
+def test_the_comment_of_a_field_stands_beside_it(site):
+    page = unescape((site / "reference/config/dt.html").read_text()).replace("<wbr>", "")
+    assert re.search(
+        r"dt\.model\.n_layers</code></td>\s*<td><code>3</code></td>\s*<td>transformer blocks</td>",
+        page,
+    )
+
+
+def test_comments_are_found_behind_any_kind_of_value():
+    text = (
+        "# @package analysis.x\n# What it is.\na: 1  # one\nb: 'x # y'  # two\nc: {d: 1}  # three\n"
+        "e:  # four\n  f: [1, 2]  # five\n  g:  # six\n    - {h: 1}\n    - 2\n"
+    )
+    assert list(config_pages.rows(text, "p")) == [
+        ("p.a", "1", "one"),
+        ("p.b", "'x # y'", "two"),
+        ("p.c", "{d: 1}", "three"),
+        ("p.e", "", "four"),
+        ("p.e.f", "[1, 2]", "five"),
+        ("p.e.g", "- {h: 1}\n- 2", "six"),
+    ]
+    assert config_pages.header(text) == ("What it is.", "analysis.x")
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_every_analysis_has_its_place_in_the_gallery(name):
+    page = (ROOT / "docs/gallery.md").read_text()
+    assert f"\n### {name}\n" in page, "an entry: what it asks, command, figure, how to read it"
+
+
+def test_figures_of_the_gallery_are_small_and_used():
+    page = (ROOT / "docs/gallery.md").read_text() + (ROOT / "docs/concepts/pairs.md").read_text()
+    for figure in (ROOT / "docs/images/gallery").iterdir():
+        assert figure.name in page and figure.stat().st_size <= 110_000
