@@ -84,7 +84,8 @@ def header(text: str) -> tuple[str, str | None]:
 
 def page(conf: Path, group: str) -> str:
     """The page of one group: every option, every field."""
-    out = [f"# {GROUPS[group]}: `{group}=`", ""]
+    form = "analysis=[NAME,NAME]" if group == "analysis" else f"{group}=NAME"
+    out = [f"# {GROUPS[group]}", "", f"Chosen by `{form}`.", ""]
     for path in sorted(conf.glob(f"{group}/*.yaml")):
         out += _option(path, group)
     return "\n".join(out) + "\n"
@@ -105,9 +106,11 @@ def _option(path: Path, group: str) -> list[str]:
 
 
 def table(fields: Iterator[tuple[str, str, str]]) -> list[str]:
-    """A table of fields; nothing if there are none."""
+    """A table of fields; nothing if there are none. A field that only holds others needs a comment."""
     lines = [
-        f"| `{name}` | {_code(value)} | {_escaped(comment)} |" for name, value, comment in fields
+        f"| `{name}` | {_code(value)} | {_escaped(comment)} |"
+        for name, value, comment in fields
+        if value or comment
     ]
     return ["| field | value | meaning |", "|---|---|---|", *lines] if lines else []
 

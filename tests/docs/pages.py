@@ -39,6 +39,8 @@ SMALL = [
 ]
 _OWN_PROCESS = ("joblib", "slurm", "submitit_local", "ray")
 """Launchers whose processes read dtx's own configs: sweeps on them are planned."""
+_LONG = ("analysis=[scorecard]", "experiment=memory_dt_claims")
+"""Planned, too: over a hundred analyses, which tests of their own run."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +204,10 @@ class Runner:
             self._dtx(args, block, capsys)
 
     def _dtx(self, args: list[str], block: Block, capsys) -> None:
-        elsewhere = any(f"hydra/launcher={name}" in args for name in _OWN_PROCESS)
-        runs = self.sweeps and not elsewhere if "-m" in args else self.really
+        elsewhere = any(
+            word in args for word in (*_LONG, *(f"hydra/launcher={n}" for n in _OWN_PROCESS))
+        )
+        runs = not elsewhere and (self.sweeps if "-m" in args else self.really)
         if args[0] == "run" and "--cfg" not in args and not runs:
             args = ["plan", *args[1:]]
         if args[0] == "compare" and not self.sweeps:

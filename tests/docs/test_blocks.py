@@ -74,6 +74,7 @@ def test_blocks_of_a_page_run(name, trained, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", [n for n in NAMES if "dtx run" in (ROOT / n).read_text()])
 def test_every_run_of_a_page_runs(name, trained, capsys):
     run_page(name, capsys, really=True, sweeps=True)
