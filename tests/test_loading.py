@@ -80,6 +80,8 @@ def test_a_model_plays_runs_and_has_pairs(planted):
     for wrong in ({"episodes": 0}, {"temperature": 0.0}):
         with pytest.raises(UserError, match=r"rollout: "):
             dt.rollout(0.9, **wrong)
+    with pytest.raises(UserError, match=r"has 7 actions, but .*Obstacles.* has 3"):
+        dt.rollout(0.9, env="dynamic_obstacles")
 
 
 def test_pairs_of_the_store_are_taken_where_there_are_some(planted, tmp_path, experiment_of, store):

@@ -17,6 +17,7 @@ from torch import Tensor
 from dtx.dt import lens
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel, load
+from dtx.dt.provider import check_fits
 from dtx.errors import UserError
 from dtx.loaded import Loaded
 from dtx.pairs.pair_set import PairSet
@@ -111,11 +112,13 @@ class LoadedModel(Loaded):
             raise UserError(f"rollout: episodes={episodes} must be at least 1")
         if not greedy and temperature <= 0:
             raise UserError(f"rollout: temperature={temperature:g} must be above 0")
+        place = self._environment(env)
+        check_fits(self.model, place, self.label)
         targets = [float(value) for value in np.atleast_1d(np.asarray(reward_to_go))]
         names = [outcome.name.lower() for outcome in Outcome]
         played = rollouts(
             self.model,
-            self._environment(env),
+            place,
             targets,
             episodes=episodes,
             seed=seed,
@@ -183,6 +186,7 @@ class LoadedModel(Loaded):
         place = self._environment(env)
         if not hasattr(place, "decision_step"):
             raise UserError(f"{type(place).__name__} names no decision; use .windows() or .pairs()")
+        check_fits(self.model, place, self.label, plays=False)
         return decision_contexts(self.model, place, [reward_to_go])[0]
 
     def pairs(self, which: str | None = None, *overrides: str, env: Any = None) -> PairSet:
