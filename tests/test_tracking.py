@@ -62,6 +62,14 @@ def test_runs_are_nested_with_curves_lineage_and_description(store, experiment_o
     ] == "reused"
 
 
+def test_parameters_may_have_any_name(store, experiment_of, client):
+    raw = {"cells": {"key (2,6)": 1, "key (2;6)": 2}, "seed": 0}
+    run(dataclasses.replace(experiment_of(ONE, tracking=True), raw=raw))
+    parent = next(r for r in all_runs(client()) if r.info.run_name == "test")
+    shown = {"cells.key _2_6_": "1", "cells.key _2_6__": "2", "seed": "0"}
+    assert shown.items() <= parent.data.params.items()
+
+
 def test_endings_are_told_and_a_killed_process_is_reconciled(store, experiment_of, client):
     with pytest.raises(Interrupted):
         run(experiment_of(Sum(left=ONE, right=TWO, fail="interrupt"), tracking=True))

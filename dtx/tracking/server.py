@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
 _PARAM_CHARACTERS = 6000  # MLflow's limit
+_NO_NAME = re.compile(r"[^\w./ -]")
+"""What MLflow refuses in a parameter's name."""
 
 
 Point = tuple[str, float, int]
@@ -92,8 +95,13 @@ class Server:
         """Any number of parameters."""
         from mlflow.entities import Param
 
-        params = [Param(k, v[:_PARAM_CHARACTERS]) for k, v in values.items()]
-        self.client.log_batch(run_id, params=params)
+        named: dict[str, str] = {}
+        for name, value in values.items():
+            shown = _NO_NAME.sub("_", name)  # a config's mapping may have any key: "key (2,6)"
+            while shown in named:
+                shown += "_"
+            named[shown] = value[:_PARAM_CHARACTERS]
+        self.client.log_batch(run_id, params=[Param(k, v) for k, v in named.items()])
 
     def log_metrics(
         self, run_id: str, points: Sequence[Point], tags: Mapping[str, str] | None = None
