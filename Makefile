@@ -25,7 +25,7 @@ bench: $(VENV)/.installed    ## the benchmarks table, all rows from one run
 	$(BIN)/python benchmarks/table.py $(ARGS)
 
 docs: $(VENV)/.installed     ## the documentation site, into site/
-	$(BIN)/python -m mkdocs build $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build $(ARGS)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
