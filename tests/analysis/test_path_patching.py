@@ -66,7 +66,7 @@ def test_the_sweep_is_one_plain_forward_pass_an_edge(pairs, changes, direction):
     padding = changes.get("left_padding", False)
     network = model(**{k: v for k, v in changes.items() if k != "left_padding"})
     network.cfg.left_padding = padding
-    few = only(pairs, "key/left", "ball/left")
+    few = only(pairs, "key/left")  # its edits, its null pairs and its donors
     (batch,) = few.batches(network)
     runs = PairRuns(network, batch, direction, 0.02, wanted(network.cfg.n_layers))
     sweep = Sweep(network, runs, 13, True)  # rows in parts, too
