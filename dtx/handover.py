@@ -103,7 +103,9 @@ def _export(store: Store, label: str, kind: str, out: Path, licence: str) -> Han
     named: Any = _Label(label)
     folder, record = store.artefact(named), store.done(named)
     if not (folder / "weights.safetensors").is_file():
-        raise UserError(f"{label}: its weights are in a pickle, which is not handed on: pass on its zip file")
+        raise UserError(
+            f"{label}: its weights are in a pickle, which is not handed on: pass on its zip file"
+        )
     shutil.rmtree(out / "figures", ignore_errors=True)  # of an earlier export
     (out / "figures").mkdir(parents=True, exist_ok=True)
     for name in (*MODEL_FILES, *OTHER_FILES):
