@@ -198,7 +198,7 @@ def patched(
 
 
 def input_hook(cfg: ModelConfig, receiver: Receiver) -> str:
-    """The activation that a receiver reads, with :func:`split_inputs`; of a head it is one of the head axis."""
+    """The activation that a receiver reads, with :func:`split_inputs`; a head reads its part of the axis."""
     if receiver.input == "logits":  # nobody else reads the stream there
         return f"blocks.{cfg.n_layers - 1}.hook_resid_post"
     return f"blocks.{receiver.layer}.hook_{receiver.input}_{'in' if receiver.head is None else 'input'}"
