@@ -202,8 +202,8 @@ def _exact(stage: Scorecard, model: str, analysis: str, mine: pd.DataFrame) -> I
     wanted = f"error at most {allowed:g}, all found at the right token, nothing else"
     if analysis == ESTIMATES:
         few = stage.most_false_positives
-        best = {"auroc": stage.least_auroc, "position": 1.0, "false_positives": few}
-        wanted = f"AUROC at least {stage.least_auroc:g}, at most {few:.0%} else, at the right token"
+        best = {"auroc": stage.least_auroc, "false_positives": few}
+        wanted = f"AUROC at least {stage.least_auroc:g}, at most {few:.0%} else"
     scored = mine[mine["measure"].isin(list(best)) & ~mine["part"].isin(FIRST_ORDER)]
     if not len(scored):
         return

@@ -11,7 +11,6 @@ import pandas as pd
 from dtx.analysis.claims import CONFIRMED, DEPENDS, NOT_CONFIRMED, Claim
 from dtx.analysis.steering import Goal, Play, Steering
 from dtx.analysis.steering_measure import UNSTEERED, Found
-from dtx.analysis.steering_methods import ASKED
 
 LEAST_GAP = 0.05
 """Of the return asked for much and for little, under which no share of it can be told."""
@@ -29,6 +28,7 @@ class Judged:
         plays: Whether the environment agrees; None where it cannot be told.
         value: What the environment shows (return at the low target, or share of episodes that look back).
         score: On training windows.
+        asks: Whether the edit is nothing but another reward-to-go.
     """
 
     row: Any
@@ -37,6 +37,7 @@ class Judged:
     plays: bool | None
     value: float
     score: float
+    asks: bool
 
 
 def judge(stage: Steering, found: Found) -> tuple[dict[str, float | None], list[Claim], list[str]]:
@@ -85,6 +86,7 @@ def methods(stage: Steering, name: str, goal: Goal, found: Found) -> dict[str, J
             plays=plays,
             value=value,
             score=float(site["score"]),
+            asks=bool(site["asks"]),
         )
     return dict(sorted(judged.items(), key=lambda item: -item[1].score))
 
@@ -141,6 +143,16 @@ def _claim(
             found=done,
             verdict=f"not established: nothing to steer, {done}",
         )
+    if goal.play is Play.return_ and goal.pairs is None and judged:
+        told_apart = [one for one in judged.values() if one.plays is not None]
+        if np.isfinite(value) and not told_apart:
+            done = f"its return hardly changes with reward-to-go ({value:.2f} at {stage.low:g})"
+            return Claim(
+                claim=goal.claim,
+                wanted=wanted,
+                found=done,
+                verdict=f"not established: nothing to steer, {done}",
+            )
     if not judged:
         return Claim(
             claim=goal.claim,
@@ -164,7 +176,7 @@ def _claim(
         return bool(one.beats and enough and small and one.plays is not False)
 
     ways = [one for one in judged.values() if reached(one)]
-    inside = [one for one in ways if not _asks(one)]
+    inside = [one for one in ways if not one.asks]
     best = [*inside, *ways, *judged.values()][0]
     beside = [
         f"{_words(one)} {one.row['success']:.2f} at KL {one.row['kl']:.3f}"
@@ -190,11 +202,6 @@ def _claim(
     else:
         verdict = "not established: random vectors do as well" if enough else NOT_CONFIRMED
     return Claim(claim=goal.claim, wanted=wanted, found=found, verdict=verdict)
-
-
-def _asks(one: Judged) -> bool:
-    """Whether the edit is nothing but another reward-to-go: true of any model that reads it at all."""
-    return str(one.row["site"]).startswith(ASKED)
 
 
 def _words(one: Judged) -> str:

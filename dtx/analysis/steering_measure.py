@@ -140,6 +140,7 @@ class _Goal:
                 for a in alphas
             ]
             row, edit = max(rows, key=lambda r: _score(self.stage, r[0]))
+            row["asks"] = edit.asks
             sites.append(row)
             if method not in best or _score(self.stage, row) > _score(self.stage, best[method][0]):
                 best[method] = (row, edit)

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 EMBED = residual(0)
 
-ASKED = "R tokens"
-"""Site of the clamp that holds the reward-to-go tokens themselves."""
-
 
 def candidates(
     stage: Steering, model: DecisionTransformerModel, goal: Goal, windows: Windows
@@ -114,7 +111,7 @@ def _clamps(
     if not model.cfg.reward_to_go:
         return
     value = stage.high if goal.like is None else goal.like
-    sites = [Edit(ASKED, EMBED, Tokens.reward_to_go, clamp=value)]
+    sites = [Edit("R tokens", EMBED, Tokens.reward_to_go, clamp=value)]
     for layer in range(model.cfg.n_layers if stage.clamp_parts else 0):
         z = f"blocks.{layer}.attn.hook_z"
         sites += [
