@@ -137,7 +137,7 @@ class Declared(Stage):
     with another world's clean run, asked for what the corrupt run is asked for (``shuffled_donor``).
     """
 
-    version: ClassVar[int] = 2  # since donors do not have an edited reward-to-go
+    version: ClassVar[int] = 2  # since donors go by turns and do not have an edited reward-to-go
 
     env: Environment
     dataset: Stage | None

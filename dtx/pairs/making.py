@@ -6,6 +6,7 @@ Letters: r runs, t states of a run, p pairs.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -270,11 +271,13 @@ class _Making:
         return self._row[key]
 
     def _donors(self) -> None:
-        """For every edited pair one with the clean run of another world, drawn at random.
+        """For every edited pair one with the clean run of another world, by turns.
 
-        It is given the corrupt run's reward-to-go: a donor must not have what the edit took away.
+        Some worlds ask for the same action as the clean run, others for another one: by turns, and not by
+        lot, an edit has donors of both kinds even in few pairs. A donor is given the corrupt run's
+        reward-to-go: it must not have what the edit took away.
         """
-        rng = np.random.default_rng(self.stage.seed)
+        turn: Counter[tuple] = Counter()
         cleans = {
             (p["variant"], p["reward_to_go"]): p for p in self.made.pairs if p["edit"] == NULL
         }
@@ -295,7 +298,10 @@ class _Making:
                 self.made.refused.append({**of, "edit": name, "reason": reason})
                 continue
             number = len(self.made.pairs)
-            drawn = others[rng.integers(len(others))]
+            drawn = others[
+                (self.stage.seed + turn[pair["edit"], pair["reward_to_go"]]) % len(others)
+            ]
+            turn[pair["edit"], pair["reward_to_go"]] += 1
             to_go = self.made.runs[pair["corrupt"]].rewards_to_go
             run = replace(self.made.runs[drawn["clean"]], rewards_to_go=to_go)
             donor = self._number(drawn["variant"], NULL, run)

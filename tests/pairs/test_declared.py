@@ -182,6 +182,19 @@ def test_null_pairs_and_shuffled_donors_are_always_there(pairs):
     assert (kept.table["kind"].to_numpy()[kept.control_of[kept.control_of >= 0]] == "edit").all()
 
 
+def test_donors_of_an_edit_ask_for_the_same_turn_and_for_the_other(pairs):
+    """key/left and ball/left ask for left; a control that brings the clean run's turn by luck is none."""
+    table = pairs.table.set_index("pair")
+    turn = {
+        row["clean"]: row["variant"].split("/")[1] for _, row in table.iterrows() if row["of"] < 0
+    }
+    for target in (0.9, 0.0):
+        donors = table[(table["kind"] == "shuffled_donor") & (table["edit"] == "instruction_flip")]
+        donors = donors[np.isclose(donors["reward_to_go"], target, atol=0.01)]
+        same = [turn[d["clean"]] == turn[table.loc[d["of"], "clean"]] for _, d in donors.iterrows()]
+        assert sorted(same) == [False, False, True, True]
+
+
 def test_pairs_that_change_nothing_are_refused_and_counted(pairs):
     assert set(pairs.refused["reason"]) == {"the edit changes nothing that the model is given"}
     assert set(pairs.refused["edit"]) == {"rtg_zero"} and set(pairs.refused["reward_to_go"]) == {
