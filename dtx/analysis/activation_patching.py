@@ -89,29 +89,21 @@ class ActivationPatching(Stage):
         """Where each edit's effect lies before the last layer's end, or what failed."""
         import pandas as pd
 
+        from dtx.analysis.activation_patching_claims import strongest
+
         n = read_headline(self.path)
         if failed := self._failed(n):
             return f"not established: {'; '.join(failed)}"
         effects = pd.read_parquet(self.path / "tables" / "effects.parquet")
         said = []
-        for edit, mine in effects[effects["kind"] == "edit"].groupby("edit", sort=False):
-            inner = mine[(mine["node"] != "resid_post") & mine["rho"].notna()]
-            parts = inner[~inner["node"].str.startswith("resid")]
-            best = parts if len(parts) else inner
-            if not len(best):
+        for edit in effects["edit"].drop_duplicates():
+            best = strongest(effects, edit)
+            if best is None:
                 said.append(f"{edit}: the runs differ by less than the gap")
                 continue
-            # The means of all targets: a patch may bring much at one reward-to-go and little at another.
-            over = best.groupby(["name", "token"], sort=False)["rho"].mean()
-            name, token = over.index.to_list()[int(over.to_numpy().argmax())]
-            own, control = (n.get(f"patching/{edit}_{w}best_rho") for w in ("", "control_"))
-            if own is not None and control is not None and control >= own:
-                said.append(
-                    f"{edit}: not established, a shuffled donor brings as much ({control:.2f})"
-                )
-                continue
-            beside = "" if control is None else f" (shuffled donor at most {control:.2f})"
-            said.append(f"{edit}: most by {name} at {token}, rho {over.max():.2f}{beside}")
+            beside = "" if best.control is None else f" (shuffled donor there {best.control:.2f})"
+            what = "most by" if best.established else "not established, most by"
+            said.append(f"{edit}: {what} {best.name} at {best.token}, rho {best.rho:.2f}{beside}")
         return "; ".join(said)
 
     def _failed(self, n: Mapping[str, float | None]) -> list[str]:

@@ -6,6 +6,7 @@ Source of the claims: the MemoryDT study, activation patching on states and on r
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -15,6 +16,43 @@ MOST = 0.5
 """Share of the difference that must be brought for a place to "carry" it."""
 WHOLE = 0.01
 """How far from 1 the rho of a set of tokens may be that holds all that was edited."""
+
+
+@dataclass(frozen=True)
+class Strongest:
+    """Where most of an edit lies before the last layer's end, and what a shuffled donor brings there.
+
+    ``rho`` and ``control`` are means over all targets: a patch may bring much at one reward-to-go and little
+    at another. ``control`` is None where no donor was measured.
+    """
+
+    name: str
+    token: str
+    rho: float
+    control: float | None
+
+    @property
+    def established(self) -> bool:
+        """Whether it is more than the donor brings."""
+        return self.control is None or self.rho > self.control
+
+
+def strongest(effects: pd.DataFrame, edit: str) -> Strongest | None:
+    """The component at a token that brings most; None where the runs differ by less than the gap."""
+    mine = effects[(effects["edit"] == edit) & effects["rho"].notna()]
+    inner = mine[mine["node"] != "resid_post"]
+    parts = inner[~inner["node"].str.startswith("resid")]
+    if "edit" in set(parts["kind"]):
+        inner = parts
+    over = {
+        kind: inner[inner["kind"] == kind].groupby(["name", "token"], sort=False)["rho"].mean()
+        for kind in ("edit", "shuffled_donor")
+    }
+    if not len(over["edit"]):
+        return None
+    at = over["edit"].index.to_list()[int(over["edit"].to_numpy().argmax())]
+    donors = over["shuffled_donor"].to_dict()
+    return Strongest(*at, float(over["edit"].max()), donors.get(at))
 
 
 def claims(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from dtx.analysis.activation_patching_claims import strongest
 from dtx.analysis.pair_runs import PairRuns, mean_rho
 from dtx.analysis.rest_of_run import RestOfRun, needed
 from dtx.pairs.pair_set import PairBatch, PairSet
@@ -261,8 +262,7 @@ def headline(stage: ActivationPatching, found: Found) -> dict[str, float | None]
     numbers["patching/distinct_inputs"] = len(distinct)
     numbers["patching/n_missing"] = float((~edited["measurable"]).sum())
     for edit in found.edits:
-        parts = table[(table["edit"] == edit) & ~table["node"].str.startswith("resid")]
-        for kind, name in (("edit", "best_rho"), ("shuffled_donor", "control_best_rho")):
-            rho = parts.loc[parts["kind"] == kind, "rho"].dropna()
-            numbers[f"patching/{edit}_{name}"] = float(rho.max()) if len(rho) else None
+        best = strongest(table, edit)
+        numbers[f"patching/{edit}_best_rho"] = best.rho if best else None
+        numbers[f"patching/{edit}_control_rho"] = best.control if best else None
     return numbers

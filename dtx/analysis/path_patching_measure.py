@@ -246,7 +246,7 @@ def headline(stage: PathPatching, found: Found) -> dict[str, float | None]:
             continue
         best = mine.iloc[0]
         numbers[f"paths/{edit}_best_rho"] = float(abs(best["rho"]))
-        control = mine["control"].abs().dropna()
-        numbers[f"paths/{edit}_control_best_rho"] = float(control.max()) if len(control) else None
+        control = float(abs(best["control"]))
+        numbers[f"paths/{edit}_control_rho"] = control if np.isfinite(control) else None
         numbers[f"paths/{edit}_random_95"] = found.random_95[edit, str(best["input"])]
     return numbers

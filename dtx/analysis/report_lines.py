@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from dtx.analysis.activation_patching_claims import strongest
 from dtx.analysis.claims import CLAIMS, CONFIRMED, DEPENDS, NOT_CONFIRMED, Claim, read_claims
 from dtx.report import read_headline
 from dtx.stage import Stage
@@ -162,32 +163,27 @@ def _flow(given: Given) -> list[Part]:
     found = []
     for stage in given.of("activation_patching"):
         effects = pd.read_parquet(stage.path / "tables" / "effects.parquet")
-        effects = effects[(effects["kind"] == "edit") & effects["rho"].notna()]
-        n = read_headline(stage.path)
-        for edit, mine in effects.groupby("edit", sort=False):
-            best, control = (n[f"patching/{edit}_{w}best_rho"] for w in ("", "control_"))
-            said = _flow_of(mine, best, control)
-            found.append(Part(f"{edit}: {said}", not refused(stage), (stage,)))
+        for edit in effects["edit"].drop_duplicates():
+            found.append(Part(f"{edit}: {_flow_of(effects, edit)}", not refused(stage), (stage,)))
     return found
 
 
-def _flow_of(effects: pd.DataFrame, best: float | None, control: float | None) -> str:
-    """One edit's flow, if its best component brings more than that of a shuffled donor."""
+def _flow_of(effects: pd.DataFrame, edit: str) -> str:
+    """One edit's flow, if its best component brings more than a shuffled donor does there."""
+    best = strongest(effects, edit)
     if best is None:
         return "the runs differ by less than the gap"
-    if control is not None and control >= best:
-        return f"a shuffled donor brings as much ({control:.2f})"
-    over = (
-        effects.groupby(["layer", "node", "name", "token"], sort=False)["rho"].mean().reset_index()
-    )
+    if not best.established:
+        return f"a shuffled donor brings as much at {best.name}, {best.token} ({best.control:.2f})"
+    of_edit = (effects["edit"] == edit) & (effects["kind"] == "edit") & effects["rho"].notna()
+    mine = effects.loc[of_edit]
+    over = mine.groupby(["layer", "node", "name", "token"], sort=False)["rho"].mean().reset_index()
     stream = over[over["node"] == "resid_pre"]
     where = stream.loc[stream.groupby("layer")["rho"].idxmax()]
     said = [
         f"before layer {row.layer} at {row.token} ({row.rho:.2f})" for row in where.itertuples()
     ]
-    parts = over[~over["node"].str.startswith("resid")]
-    top = parts.loc[parts["rho"].idxmax()]
-    said.append(f"most by one component: {top['name']} at {top['token']} ({top['rho']:.2f})")
+    said.append(f"most by one component: {best.name} at {best.token} ({best.rho:.2f})")
     return ", ".join(said)
 
 

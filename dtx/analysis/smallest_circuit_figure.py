@@ -32,7 +32,9 @@ def draw(report: Report, found: Found, wanted: float) -> None:
         best = found.smallest[edit]
         if best is not None:
             axis.axvline(best[0], color="#d1495b", lw=1)
-            late = best[0] ** 2 > float(part["size"].max())  # behind the middle of a logarithmic axis
+            late = best[0] ** 2 > float(
+                part["size"].max()
+            )  # behind the middle of a logarithmic axis
             said = f"{best[0]:,} edges " if late else f" {best[0]:,} edges"
             side = "right" if late else "left"
             axis.text(best[0], -0.16, said, color="#d1495b", fontsize=8, va="center", ha=side)

@@ -273,7 +273,7 @@ def test_the_stage_writes_tables_figures_a_page_and_a_verdict(stage, store, expe
     run(experiment_of(whole, strict))
     n = read_headline(whole.path)
     assert n["paths/identity_error"] < 1e-2 and n["paths/null_change"] < 1e-5
-    assert {"paths/swap_targets_control_best_rho", "paths/swap_targets_random_95"} <= set(n)
+    assert {"paths/swap_targets_control_rho", "paths/swap_targets_random_95"} <= set(n)
     assert "paths/instruction_flip_best_rho" not in n
     edges = pd.read_parquet(whole.path / "tables" / "edges.parquet")
     assert set(edges["edit"]) == {"swap_targets", "rtg_zero"}

@@ -199,7 +199,9 @@ def test_the_condition_keeps_reward_to_go_for_a_key(stage, planted):
     played = found.tables["rollouts"]
     played = played[(played["method"] == "reward_to_go_clamp") & (played["target"] == 0)]
     assert (played["greedy_return"] > 0.4).tolist() == [False, False, True, True]
-    claim = judge(wanted, found)[1][0]  # a condition of ours on a reward-to-go of ours: nothing of the model
+    claim = judge(wanted, found)[1][
+        0
+    ]  # a condition of ours on a reward-to-go of ours: nothing of the model
     assert claim.verdict == "depends" and "asking for more" in claim.found
 
 
