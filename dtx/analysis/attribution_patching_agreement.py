@@ -78,13 +78,13 @@ def agreement(tables: dict[str, pd.DataFrame], top: int, resamples: int, seed: i
 
 
 def _with_donors(table: pd.DataFrame, methods: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The edits' rows, and for each the estimates of its donor (missing where there is none)."""
+    """The edits' rows, and for each the mean estimates of its donors (missing where there are none)."""
     own = table[(table["kind"] == "edit") & table["open"] & table["exact"].notna()]
     own = pd.DataFrame(own.reset_index(drop=True))
     where = [c for c in ("name", "position", "sender", "receiver", "group", "token") if c in table]
     by = ["edit", "variant", "reward_to_go", *dict.fromkeys(where)]
     donors = table.loc[table["kind"] == "shuffled_donor", [*by, *methods]]
-    donors = donors.drop_duplicates(by)
+    donors = donors.groupby(by, sort=False)[methods].mean().reset_index()
     beside = own[by].merge(donors, on=by, how="left")
     return own, beside.loc[:, methods]
 

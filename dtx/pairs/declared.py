@@ -133,11 +133,11 @@ class Declared(Stage):
     """Makes the pairs; ``conf/pairs/memory.yaml`` explains the fields.
 
     Pairs that are illegal, end early or come apart are refused and counted. The controls of every analysis
-    are always added: for every clean run a pair without an edit (``null``), and for every edited one a pair
-    with another world's clean run, asked for what the corrupt run is asked for (``shuffled_donor``).
+    are always added: for every clean run a pair without an edit (``null``), and for every edited one two
+    with other worlds' clean runs, asked for what the corrupt run is asked for (``shuffled_donor``).
     """
 
-    version: ClassVar[int] = 2  # since donors go by turns and do not have an edited reward-to-go
+    version: ClassVar[int] = 2  # since donors are two a pair and have no edited reward-to-go
 
     env: Environment
     dataset: Stage | None

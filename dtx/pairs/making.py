@@ -6,7 +6,6 @@ Letters: r runs, t states of a run, p pairs.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
 
 NULL, DONOR = "null", "shuffled_donor"
 """Names of the controls."""
+DONORS = 2
+"""Other worlds at most that are donors of one pair."""
 
 
 @dataclass
@@ -271,13 +272,13 @@ class _Making:
         return self._row[key]
 
     def _donors(self) -> None:
-        """For every edited pair one with the clean run of another world, by turns.
+        """For every edited pair some with the clean runs of other worlds, drawn at random.
 
-        Some worlds ask for the same action as the clean run, others for another one: by turns, and not by
-        lot, an edit has donors of both kinds even in few pairs. A donor is given the corrupt run's
+        Some worlds ask for the same action as the clean run, others for another one, so one donor a pair
+        would leave the control to luck where pairs are few. A donor is given the corrupt run's
         reward-to-go: it must not have what the edit took away.
         """
-        turn: Counter[tuple] = Counter()
+        rng = np.random.default_rng(self.stage.seed)
         cleans = {
             (p["variant"], p["reward_to_go"]): p for p in self.made.pairs if p["edit"] == NULL
         }
@@ -297,16 +298,13 @@ class _Making:
                 name = f"{DONOR} of {pair['edit']}"
                 self.made.refused.append({**of, "edit": name, "reason": reason})
                 continue
-            number = len(self.made.pairs)
-            drawn = others[
-                (self.stage.seed + turn[pair["edit"], pair["reward_to_go"]]) % len(others)
-            ]
-            turn[pair["edit"], pair["reward_to_go"]] += 1
             to_go = self.made.runs[pair["corrupt"]].rewards_to_go
-            run = replace(self.made.runs[drawn["clean"]], rewards_to_go=to_go)
-            donor = self._number(drawn["variant"], NULL, run)
-            changed = {"pair": number, "kind": DONOR, "of": pair["pair"], "clean": donor}
-            self.made.pairs.append({**pair, **changed})
+            for place in sorted(rng.permutation(len(others))[:DONORS]):
+                run = replace(self.made.runs[others[place]["clean"]], rewards_to_go=to_go)
+                donor = self._number(others[place]["variant"], NULL, run)
+                number = len(self.made.pairs)
+                changed = {"pair": number, "kind": DONOR, "of": pair["pair"], "clean": donor}
+                self.made.pairs.append({**pair, **changed})
 
     def _describe(self) -> None:
         """What differs, and how far from the training observations it looks."""

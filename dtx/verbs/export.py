@@ -17,11 +17,17 @@ EXAMPLES = """
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What, and where to."""
-    parser.add_argument("what", metavar="LABEL", help="beginning of a stage-key or of a key in the store")
+    parser.add_argument(
+        "what", metavar="LABEL", help="beginning of a stage-key or of a key in the store"
+    )
     parser.add_argument("dir", metavar="DIR", type=Path, nargs="?", help="the folder to write")
     parser.add_argument("--store", type=Path, default=Path("store"), help="default: store")
-    parser.add_argument("--licence", default="unknown", help="models: named on the card (mit, cc-by-4.0)")
-    parser.add_argument("--as", dest="name", metavar="ID", help="demonstrations: Minari's id, NAME-vNUMBER")
+    parser.add_argument(
+        "--licence", default="unknown", help="models: named on the card (mit, cc-by-4.0)"
+    )
+    parser.add_argument(
+        "--as", dest="name", metavar="ID", help="demonstrations: Minari's id, NAME-vNUMBER"
+    )
     parser.add_argument("--author", default="dtx", help="demonstrations: named in the metadata")
 
 
@@ -37,17 +43,23 @@ def main(args: argparse.Namespace) -> int:
         from dtx.dataset.minari_write import export
 
         if args.name is None:
-            raise UserError(f"{label} holds demonstrations: --as names the Minari dataset (--as dtx/mine-v0)")
+            raise UserError(
+                f"{label} holds demonstrations: --as names the Minari dataset (--as dtx/mine-v0)"
+            )
         return export(label, store, args.name, args.dir, args.author)
     if kind not in ("dt", "agent"):
-        raise UserError(f"{label}: models (dt, agent) and demonstrations can be exported, not {kind}")
+        raise UserError(
+            f"{label}: models (dt, agent) and demonstrations can be exported, not {kind}"
+        )
     if args.dir is None:
         raise UserError(f"{label}: name the folder to write")
     from dtx.handover import export
 
     what = export(store, label, kind, args.dir, args.licence)
     read = sum(bool(r.headline) for r in what.readings)
-    print(f"wrote {near(args.dir)}: {label} with what {read} analyses found; its README.md is the card")
+    print(
+        f"wrote {near(args.dir)}: {label} with what {read} analyses found; its README.md is the card"
+    )
     if args.licence == "unknown":
         print("the card names no licence: --licence NAME")
     print(f'use it: dtx.load("{kind}", path="{near(args.dir)}")')

@@ -166,7 +166,7 @@ def test_null_pairs_and_shuffled_donors_are_always_there(pairs):
     table = batch.table
     null, donor = batch.kind("null"), batch.kind("shuffled_donor")
     assert null.sum() == 8 and not batch.changed[null].any()
-    assert donor.sum() == (table["kind"] == "edit").sum() == 28
+    assert donor.sum() == 2 * (table["kind"] == "edit").sum() == 56
     own = batch.control_of[donor].numpy()
     assert (batch.control_of[~donor] == -1).all()
     assert (table["kind"].to_numpy()[own] == "edit").all()
@@ -188,11 +188,11 @@ def test_donors_of_an_edit_ask_for_the_same_turn_and_for_the_other(pairs):
     turn = {
         row["clean"]: row["variant"].split("/")[1] for _, row in table.iterrows() if row["of"] < 0
     }
-    for target in (0.9, 0.0):
-        donors = table[(table["kind"] == "shuffled_donor") & (table["edit"] == "instruction_flip")]
-        donors = donors[np.isclose(donors["reward_to_go"], target, atol=0.01)]
-        same = [turn[d["clean"]] == turn[table.loc[d["of"], "clean"]] for _, d in donors.iterrows()]
-        assert sorted(same) == [False, False, True, True]
+    of_world = table["edit"].isin(["instruction_flip", "swap_targets"])
+    donors = table[(table["kind"] == "shuffled_donor") & of_world]
+    for (edit, target), mine in donors.groupby(["edit", "reward_to_go"]):
+        same = [turn[d["clean"]] == turn[table.loc[d["of"], "clean"]] for _, d in mine.iterrows()]
+        assert (len(same), sum(same)) == (8, 4), (edit, target)
 
 
 def test_pairs_that_change_nothing_are_refused_and_counted(pairs):
@@ -202,7 +202,7 @@ def test_pairs_that_change_nothing_are_refused_and_counted(pairs):
     }
     n = read_headline(pairs.folder)
     assert n["pairs/n_refused"] == len(pairs.refused) == 4
-    assert n["pairs/n_edited"] == 28 and n["pairs/n_control"] == 36
+    assert n["pairs/n_edited"] == 28 and n["pairs/n_control"] == 8 + 56
 
 
 def test_runs_that_end_early_or_are_blocked_are_refused_with_the_reason(tmp_path):
