@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 
 def draw(report: Report, found: Found) -> None:
-    """One figure an edit: mean rho over its pairs, and the same with donors from other worlds."""
+    """A figure an edit: mean rho over its pairs, and with donors from other worlds beside; a page of all."""
     patches = found.tables["patches"]
     for edit in found.edits:
         mine = patches[(patches["edit"] == edit) & patches["rho"].notna()]
         if "edit" in set(mine["kind"]):
             _heatmap(report, edit, mine, found.tokens)
+    report.page("patching", page(found.tables["effects"], found.tokens))
 
 
 def _heatmap(report: Report, edit: str, patches: pd.DataFrame, tokens: list[str]) -> None:
@@ -55,3 +56,56 @@ def _heatmap(report: Report, edit: str, patches: pd.DataFrame, tokens: list[str]
     bar = figure.colorbar(image, ax=list(axes.values()), shrink=0.6)
     bar.set_label(f"rho, mean of {pairs} pairs")
     report.figure(f"patching_{edit}", figure)
+
+
+def page(effects: pd.DataFrame, tokens: list[str]) -> Any:
+    """All effects to look through: choose edit and reward-to-go, point at a cell for its interval.
+
+    Args:
+        effects: Of the sweep. tokens: Names of the tokens.
+    """
+    import plotly.graph_objects as go
+
+    kinds = {"edit": "the edit", "shuffled_donor": "control: other worlds' donors"}
+    names = list(dict.fromkeys(effects["name"]))
+    figure, titles = go.Figure(), []
+    known = effects[effects["rho"].notna()]
+    for key, mine in known.groupby(["edit", "reward_to_go"], sort=False):
+        edit, target = key  # type: ignore[misc]
+        for kind, words in kinds.items():
+            of_kind = mine[mine["kind"] == kind]
+            if not len(of_kind):
+                continue
+            rho = _grid(of_kind, "rho", names, tokens)
+            beside = [_grid(of_kind, column, names, tokens) for column in ("low", "high", "pairs")]
+            figure.add_heatmap(
+                z=rho, x=tokens, y=names, customdata=np.stack(beside, -1), zmin=-1, zmax=1,
+                colorscale="RdBu", colorbar={"title": "rho"}, visible=not titles,
+                hovertemplate="%{y} at %{x}: rho %{z:.3f}<br>[%{customdata[0]:.3f}, %{customdata[1]:.3f}], "
+                "%{customdata[2]:.0f} pairs<extra></extra>",
+            )  # fmt: skip
+            titles.append(f"{edit}, asked for {target:g}: {words}")
+    buttons = [
+        {
+            "label": title,
+            "method": "update",
+            "args": [{"visible": [i == shown for i in range(len(titles))]}],
+        }
+        for shown, title in enumerate(titles)
+    ]
+    figure.update_layout(
+        title=None if titles else "the runs of no pair differ by the gap",
+        height=160 + 14 * len(names),
+        margin={"t": 90, "l": 110, "r": 20},
+        yaxis={"autorange": "reversed", "dtick": 1, "tickfont": {"size": 9}},
+        xaxis={"side": "top"},
+    )
+    if buttons:
+        figure.update_layout(updatemenus=[{"buttons": buttons, "x": 0, "y": 1.0, "yanchor": "bottom",
+                                           "pad": {"b": 28}, "xanchor": "left"}])  # fmt: skip
+    return figure
+
+
+def _grid(effects: pd.DataFrame, column: str, names: list[str], tokens: list[str]) -> np.ndarray:
+    table = effects.pivot_table(index="name", columns="token", values=column, aggfunc="mean")
+    return table.reindex(index=names, columns=tokens).to_numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,6 +200,9 @@ def test_the_stage_writes_tables_figures_and_a_verdict(stage, store, experiment_
     known = effects.dropna(subset=["rho"])
     assert ((known["low"] <= known["rho"] + 1e-9) & (known["rho"] <= known["high"] + 1e-9)).all()
     assert (whole.path / "figures" / "patching_swap_targets.png").stat().st_size > 5000
+    page = (whole.path / "figures" / "patching.html").read_text()
+    assert "swap_targets, asked for 0.9: the edit" in page and "other worlds" in page
+    assert not re.search(r'<(script|link)[^>]+(src|href)="http', page)  # opens without a network
     assert "swap_targets: most by L" in whole.summary()
     donors = effects["kind"] == "shuffled_donor"  # that bring more, at every place
     effects.loc[donors, "rho"] = 99.0
