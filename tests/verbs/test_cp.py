@@ -7,6 +7,7 @@ from dtx.config import CONF, compose, experiment
 from dtx.options import options
 from dtx.sweep import read_sweep
 from tests.required import required
+from tests.test_config import IN_COMPANY
 
 ALL = [f"{group}/{o.name}" for group, found in options().items() for o in found]
 
@@ -27,6 +28,8 @@ def test_every_config_can_be_copied_and_the_printed_command_composes_it(option, 
     assert words[:4] == ["dtx", "run", "--config-dir", str(folder)]
     more = required(option)
     more += ["target=dt"] if group == "dt" else []  # the default analyses train, and not any model
+    if option in IN_COMPANY:
+        words[4] = f"analysis=[{IN_COMPANY[option]},mine]"
     what = experiment(compose([*words[4:], *more], folder))
     original = experiment(compose([words[4].replace("mine", name), *more]))
     assert [s.key for s in what.targets.values()] == [s.key for s in original.targets.values()]

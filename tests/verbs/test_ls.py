@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from dtx.cli import main
@@ -35,7 +37,7 @@ def test_all_groups_with_the_first_sentence_and_the_defaults_marked(capsys):
 def test_one_group_with_a_folder_of_ones_own(mine, capsys):
     assert main(["ls", "agent", "--config-dir", str(mine)]) == 0
     out = capsys.readouterr().out
-    assert f"  mine  Learns nothing. ({mine}/agent/mine.yaml)" in out
+    assert f"  mine Learns nothing. ({mine}/agent/mine.yaml)" in re.sub(r"(?<=mine) +", " ", out)
     assert "It only walks" not in out
     assert f"{mine}/agent/ppo.yaml: not found, dtx's of the same name comes first" in out
     assert "experiment:" not in out
