@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dtx.analysis.claims import CLAIMS, Claim, read_claims
 from dtx.errors import UserError
-from dtx.loading import LINEAGE, _Label, labels_with, lineage
+from dtx.loading import LINEAGE, Label, labels_with, lineage
 from dtx.report import HEADLINE, read_headline, write_atomically
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _export(store: Store, label: str, kind: str, out: Path, licence: str) -> Han
     from dtx.model_card import card
 
     shutil.rmtree(out / "figures", ignore_errors=True)  # of an earlier export
-    named: Any = _Label(label)
+    named: Any = Label(label)
     folder, record = store.artefact(named), store.done(named)
     if not (folder / "weights.safetensors").is_file():
         raise UserError(
@@ -170,7 +170,7 @@ def _slim(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reading(store: Store, label: str, role: str, out: Path) -> Reading:
-    folder = store.artefact(_Label(label))  # type: ignore[arg-type]
+    folder = store.artefact(Label(label))  # type: ignore[arg-type]
     subject = role in ("dt", "agent")
     figures = list(_copied(folder, label, out)) if subject else []
     claims = read_claims(folder) if subject and (folder / CLAIMS).is_file() else []

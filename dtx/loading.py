@@ -47,7 +47,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class _Label:
+class Label:
     """What a store must know of a stage to find its folder."""
 
     label: str
@@ -234,7 +234,7 @@ def _of_group(store: Store, group: str | None) -> list[str]:
 def _stored(
     label: str, store: Store, config_dir: Path | None, stage: Stage | None = None
 ) -> Origin:
-    named: Any = stage or _Label(label)
+    named: Any = stage or Label(label)
     folder = store.artefact(named)
     record = store.done(named)
     return Origin(folder, record, lineage(store, record), store, config_dir, stage)
@@ -248,7 +248,7 @@ def lineage(store: Store, record: Mapping[str, Any]) -> dict[str, Mapping[str, A
         label = todo.pop(0)
         if label in found or not (store.root / label).is_dir():
             continue
-        found[label] = store.done(_Label(label))  # type: ignore[arg-type]
+        found[label] = store.done(Label(label))  # type: ignore[arg-type]
         todo += found[label].get("inputs", {}).values()
     return found
 

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dtx.analysis.claims import write_claims
 from dtx.dt.provider import TrajectoryModel, check_checkpoint, load_at
@@ -36,6 +37,17 @@ class Node(enum.Enum):
     pattern = "pattern"
 
 
+def check_sweep(stage: Any) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the numbers that every sweep of patches has."""
+    if stage.tolerance <= 0:
+        yield "tolerance", "must be above 0"
+    for name in ("resamples", "windows"):
+        if getattr(stage, name) < 1:
+            yield name, "must be at least 1"
+    if stage.seed < 0:
+        yield "seed", "must be 0 or more"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ActivationPatching(Stage):
     """Patch every node at every token of every pair; ``conf/analysis/activation_patching.yaml`` explains it.
@@ -61,13 +73,7 @@ class ActivationPatching(Stage):
         yield from check_checkpoint(self.checkpoint)
         if not self.nodes:
             yield "nodes", "needs at least one of " + ", ".join(node.value for node in Node)
-        if self.tolerance <= 0:
-            yield "tolerance", "must be above 0"
-        for name in ("resamples", "windows"):
-            if getattr(self, name) < 1:
-                yield name, "must be at least 1"
-        if self.seed < 0:
-            yield "seed", "must be 0 or more"
+        yield from check_sweep(self)
 
     def run(self, out: Path) -> None:
         """Write tables ``patches``, ``effects``, ``sets``, ``runs``, the claims, figures, the headline."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dtx.analysis.activation_patching import Direction, Node
+from dtx.analysis.activation_patching import Direction, Node, check_sweep
 from dtx.dt.provider import TrajectoryModel, check_checkpoint, load_at
 from dtx.pairs.declared import Declared
 from dtx.report import Report, read_headline
@@ -56,16 +56,14 @@ class AttributionPatching(Stage):
         yield from check_checkpoint(self.checkpoint)
         if not self.nodes:
             yield "nodes", "needs at least one of " + ", ".join(node.value for node in Node)
-        if self.tolerance <= 0:
-            yield "tolerance", "must be above 0"
-        for name in ("steps", "top", "resamples", "windows"):
+        yield from check_sweep(self)
+        for name in ("steps", "top"):
             if getattr(self, name) < 1:
                 yield name, "must be at least 1"
         if self.most_steps < self.steps:
             yield "most_steps", f"must be at least steps ({self.steps})"
-        for name in ("edges", "seed"):
-            if getattr(self, name) < 0:
-                yield name, "must be 0 or more"
+        if self.edges < 0:
+            yield "edges", "must be 0 or more"
 
     def run(self, out: Path) -> None:
         """Write ``nodes``, ``edges``, ``estimated_edges``, ``agreement``, ``runs``, figures, headline."""

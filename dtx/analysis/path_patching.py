@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dtx.analysis.activation_patching import Direction
+from dtx.analysis.activation_patching import Direction, check_sweep
 from dtx.dt.provider import TrajectoryModel, check_checkpoint, load_at
 from dtx.pairs.declared import Declared
 from dtx.report import Report, read_headline
@@ -55,13 +55,7 @@ class PathPatching(Stage):
                 yield "edits", f"the pairs have no edit {name}; they have {', '.join(known)}"
         if self.edits is not None and not self.edits:
             yield "edits", "needs at least one of " + ", ".join(known) + "; null takes all"
-        if self.tolerance <= 0:
-            yield "tolerance", "must be above 0"
-        for name in ("resamples", "windows"):
-            if getattr(self, name) < 1:
-                yield name, "must be at least 1"
-        if self.seed < 0:
-            yield "seed", "must be 0 or more"
+        yield from check_sweep(self)
 
     def run(self, out: Path) -> None:
         """Write tables ``edges``, ``important``, ``identities`` and ``runs``, figures and headline."""

@@ -147,7 +147,7 @@ class LoadedModel(Loaded):
             UserError: It was not trained on any, or they are not in the store.
         """
         from dtx.dataset.episodes import Episodes
-        from dtx.loading import _Label
+        from dtx.loading import Label
 
         label = self.origin.record.get("inputs", {}).get("dataset")
         if label is None or self.origin.store is None or label not in self.origin.records:
@@ -156,7 +156,7 @@ class LoadedModel(Loaded):
                 f"{self.label}: of its demonstrations {label or ''} {what}; .decisions() and .pairs() "
                 "need none"
             )
-        return Episodes.read(self.origin.store.artefact(_Label(label)))  # type: ignore[arg-type]
+        return Episodes.read(self.origin.store.artefact(Label(label)))  # type: ignore[arg-type]
 
     def windows(self, count: int = 64, *, seed: int = 0, steps: int | None = None) -> Context:
         """Windows of random training episodes of the demonstrations, from their beginning.

@@ -1,8 +1,8 @@
 """The studies' trajectory files, which are pickles, as plain arrays.
 
-A pickle can run any program when it is read. So this is done by a process of its own, in which every class
-but numpy's arrays and plain containers is an inert placeholder, with bounded memory; what comes back is an
-``.npz`` without objects.
+A pickle can run any program when it is read. So this is done by a process of its own, with bounded
+memory, in which no class but numpy's arrays and plain containers is ever made: an object of any other comes
+back empty. The result is an ``.npz`` without objects.
 
 Format: ``{"data": {"observations", "actions", "rewards", "dones", "truncated", ...}, "metadata": {"args"}}``,
 arrays (step of the collection, environment, ...), compressed by gzip or xz or not at all.
