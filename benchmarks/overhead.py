@@ -32,10 +32,10 @@ sys.path.insert(0, str(Path(__file__).absolute().parent.parent))
 from rich.console import Console
 from rich.table import Table
 
-from dtx.config import compose, experiment
-from dtx.runner import run
+from dtx.config.compose import compose, experiment
+from dtx.run.runner import run
 from dtx.stage import Stage
-from dtx.store import Store
+from dtx.store.store import Store
 from tests.reporting import Reporting
 from tests.servers import mlflow_server, postgres, postgres_lacks
 

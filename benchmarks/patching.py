@@ -25,11 +25,11 @@ import numpy as np
 import torch
 
 from dtx.analysis.activation_patching import ActivationPatching, Node
-from dtx.analysis.activation_patching_measure import HOOKS
-from dtx.analysis.activation_patching_measure import measure as sweep_nodes
-from dtx.analysis.pair_runs import PairRuns
-from dtx.analysis.path_patching_sweep import Sweep, wanted
-from dtx.config import build_group
+from dtx.analysis.activation_patching.compute import HOOKS
+from dtx.analysis.activation_patching.compute import measure as sweep_nodes
+from dtx.analysis.core.pair_runs import PairRuns
+from dtx.analysis.path_patching.sweep import Sweep, wanted
+from dtx.config.compose import build_group
 from dtx.dt.model import DecisionTransformerModel, initialise
 from dtx.dt.paths import matters, outputs, patched
 from dtx.pairs.making import make

@@ -25,10 +25,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from dtx.config import compose, experiment
+from dtx.config.compose import compose, experiment
 from dtx.report import read_curves, read_headline
-from dtx.runner import run
-from dtx.store import Store, use
+from dtx.run.runner import run
+from dtx.store.store import Store, use
 
 OLDER = {  # per CPU-second, from the study's own code on this kind of machine: lowest and highest seen
     "ppo": (107, 135),

@@ -23,7 +23,7 @@ from PIL import Image
 
 import dtx
 from dtx.errors import UserError
-from dtx.store import current
+from dtx.store.store import current
 
 OUT = Path(__file__).parent / "images" / "gallery"
 FIGURES = {

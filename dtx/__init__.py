@@ -30,6 +30,6 @@ def load(group: str, which: str | None = None, *overrides: str, **more: Any) -> 
     Raises:
         dtx.errors.UserError: It is not there, with the command that makes it; or several are meant.
     """
-    from dtx.loading import load as found
+    from dtx.exchange.loading import load as found
 
     return found(group, which, *overrides, **more)

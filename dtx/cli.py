@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dtx.errors import Interrupted, UserError
-from dtx.signals import signals
+from dtx.run.signals import signals
 
 VERBS = (
     "run",
@@ -87,7 +87,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def own_configs() -> Path | None:
     """``./conf``, where a user's own configs are looked for unasked."""
-    from dtx.config import CONF
+    from dtx.config.compose import CONF
 
     here = Path("conf")
     return here if here.is_dir() and here.resolve() != CONF.resolve() else None

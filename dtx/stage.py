@@ -85,7 +85,7 @@ class Stage:
         Raises:
             dtx.errors.UserError: The stage has not been run in this store.
         """
-        from dtx.store import current
+        from dtx.store.store import current
 
         return current().artefact(self)
 
@@ -126,7 +126,7 @@ def identity(value: Any, *, nested: bool = True) -> Any:
             if not is_runtime(f)
         }
         version = {"version": value.version} if isinstance(value, Stage) else {}
-        return {"type": f"{kind.__module__}.{kind.__qualname__}", **version, "fields": fields}
+        return {"type": identity_name(kind), **version, "fields": fields}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
@@ -140,6 +140,15 @@ def identity(value: Any, *, nested: bool = True) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"a config value cannot be a {type(value).__name__}: {value!r}")
+
+
+def identity_name(kind: type) -> str:
+    """The name of a class in keys: where it is defined, or its own ``identity_name`` if it has moved since.
+
+    Raising no key when a class moves to another module takes one line in it:
+    ``identity_name: ClassVar[str] = "dtx.old_module.Name"``. Subclasses do not inherit it.
+    """
+    return vars(kind).get("identity_name", f"{kind.__module__}.{kind.__qualname__}")
 
 
 def _stages_in(value: Any, place: str) -> Iterator[tuple[str, Stage]]:

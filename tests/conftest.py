@@ -11,9 +11,9 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 import pytest
 
-from dtx import store as stores
-from dtx.config import Experiment, OnDrift, OnError, StoreConfig, TrackingConfig
+from dtx.config.compose import Experiment, OnDrift, OnError, StoreConfig, TrackingConfig
 from dtx.stage import Stage
+from dtx.store import store as stores
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dtx import store as stores
 from dtx.stage import Stage
+from dtx.store import store as stores
 
 ENVIRONMENT = {
     "env_id": "MiniGrid-MemoryS7FixedStart-v0",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import OmegaConf
 
-from dtx.config import CONF
+from dtx.config.compose import CONF
 
 DIGEST = "a" * 64
 _OF_THEIR_OWN = {"id": "minigrid/fourrooms-v0"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dtx.published.source import check_digest, copy_beside, found
+from dtx.exchange.published.source import check_digest, copy_beside, found
 from dtx.report import Report, read_headline, write_atomically
 from dtx.stage import RUNTIME, Stage
 
@@ -56,8 +56,8 @@ def _write_published(file: Path, out: Path) -> None:
     """Weights of a checkpoint, and the configs that stood in it."""
     import json
 
-    from dtx.agent.published import convert, save
-    from dtx.published.checkpoint import read
+    from dtx.exchange.published.agent import convert, save
+    from dtx.exchange.published.checkpoint import read
 
     checkpoint = read(file)
     save(convert(checkpoint)[0], out)

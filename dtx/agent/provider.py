@@ -19,7 +19,9 @@ def load_agent(folder: Path, unsafe_pickle: bool = False) -> Any:
     Raises:
         UserError: A file is missing or damaged.
     """
-    from dtx.agent import network, published, sb3_policy
+    from dtx.agent import network
+    from dtx.agent.sb3 import policy as sb3_policy
+    from dtx.exchange.published import agent as published
 
     path = folder / network.MODEL
     if (folder / sb3_policy.COPY).is_file():

@@ -9,7 +9,7 @@ import torch
 
 from dtx.dataset.episodes import EpisodeWriter, Outcome
 from dtx.progress import Bar, progress
-from dtx.threads import one_thread
+from dtx.training.threads import one_thread
 
 if TYPE_CHECKING:
     from dtx.dataset.rollouts import Rollouts

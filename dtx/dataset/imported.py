@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dtx.env.environment import Environment
 from dtx.errors import UserError
-from dtx.published.source import check_digest, found
+from dtx.exchange.published.source import check_digest, found
 from dtx.report import Report, read_headline
 from dtx.stage import RUNTIME, Stage
 
@@ -38,7 +38,7 @@ class Imported(Stage):
 
     def run(self, out: Path) -> None:
         """Write the three files of a dataset."""
-        from dtx.dataset.published import write
+        from dtx.exchange.published.dataset import write
 
         file = found(self, self.file, self.digest)
         if not self.unsafe_pickle:

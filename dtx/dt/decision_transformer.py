@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dtx.report import read_headline
 from dtx.stage import RUNTIME, Stage
-from dtx.trainer import Trainer
+from dtx.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from dtx.dataset.episodes import Episodes
@@ -188,7 +188,7 @@ class DecisionTransformer(Stage):
 
     def run(self, out: Path) -> None:
         """Train; writes weights.safetensors, model.json, checkpoints/, curves and headline."""
-        from dtx.dt.training import train
+        from dtx.dt.training.train import train
 
         train(self, out)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtx.published.source import check_digest, copy_beside, found
+from dtx.exchange.published.source import check_digest, copy_beside, found
 from dtx.report import Report, read_headline, write_atomically
 from dtx.stage import RUNTIME, Stage
 
@@ -74,8 +74,8 @@ def _published(file: Path, out: Path) -> DecisionTransformerModel:
     """The model of a checkpoint; writes published.json with the configs that stood in it."""
     import json
 
-    from dtx.dt.published import convert
-    from dtx.published.checkpoint import read
+    from dtx.exchange.published.checkpoint import read
+    from dtx.exchange.published.model import convert
 
     checkpoint = read(file)
     converted = convert(checkpoint)

@@ -24,8 +24,8 @@ from transformer_lens.hook_points import HookPoint
 
 from dtx.dt.context import Context, Packed
 from dtx.dt.layers import Block, hooked, norm
-from dtx.dt.lens import TransformerLensMethods
 from dtx.dt.state_encoder import ConvolutionalState
+from dtx.dt.transformer_lens import TransformerLensMethods
 from dtx.errors import UserError
 from dtx.report import write_atomically
 

@@ -19,7 +19,7 @@ from dtx.dt.layers import Group, Packing
 from dtx.dt.model import ModelConfig
 from dtx.env.encoding import flatten, one_hot
 from dtx.errors import UserError
-from dtx.ranks import ALONE, Rank
+from dtx.training.ranks import ALONE, Rank
 
 
 class Episodes(Protocol):

@@ -29,9 +29,9 @@ def environment(values: Mapping[str, Any], id: str | None, config_dir: Path | No
     """
     from omegaconf import OmegaConf
 
-    from dtx.build import Builder
-    from dtx.config import compose
-    from dtx.options import options
+    from dtx.config.build import Builder
+    from dtx.config.compose import compose
+    from dtx.config.options import options
 
     found = []
     overrides = [f"env.{name}={json.dumps(value)}" for name, value in values.items()]
@@ -58,7 +58,7 @@ def overrides_of(env: Environment, config_dir: Path | None) -> list[str]:
 
     from omegaconf import OmegaConf
 
-    from dtx.options import options
+    from dtx.config.options import options
     from dtx.stage import is_runtime
 
     kind = type(env)
@@ -101,8 +101,8 @@ def recorded_id(folder: Path) -> str | None:
 
 def chosen(name: str, config_dir: Path | None) -> Environment:
     """The environment of a config by name, with overrides: ``memory``, ``"memory env.size=9"``."""
-    from dtx.build import Builder
-    from dtx.config import compose
+    from dtx.config.build import Builder
+    from dtx.config.compose import compose
 
     option, *overrides = name.split()
     builder = Builder(compose([f"env={option}", *overrides], config_dir))

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dtx.build import suggest
+from dtx.config.build import suggest
 from dtx.env.encoding import VIEW
 
 TYPES = ("ball", "box", "door", "floor", "goal", "key", "lava", "wall")

@@ -30,7 +30,7 @@ from dtx.pairs.runs import (
     play,
 )
 from dtx.report import Report, write_atomically
-from dtx.threads import one_thread
+from dtx.training.threads import one_thread
 
 if TYPE_CHECKING:
     from dtx.pairs.declared import Declared

@@ -9,18 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtx.config import Experiment
+from dtx.config.compose import Experiment
 from dtx.errors import Interrupted
-from dtx.processes import killed_before, marked
 from dtx.report import read_headline, write_atomically
-from dtx.signals import whole
+from dtx.run.processes import killed_before, marked
+from dtx.run.signals import whole
 from dtx.stage import Stage
-from dtx.store import DONE, current
+from dtx.store.store import DONE, current
 from dtx.tracking.server import Server, dataset_input, files_in
 from dtx.tracking.stage_run import StageRun, log_results, unsent
 
 if TYPE_CHECKING:
-    from dtx.runner import Outcome
+    from dtx.run.runner import Outcome
 
 
 @contextmanager

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtx.config import TrackingConfig
+from dtx.config.compose import TrackingConfig
 from dtx.errors import UserError
-from dtx.locks import held
-from dtx.processes import alive, process_tags
 from dtx.progress import console
-from dtx.signals import whole
+from dtx.run.processes import alive, process_tags
+from dtx.run.signals import whole
 from dtx.stage import Stage
-from dtx.store import DONE, current
+from dtx.store.locks import held
+from dtx.store.store import DONE, current
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dtx.provenance import git_state, versions
 from dtx.report import CURVES, TIMING, read_headline
+from dtx.run.provenance import git_state, versions
 from dtx.stage import Stage
-from dtx.store import DONE, current
+from dtx.store.store import DONE, current
 from dtx.tracking.server import Point, Server, dataset_input, files_in, flat, produced
 
 _EVERY_SECONDS = 3.0

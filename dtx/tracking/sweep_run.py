@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dtx.config import TrackingConfig
+from dtx.config.compose import TrackingConfig
 from dtx.errors import Interrupted
-from dtx.processes import marked
-from dtx.signals import whole
+from dtx.run.processes import marked
+from dtx.run.signals import whole
 from dtx.stage import Stage
 from dtx.tracking.experiment_run import reconcile
 from dtx.tracking.server import Server, dataset_input

@@ -31,8 +31,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Draw, print the table and log the figures to the sweep's run."""
-    from dtx.store import use
-    from dtx.sweep import read_sweep
+    from dtx.store.store import use
+    from dtx.sweep.grid import read_sweep
 
     overrides, config_dir = args.overrides, args.config_dir
     if not overrides:
@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
         raise UserError("nothing is swept: give the sweep's overrides, as dt.seed=0,1,2")
     store = use(sweep.store())
 
-    from dtx.compare import compare, in_words
+    from dtx.sweep.compare import compare, in_words
 
     found = compare(sweep, store, args.out, args.metric, args.by)
     if not found.metrics:

@@ -53,7 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the script, or the candidates."""
     if args.query is not None:
-        from dtx.completion import complete
+        from dtx.verbs._completing import complete
 
         for candidate in complete(args.query):
             print(candidate)

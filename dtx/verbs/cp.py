@@ -26,8 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Copy one YAML file and print the command that uses it."""
-    from dtx.config import CONF
-    from dtx.options import find
+    from dtx.config.compose import CONF
+    from dtx.config.options import find
     from dtx.verbs import near
 
     option = find(args.option, args.config_dir)

@@ -33,14 +33,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Find the artefact, write it, say how to read it."""
-    from dtx.loading import kind_of, one_of
-    from dtx.store import Store
+    from dtx.exchange.loading import kind_of, one_of
+    from dtx.store.store import Store
 
     store = Store(args.store)
     label = one_of(store, args.what)
     kind = kind_of(store.root / label)
     if kind == "dataset":
-        from dtx.dataset.minari_write import export
+        from dtx.dataset.minari.write import export
 
         if args.name is None:
             raise UserError(
@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
         )
     if args.dir is None:
         raise UserError(f"{label}: name the folder to write")
-    from dtx.handover import export
+    from dtx.exchange.export import export
 
     what = export(store, label, kind, args.dir, args.licence)
     read = sum(bool(r.headline) for r in what.readings)

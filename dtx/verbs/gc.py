@@ -12,7 +12,7 @@ from dtx.errors import UserError
 from dtx.verbs import columns
 
 if TYPE_CHECKING:
-    from dtx.garbage import Item
+    from dtx.store.garbage import Item
 
 EXAMPLES = """
   dtx gc                           what would go and what stays, each with the reason
@@ -48,8 +48,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """List, and delete if told so."""
-    from dtx.garbage import collect, reached_by_presets, survey
-    from dtx.inventory import existing
+    from dtx.store.garbage import collect, reached_by_presets, survey
+    from dtx.store.inventory import existing
 
     root = existing(args.store)
     if args.forget is not None:
@@ -73,8 +73,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _forget(root: Path, name: str) -> int:
-    from dtx.build import suggest
-    from dtx.inventory import named_runs
+    from dtx.config.build import suggest
+    from dtx.store.inventory import named_runs
 
     runs = {run.name: run for run in named_runs(root)}
     if name not in runs:
@@ -85,7 +85,7 @@ def _forget(root: Path, name: str) -> int:
 
 
 def _show(title: str, items: Sequence[Item]) -> None:
-    from dtx.inventory import bytes_in_words
+    from dtx.store.inventory import bytes_in_words
 
     if not items:
         return
@@ -95,7 +95,7 @@ def _show(title: str, items: Sequence[Item]) -> None:
 
 def _totals(items: Sequence[Item]) -> str:
     """``12 artefacts, 3 unfinished, 1.2 GB``."""
-    from dtx.inventory import bytes_in_words
+    from dtx.store.inventory import bytes_in_words
 
     plural = {"artefact": "artefacts", "set aside": "set aside earlier"}
     counts = Counter(i.kind for i in items)

@@ -12,7 +12,7 @@ from dtx.errors import UserError
 from dtx.verbs import near
 
 if TYPE_CHECKING:
-    from dtx.importing import Recognised
+    from dtx.exchange.imports import Recognised
 
 EXAMPLES = """
   dtx import MemoryGatedMLP.pt                     a Decision Transformer, a behaviour clone, or an agent
@@ -47,8 +47,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Put the artefact into the store, write a config that uses it, and print the command."""
-    from dtx.importing import recognised
-    from dtx.published.source import digest_of
+    from dtx.exchange.imports import recognised
+    from dtx.exchange.published.source import digest_of
 
     what = recognised(args.file, args.unsafe_pickle, _own_configs(args))
     digest = digest_of(args.file)
@@ -96,7 +96,7 @@ def place_of(args: argparse.Namespace, group: str) -> Path:
     Raises:
         UserError: The name cannot be one, or is taken.
     """
-    from dtx.config import CONF
+    from dtx.config.compose import CONF
 
     name = args.name or re.sub(r"\W+", "_", args.file.resolve().name.split(".")[0]).strip("_")
     if not re.fullmatch(r"[A-Za-z]\w*", name):
@@ -117,7 +117,7 @@ def place_of(args: argparse.Namespace, group: str) -> Path:
 
 
 def _run(what: Recognised, path: Path, overrides: list[str]) -> int:
-    from dtx.config import compose, experiment
+    from dtx.config.compose import compose, experiment
     from dtx.verbs.run import run_and_tell
 
     chosen = [f"{what.group}={path.stem}", f"target={what.group}", *what.choice, *overrides]

@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Move what matches; an error if nothing does."""
-    from dtx.store import Store
+    from dtx.store.store import Store
 
     moved = Store(args.store).invalidate(args.prefix)
     if not moved:

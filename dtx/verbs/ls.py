@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print groups with their options; a star marks the defaults."""
-    from dtx.options import check_group, options
+    from dtx.config.options import check_group, options
 
     known = options(args.config_dir)
     if args.group:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from dtx.config import compose, experiment
-from dtx.plan import Step, estimate, plan, told
+from dtx.config.compose import compose, experiment
+from dtx.run.plan import Step, estimate, plan, told
 from dtx.verbs import override_arguments
 
 EXAMPLES = """
@@ -25,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print one line a stage, then a summary; 2 if jobs of a sweep have errors."""
-    from dtx.store import Store
+    from dtx.store.store import Store
 
     if args.multirun:
         return _sweep(args)
@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    from dtx.sweep import read_sweep
+    from dtx.sweep.grid import read_sweep
 
     sweep = read_sweep(args.overrides, args.config_dir)
     steps = sweep.plan()

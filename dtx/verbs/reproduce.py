@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dtx.errors import UserError
 
 if TYPE_CHECKING:
-    from dtx.expected import Verdict
+    from dtx.config.expected import Verdict
 
 EXAMPLES = """
   dtx reproduce memory_dt
@@ -32,10 +32,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print a table of number, measured, tolerance; exit status 1 if one left its tolerance."""
-    from dtx.config import compose, experiment
-    from dtx.expected import judge, measure, read, stages_of
+    from dtx.config.compose import compose, experiment
+    from dtx.config.expected import judge, measure, read, stages_of
     from dtx.progress import console
-    from dtx.runner import run
+    from dtx.run.runner import run
 
     if taken := [o for o in args.overrides if o.lstrip("+").split("=")[0] == "seed"]:
         raise UserError(
@@ -60,8 +60,8 @@ def main(args: argparse.Namespace) -> int:
 
 def _expected(args: argparse.Namespace) -> Path:
     """The file of expected numbers; a preset that does not exist is told first."""
-    from dtx.expected import path_of
-    from dtx.options import find
+    from dtx.config.expected import path_of
+    from dtx.config.options import find
 
     find(f"experiment/{args.preset}", args.config_dir)
     if args.expected:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from dtx.config import CONF, Experiment, compose, experiment
-from dtx.processes import seconds_alive
+from dtx.config.compose import CONF, Experiment, compose, experiment
 from dtx.progress import console
+from dtx.run.processes import seconds_alive
 from dtx.verbs import near, override_arguments
 
 EXAMPLES = """
@@ -44,8 +44,8 @@ def main(args: argparse.Namespace) -> int:
     if args.cfg or args.info or args.hydra_help:
         return _hydra(args)
     if args.multirun:
-        from dtx.sweep import read_sweep
-        from dtx.sweep_run import run_sweep
+        from dtx.sweep.grid import read_sweep
+        from dtx.sweep.launch import run_sweep
 
         return run_sweep(read_sweep(args.overrides, args.config_dir))
     what = experiment(compose(args.overrides, args.config_dir), args.overrides)
@@ -55,7 +55,7 @@ def main(args: argparse.Namespace) -> int:
 def run_and_tell(what: Experiment) -> int:
     """Run an experiment and print a table of what came out; gives the exit status."""
     from dtx.cli import say
-    from dtx.runner import StagesFailed, run
+    from dtx.run.runner import StagesFailed, run
 
     start = time.monotonic()
     try:

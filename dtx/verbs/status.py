@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dtx.verbs import columns
 
 if TYPE_CHECKING:
-    from dtx.inventory import Artefact
+    from dtx.store.inventory import Artefact
 
 EXAMPLES = """
   dtx status                       what is worked on now, what can go on, what is finished
@@ -29,9 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the three lists."""
-    from dtx import locks
-    from dtx.inventory import LOCKS, artefacts, bytes_in_words, existing, unfinished
     from dtx.progress import duration
+    from dtx.store import locks
+    from dtx.store.inventory import LOCKS, artefacts, bytes_in_words, existing, unfinished
 
     root = existing(args.store)
     working, waiting = [], []
@@ -63,9 +63,9 @@ def main(args: argparse.Namespace) -> int:
 
 def _work(root: Path, folder: Path) -> tuple[bool, str]:
     """Whether somebody works on it, and in words how far it is."""
-    from dtx import locks
-    from dtx.inventory import LOCKS, last_touched
     from dtx.progress import duration, in_words, read_progress
+    from dtx.store import locks
+    from dtx.store.inventory import LOCKS, last_touched
 
     label = folder.name.removesuffix(".pull")
     who, now = locks.holder(root / LOCKS, label), time.time()
@@ -85,8 +85,8 @@ def _work(root: Path, folder: Path) -> tuple[bool, str]:
 
 
 def _finished(artefact: Artefact) -> tuple[str, ...]:
-    from dtx.inventory import bytes_in_words
     from dtx.progress import duration
+    from dtx.store.inventory import bytes_in_words
 
     stage, _, key = artefact.label.rpartition("-")
     size = bytes_in_words(artefact.size)

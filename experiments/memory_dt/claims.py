@@ -15,10 +15,10 @@ from pathlib import Path
 import pandas as pd
 from study import arguments, composed, run
 
-from dtx.analysis.claims import CLAIMS, CONFIRMED, DEPENDS, NOT_CONFIRMED, read_claims
+from dtx.analysis.core.claims import CLAIMS, CONFIRMED, DEPENDS, NOT_CONFIRMED, read_claims
 from dtx.figures import new
 from dtx.report import Report
-from dtx.store import Store, use
+from dtx.store.store import Store, use
 
 NOT_ESTABLISHED = "not established"
 STUDY = {  # what the study says, and where (analysis, beginning of the claim) dtx judges it

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dtx.config import Experiment, compose, experiment
-from dtx.expected import judge, measure, path_of, read
+from dtx.config.compose import Experiment, compose, experiment
+from dtx.config.expected import judge, measure, path_of, read
 from dtx.figures import new
 from dtx.report import Report, read_headline
 from dtx.statistics import bootstrap
-from dtx.store import Store, use
+from dtx.store.store import Store, use
 from dtx.verbs.reproduce import report
 
 HERE = Path(__file__).parent
@@ -150,7 +150,7 @@ def _format(value: float) -> str:
 
 def draw(out: Path, curves: pd.DataFrame, decisions: pd.DataFrame) -> None:
     """All seeds' calibration curves with their controls, and the choice at the junction."""
-    from dtx.analysis.calibration_criteria import CLONE, DT, RANDOM, UNTRAINED
+    from dtx.analysis.calibration.criteria import CLONE, DT, RANDOM, UNTRAINED
 
     figure, axes = new(7.0, 3.6, mosaic=[["curve", "junction"]], width_ratios=[1.4, 1])
     axis = axes["curve"]

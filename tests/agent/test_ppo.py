@@ -8,8 +8,8 @@ import torch
 
 from dtx.agent.network import load
 from dtx.agent.ppo import PPO
-from dtx.agent.ppo_module import PPOModule, derived
-from dtx.config import build_group
+from dtx.agent.ppo.module import PPOModule, derived
+from dtx.config.compose import build_group
 from dtx.report import read_curves, read_headline
 
 TINY = [

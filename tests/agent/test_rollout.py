@@ -6,7 +6,7 @@ import torch
 
 from dtx.agent.architecture import Encoder, Recurrence
 from dtx.agent.network import ActorCritic, Architecture
-from dtx.agent.ppo_module import Frames
+from dtx.agent.ppo.module import Frames
 from dtx.agent.rollout import Collector, Rollout, advantages, measure
 from dtx.agent.sequences import cut
 from dtx.env.memory import Memory

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from dtx.agent.sb3 import Observation
-from dtx.agent.sb3_policy import load, read
-from dtx.agent.sb3_spaces import OneHot
-from dtx.checksums import checksum
-from dtx.config import build_group, compose, experiment
+from dtx.agent.sb3.policy import load, read
+from dtx.agent.sb3.spaces import OneHot
+from dtx.config.compose import build_group, compose, experiment
 from dtx.dataset.rollouts import Rollouts, Share
 from dtx.errors import UserError
-from dtx.runner import run
+from dtx.run.runner import run
+from dtx.store.checksums import checksum
 
 stable_baselines3 = pytest.importorskip("stable_baselines3")
 sb3_contrib = pytest.importorskip("sb3_contrib")

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from dtx.config import build_group
+from dtx.config.compose import build_group
 from dtx.dataset.rollouts import Rollouts, Share
 from tests.agents import Constant
 

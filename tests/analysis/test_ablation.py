@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from dtx.analysis.ablation import Ablation, Method, Place
-from dtx.analysis.ablation_measure import measure
-from dtx.analysis.inputs import Action, Contrast, Inputs
-from dtx.config import build_group
+from dtx.analysis.ablation.compute import measure
+from dtx.analysis.core.inputs import Action, Contrast, Inputs
+from dtx.config.compose import build_group
 from dtx.dt.model import DecisionTransformerModel, initialise
-from dtx.dt.planted_compile import compiled
-from dtx.dt.planted_features import lay_out
+from dtx.dt.planted.compile import compiled
+from dtx.dt.planted.features import lay_out
 from dtx.errors import UserError
 from dtx.report import read_headline
-from dtx.runner import run
+from dtx.run.runner import run
 from tests.analysis.scripted import Scripted
 from tests.dt.toy import TINY, Recorded
 
@@ -120,7 +120,7 @@ def test_itself_is_nothing_and_parts_together_are_their_output(stage, case):
 
 
 def test_means_that_were_taken_over_a_weight_axis_would_be_found(stage, monkeypatch):
-    from dtx.analysis.ablation_data import Data
+    from dtx.analysis.ablation.data import Data
 
     def wrong(self, name):
         value = self.cache[name]
@@ -186,7 +186,7 @@ def test_the_batch_is_one_ablation_after_the_other(stage, tokens, silent):
 
 
 def _data_of(stage: Ablation, network: DecisionTransformerModel):
-    from dtx.analysis.data_windows import beginnings
+    from dtx.analysis.core.data_windows import beginnings
 
     episodes = stage.windows.dataset.load()
     return beginnings(episodes, network.cfg, 5, stage.reference, stage.seed + 1)[0]
@@ -194,8 +194,8 @@ def _data_of(stage: Ablation, network: DecisionTransformerModel):
 
 def test_without_a_decision_donors_are_tokens_of_the_same_kind(stage):
     """Demonstrations' windows that end anywhere have paddings of all lengths."""
-    from dtx.analysis.ablation_data import data_of
-    from dtx.analysis.data_windows import real_tokens
+    from dtx.analysis.ablation.data import data_of
+    from dtx.analysis.core.data_windows import real_tokens
 
     elsewhere = dataclasses.replace(stage.windows, env=build_group("env/door_key"))
     network = model(left_padding=True)
@@ -222,7 +222,7 @@ def test_without_a_decision_donors_are_tokens_of_the_same_kind(stage):
 
 def test_data_are_the_first_steps_of_training_episodes(stage):
     episodes, network = Recorded().load(), model()
-    from dtx.analysis.data_windows import beginnings
+    from dtx.analysis.core.data_windows import beginnings
 
     context, chosen = beginnings(episodes, network.cfg, 5, 12, 1)
     assert (episodes.split[chosen] == 0).all() and (episodes.length[chosen] >= 5).all()

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from dtx.analysis.activation_patching import ActivationPatching, Direction, Node
-from dtx.analysis.activation_patching_measure import HOOKS, measure
-from dtx.config import build_group
+from dtx.analysis.activation_patching.compute import HOOKS, measure
+from dtx.config.compose import build_group
 from dtx.dt.model import DecisionTransformerModel, initialise
 from dtx.pairs.making import make
 from dtx.pairs.pair_set import PairSet
@@ -180,7 +180,7 @@ class Random(Stage):
 
 
 def test_the_stage_writes_tables_figures_and_a_verdict(stage, store, experiment_of, monkeypatch):
-    from dtx.runner import run
+    from dtx.run.runner import run
 
     declared = dataclasses.replace(
         stage.pairs,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from dtx.analysis.activation_patching_claims import claims
-from dtx.analysis.activation_patching_measure import measure
-from dtx.analysis.claims import CONFIRMED, DEPENDS, NOT_CONFIRMED
-from dtx.config import build_group
+from dtx.analysis.activation_patching.claims import claims
+from dtx.analysis.activation_patching.compute import measure
+from dtx.analysis.core.claims import CONFIRMED, DEPENDS, NOT_CONFIRMED
+from dtx.config.compose import build_group
 from dtx.dt.model import load
-from dtx.dt.planted_compile import compile_and_verify
+from dtx.dt.planted.compile import compile_and_verify
 from dtx.pairs.making import make
 from dtx.pairs.pair_set import PairSet
 from dtx.report import Report

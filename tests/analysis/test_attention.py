@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from dtx.analysis.attention import Attention
-from dtx.analysis.attention_measure import (
+from dtx.analysis.attention.compute import (
     by_kind,
     measure,
     patterns,
@@ -14,12 +14,12 @@ from dtx.analysis.attention_measure import (
     total_variation,
     uniform,
 )
-from dtx.analysis.windows import join, tokens_of
+from dtx.analysis.core.windows import join, tokens_of
 from dtx.dt.rollout import decision_contexts
 from dtx.env.minigrid import MiniGrid
 from dtx.report import read_headline
-from dtx.runner import run
-from tests.analysis.test_windows import model
+from dtx.run.runner import run
+from tests.analysis.core.test_windows import model
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from dtx.analysis.attribution import TOLERANCE, Attribution
-from dtx.analysis.attribution_measure import attribute
-from dtx.analysis.inputs import Action, Contrast, Inputs
+from dtx.analysis.attribution.compute import attribute
+from dtx.analysis.core.inputs import Action, Contrast, Inputs
 from dtx.dt.processing import copy_of
 from dtx.report import read_headline
-from dtx.runner import run
+from dtx.run.runner import run
 from tests.dt.test_model import VARIANTS, build, contexts
 from tests.dt.test_parity import context_of, network, windows  # noqa: F401  # fixtures
 from tests.dt.test_processing import published, scramble

@@ -14,11 +14,11 @@ import torch
 
 from dtx.analysis.activation_patching import Direction, Node
 from dtx.analysis.attribution_patching import EDGE_METHODS, NODE_METHODS, AttributionPatching
-from dtx.analysis.attribution_patching_agreement import agreement
-from dtx.analysis.attribution_patching_gradients import Gradients, differentiable, hook_of
-from dtx.analysis.attribution_patching_measure import Estimates, Found, headline, measure
-from dtx.analysis.pair_runs import PairRuns
-from dtx.config import build_group
+from dtx.analysis.attribution_patching.agreement import agreement
+from dtx.analysis.attribution_patching.compute import Estimates, Found, headline, measure
+from dtx.analysis.attribution_patching.gradients import Gradients, differentiable, hook_of
+from dtx.analysis.core.pair_runs import PairRuns
+from dtx.config.compose import build_group
 from dtx.dt import paths
 from dtx.dt.model import load
 from dtx.pairs.making import make
@@ -276,7 +276,7 @@ def test_a_donors_estimates_are_compared_with_the_edit_it_stands_in_for():
 
 
 def test_the_stage_writes_tables_figures_and_a_verdict(stage, store, experiment_of, monkeypatch):
-    from dtx.runner import run
+    from dtx.run.runner import run
 
     declared = dataclasses.replace(
         stage.pairs,

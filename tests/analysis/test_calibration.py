@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from dtx.analysis.calibration import Calibration, Criteria
-from dtx.analysis.calibration_criteria import CLONE, DT, RANDOM, UNTRAINED, judge
-from dtx.analysis.calibration_measure import play_uniformly, training_support
-from dtx.analysis.decision import demonstrated
+from dtx.analysis.calibration.compute import play_uniformly, training_support
+from dtx.analysis.calibration.criteria import CLONE, DT, RANDOM, UNTRAINED, judge
+from dtx.analysis.core.decision import demonstrated
 from dtx.dataset.episodes import Outcome
 from dtx.dt.decision_transformer import Balance
 from dtx.report import read_headline
-from dtx.runner import run
+from dtx.run.runner import run
 
 CRITERIA = Criteria(
     high=0.9,
@@ -167,7 +167,7 @@ def test_a_control_must_be_a_control(stage):
 
 
 def test_a_model_that_was_not_trained_here_has_no_clone(store, experiment_of, stage, env, tmp_path):
-    from dtx.config import build_group
+    from dtx.config.compose import build_group
 
     given = dataclasses.replace(
         stage, dt=build_group("dt/planted"), behaviour_clone=None, untrained=None

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from dtx.analysis.circuits import TOLERANCE, Circuits
-from dtx.analysis.circuits_measure import Scores, composition, effective_rank, singular
-from dtx.analysis.inputs import Inputs
+from dtx.analysis.circuits.compute import Scores, composition, effective_rank, singular
+from dtx.analysis.core.inputs import Inputs
 from dtx.dt.processing import processed
 from dtx.report import read_headline
-from dtx.runner import run
+from dtx.run.runner import run
 from tests.dt.test_model import VARIANTS, build, contexts
 from tests.dt.test_parity import context_of, network, windows  # noqa: F401  # fixtures
 from tests.dt.test_processing import published, scramble

@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 import torch
 
-from dtx.analysis.attribution_measure import attribute
-from dtx.analysis.claims import read_claims
+from dtx.analysis.attribution.compute import attribute
 from dtx.analysis.congruence import TOLERANCE, Congruence
-from dtx.analysis.congruence_measure import MEAN, congruence, growth_of, identity_error
-from dtx.analysis.inputs import Action, Inputs
+from dtx.analysis.congruence.compute import MEAN, congruence, growth_of, identity_error
+from dtx.analysis.core.claims import read_claims
+from dtx.analysis.core.inputs import Action, Inputs
 from dtx.dt.processing import processed
 from dtx.report import read_headline
-from dtx.runner import run
+from dtx.run.runner import run
 from tests.dt.test_model import VARIANTS, build, contexts
 from tests.dt.test_processing import scramble
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from dtx.analysis.demonstrations import Demonstrations
-from dtx.analysis.demonstrations_audit import audit, duplication
+from dtx.analysis.demonstrations.audit import audit, duplication
 from dtx.dataset.episodes import Episodes
-from dtx.runner import run
+from dtx.run.runner import run
 
 
 @pytest.fixture

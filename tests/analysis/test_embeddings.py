@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from dtx.analysis.embeddings import TOLERANCE, Embeddings, Subset
-from dtx.analysis.embeddings_measure import antipodal, clustered, members, principal
+from dtx.analysis.embeddings.compute import antipodal, clustered, members, principal
 from dtx.errors import UserError
 from dtx.report import read_headline
-from dtx.runner import run
+from dtx.run.runner import run
 
 KEY, BALL = 5, 6
 OBJECTS = Subset(channels=("key", "ball"), cells=None)

@@ -4,11 +4,11 @@ import pandas as pd
 import pytest
 import torch
 
+from dtx.analysis.core.inputs import Inputs
 from dtx.analysis.equivalence import Equivalence
-from dtx.analysis.equivalence_measure import CHAINS, READ_BACK, WRONG, with_random_norms, wrong_fold
-from dtx.analysis.inputs import Inputs
+from dtx.analysis.equivalence.compute import CHAINS, READ_BACK, WRONG, with_random_norms, wrong_fold
 from dtx.report import read_headline
-from dtx.runner import run
+from dtx.run.runner import run
 from tests.dt.test_model import VARIANTS, build, contexts
 from tests.dt.test_parity import context_of, network, windows  # noqa: F401  # fixtures
 from tests.dt.test_processing import published, scramble

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import torch
 
+from dtx.analysis.core.windows import join
 from dtx.analysis.lens import Lens
-from dtx.analysis.lens_measure import (
+from dtx.analysis.lens.compute import (
     Streams,
     Translators,
     _first_seen,
@@ -21,11 +22,10 @@ from dtx.analysis.lens_measure import (
     read,
     streams,
 )
-from dtx.analysis.windows import join
 from dtx.dt.rollout import decision_contexts
 from dtx.report import read_headline
-from dtx.runner import run
-from tests.analysis.test_windows import model
+from dtx.run.runner import run
+from tests.analysis.core.test_windows import model
 
 BAR = SimpleNamespace(advance=lambda *_: None)
 

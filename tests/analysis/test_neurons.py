@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from dtx.analysis import neurons_figure
 from dtx.analysis.neurons import Neurons
-from dtx.analysis.neurons_figure import draw
-from dtx.analysis.neurons_measure import measure, selectivity
-from dtx.analysis.neurons_states import UNKNOWN, layouts_of, states_of, world_picture
-from dtx.config import build_group
-from dtx.dt.planted_circuit import NEURONS
+from dtx.analysis.neurons import plots as neurons_figure
+from dtx.analysis.neurons.compute import measure, selectivity
+from dtx.analysis.neurons.plots import draw
+from dtx.analysis.neurons.states import UNKNOWN, layouts_of, states_of, world_picture
+from dtx.config.compose import build_group
+from dtx.dt.planted.circuit import NEURONS
 from dtx.errors import UserError
 from dtx.report import read_headline
-from dtx.runner import run
+from dtx.run.runner import run
 from tests.analysis.scripted import Scripted
 from tests.analysis.test_ablation import Given, model
 from tests.dt.toy import Recorded
@@ -124,7 +124,7 @@ def test_activations_are_those_of_each_window_alone(stage, changes):
 
 
 def test_what_is_shown_in_the_wrong_place_is_found(stage, monkeypatch):
-    from dtx.analysis import neurons_measure
+    from dtx.analysis.neurons import compute as neurons_measure
 
     original = neurons_measure._shown
 

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from dtx.analysis.activation_patching import Direction
-from dtx.analysis.pair_runs import PairRuns
+from dtx.analysis.core.pair_runs import PairRuns
 from dtx.analysis.path_patching import PathPatching, Tokens
-from dtx.analysis.path_patching_measure import Found, measure
-from dtx.analysis.path_patching_sweep import Sweep, wanted
-from dtx.config import build_group
+from dtx.analysis.path_patching.compute import Found, measure
+from dtx.analysis.path_patching.sweep import Sweep, wanted
+from dtx.config.compose import build_group
 from dtx.dt.circuit import Circuit, Node, positions
 from dtx.dt.paths import matters, outputs, patched
 from dtx.pairs.making import make
@@ -261,7 +261,7 @@ def score(folder: Path, network) -> dict[str, float]:
 
 
 def test_the_stage_writes_tables_figures_a_page_and_a_verdict(stage, store, experiment_of):
-    from dtx.runner import run
+    from dtx.run.runner import run
 
     whole = with_gap(stage, 0.02)
     source = dataclasses.replace(whole.pairs.source, reward_to_go=(0.9,))

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
-from dtx.analysis.claims import read_claims
+from dtx.analysis.core.claims import read_claims
 from dtx.analysis.psychology import Psychology
-from dtx.analysis.psychology_claims import _cached, _routine, decision_squares
-from dtx.analysis.psychology_measure import (
+from dtx.analysis.psychology.claims import _cached, _routine, decision_squares
+from dtx.analysis.psychology.compute import (
     TRAINED,
     Results,
     _divergence,
@@ -18,14 +18,14 @@ from dtx.analysis.psychology_measure import (
     opposed,
     policies,
 )
-from dtx.analysis.psychology_states import FORWARD, LEFT, RIGHT, reach
-from dtx.config import build_group
+from dtx.analysis.psychology.states import FORWARD, LEFT, RIGHT, reach
+from dtx.config.compose import build_group
 from dtx.dt.rollout import decision_probabilities
 from dtx.env.encoding import one_hot
 from dtx.env.memory import BALL
 from dtx.report import read_headline
-from dtx.runner import run
-from tests.analysis.test_windows import model
+from dtx.run.runner import run
+from tests.analysis.core.test_windows import model
 
 
 @pytest.fixture(scope="module")

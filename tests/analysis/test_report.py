@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from dtx.analysis.claims import Claim, summarise, write_claims
+from dtx.analysis.core.claims import Claim, summarise, write_claims
 from dtx.analysis.report import ReportPage
-from dtx.analysis.report_lines import ESTABLISHED, NOT_ASKED, NOT_ESTABLISHED, lines
-from dtx.build import ConfigError
-from dtx.config import build_group, compose, experiment
+from dtx.analysis.report.lines import ESTABLISHED, NOT_ASKED, NOT_ESTABLISHED, lines
+from dtx.config.build import ConfigError
+from dtx.config.compose import build_group, compose, experiment
 from dtx.figures import new
 from dtx.report import Report, read_headline
-from dtx.runner import run
+from dtx.run.runner import run
 from dtx.stage import Stage
 
 

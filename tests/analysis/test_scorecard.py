@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dtx.analysis import scorecard_answers
 from dtx.analysis.activation_patching import Node
 from dtx.analysis.scorecard import Negative, Scorecard, Wrong
-from dtx.analysis.scorecard_scores import auroc, measure, score
-from dtx.analysis.scorecard_truth import HOWEVER, NOTHING, OPEN, TOGETHER, Known, Truth
-from dtx.config import build_group, compose, experiment
+from dtx.analysis.scorecard import answers as scorecard_answers
+from dtx.analysis.scorecard.scores import auroc, measure, score
+from dtx.analysis.scorecard.truth import HOWEVER, NOTHING, OPEN, TOGETHER, Known, Truth
+from dtx.config.compose import build_group, compose, experiment
 from dtx.dt.shuffled_reward_to_go import ShuffledRewardToGo
 from dtx.report import read_headline
-from dtx.runner import run
+from dtx.run.runner import run
 from tests.fast import FAST
 
 VARIANTS = {
@@ -177,7 +177,7 @@ def test_the_option_composes_models_and_analyses(planted):
 
 
 def test_what_is_true_of_planted_nodes_and_edges(planted):
-    from dtx.dt.planted_circuit import circuit
+    from dtx.dt.planted.circuit import circuit
 
     known = Known(circuit(planted["planted"]), 5)
     resid, z = "blocks.0.hook_resid_pre", "blocks.1.attn.hook_z"
@@ -203,7 +203,7 @@ def test_what_is_true_of_planted_nodes_and_edges(planted):
 
 
 def test_what_a_trained_circuit_leaves_open():
-    from dtx.dt.interchange_measure import _circuit
+    from dtx.dt.interchange.measure import _circuit
 
     known = Known(_circuit(build_group("dt/interchange")), 5)
     resid = "blocks.0.hook_resid_pre"

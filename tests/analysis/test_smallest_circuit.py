@@ -11,11 +11,11 @@ import torch
 
 from dtx.analysis.path_patching import Tokens
 from dtx.analysis.smallest_circuit import SmallestCircuit
-from dtx.analysis.smallest_circuit_measure import Runs
-from dtx.config import build_group
+from dtx.analysis.smallest_circuit.compute import Runs
+from dtx.config.compose import build_group
 from dtx.dt.paths import Edge, outputs, patched
 from dtx.report import read_headline
-from dtx.runner import run
+from dtx.run.runner import run
 from tests.analysis.test_activation_patching import model, only, pairs, stage  # noqa: F401  fixtures
 
 FEW = [
@@ -26,7 +26,7 @@ FEW = [
     "analysis.smallest_circuit.paths.resamples=20",
     "analysis.smallest_circuit.paths.edits=[instruction_flip,rtg_zero]",
 ]
-PLANTED = {  # of dtx/dt/planted_circuit.py, along which the two runs differ
+PLANTED = {  # of dtx/dt/planted/circuit.py, along which the two runs differ
     "instruction_flip": {
         ("embed", "L1 H0", "v", "S1"),
         ("L1 H0", "L1 MLP", "mlp", "S5"),

@@ -9,21 +9,21 @@ import pandas as pd
 import pytest
 import torch
 
-from dtx.analysis.claims import read_claims
-from dtx.analysis.inputs import Action, cell_names
+from dtx.analysis.core.claims import read_claims
+from dtx.analysis.core.inputs import Action, cell_names
 from dtx.analysis.steering import Method, Play, Site, Steering, Tokens
-from dtx.analysis.steering_claims import judge
-from dtx.analysis.steering_edits import Edit, Steered, activations, mask, residual, shows
-from dtx.analysis.steering_measure import UNSTEERED, measure
-from dtx.analysis.steering_methods import candidates, random_like
-from dtx.analysis.steering_play import play
-from dtx.analysis.steering_windows import CHANGE, KEEP, WindowMaker, asked, towards
-from dtx.config import build_group
+from dtx.analysis.steering.claims import judge
+from dtx.analysis.steering.compute import UNSTEERED, measure
+from dtx.analysis.steering.edits import Edit, Steered, activations, mask, residual, shows
+from dtx.analysis.steering.methods import candidates, random_like
+from dtx.analysis.steering.play import play
+from dtx.analysis.steering.windows import CHANGE, KEEP, WindowMaker, asked, towards
+from dtx.config.compose import build_group
 from dtx.dt.rollout import decision_contexts
 from dtx.errors import UserError
 from dtx.report import read_headline
-from dtx.runner import run
-from tests.analysis.test_windows import model
+from dtx.run.runner import run
+from tests.analysis.core.test_windows import model
 
 
 @pytest.fixture(scope="module")

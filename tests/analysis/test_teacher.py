@@ -7,7 +7,7 @@ import torch
 
 from dtx.agent.imported import Imported
 from dtx.analysis.teacher import Teacher
-from dtx.analysis.teacher_measure import (
+from dtx.analysis.teacher.compute import (
     DT,
     N_GRAM,
     by_episode,
@@ -20,11 +20,11 @@ from dtx.analysis.teacher_measure import (
 )
 from dtx.dt.decision_transformer import Balance, Padding, Windows
 from dtx.dt.windows import Drawn, Sampler
-from dtx.published.source import digest_of
+from dtx.exchange.published.source import digest_of
 from dtx.report import read_headline
-from dtx.runner import run
+from dtx.run.runner import run
 from tests.agents import ConstantAgent
-from tests.analysis.test_windows import model
+from tests.analysis.core.test_windows import model
 from tests.dt.toy import episodes as random_episodes
 from tests.published import RAW, agent, write
 

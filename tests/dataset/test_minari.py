@@ -9,14 +9,14 @@ import pytest
 
 import dtx
 from dtx.cli import main
-from dtx.config import ConfigError, build_group, compose, experiment
+from dtx.config.compose import ConfigError, build_group, compose, experiment
 from dtx.dataset.episodes import Episodes, Outcome
 from dtx.dataset.minari import choice_of
-from dtx.dataset.minari_read import opened
-from dtx.dataset.minari_write import spec_of, write
+from dtx.dataset.minari.read import opened
+from dtx.dataset.minari.write import spec_of, write
 from dtx.dataset.rollouts import Rollouts, Share
 from dtx.errors import UserError
-from dtx.runner import run
+from dtx.run.runner import run
 from tests.agents import Constant
 
 minari = pytest.importorskip("minari")

@@ -18,9 +18,9 @@ import torch
 
 import dtx
 from dtx.cli import main
-from dtx.config import build_group
+from dtx.config.compose import build_group
 from dtx.dataset.rollouts import Rollouts, Share
-from dtx.runner import run
+from dtx.run.runner import run
 from dtx.stage import Stage
 
 pytest.importorskip("minari")

@@ -129,9 +129,9 @@ def _has(config, name: str) -> bool:
 
 def let_dtx_find(small: Path, monkeypatch) -> None:
     """Put another folder in the place of dtx's own configs, for this test."""
-    import dtx.config
+    import dtx.config.compose
 
-    modules = [dtx.config]
+    modules = [dtx.config.compose]
     for path in sorted((ROOT / "dtx").rglob("*.py")):
         if re.search(r"^from dtx\.config import .*\bCONF\b", path.read_text(), re.M):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)

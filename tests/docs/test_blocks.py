@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from dtx.store import Store, used
+from dtx.store.store import Store, used
 from tests.docs.pages import PAGES, ROOT, Block, Runner, blocks, dtx, let_dtx_find, shrink
 
 NAMES = [str(path.relative_to(ROOT)) for path in PAGES]

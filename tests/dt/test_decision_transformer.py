@@ -7,12 +7,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from dtx.config import build_group
+from dtx.config.compose import build_group
 from dtx.dt import model as models
-from dtx.dt import training
 from dtx.dt.decision_transformer import Precision
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.optimiser import Muon, learning_rate_share, orthogonalise
+from dtx.dt.training import train as training
+from dtx.dt.training.optimiser import Muon, learning_rate_share, orthogonalise
 from dtx.dt.windows import Sampler
 from dtx.env.memory import Memory
 from dtx.env.vector import Backend
@@ -226,7 +226,7 @@ def test_learning_rate_warms_up_and_decays():
     ],
 )
 def test_wrong_values_are_explained(overrides, field, message):
-    from dtx.build import ConfigError
+    from dtx.config.build import ConfigError
 
     with pytest.raises(ConfigError, match=rf"dt\.{field}.*{message}"):
         tiny(*overrides)

@@ -5,20 +5,19 @@ import pandas as pd
 import pytest
 import torch
 
-from dtx.build import ConfigError
-from dtx.config import build_group
-from dtx.dt import interchange_training as training
+from dtx.config.build import ConfigError
+from dtx.config.compose import build_group
 from dtx.dt.circuit import Circuit
-from dtx.dt.interchange import Interchange
-from dtx.dt.interchange_measure import _pair
-from dtx.dt.interchange_patch import last_token, run_interchanged, run_plain
-from dtx.dt.interchange_routes import TURN, WAITS, Sampler, routes, turn
+from dtx.dt.interchange import Interchange, training
+from dtx.dt.interchange.measure import _pair
+from dtx.dt.interchange.patch import last_token, run_interchanged, run_plain
+from dtx.dt.interchange.routes import TURN, WAITS, Sampler, routes, turn
 from dtx.dt.model import DecisionTransformerModel, initialise
 from dtx.dt.rollout import greedy_by_layout
 from dtx.env.encoding import flatten, one_hot
 from dtx.env.memory import LEFT, RIGHT
 from dtx.report import read_curves, read_headline
-from dtx.runner import run
+from dtx.run.runner import run
 from tests.dt.patching import TARGETS, expected, pairs, restored, sites
 from tests.dt.test_decision_transformer import Killed, files
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from dtx.config import build_group
+from dtx.config.compose import build_group
 from dtx.dt.context import Context
 from dtx.dt.imported import Imported
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.rollout import decision_contexts, greedy_by_layout
-from dtx.published.checkpoint import digest_of
+from dtx.exchange.published.checkpoint import digest_of
 from tests.published import put_into_store
 
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "parity"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dtx.config import build_group
+from dtx.config.compose import build_group
 from dtx.dt.model import DecisionTransformerModel, initialise
 from dtx.dt.paths import (
     Edge,

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from dtx.build import ConfigError
-from dtx.config import build_group
+from dtx.config.build import ConfigError
+from dtx.config.compose import build_group
 from dtx.dt.circuit import Circuit, Node
 from dtx.dt.model import load
 from dtx.dt.planted import Planted
-from dtx.dt.planted_compile import compiled
-from dtx.dt.planted_features import CIRCUIT, lay_out
+from dtx.dt.planted.compile import compiled
+from dtx.dt.planted.features import CIRCUIT, lay_out
 from dtx.dt.rollout import decision_contexts, greedy_by_layout
 from dtx.env.memory import FORWARD, LEFT, RIGHT
 from dtx.errors import UserError
 from dtx.report import read_headline
-from dtx.runner import run
+from dtx.run.runner import run
 from tests.dt.patching import FLIPS, TARGETS, difference, expected, pairs, restored, sites
 
 VARIANTS = {
@@ -298,7 +298,7 @@ def test_a_damaged_circuit_is_explained(tmp_path):
 
 def test_planning_needs_no_torch():
     code = (
-        "import sys; from dtx.config import build_group;"
+        "import sys; from dtx.config.compose import build_group;"
         "[build_group(f'dt/{n}').label for n in ('planted', 'interchange', 'shuffled_reward_to_go')];"
         "sys.exit('torch' in sys.modules)"
     )

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from dtx.build import _fits
-from dtx.config import build_group
+from dtx.config.build import _fits
+from dtx.config.compose import build_group
 from dtx.dataset.rollouts import Rollouts
 from dtx.dt.decision_transformer import DecisionTransformer
 from dtx.dt.provider import TrajectoryModel, check_checkpoint, load_at, untrained_like
 from dtx.errors import UserError
-from dtx.runner import run
-from dtx.store import Store, used
+from dtx.run.runner import run
+from dtx.store.store import Store, used
 from tests.dt.toy import tiny
 
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from dtx.config import build_group
+from dtx.config.compose import build_group
 from dtx.dataset.episodes import Episodes
 from dtx.dt.decision_transformer import DecisionTransformer
 from dtx.dt.shuffled_reward_to_go import ShuffledRewardToGo, shuffled
 from dtx.dt.windows import Sampler
-from dtx.runner import run
+from dtx.run.runner import run
 from tests.dt.toy import Recorded, episodes, tiny
 
 SHUFFLED = "dt/shuffled_reward_to_go"

@@ -12,15 +12,15 @@ import psutil
 import pytest
 import torch
 
-from dtx.config import ConfigError
+from dtx.config.compose import ConfigError
 from dtx.dt import model as models
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.training import weighted_loss
+from dtx.dt.training.train import weighted_loss
 from dtx.dt.windows import Sampler
 from dtx.errors import Interrupted, UserError
-from dtx.ranks import Rank
 from dtx.report import read_curves, read_headline
-from dtx.runner import run
+from dtx.run.runner import run
+from dtx.training.ranks import Rank
 from tests.dt.test_decision_transformer import files
 from tests.dt.toy import episodes, tiny
 

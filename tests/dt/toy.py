@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dtx.config import build_group
+from dtx.config.compose import build_group
 from dtx.dataset.episodes import Episodes
 from dtx.dt.decision_transformer import DecisionTransformer
 from dtx.stage import Stage

@@ -47,8 +47,12 @@ PIPELINE = [
 IMPORTED = [
     *("torch", "pytorch_lightning", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "pandas"),
     *("envpool", "minigrid", "matplotlib.pyplot", "plotly", "transformer_lens", "dtx.cli"),
-    *("dtx.runner", "dtx.tracking", "dtx.agent.ppo_training", "dtx.dataset.collect"),
-    *("dtx.dt.training", "dtx.analysis.calibration_measure", "dtx.analysis.calibration_figure"),
+    *("dtx.run.runner", "dtx.tracking", "dtx.agent.ppo.train", "dtx.dataset.collect"),
+    *(
+        "dtx.dt.training.train",
+        "dtx.analysis.calibration.compute",
+        "dtx.analysis.calibration.plots",
+    ),
 ]
 """Modules of the process that the killed ones are forked from."""
 UNEQUAL = {"timing.jsonl", "done.json"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dtx.config import CONF, compose, experiment
+from dtx.config.compose import CONF, compose, experiment
 from tests.fast import FAST
 
 ROOT = Path(__file__).parent.parent.parent

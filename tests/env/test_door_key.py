@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dtx.config import build_group
+from dtx.config.compose import build_group
 from dtx.errors import UserError
 
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE = range(6)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dtx.config import build_group
+from dtx.config.compose import build_group
 from dtx.env.roles import Unsettled
 from dtx.errors import UserError
 

@@ -15,8 +15,8 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from dtx.build import Builder, ConfigError
-from dtx.config import build_group, compose, experiment
+from dtx.config.build import Builder, ConfigError
+from dtx.config.compose import build_group, compose, experiment
 from dtx.dt.model import DecisionTransformerModel, initialise
 from dtx.errors import UserError
 from dtx.pairs.declared import Declared
@@ -277,7 +277,7 @@ def recorded():
 
 @pytest.fixture
 def runner_of(experiment_of):
-    from dtx.runner import run
+    from dtx.run.runner import run
 
     return lambda *stages: run(experiment_of(*stages))
 

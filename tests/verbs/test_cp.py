@@ -3,11 +3,11 @@ import shlex
 import pytest
 
 from dtx.cli import main
-from dtx.config import CONF, compose, experiment
-from dtx.options import options
-from dtx.sweep import read_sweep
+from dtx.config.compose import CONF, compose, experiment
+from dtx.config.options import options
+from dtx.sweep.grid import read_sweep
+from tests.config.test_compose import IN_COMPANY
 from tests.required import required
-from tests.test_config import IN_COMPANY
 
 ALL = [f"{group}/{o.name}" for group, found in options().items() for o in found]
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from dtx.cli import main
-from dtx.inventory import artefacts
+from dtx.store.inventory import artefacts
 
 TOY = """# @package analysis.toy
 _target_: tests.toys.Sum

@@ -10,14 +10,14 @@ import torch
 import dtx
 from dtx.agent.imported import Imported as ImportedAgent
 from dtx.cli import main
-from dtx.config import build_group, compose, experiment
+from dtx.config.compose import build_group, compose, experiment
 from dtx.dt.circuit import Circuit
-from dtx.published.source import digest_of
-from dtx.runner import run
+from dtx.exchange.published.source import digest_of
+from dtx.run.runner import run
 from tests.dt.test_model import contexts
 from tests.dt.toy import Drawn, Recorded, tiny
+from tests.exchange.test_export import Agent
 from tests.published import RAW, agent, write
-from tests.test_handover import Agent
 
 QUIET = "tracking.enabled=false"
 

@@ -7,7 +7,7 @@ import torch
 
 import dtx
 from dtx.cli import main
-from dtx.config import compose, experiment
+from dtx.config.compose import compose, experiment
 from dtx.errors import UserError
 
 pytest.importorskip("stable_baselines3")

@@ -8,8 +8,8 @@ import pytest
 from dtx.cli import main
 from dtx.errors import Interrupted
 from dtx.progress import PROGRESS, progress, report_to
-from dtx.runner import run
-from dtx.store import DONE, Store
+from dtx.run.runner import run
+from dtx.store.store import DONE, Store
 from tests.toys import Number, Sum
 
 ONE, TWO = Number(value=1), Number(value=2)

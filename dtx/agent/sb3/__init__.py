@@ -1,0 +1,79 @@
+"""An agent of Stable-Baselines3 as the teacher."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtx.env.environment import Environment
+from dtx.errors import UserError
+from dtx.exchange.published.source import check_digest, found
+from dtx.report import Report, read_headline
+from dtx.stage import RUNTIME, Stage
+
+if TYPE_CHECKING:
+    from dtx.agent.sb3.policy import SB3Agent
+
+
+class Observation(enum.Enum):
+    """What a policy is shown; conf/agent/sb3.yaml says what each one is."""
+
+    one_hot = "one_hot"
+    indices = "indices"
+    image = "image"
+    dict = "dict"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SB3(Stage):
+    """Maps the file to an agent that acts; conf/agent/sb3.yaml says what each field means."""
+
+    file: Path | None = field(metadata=RUNTIME)
+    digest: str
+    env: Environment
+    observation: Observation
+    unsafe_pickle: bool = field(metadata=RUNTIME)
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """A digest is one."""
+        yield from check_digest(self.digest)
+
+    def run(self, out: Path) -> None:
+        """Write weights and a description of the policy; a copy of the file if it has to be unpickled."""
+        from dtx.agent.sb3.policy import convert
+
+        file = found(self, self.file, self.digest)
+        agent = convert(file, out, self.observation, self.unsafe_pickle)
+        if agent.n_actions != self.env.n_actions:
+            raise UserError(
+                f"{file}: its policy has {agent.n_actions} actions, but env={self.env.id} has "
+                f"{self.env.n_actions}; choose the environment that it was trained in"
+            )
+        Report(out).headline(
+            {
+                "sb3/recurrent": float(agent.recurrent),
+                "sb3/memory_size": agent.memory_size,
+                "sb3/n_actions": agent.n_actions,
+                "sb3/parameters": sum(p.numel() for p in agent.policy.parameters()),
+            }
+        )
+
+    def summary(self) -> str:
+        """What kind of policy it is."""
+        n = {k.removeprefix("sb3/"): int(v or 0) for k, v in read_headline(self.path).items()}
+        kind = (
+            f"RecurrentPPO with {n['memory_size']} numbers of memory" if n["recurrent"] else "PPO"
+        )
+        return (
+            f"Stable-Baselines3 {kind}, reads {self.observation.value}, {n['n_actions']} actions; "
+            f"{n['parameters']:,} parameters"
+        )
+
+    def load(self) -> SB3Agent:
+        """The agent, with the policy's own logits and values."""
+        from dtx.agent.sb3.policy import load
+
+        return load(self.path, self.unsafe_pickle)

@@ -1,0 +1,289 @@
+"""From a file of Stable-Baselines3 to an agent that acts in our rollouts, without unpickling.
+
+A file is a zip: ``policy.pth`` holds the weights, which torch reads with ``weights_only``, and ``data`` is
+JSON with pickles in it, beside each of which the same stands as plain text. The text is all that is read.
+
+Axes: n environments · m memory (hidden and cell of the actor's layers, then of the critic's) · a actions.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dtx.agent.network import MODEL, WEIGHTS
+from dtx.agent.sb3 import Observation
+from dtx.agent.sb3.spaces import (
+    as_tensor,
+    check,
+    describe,
+    described,
+    encoded,
+    read_space,
+    told_by,
+)
+from dtx.errors import UserError
+
+COPY = "model.zip"
+"""A file that has to be unpickled is kept as it is."""
+_ACTIVATIONS = ("Tanh", "ReLU", "ELU", "LeakyReLU", "GELU", "SiLU", "Sigmoid", "Mish", "Identity")
+_NOT_FOR_ACTING = ("optimizer_class", "optimizer_kwargs", "ortho_init")
+_PLAIN_EXTRACTORS = ("FlattenExtractor", "CombinedExtractor")
+
+
+class SB3Agent(nn.Module):
+    """Acts with a policy of Stable-Baselines3.
+
+    Args:
+        policy: Of discrete actions; recurrent if it has ``lstm_actor``.
+    """
+
+    def __init__(self, policy: Any):
+        super().__init__()
+        self.policy = policy.to("cpu").eval()
+        self.recurrent = hasattr(policy, "lstm_actor")
+        self.n_actions = int(policy.action_space.n)
+
+    @property
+    def memory_size(self) -> int:
+        """Numbers that are remembered."""
+        if not self.recurrent:
+            return 0
+        layers, _, width = self.policy.lstm_hidden_state_shape
+        return 4 * layers * width
+
+    def initial_memory(self, n: int) -> Tensor:
+        """The memory before an episode's first observation, (n, m) zeros."""
+        return torch.zeros(n, self.memory_size)
+
+    @torch.no_grad()
+    def step(
+        self, observations: Tensor | np.ndarray, memory: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One step of n environments.
+
+        Args:
+            observations: (n, 7, 7, 3) uint8.
+            memory: (n, m); :meth:`initial_memory` where an episode begins.
+
+        Returns:
+            Logits (n, a), values (n,), memory after the step (n, m).
+        """
+        policy = self.policy
+        seen = encoded(as_tensor(observations), policy.observation_space)
+        if not self.recurrent:
+            distribution = policy.get_distribution(seen)
+            return distribution.distribution.logits, policy.predict_values(seen).squeeze(1), memory
+        from sb3_contrib.common.recurrent.type_aliases import RNNStates
+
+        n = len(memory)
+        layers, _, width = policy.lstm_hidden_state_shape
+        hidden = memory.view(n, 4, layers, width).permute(1, 2, 0, 3).contiguous()
+        states = RNNStates((hidden[0], hidden[1]), (hidden[2], hidden[3]))
+        begins = torch.zeros(n)  # whoever plays sets the memory to zero where an episode begins
+        distribution, _ = policy.get_distribution(seen, states.pi, begins)
+        _, values, _, after = policy(seen, states, begins, deterministic=True)
+        after = torch.stack([*after.pi, *after.vf]).permute(2, 0, 1, 3).reshape(n, -1)
+        return distribution.distribution.logits, values.squeeze(1), after
+
+
+def is_sb3(file: Path) -> bool:
+    """Whether a file was written by ``model.save`` of Stable-Baselines3."""
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return {"data", "policy.pth", "_stable_baselines3_version"} <= set(archive.namelist())
+
+
+def convert(file: Path, out: Path, declared: Observation, unsafe_pickle: bool) -> SB3Agent:
+    """Make the policy, hold it against what is declared, and write what :func:`load` reads.
+
+    Raises:
+        UserError: Something cannot be mapped, with the reason.
+    """
+    from safetensors.torch import save_file
+
+    if unsafe_pickle:
+        from dtx.cli import say
+
+        say(f"warning: unpickling {file} because of agent.unsafe_pickle=true")
+        agent = _unpickled(file)
+        check(agent.policy.observation_space, declared, file.name)
+        shutil.copyfile(file, out / COPY)
+        return agent
+    data, weights = read(file)
+    space = read_space(data["observation_space"], file.name)
+    check(space, declared, file.name)
+    actions = read_space(data["action_space"], file.name)
+    n_actions, start = getattr(actions, "n", None), getattr(actions, "start", 0)
+    if n_actions is None or start != 0:
+        raise UserError(f"{file}: its actions are {actions}; Discrete from 0 is wanted")
+    described_policy = {
+        "library": "stable-baselines3",
+        "recurrent": "lstm_actor.weight_ih_l0" in weights,
+        "observation_space": describe(space),
+        "n_actions": int(n_actions),
+        "arguments": _arguments(data, file.name),
+    }
+    agent = _made(described_policy, weights, file.name)
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, out / WEIGHTS)
+    (out / MODEL).write_text(json.dumps(described_policy, indent=1) + "\n")
+    return agent
+
+
+def load(folder: Path, unsafe_pickle: bool) -> SB3Agent:
+    """Read what :func:`convert` wrote.
+
+    Raises:
+        UserError: It is damaged, or has to be unpickled and that was not said.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if (folder / COPY).exists():
+        if not unsafe_pickle:
+            raise UserError(
+                f"{folder / COPY}: is a pickle; agent.unsafe_pickle=true if you trust it"
+            )
+        return _unpickled(folder / COPY)
+    try:
+        return _made(
+            json.loads((folder / MODEL).read_text()), load_file(folder / WEIGHTS), folder.name
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError(f"{folder}: not a readable agent ({error})") from error
+
+
+def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The plain part of ``data``, and the weights.
+
+    Raises:
+        UserError: It is no such file, or the policy is of a class of its own.
+    """
+    if not is_sb3(file):
+        raise UserError(f"{file}: is no file that `model.save` of Stable-Baselines3 wrote")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            data = json.loads(archive.read("data"))
+            stored = archive.read("policy.pth")
+        weights = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged zip, JSON, or something in policy.pth beside tensors
+        raise UserError(f"{file}: cannot be read: {error}") from error
+    module = str(data.get("policy_class", {}).get("__module__"))
+    if not module.startswith(("stable_baselines3.common.policies", "sb3_contrib.common.recurrent")):
+        raise UserError(
+            f"{file}: its policy is of {module}; policies of PPO and RecurrentPPO can be read, or any "
+            "such with agent.unsafe_pickle=true"
+        )
+    return data, weights
+
+
+def observation_of(file: Path) -> Observation:
+    """What a policy was trained on, told by its observation space; the weights are not read.
+
+    Raises:
+        UserError: It is none of the forms that dtx can show it.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            space = json.loads(archive.read("data"))["observation_space"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{file}: cannot be read: {error}") from error
+    return told_by(read_space(space, file.name), file.name)
+
+
+def _arguments(data: dict[str, Any], file: str) -> dict[str, Any]:
+    """Arguments of the policy's class that matter for acting, as JSON."""
+    found = {}
+    for name, value in (data.get("policy_kwargs") or {}).items():
+        if name in (":type:", ":serialized:", *_NOT_FOR_ACTING):
+            continue
+        is_class = re.fullmatch(r"<class '([\w.]+)'>", value) if isinstance(value, str) else None
+        if name == "activation_fn" and is_class and is_class[1].startswith("torch.nn."):
+            value = is_class[1].rpartition(".")[2]
+            if value not in _ACTIVATIONS:
+                raise UserError(
+                    f"{file}: activation {value} is not among {', '.join(_ACTIVATIONS)}"
+                )
+        elif name == "features_extractor_class" and is_class:
+            if is_class[1].rpartition(".")[2] not in _PLAIN_EXTRACTORS:
+                raise UserError(
+                    f"{file}: its policy has a features extractor of its own ({is_class[1]}), which only "
+                    "unpickling brings: agent.unsafe_pickle=true, if you trust the file"
+                )
+            continue  # the default of the policy's class
+        elif isinstance(value, str):
+            raise UserError(
+                f"{file}: policy_kwargs.{name} is {value[:80]}, which only unpickling brings: "
+                "agent.unsafe_pickle=true, if you trust the file"
+            )
+        found[name] = value
+    return found
+
+
+def _made(plain: dict[str, Any], weights: dict[str, Tensor], file: str) -> SB3Agent:
+    from gymnasium import spaces
+
+    _packages()
+    space = described(plain["observation_space"])
+    arguments = dict(plain["arguments"])
+    if "activation_fn" in arguments:
+        arguments["activation_fn"] = getattr(nn, arguments["activation_fn"])
+    with torch.random.fork_rng(devices=[]):  # its first weights are random, and are replaced
+        kind = _policy_class(plain["recurrent"], isinstance(space, spaces.Dict))
+        try:
+            policy = kind(space, spaces.Discrete(plain["n_actions"]), lambda _: 0.0, **arguments)
+            policy.load_state_dict(weights)
+        except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+            line = " ".join(str(error).split())[:300]
+            raise UserError(f"{file}: its weights do not fit its description: {line}") from error
+    return SB3Agent(policy)
+
+
+def _policy_class(recurrent: bool, dictionary: bool) -> Any:
+    if recurrent:
+        from sb3_contrib.common.recurrent import policies
+    else:
+        from stable_baselines3.common import policies
+    name = "ActorCriticPolicy" if not dictionary else "MultiInputActorCriticPolicy"
+    if recurrent:
+        name = (
+            "RecurrentActorCriticPolicy"
+            if not dictionary
+            else "RecurrentMultiInputActorCriticPolicy"
+        )
+    return getattr(policies, name)
+
+
+def _unpickled(file: Path) -> SB3Agent:
+    _packages()
+    from sb3_contrib import RecurrentPPO
+    from stable_baselines3 import PPO
+
+    with zipfile.ZipFile(file) as archive:
+        stored = archive.read("policy.pth")
+    names = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
+    kind = RecurrentPPO if "lstm_actor.weight_ih_l0" in names else PPO
+    try:
+        return SB3Agent(kind.load(file, device="cpu").policy)
+    except Exception as error:  # unpickling brings any exception
+        raise UserError(f"{file}: Stable-Baselines3 cannot load it: {error}") from error
+
+
+def _packages() -> None:
+    try:
+        import sb3_contrib  # noqa: F401
+        import stable_baselines3  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"agents of Stable-Baselines3 need a package: pip install 'dtx[sb3]' ({error})"
+        ) from None

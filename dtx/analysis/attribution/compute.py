@@ -1,0 +1,293 @@
+"""Split the logit difference into parts: exact, because weights are folded and scales are held.
+
+Letters: b window, n token, m source token, d model, h head, e head width, f neuron, c channel,
+k direction (0 is the contrast's, the rest are random), p component.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dtx.analysis.attribution import TOLERANCE, Attribution
+from dtx.analysis.core.inputs import cell_names, distinct_inputs, positions
+from dtx.dt.context import Context
+from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.processing import blocks_of, copy_of, processed
+from dtx.dt.provider import load_at
+from dtx.statistics import bootstrap
+from dtx.training.threads import one_thread
+
+
+@dataclass
+class Attributed:
+    """The logit difference in parts.
+
+    Attributes:
+        names: Of the components. kinds: state, embedding, head, mlp or bias, for each.
+        component_kbp: Contribution of each component to each direction.
+        channel_bc: Of each channel of the last observation, to the contrast.
+        source_blhm: Of each head by the token it reads.
+        neuron_blf: Of each neuron.
+        difference_b: The model's own logit difference.
+    """
+
+    names: list[str]
+    kinds: list[str]
+    component_kbp: Tensor
+    channel_bc: Tensor
+    source_blhm: Tensor
+    neuron_blf: Tensor
+    difference_b: Tensor
+
+    def error(self) -> float:
+        """Largest distance of the sum of parts from the logit difference, at both levels of detail."""
+        coarse = self.component_kbp[0].sum(-1) - self.difference_b
+        fine_b = self.channel_bc.sum(-1) + self.source_blhm.sum((1, 2, 3))
+        fine_b = fine_b + self.neuron_blf.sum((1, 2))
+        rest = [i for i, kind in enumerate(self.kinds) if kind in ("embedding", "bias")]
+        fine = fine_b + self.component_kbp[0][:, rest].sum(-1) - self.difference_b
+        return max(coarse.abs().max().item(), fine.abs().max().item())
+
+
+@dataclass
+class Results:
+    """Tables and numbers of the analysis.
+
+    Attributes:
+        components: One row a window and component: window, layout, target, component, kind, value.
+        parts: One row a window and part: window, layout, target, component, part, value.
+        ranking: One row a component, the largest support first: component, kind, support (mean of value
+            times the sign of the logit difference), low, high, random_95.
+        headline: ``attribution/*`` scalars.
+        attributed: The numbers behind the tables.
+        frame: One row a window: window, layout, target, ld.
+        tokens: Names of the tokens.
+    """
+
+    components: pd.DataFrame
+    parts: pd.DataFrame
+    ranking: pd.DataFrame
+    headline: dict[str, float | None]
+    attributed: Attributed
+    frame: pd.DataFrame
+    tokens: list[str]
+
+
+def measure(stage: Attribution) -> Results:
+    """Attribute the contrast in all windows."""
+    with one_thread():
+        model = load_at(stage.dt, stage.checkpoint, stage.windows.env)
+        context, frame = stage.windows.deciding(model)
+        pair = (stage.contrast.pos.number, stage.contrast.neg.number)
+        attributed = attribute(model, context, pair, stage.random_directions, stage.seed)
+    frame = frame.assign(ld=attributed.difference_b.numpy())
+    ranking = _ranking(stage, attributed)
+    tokens = positions(context)
+    largest = ranking.iloc[0]
+    error = attributed.error()
+    above = bool(largest.support > largest.random_95)
+    headline = {
+        "attribution/identity_error": error,
+        "attribution/ld": float(attributed.difference_b.abs().mean()),
+        "attribution/largest": float(largest.support),
+        "attribution/largest_low": float(largest.low),
+        "attribution/largest_high": float(largest.high),
+        "attribution/random_95": float(largest.random_95),
+        "attribution/distinct_inputs": float(distinct_inputs(context)),
+        "attribution/established": float(above and error < TOLERANCE),
+    }
+    for kind in ("state", "head", "mlp"):
+        headline[f"attribution/{kind}_share"] = _share(attributed, kind)
+    return Results(
+        components=_components(attributed, frame),
+        parts=_parts(attributed, frame, tokens),
+        ranking=ranking,
+        headline=headline,
+        attributed=attributed,
+        frame=frame,
+        tokens=tokens,
+    )
+
+
+@torch.no_grad()
+def attribute(
+    model: DecisionTransformerModel,
+    context: Context,
+    pair: tuple[int, int],
+    random_directions: int = 0,
+    seed: int = 0,
+) -> Attributed:
+    """Split logit[pair[0]] - logit[pair[1]] at the last state token of every window.
+
+    Args:
+        model: Plain or gated, with or without LayerNorm.
+        context: Windows.
+        pair: The two actions.
+        random_directions: Directions of the same norm, attributed beside it.
+        seed: Of those.
+    """
+    context = context.to(torch.float64)
+    logits_ba = copy_of(model, torch.float64).last_logits(context)
+    twin = processed(model, dtype=torch.float64)
+    cache = _cache(twin, context)
+    direction_kd = _directions(twin, pair, random_directions, seed)
+    scale_b1 = cache.get("scale", torch.ones(len(context), 1, dtype=torch.float64))
+    names, kinds, values = [], [], []
+
+    def add(name: str, kind: str, written_bd: Tensor) -> None:
+        names.append(name)
+        kinds.append(kind)
+        values.append(torch.einsum("bd,kd->kb", written_bd / scale_b1, direction_kd))
+
+    one_hot_bc = last_observation(context)
+    embed, rows = twin.embed, len(one_hot_bc)
+    add("state embedding", "state", one_hot_bc @ embed.W_S)
+    add("time embedding", "embedding", embed.time(context["timestep"][:, -1]))
+    if twin.cfg.positional_embedding:
+        place_d = twin.pos_embed.W_pos[context.shape[1] - 1]
+        add("position embedding", "embedding", place_d.expand(rows, -1))
+    if embed.b_S is not None:
+        add("bias of the state embedding", "bias", embed.b_S.expand(rows, -1))
+    sources, neurons = [], []
+    contrast_d = direction_kd[0]
+    for layer, block in enumerate(blocks_of(twin)):
+        attn, mlp = block.attn, block.mlp
+        pattern_bhm, v_bmhe, post_bf = (
+            cache[f"{layer}.{name}"] for name in ("pattern", "v", "post")
+        )
+        z_bhe = torch.einsum("bhm,bmhe->bhe", pattern_bhm, v_bmhe)
+        for head in range(twin.cfg.n_heads):
+            add(f"L{layer}H{head}", "head", z_bhe[:, head] @ attn.W_O[head])
+        add(f"bias of attention {layer}", "bias", attn.b_O.expand(rows, -1))
+        add(f"MLP{layer}", "mlp", post_bf @ mlp.W_out)
+        add(f"bias of MLP{layer}", "bias", mlp.b_out.expand(rows, -1))
+        read_bmh = torch.einsum("bmhe,he->bmh", v_bmhe, attn.W_O @ contrast_d)
+        sources.append(torch.einsum("bhm,bmh->bhm", pattern_bhm, read_bmh) / scale_b1[..., None])
+        neurons.append(post_bf * (mlp.W_out @ contrast_d) / scale_b1)
+    names.append("bias of the unembedding")
+    kinds.append("bias")
+    bias = twin.unembed.b_U[pair[0]] - twin.unembed.b_U[pair[1]]
+    values.append(torch.zeros(len(direction_kd), rows, dtype=torch.float64))
+    values[-1][0] = bias  # random directions have none
+    return Attributed(
+        names=names,
+        kinds=kinds,
+        component_kbp=torch.stack(values, -1),
+        channel_bc=one_hot_bc * (embed.W_S @ contrast_d) / scale_b1,
+        source_blhm=torch.stack(sources, 1),
+        neuron_blf=torch.stack(neurons, 1),
+        difference_b=logits_ba[:, pair[0]] - logits_ba[:, pair[1]],
+    )
+
+
+def last_observation(context: Context) -> Tensor:
+    """The last state of each window as a flattened one-hot (b, c)."""
+    values = cast(
+        dict[str, Tensor], context
+    )  # a name gives a tensor, only other indices give windows
+    if "one_hot" in values:
+        return values["one_hot"][:, -1]
+    return values["table"][values["observation"][:, -1]]
+
+
+def _cache(model: DecisionTransformerModel, context: Context) -> dict[str, Tensor]:
+    """What the last token's attention, neurons and final scale were."""
+    kept: dict[str, Tensor] = {}
+    hooks = []
+
+    def keep(name: str, axes):
+        return lambda value, hook: kept.__setitem__(name, axes(value))
+
+    for layer in range(model.cfg.n_layers):
+        place = f"blocks.{layer}"
+        hooks += [
+            (f"{place}.attn.hook_pattern", keep(f"{layer}.pattern", lambda x: x[:, :, -1])),
+            (f"{place}.attn.hook_v", keep(f"{layer}.v", lambda x: x)),
+            (f"{place}.mlp.hook_post", keep(f"{layer}.post", lambda x: x[:, -1])),
+        ]
+    if model.cfg.normalization_type is not None:
+        hooks.append(("ln_final.hook_scale", keep("scale", lambda x: x[:, -1])))
+    model.run_with_hooks(context, fwd_hooks=hooks)
+    return kept
+
+
+def _directions(
+    model: DecisionTransformerModel, pair: tuple[int, int], count: int, seed: int
+) -> Tensor:
+    """(1 + count, d): the contrast's direction in the residual stream, then random ones of its norm."""
+    contrast_d = model.W_U[:, pair[0]] - model.W_U[:, pair[1]]
+    generator = torch.Generator().manual_seed(seed)
+    noise_kd = torch.randn(count, len(contrast_d), generator=generator, dtype=torch.float64)
+    if model.cfg.normalization_type is not None:
+        noise_kd -= noise_kd.mean(-1, keepdim=True)  # as the contrast's: nothing written has a mean
+    return torch.cat([contrast_d[None], F.normalize(noise_kd, dim=-1) * contrast_d.norm()])
+
+
+def _ranking(stage: Attribution, attributed: Attributed) -> pd.DataFrame:
+    """Components by how much they support the difference that there is, beside the best of random ones."""
+    value_kbp = attributed.component_kbp
+    sign_kb1 = value_kbp.sum(-1, keepdim=True).sign()
+    support_kbp = (value_kbp * sign_kb1).numpy()
+    parts = [i for i, kind in enumerate(attributed.kinds) if kind != "bias"]
+    largest_k = support_kbp[1:][..., parts].mean(1).max(-1)
+    random = float(np.quantile(largest_k, 0.95))
+    rows = []
+    for p, name in enumerate(attributed.names):
+        mine = support_kbp[0, :, p]
+        low, high = bootstrap(mine, stage.resamples, stage.seed)
+        rows.append((name, attributed.kinds[p], float(mine.mean()), low, high, random))
+    columns = ["component", "kind", "support", "low", "high", "random_95"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.sort_values("support", ascending=False, ignore_index=True)
+
+
+def _share(attributed: Attributed, kind: str) -> float:
+    """Mean over windows of what components of a kind contribute, as a share of the difference."""
+    chosen = [i for i, k in enumerate(attributed.kinds) if k == kind]
+    value_b = attributed.component_kbp[0][:, chosen].sum(-1)
+    sign_b = attributed.difference_b.sign()
+    return float((value_b * sign_b).sum() / attributed.difference_b.abs().sum())
+
+
+def _components(attributed: Attributed, frame: pd.DataFrame) -> pd.DataFrame:
+    value_bp = attributed.component_kbp[0].numpy()
+    parts = [
+        frame.assign(component=name, kind=attributed.kinds[p], value=value_bp[:, p])
+        for p, name in enumerate(attributed.names)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _parts(attributed: Attributed, frame: pd.DataFrame, tokens: list[str]) -> pd.DataFrame:
+    """Long form of the fine level: active channels, heads by source token, neurons."""
+    channel_bc = attributed.channel_bc.numpy()
+    window, channel = np.nonzero(channel_bc)
+    names = np.array(cell_names())[channel]
+    tables = [_long(frame, "state embedding", window, names, channel_bc[window, channel])]
+    for layer in range(attributed.source_blhm.shape[1]):
+        for head in range(attributed.source_blhm.shape[2]):
+            value_bm = attributed.source_blhm[:, layer, head].numpy()
+            tables.append(_grid(frame, f"L{layer}H{head}", tokens, value_bm))
+        value_bf = attributed.neuron_blf[:, layer].numpy()
+        neurons = [str(f) for f in range(value_bf.shape[1])]
+        tables.append(_grid(frame, f"MLP{layer}", neurons, value_bf))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _grid(frame: pd.DataFrame, component: str, names: list[str], value: np.ndarray) -> pd.DataFrame:
+    window, part = np.indices(value.shape).reshape(2, -1)
+    return _long(frame, component, window, np.array(names)[part], value.ravel())
+
+
+def _long(
+    frame: pd.DataFrame, component: str, window: np.ndarray, part: np.ndarray, value: np.ndarray
+) -> pd.DataFrame:
+    rows = frame.iloc[window].reset_index(drop=True)
+    return rows.assign(component=component, part=part, value=value)

@@ -1,0 +1,200 @@
+"""Gradients of the logit difference (LD) in the base run of pairs, and in runs between base and source.
+
+Shape suffixes: b runs of a forward pass, p pairs, n tokens, d model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dtx.analysis.activation_patching.compute import HOOKS
+from dtx.analysis.core.pair_runs import PairRuns
+from dtx.dt.paths import EMBEDDED
+
+if TYPE_CHECKING:
+    from dtx.dt.model import DecisionTransformerModel
+
+Gradient = dict[str, Tensor]
+"""By hook: d LD / d activation, in the activation's own shape."""
+Run = Callable[[Tensor, Tensor], tuple[Gradient, Tensor]]
+"""Runs of pairs (b,) at shares (b,) of the way from base to source: gradients (b, ...) and LD (b,)."""
+
+
+def hook_of(layer: int, kind: str) -> str:
+    """TransformerLens's name of a node's activation."""
+    return f"blocks.{layer}.{HOOKS[kind]}"
+
+
+class Gradients:
+    """Gradients for the pairs of a batch.
+
+    Integrated gradients are means over runs between base and source, by the midpoint rule. Times
+    (source - base) they add to the difference between the two ends (Sundararajan et al., 2017); a trained
+    model can switch within a hundredth of the way, so the steps are doubled for pairs where they do not.
+
+    Attributes:
+        identity_error: Largest deviation of such a sum from the difference, as a share of rho.
+        most_used: Most steps that any pair took.
+    """
+
+    def __init__(
+        self,
+        model: DecisionTransformerModel,
+        runs: PairRuns,
+        steps: tuple[int, int],
+        tolerance: float,
+        at_once: int,
+    ):
+        """Nothing is computed yet.
+
+        Args:
+            model: Any.
+            runs: Both runs, with ``resid_pre`` of every layer among their activations.
+            steps: Runs between base and source at first, and at most.
+            tolerance: Deviation of a sum, as a share of rho, from which on steps are doubled.
+            at_once: Runs in one forward and backward pass.
+        """
+        self.model, self.runs, self.at_once = model, runs, at_once
+        self.steps, self.tolerance = steps, tolerance
+        self.identity_error = float("nan")
+        self.most_used = 0
+
+    def at_base(self, hooks: Sequence[str]) -> Gradient:
+        """In the base run: one forward and one backward pass for all hooks."""
+        rows = torch.arange(len(self.runs.batch))
+        return self._mean(partial(self._over_inputs, hooks), rows, torch.zeros(1))[0]
+
+    def over_inputs(self, hooks: Sequence[str]) -> Gradient:
+        """Mean over runs whose embedding lies between base and source; ``hooks`` hold the embedding."""
+        return self._integrated(EMBEDDED, partial(self._over_inputs, hooks))
+
+    def over_own(self, layer: int, kind: str) -> Gradient:
+        """Mean over runs in which a node's activation, at all tokens and heads, lies between the two.
+
+        Of ``z`` come the gradients of ``attn_out`` as well: it is linear in z, so both lie between together.
+        """
+        if kind == "resid_post" and layer + 1 < self.model.cfg.n_layers:
+            following = hook_of(layer + 1, "resid_pre")  # is the same activation
+            return {hook_of(layer, kind): self.over_own(layer + 1, "resid_pre")[following]}
+        return self._integrated(hook_of(layer, kind), partial(self._over_own, layer, kind))
+
+    def _integrated(self, name: str, run: Run) -> Gradient:
+        """The mean along the way of the activation ``name``, in as many steps as each pair needs."""
+        rows, steps = torch.arange(len(self.runs.batch)), self.steps[0]
+        found, ends = self._mean(run, rows, torch.tensor([0.0, 1.0]))
+        difference_p = (ends[:, 1] - ends[:, 0]).double()
+        change = self.runs.source[name] - self.runs.base[name]
+        span_p = torch.from_numpy(self.runs.span).abs()
+        # Elsewhere rho is missing, or it is a control, which the first steps are good enough for.
+        checked_p = torch.from_numpy(self.runs.measurable & self.runs.batch.kind("edit"))
+        while len(rows):
+            shares = (torch.arange(steps) + 0.5) / steps
+            means, _ = self._mean(run, rows, shares)
+            for hook, mean in means.items():
+                found[hook][rows] = mean
+            sum_p = (change[rows] * means[name]).double().flatten(1).sum(1)
+            error_p = (sum_p - difference_p[rows]).abs() / span_p[rows]
+            error_p[~checked_p[rows]] = 0.0
+            self.most_used = max(self.most_used, steps)
+            steps *= 2
+            again = error_p > self.tolerance
+            if steps > self.steps[1] or not again.any():
+                break
+            settled = float(error_p[~again].max()) if (~again).any() else 0.0
+            self._note(settled)
+            rows = rows[again]
+        if checked_p.any():
+            self._note(float(error_p.max()))
+        return found
+
+    def _note(self, error: float) -> None:
+        if not error <= self.identity_error:  # the first one: nothing is known yet
+            self.identity_error = error
+
+    def _mean(self, run: Run, rows: Tensor, shares: Tensor) -> tuple[Gradient, Tensor]:
+        """Gradients (rows, ...), mean over shares of the way, and LD (rows, shares)."""
+        count = len(shares)
+        place = torch.arange(len(rows) * count) // count
+        along = shares.repeat(len(rows))
+        total: Gradient = {}
+        differences = []
+        for begin in range(0, len(place), self.at_once):
+            here = place[begin : begin + self.at_once]
+            gradient, difference = run(rows[here], along[begin : begin + self.at_once])
+            differences.append(difference)
+            for name, value in gradient.items():
+                if name not in total:
+                    total[name] = value.new_zeros(len(rows), *value.shape[1:])
+                total[name].index_add_(0, here, value)
+        return {k: v / count for k, v in total.items()}, torch.cat(differences).view(-1, count)
+
+    def _between(self, name: str, rows: Tensor, shares: Tensor) -> Tensor:
+        base, source = self.runs.base[name][rows], self.runs.source[name][rows]
+        weight = shares.to(base).view(-1, *[1] * (base.ndim - 1))
+        return torch.lerp(base, source, weight).requires_grad_()
+
+    def _over_inputs(
+        self, hooks: Sequence[str], rows: Tensor, shares: Tensor
+    ) -> tuple[Gradient, Tensor]:
+        kept, keep = _keeper(hooks)
+        with self.model.hooks(fwd_hooks=keep):
+            resid_bnd = self._between(EMBEDDED, rows, shares)
+            for block in self.model.blocks:
+                resid_bnd = block(resid_bnd)
+        return self._backward(resid_bnd[:, -1], rows, kept)
+
+    def _over_own(
+        self, layer: int, kind: str, rows: Tensor, shares: Tensor
+    ) -> tuple[Gradient, Tensor]:
+        name = hook_of(layer, kind)
+        resid_bnd = leaf = self._between(name, rows, shares)
+        blocks: Any = list(self.model.blocks)[layer:]
+        kept = {name: leaf}
+        if kind != "resid_pre":
+            more, keep = _keeper([hook_of(layer, "attn_out")] if kind == "z" else [])
+            with self.model.hooks(fwd_hooks=[(name, lambda value, hook: leaf), *keep]):
+                resid_bnd = blocks.pop(0)(self.runs.base[hook_of(layer, "resid_pre")][rows])
+            kept |= more
+        for block in blocks[:-1]:
+            resid_bnd = block(resid_bnd)
+        if blocks:
+            resid_bnd = blocks[-1].last(resid_bnd)
+        return self._backward(resid_bnd[:, -1], rows, kept)
+
+    def _backward(
+        self, last_bd: Tensor, rows: Tensor, kept: dict[str, Tensor]
+    ) -> tuple[Gradient, Tensor]:
+        batch, place = self.runs.batch, torch.arange(len(rows))
+        logits = self.model.unembed(self.model.ln_final(last_bd))
+        difference = logits[place, batch.positive[rows]] - logits[place, batch.negative[rows]]
+        found = torch.autograd.grad(difference.sum(), list(kept.values()))
+        return dict(zip(kept, found, strict=True)), difference.detach()
+
+
+@contextmanager
+def differentiable(model: DecisionTransformerModel) -> Iterator[None]:
+    """Gradients of activations, and none of parameters."""
+    wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    model.requires_grad_(False)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(wanted[name])
+
+
+def _keeper(hooks: Sequence[str]) -> tuple[dict[str, Tensor], list]:
+    """A place for activations, and the hooks that put them there."""
+    kept: dict[str, Tensor] = {}
+
+    def keep(value: Tensor, hook: Any) -> None:
+        kept[hook.name] = value
+
+    return kept, [(name, keep) for name in hooks]

@@ -1,0 +1,207 @@
+"""B1's figure: the curve with its controls, the outcomes behind it, and the choice at the junction."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pandas as pd
+
+from dtx.analysis.calibration import Calibration
+from dtx.analysis.calibration.compute import Results
+from dtx.analysis.calibration.criteria import CLONE, DT, GREEDY, RANDOM, UNTRAINED
+from dtx.figures import OUTCOME_COLOURS, OUTCOMES, new
+from dtx.report import Report
+
+STYLES = {
+    DT: {"color": "#1d3557", "marker": "o", "lw": 2.2, "ms": 5, "zorder": 5},
+    GREEDY: {"color": "#5b8fb9", "marker": "s", "lw": 1.2, "ms": 4, "zorder": 4},
+    CLONE: {"color": "#e9a23b", "marker": "^", "lw": 1.5, "ms": 4, "zorder": 3},
+    UNTRAINED: {"color": "#8d99ae", "marker": "v", "lw": 1.2, "ms": 4, "zorder": 2},
+    RANDOM: {"color": "#b9c0cf", "marker": "", "lw": 1.2, "ls": ":", "zorder": 1},
+}
+WRONG, RIGHT = OUTCOME_COLOURS["wrong"], OUTCOME_COLOURS["success"]
+
+
+def draw(report: Report, results: Results, stage: Calibration) -> None:
+    """Write ``calibration.png`` and ``calibration.html``."""
+    _png(report, results, stage)
+    _html(report, results)
+
+
+def title(results: Results) -> str:
+    """The verdict in one line."""
+    missed = results.criteria[~results.criteria.met].criterion.tolist()
+    return (
+        "Steered: all criteria met"
+        if not missed
+        else f"Steering not established. Missed: {'; '.join(missed)}"
+    )
+
+
+def _png(report: Report, results: Results, stage: Calibration) -> None:
+    junction = len(results.decision) > 0
+    mosaic = [["curve", "curve"], ["outcomes", "junction" if junction else "outcomes"]]
+    figure, axes = new(7.0, 7.2, mosaic=mosaic, height_ratios=[1.5, 1])
+    _curve(axes["curve"], results, stage)
+    _outcomes(axes["outcomes"], results)
+    if junction:
+        _junction(axes["junction"], results.decision)
+    figure.suptitle(_wrap(title(results)), fontsize=10, fontweight="bold", x=0.01, ha="left")
+    report.figure("calibration", figure)
+
+
+def _wrap(text: str, width: int = 84) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width))
+
+
+def _curve(axis, results: Results, stage: Calibration) -> None:
+    targets = sorted(stage.targets)
+    axis.plot([0, 1], [0, 1], color="#c9ced8", lw=1, ls="--", zorder=0)
+    axis.text(0.93, 0.95, "what was asked for", color="#7a8194", fontsize=8, ha="right")
+    for name, style in STYLES.items():
+        part = results.curve[results.curve.model == name].sort_values("target")
+        if not len(part):
+            continue
+        episodes, distinct = int(part.episodes.sum()), int(part.distinct_episodes.sum())
+        label = f"{name} ({episodes:,} episodes, {distinct:,} distinct)"
+        axis.plot(part.target, part.mean_return, label=label, **style)
+        axis.fill_between(part.target, part.low, part.high, color=style["color"], alpha=0.18, lw=0)
+    step = min(b - a for a, b in pairwise(targets))
+    support = results.curve[results.curve.model == DT]
+    for target, supported in zip(support.target, support.supported, strict=True):
+        if not supported:
+            axis.axvspan(target - step / 2, target + step / 2, color="#f3f0ea", zorder=-1, lw=0)
+    note = (
+        f"; shaded: under {stage.support} training episodes" if (~support.supported).any() else ""
+    )
+    axis.set(
+        xlabel=f"target reward-to-go{note}",
+        ylabel="achieved return, mean and 95% interval",
+        title="Calibration",
+        xlim=(targets[0] - step / 2, targets[-1] + step / 2),
+        ylim=(-0.03, 1.03),
+    )
+    axis.legend(loc="upper left")
+
+
+def _outcomes(axis, results: Results) -> None:
+    part = results.curve[results.curve.model == DT].sort_values("target")
+    axis.stackplot(
+        part.target,
+        *[part[o] for o in OUTCOMES],
+        labels=OUTCOMES,
+        colors=[OUTCOME_COLOURS[o] for o in OUTCOMES],
+        lw=0,
+    )
+    axis.set(
+        xlabel="target reward-to-go",
+        ylabel="share of episodes",
+        title="Outcomes, sampled",
+        ylim=(0, 1),
+        xlim=(part.target.min(), part.target.max()),
+    )
+    axis.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0.02),
+        ncols=3,
+        facecolor="white",
+        frameon=True,
+        framealpha=0.85,
+        edgecolor="none",
+        handlelength=1,
+    )
+
+
+def _junction(axis, decision: pd.DataFrame) -> None:
+    model = decision[decision.source == DT].groupby("target")[["wrong_turn", "right_turn"]]
+    mean, low, high = model.mean(), model.min(), model.max()
+    mark: dict = {"ls": "", "marker": "D", "ms": 6, "mfc": "white", "mew": 1.6}
+    for column, colour, name in (
+        ("wrong_turn", WRONG, "wrong turn"),
+        ("right_turn", RIGHT, "right turn"),
+    ):
+        axis.plot(mean.index, mean[column], color=colour, lw=2, label=name)
+        axis.fill_between(mean.index, low[column], high[column], color=colour, alpha=0.15, lw=0)
+        data = (
+            decision[decision.source == "demonstrations, as recorded"]
+            .groupby("target")[column]
+            .mean()
+        )
+        axis.plot(data.index, data, mec=colour, zorder=6, **mark)
+    recorded = bool((decision.source != DT).any())
+    if recorded:
+        axis.plot([], [], mec="#555", label="demonstrations", **mark)
+    axis.set(
+        xlabel="target reward-to-go",
+        ylabel="probability",
+        title="At the junction, 4 layouts"
+        if decision.layout.nunique() == 4
+        else "At the decision square",
+        ylim=(-0.03, 1.03),
+    )
+    axis.legend(loc="upper left" if recorded else "center left")
+
+
+def _html(report: Report, results: Results) -> None:
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    figure.add_trace(
+        go.Scatter(
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            name="what was asked for",
+            line={"color": "#c9ced8", "dash": "dash"},
+        )
+    )
+    for name, style in STYLES.items():
+        part = results.curve[results.curve.model == name].sort_values("target")
+        figure.add_trace(
+            go.Scatter(
+                x=part.target,
+                y=part.mean_return,
+                mode="lines+markers" if style["marker"] else "lines",
+                name=name,
+                line={
+                    "color": style["color"],
+                    "width": style["lw"] + 0.5,
+                    "dash": "dot" if style.get("ls") else "solid",
+                },
+                error_y={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": part.high - part.mean_return,
+                    "arrayminus": part.mean_return - part.low,
+                    "thickness": 1,
+                },
+                customdata=part[
+                    [
+                        "success",
+                        "wrong",
+                        "truncated",
+                        "mean_length",
+                        "episodes",
+                        "distinct_episodes",
+                        "training_episodes",
+                    ]
+                ],
+                hovertemplate=(
+                    "asked %{x:.2f}, got %{y:.3f}<br>success %{customdata[0]:.0%}, "
+                    "wrong %{customdata[1]:.0%}, truncated %{customdata[2]:.0%}"
+                    "<br>mean length %{customdata[3]:.1f}; %{customdata[4]} episodes, "
+                    "%{customdata[5]} distinct"
+                    "<br>%{customdata[6]:,} training episodes nearest to this target"
+                ),
+            )
+        )
+    figure.update_layout(
+        template="plotly_white",
+        title=title(results),
+        xaxis_title="target reward-to-go",
+        yaxis_title="achieved return (mean, 95% interval)",
+        legend={"orientation": "h", "y": -0.18},
+    )
+    report.page("calibration", figure)

@@ -1,0 +1,163 @@
+"""An edit of a running model: a vector added, or activations held at what they are when asked for much.
+
+Shape suffixes: b window, t timestep, n token, d model, h head, e head width, a action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from dtx.analysis.steering import Tokens
+from dtx.analysis.steering.windows import asked
+from dtx.dt.context import Context
+from dtx.dt.model import DecisionTransformerModel
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is changed while the model runs.
+
+    Attributes:
+        name: Of the site, for people.
+        hook: Where, by TransformerLens's name: an activation of a block. head: Which head, at ``hook_z``.
+        tokens: At which tokens.
+        alpha: Size; 0 changes nothing.
+        vector: (d,) what is added; None: activations go towards those of the same window asked for ``clamp``.
+        direction: (d,) for a clamp's control: this unit vector, as long as the change would have been.
+        only_if: Entry of the flattened observation that a window must show for it to be edited.
+    """
+
+    name: str
+    hook: str
+    tokens: Tokens
+    head: int | None = None
+    alpha: float = 1.0
+    vector: Tensor | None = None
+    clamp: float = 0.0
+    direction: Tensor | None = None
+    only_if: int | None = None
+
+    @property
+    def layer(self) -> int:
+        """The block that is edited, or that begins with what is edited."""
+        return int(self.hook.split(".")[1])
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is nothing but another reward-to-go: true of any model that reads it at all."""
+        tokens = (Tokens.reward_to_go, Tokens.last_reward_to_go)
+        return self.layer == 0 and self.head is None and self.tokens in tokens
+
+    def at(self, alpha: float) -> Edit:
+        """The same at another size."""
+        return replace(self, alpha=alpha)
+
+
+def residual(layer: int) -> str:
+    """The residual stream before a layer's block; before the first one it is the embedding."""
+    return f"blocks.{layer}.hook_resid_pre"
+
+
+def mask(context: Context, tokens: Tokens) -> Tensor:
+    """Where in the windows, (b, n) bool."""
+    b, n = context.shape
+    per = context.tokens_per_step
+    place_n = torch.arange(n)
+    state_n = place_n % per == per - 2
+    asked_n = place_n % per == 0 if per == 3 else torch.zeros(n, dtype=torch.bool)
+    if tokens is Tokens.first_state:
+        if "one_hot" in context:
+            padding_bt = context["one_hot"].abs().sum(-1) == 0
+        else:
+            padding_bt = context["observation"] == len(context["table"]) - 1
+        first_b = (~padding_bt).int().argmax(1) * per + per - 2
+        return place_n[None] == first_b[:, None]
+    where_n = {
+        Tokens.last_state: place_n == n - 1,
+        Tokens.last_reward_to_go: asked_n & (place_n == n - 2),
+        Tokens.reward_to_go: asked_n,
+        Tokens.states: state_n,
+        Tokens.all: torch.ones(n, dtype=torch.bool),
+    }[tokens]
+    return where_n.expand(b, n)
+
+
+def shows(context: Context, entry: int) -> Tensor:
+    """Windows that show something in the view at any step, (b,) bool."""
+    if "one_hot" in context:
+        return context["one_hot"][..., entry].bool().any(1)
+    table = cast(Tensor, context["table"])
+    return table[:, entry].bool()[context["observation"]].any(1)
+
+
+class Steered:
+    """A model with an edit in place; it acts like a model in rollouts."""
+
+    def __init__(self, model: DecisionTransformerModel, edit: Edit):
+        self.model, self.edit, self.cfg = model, edit, model.cfg
+
+    def last_logits(
+        self, context: Context, donor: Tensor | None = None, start: Tensor | None = None
+    ) -> Tensor:
+        """Logits (b, a) at the last state.
+
+        Args:
+            context: b windows.
+            donor: What a clamp's activations go towards; computed if not given.
+            start: (b, n, d) the unedited residual stream before the edited layer; computed if not given.
+        """
+        model, edit = self.model, self.edit
+        if edit.vector is None and donor is None:
+            donor = activations(model, asked(context, edit.clamp), edit.hook)
+        blocks: Any = list(model.blocks)
+        resid_bnd = model._embedded(context) if start is None else start
+        for block in blocks[: edit.layer] if start is None else ():
+            resid_bnd = block(resid_bnd)
+        patch = self._patch(context, donor)
+        rest = blocks[edit.layer :]
+        if edit.hook == residual(edit.layer):
+            resid_bnd = patch(resid_bnd)
+        else:
+            with model.hooks(fwd_hooks=[(edit.hook, patch)]):
+                resid_bnd = rest.pop(0)(resid_bnd)
+        for block in rest[:-1]:
+            resid_bnd = block(resid_bnd)
+        if rest:
+            resid_bnd = rest[-1].last(resid_bnd)
+        return model.unembed(model.ln_final(resid_bnd[:, -1]))
+
+    def _patch(self, context: Context, donor: Tensor | None) -> Callable:
+        edit = self.edit
+        where_bn1 = mask(context, edit.tokens)
+        if edit.only_if is not None:
+            where_bn1 = where_bn1 & shows(context, edit.only_if)[:, None]
+        where_bn1 = where_bn1.unsqueeze(-1)
+
+        def patch(value: Tensor, hook: Any = None) -> Tensor:
+            mine = value if edit.head is None else value[:, :, edit.head]
+            if edit.vector is not None:
+                change = edit.vector
+            else:
+                assert donor is not None
+                change = (donor if edit.head is None else donor[:, :, edit.head]) - mine
+                if edit.direction is not None:
+                    change = change.norm(dim=-1, keepdim=True) * edit.direction
+            mine = mine + where_bn1 * (edit.alpha * change)
+            if edit.head is None:
+                return mine
+            value = value.clone()
+            value[:, :, edit.head] = mine
+            return value
+
+        return patch
+
+
+def activations(model: DecisionTransformerModel, context: Context, hook: str) -> Tensor:
+    """What stands at a hook."""
+    _, cache = model.run_with_cache(context, names_filter=hook)
+    return cache[hook]

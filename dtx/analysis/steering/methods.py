@@ -1,0 +1,191 @@
+"""How edits are found: each method's candidates, one for each place in the model.
+
+Shape suffixes: b window, n token, d model, h head, a action.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dtx.analysis.core.inputs import cell_names
+from dtx.analysis.steering import Goal, Method, Site, Steering, Tokens
+from dtx.analysis.steering.edits import Edit, Steered, activations, mask, residual
+from dtx.analysis.steering.windows import CHANGE, KEEP, Windows, towards
+from dtx.errors import UserError
+
+if TYPE_CHECKING:
+    from dtx.dt.model import DecisionTransformerModel
+
+EMBED = residual(0)
+
+
+def candidates(
+    stage: Steering, model: DecisionTransformerModel, goal: Goal, windows: Windows
+) -> Iterator[tuple[Method, Edit]]:
+    """All edits of the methods asked for, at size 1. Those that need layers or reward-to-go tokens that the
+    model has not are left out."""
+    makers = {
+        Method.activation_addition: _additions,
+        Method.embedding_arithmetic: _arithmetic,
+        Method.reward_to_go_clamp: _clamps,
+        Method.optimised: _optimised,
+    }
+    for method in stage.methods:
+        for edit in makers[method](stage, model, goal, windows):
+            yield method, edit
+
+
+def _usable(model: DecisionTransformerModel, site: Site) -> bool:
+    """Whether the model has that layer and those tokens."""
+    there = model.cfg.reward_to_go or "reward_to_go" not in site.tokens.value
+    return there and site.layer < model.cfg.n_layers
+
+
+def _name(site: Site) -> str:
+    return f"before L{site.layer}, {_words(site.tokens)}"
+
+
+def _words(tokens: Tokens) -> str:
+    return tokens.value.replace("_", " ").replace("reward to go", "R").replace("state", "S")
+
+
+def _additions(
+    stage: Steering, model: DecisionTransformerModel, goal: Goal, windows: Windows
+) -> Iterator[Edit]:
+    there = towards(windows)
+    if not len(there):  # nobody said what to go towards
+        return
+    for site in stage.sites:
+        if not _usable(model, site):
+            continue
+        hook = residual(site.layer)
+        own = _mean(model, windows.part(CHANGE, held_out=False), hook, site.tokens)
+        vector = _mean(model, there, hook, site.tokens) - own
+        yield Edit(_name(site), hook, site.tokens, vector=vector)
+
+
+def _mean(model: DecisionTransformerModel, windows: Windows, hook: str, tokens: Tokens) -> Tensor:
+    """(d,) mean over windows and tokens."""
+    found = [
+        activations(model, batch.context, hook)[mask(batch.context, tokens)]
+        for batch in windows.batches
+    ]
+    return torch.cat(found).mean(0)
+
+
+def _arithmetic(
+    stage: Steering, model: DecisionTransformerModel, goal: Goal, windows: Windows
+) -> Iterator[Edit]:
+    entries = {name: i for i, name in enumerate(cell_names())}
+    for name, wanted in stage.arithmetic.items():
+        rows = model.embed.W_S
+        vector = torch.zeros(model.cfg.d_model)
+        for cell, times in wanted.cells.items():
+            vector = vector + times * rows[_entry(entries, cell, f"arithmetic.{name}")]
+        if wanted.reward_to_go:
+            if model.embed.W_R is None:
+                continue
+            vector = vector + wanted.reward_to_go * model.embed.W_R[0]
+        if not model.cfg.reward_to_go and "reward_to_go" in wanted.tokens.value:
+            continue
+        said = f"{name.replace('_', ' ')}, {_words(wanted.tokens)}"
+        yield Edit(said, EMBED, wanted.tokens, vector=vector)
+
+
+def _entry(entries: dict[str, int], cell: str, place: str) -> int:
+    if cell not in entries:
+        raise UserError(
+            f'{place}: {cell!r} is no cell; it is like "key (2,6)": object (column,row)'
+        )
+    return entries[cell]
+
+
+def _clamps(
+    stage: Steering, model: DecisionTransformerModel, goal: Goal, windows: Windows
+) -> Iterator[Edit]:
+    if not model.cfg.reward_to_go:
+        return
+    value = stage.high if goal.like is None else goal.like
+    sites = [Edit("R tokens", EMBED, Tokens.reward_to_go, clamp=value)]
+    for layer in range(model.cfg.n_layers if stage.clamp_parts else 0):
+        z = f"blocks.{layer}.attn.hook_z"
+        sites += [
+            Edit(f"L{layer}H{head}", z, Tokens.all, head=head, clamp=value)
+            for head in range(model.cfg.n_heads)
+        ]
+        sites.append(Edit(f"MLP{layer}", f"blocks.{layer}.hook_mlp_out", Tokens.all, clamp=value))
+    yield from sites
+    if goal.only_if is None:
+        return
+    entry = _entry({n: i for i, n in enumerate(cell_names())}, goal.only_if, "only_if")
+    for site in sites:
+        yield dataclasses.replace(site, name=f"{site.name} if {goal.only_if}", only_if=entry)
+
+
+def _optimised(
+    stage: Steering, model: DecisionTransformerModel, goal: Goal, windows: Windows
+) -> Iterator[Edit]:
+    for site in stage.descent.sites:
+        if _usable(model, site):
+            yield Edit(
+                _name(site),
+                residual(site.layer),
+                site.tokens,
+                vector=descend(stage, model, windows, site),
+            )
+
+
+@torch.enable_grad()
+def descend(
+    stage: Steering, model: DecisionTransformerModel, windows: Windows, site: Site
+) -> Tensor:
+    """The vector (d,) that gradient descent finds on the training windows.
+
+    Loss: cross-entropy to what is wanted + ``keep`` KL(unsteered || steered) where nothing may change +
+    ``penalty`` times the vector's squared norm, in units of the activations' there.
+    """
+    how, hook = stage.descent, residual(site.layer)
+    change, keep = (windows.part(kind, held_out=False) for kind in (CHANGE, KEEP))
+    keep = keep.every(max(1, round(len(keep) / how.kept)))
+    with torch.no_grad():
+        here = [
+            activations(model, b.context, hook)[mask(b.context, site.tokens)]
+            for b in change.batches
+        ]
+        starts = {
+            id(b): activations(model, b.context, hook) for p in (change, keep) for b in p.batches
+        }
+    scale = float(torch.cat(here).pow(2).mean().sqrt())
+    unit_d = torch.zeros(model.cfg.d_model, requires_grad=True)
+    optimiser = torch.optim.Adam([unit_d], lr=how.learning_rate)
+    for _ in range(how.steps):
+        optimiser.zero_grad()
+        loss = how.penalty * unit_d.pow(2).mean()
+        edit = Edit("", hook, site.tokens, vector=scale * unit_d)
+        for part, weight in ((change, 1.0), (keep, how.keep)):
+            for batch in part.batches:
+                found = Steered(model, edit).last_logits(batch.context, start=starts[id(batch)])
+                found = found.log_softmax(-1)
+                if part is change:
+                    each_b = -(batch.wanted * found).sum(-1)
+                else:
+                    each_b = (batch.base.exp() * (batch.base - found)).sum(-1)
+                loss = loss + weight * each_b.sum() / len(part)
+        loss.backward()
+        optimiser.step()
+    return (scale * unit_d).detach()
+
+
+def random_like(edit: Edit, model: DecisionTransformerModel, generator: torch.Generator) -> Edit:
+    """The control: a random direction of the same norm at the same place."""
+    width = model.cfg.d_model if edit.head is None else model.cfg.d_head
+    unit = torch.randn(width, generator=generator)
+    unit = unit / unit.norm()
+    if edit.vector is not None:
+        return dataclasses.replace(edit, vector=edit.vector.norm() * unit)
+    return dataclasses.replace(edit, direction=unit)

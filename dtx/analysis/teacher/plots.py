@@ -1,0 +1,79 @@
+"""B3's figure: agreement and divergence of each model, and likelihood under the teacher by reward-to-go."""
+
+from __future__ import annotations
+
+from dtx.analysis.teacher import Teacher
+from dtx.analysis.teacher.compute import DT, N_GRAM, OWN, UNTRAINED, Results
+from dtx.figures import new
+from dtx.report import Report
+
+COLOURS = {DT: "#1d3557", N_GRAM: "#e9a23b", UNTRAINED: "#8d99ae"}
+
+
+def draw(report: Report, results: Results, stage: Teacher) -> None:
+    """Write ``teacher.png``."""
+    table = results.comparison
+    figure, axes = new(7.0, 4.6, mosaic=[["agreement", "kl"], ["likelihood", "likelihood"]])
+    own = table[table.asked_for == OWN]
+    first = own[own.temperature == min(stage.temperatures)].set_index("model")
+    axis = axes["agreement"]
+    for place, (name, colour) in enumerate(COLOURS.items()):
+        row = first.loc[name]
+        axis.barh(place, row.agreement, color=colour, height=0.6)
+        axis.plot([row.agreement_low, row.agreement_high], [place, place], color="black", lw=1.2)
+        axis.text(row.agreement_high + 0.02, place, f"{row.agreement:.2f}", va="center", fontsize=8)
+    axis.set_yticks(range(len(COLOURS)), list(COLOURS))
+    axis.invert_yaxis()
+    axis.set(title="Same most probable action", xlabel="share of states", xlim=(0, 1.1))
+    axis = axes["kl"]
+    for place, (name, colour) in enumerate(COLOURS.items()):
+        for shift, t in zip((-0.18, 0.18), stage.temperatures, strict=False):
+            row = own[(own.model == name) & (own.temperature == t)].iloc[0]
+            axis.barh(place + shift, row.kl, color=colour, height=0.32)
+            axis.plot([row.kl_low, row.kl_high], [place + shift] * 2, color="black", lw=1)
+            axis.text(
+                row.kl_high + 0.03 * own.kl.max(),
+                place + shift,
+                f"T={t:g}: {row.kl:.2g}",
+                va="center",
+                fontsize=7,
+            )
+    axis.set_yticks(range(len(COLOURS)), [])
+    axis.invert_yaxis()
+    axis.set(title="KL(teacher || model)", xlabel="nats", xlim=(0, float(own.kl_high.max()) * 1.45))
+    _likelihood(axes["likelihood"], results, stage)
+    said = (
+        f"{int(first.loc[DT].states):,} states of {int(first.loc[DT].episodes):,} held-out episodes"
+    )
+    figure.suptitle(
+        f"Model against teacher at {said}", fontsize=10, fontweight="bold", x=0.01, ha="left"
+    )
+    report.figure("teacher", figure)
+
+
+def _likelihood(axis, results: Results, stage: Teacher) -> None:
+    """Likelihood under the teacher at each temperature, by reward-to-go asked for; the n-gram's is flat."""
+    table = results.comparison
+    mine = table[(table.model == DT) & (table.asked_for != OWN)].copy()
+    mine["asked_for"] = mine.asked_for.astype(float)
+    gram = table[table.model == N_GRAM].set_index("temperature").likelihood
+    colours = ["#d1495b", "#5b8fb9", "#2a9d5c", "#8d5fb9"]
+    for index, t in enumerate(stage.temperatures):
+        rows = mine[mine.temperature == t].sort_values("asked_for")
+        colour = colours[index % len(colours)]
+        axis.plot(rows.asked_for, rows.likelihood, "o-", color=colour, ms=4, label=f"under T={t:g}")
+        axis.fill_between(
+            rows.asked_for,
+            rows.likelihood_low,
+            rows.likelihood_high,
+            color=colour,
+            alpha=0.18,
+            lw=0,
+        )
+        axis.axhline(gram[t], color=colour, ls=":", lw=1.2)
+    axis.set(
+        title="Log-likelihood of the model's policy under its teacher",
+        xlabel="reward-to-go asked for in the place of the episode's own (dotted: n-gram)",
+        ylabel="nats an action",
+    )
+    axis.legend()

@@ -1,0 +1,150 @@
+"""The numbers that an experiment is known to reach: ``experiments/PRESET/expected.json``.
+
+::
+
+    {"seeds": [0, 1, 2],
+     "numbers": {"agent/success": {"of": "calibration.dataset.agent", "low": 0.95, "high": 1.0}}}
+
+A number is a headline number's name; ``of`` is the stage that it is of: a target, or on from there by the
+names of inputs. The mean over the seeds must lie within low and high, both allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dtx.config.build import suggest
+from dtx.config.compose import CONF
+from dtx.errors import UserError
+from dtx.report import read_headline
+from dtx.stage import Stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """What one number should be."""
+
+    name: str
+    of: str
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """Seeds to run, and the numbers that their means should be."""
+
+    path: Path
+    seeds: tuple[int, ...]
+    numbers: tuple[Number, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What one number came to; ``values`` one a seed, None where the stage has no such value."""
+
+    number: Number
+    values: tuple[float | None, ...]
+
+    @property
+    def mean(self) -> float | None:
+        """Over the seeds; None if one of them has no value."""
+        values = [v for v in self.values if v is not None]
+        return math.fsum(values) / len(values) if len(values) == len(self.values) else None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the mean is within the tolerance."""
+        return self.mean is not None and self.number.low <= self.mean <= self.number.high
+
+
+def path_of(preset: str) -> Path:
+    """Where a clone has the expected numbers of a preset."""
+    return CONF.parent / "experiments" / preset / "expected.json"
+
+
+def seeds_of(preset: str) -> tuple[int, ...]:
+    """The seeds that a preset's numbers are over; none if nothing is expected of it here."""
+    path = path_of(preset)
+    return read(path).seeds if path.exists() else ()
+
+
+def read(path: Path) -> Expected:
+    """Read and check a file.
+
+    Raises:
+        UserError: Not there, or not of the form above: what is wrong.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict) or set(content) != {"seeds", "numbers"}:
+        raise UserError(f'{path}: the form is {{"seeds": [...], "numbers": {{...}}}}')
+    seeds, numbers = content["seeds"], content["numbers"]
+    if not isinstance(seeds, list) or not seeds or not all(type(s) is int for s in seeds):
+        raise UserError(f"{path}: seeds: a list of whole numbers is wanted, not {seeds!r}")
+    if not isinstance(numbers, dict) or not numbers:
+        raise UserError(f"{path}: numbers: names with tolerances are wanted, not {numbers!r}")
+    return Expected(path, tuple(seeds), tuple(_number(path, *item) for item in numbers.items()))
+
+
+def _number(path: Path, name: str, content: object) -> Number:
+    try:
+        number = Number(name, **content)  # type: ignore[arg-type]
+        if isinstance(number.of, str) and number.low <= number.high:
+            return number
+    except TypeError:
+        pass
+    form = '{"of": stage, "low": number, "high": number} with low <= high'
+    raise UserError(f"{path}: numbers: {name}: {form} is wanted, not {json.dumps(content)}")
+
+
+def stages_of(expected: Expected, targets: Mapping[str, Stage]) -> dict[str, Stage]:
+    """The stages that the numbers are of, by their place.
+
+    Raises:
+        UserError: There is no such stage.
+    """
+    return {n.of: _stage_at(targets, n.of, f"{expected.path}: {n.name}") for n in expected.numbers}
+
+
+def _stage_at(targets: Mapping[str, Stage], of: str, number: str) -> Stage:
+    found, known, rest = None, dict(targets), of
+    while found is None or rest:
+        name = next((n for n in known if rest == n or rest.startswith(f"{n}.")), None)
+        if name is None:
+            raise UserError(f"{number}: of: no stage {of!r}{suggest(rest, list(known))}")
+        found = known[name]
+        known, rest = found.inputs(), rest[len(name) + 1 :]
+    return found
+
+
+def measure(expected: Expected, targets: Mapping[str, Stage]) -> dict[str, float | None]:
+    """The expected numbers as one experiment in the current store has them.
+
+    Raises:
+        UserError: The file names a stage or a number that there is not.
+    """
+    places = stages_of(expected, targets)
+    found = {}
+    for number in expected.numbers:
+        headline = read_headline(places[number.of].path)
+        if number.name not in headline:
+            known = suggest(number.name, list(headline))
+            raise UserError(
+                f"{expected.path}: {number.name}: {number.of} has no such number{known}"
+            )
+        found[number.name] = headline[number.name]
+    return found
+
+
+def judge(expected: Expected, by_seed: Sequence[Mapping[str, float | None]]) -> list[Verdict]:
+    """Hold what :func:`measure` gave for every seed against the tolerances."""
+    return [Verdict(n, tuple(values[n.name] for values in by_seed)) for n in expected.numbers]

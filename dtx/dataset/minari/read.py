@@ -1,0 +1,295 @@
+"""From a Minari dataset to our files. An episode of T steps has T+1 observations there.
+
+Observation forms: MiniGrid's image (7, 7, 3) of indices, alone or as ``image`` of a dictionary whose
+``direction`` and ``mission`` are kept, but not shown to models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dtx.dataset.episodes import Episodes, EpisodeWriter, Outcome
+from dtx.dataset.minari.files import (
+    ENDS,
+    MOMENTS,
+    OWN,
+    minari,
+    unpacked,
+    write_columns,
+    write_facts,
+)
+from dtx.env.encoding import VIEW, channels
+from dtx.errors import UserError
+from dtx.progress import progress
+
+if TYPE_CHECKING:
+    from dtx.dataset.minari import Minari
+
+UNKNOWN_TEMPERATURE = 1.0
+"""Of episodes that others recorded: Minari does not say at which temperature they were sampled."""
+BESIDE = ("direction", "mission")
+"""What MiniGrid's dictionary holds beside the image."""
+MOST_ACTIONS = 254  # an action takes a byte, and the number of actions stands for padding
+
+
+def write(stage: Minari, out: Path) -> dict[str, int]:
+    """Convert; gives the headline numbers.
+
+    Raises:
+        UserError: The dataset is not there, or something in it cannot be mapped.
+    """
+    dataset = opened(stage.id, stage.root, stage.download)
+    n_actions, beside = understood(dataset, stage.id)
+    if n_actions != stage.env.n_actions:
+        raise UserError(
+            f"dataset.id: {stage.id} has {n_actions} actions, but env={stage.env.id} has "
+            f"{stage.env.n_actions}; choose the environment that it was recorded in{_advice(dataset)}"
+        )
+    own = dataset.storage.metadata.get(OWN)
+    with closing(EpisodeWriter(out)) as writer:
+        reader = _Reader(stage.id, writer, beside, n_actions)
+        if own:  # our table of observations keeps its order, so that every column is the same again
+            for row in unpacked(own["observations"]):
+                writer.identify(row[None])
+        digest = _take_all(reader, dataset.storage, dataset.episode_indices)
+        if stage.digest not in (None, digest):
+            raise UserError(
+                f"dataset.digest: the episodes of {stage.id} have {digest}, not {stage.digest}: it is not "
+                "the dataset that was meant"
+            )
+        env = dataset.env_spec.id if dataset.env_spec is not None else None
+        whole = len(reader.split) == len(reader.ends["seed"])
+        split = np.array(reader.split, np.uint8) if whole else None
+        told = {"env": str(env), "minari": stage.id, "dataset": stage.label}
+        writer.finish(stage.validation, stage.seed, told, split)
+    _keep(reader, dataset, out, env, digest)
+    return _headline(reader, out)
+
+
+def _take_all(reader: _Reader, storage: Any, places: np.ndarray) -> str:
+    """Read every episode; gives the digest of all."""
+    known = storage.get_episode_metadata(places)
+    with progress("minari", len(places), "episodes") as bar:
+        for episode, about in zip(storage.get_episodes(places), known, strict=True):
+            reader.take(episode, about)
+            bar.advance(1)
+    if not len(places):
+        raise UserError(f"{reader.name}: holds no episode")
+    return reader.digest.hexdigest()
+
+
+def opened(name: str, root: Path | None, download: bool) -> Any:
+    """A Minari dataset of this machine.
+
+    Raises:
+        UserError: It is not there or is damaged.
+    """
+    package = minari()
+    with folder_of_datasets(root), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of versions of packages that made the dataset
+        try:
+            return package.load_dataset(name, download=download)
+        except FileNotFoundError:
+            place = root or os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets"
+            raise UserError(
+                f"dataset.id: no {name} in {place}; dataset.download=true fetches it, dataset.root=FOLDER "
+                "looks elsewhere"
+            ) from None
+        except Exception as error:  # whatever a damaged file or a server brings
+            raise UserError(
+                f"{name}: Minari cannot open it: {type(error).__name__}: {error}"
+            ) from error
+
+
+@contextmanager
+def folder_of_datasets(root: Path | None) -> Iterator[None]:
+    """Minari reads and writes below ``root`` meanwhile; None leaves its own choice."""
+    if root is None:
+        yield
+        return
+    before = os.environ.get("MINARI_DATASETS_PATH")
+    os.environ["MINARI_DATASETS_PATH"] = str(root.absolute())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MINARI_DATASETS_PATH"]
+        else:
+            os.environ["MINARI_DATASETS_PATH"] = before
+
+
+def understood(dataset: Any, name: str) -> tuple[int, tuple[str, ...]]:
+    """How many actions there are, and what an observation holds beside the image.
+
+    Raises:
+        UserError: Actions or observations are of another kind.
+    """
+    from gymnasium import spaces
+
+    actions, seen = dataset.action_space, dataset.observation_space
+    if not isinstance(actions, spaces.Discrete) or actions.start != 0 or actions.n > MOST_ACTIONS:
+        raise UserError(
+            f"{name}: its actions are {actions}; Discrete from 0, at most {MOST_ACTIONS}, can be read"
+        )
+    beside: tuple[str, ...] = ()
+    image = seen
+    if isinstance(seen, spaces.Dict):
+        image = seen.get("image")
+        beside = tuple(key for key in seen.spaces if key != "image")
+        if more := [key for key in beside if key not in BESIDE]:
+            raise UserError(f"{name}: its observations hold {more[0]!r}, which dtx cannot keep")
+    if not isinstance(image, spaces.Box) or image.shape != (VIEW, VIEW, 3):
+        shape = getattr(image, "shape", None) or type(image).__name__
+        raise UserError(
+            f"{name}: its observations are {shape}, not MiniGrid's view of {VIEW} x {VIEW} cells with 3 "
+            "indices; pixels and other views cannot be read"
+        )
+    return int(actions.n), beside
+
+
+class _Reader:
+    """Collects the episodes one after the other."""
+
+    def __init__(self, name: str, writer: EpisodeWriter, beside: tuple[str, ...], n_actions: int):
+        self.name, self.writer, self.n_actions = name, writer, n_actions
+        self.digest = hashlib.sha256()
+        self.ends: dict[str, list] = {"final": [], "terminated": [], "truncated": [], "seed": []}
+        self.moments: dict[str, list] = {key: [] for key in (*beside, "reward")}
+        self.split: list[int] = []
+        self.exact_rewards, self.infos = True, 0
+
+    def take(self, episode: dict[str, Any], known: dict[str, Any]) -> None:
+        """One episode, and what Minari's metadata says of it."""
+        place = f"{self.name}, episode {episode['id']}"
+        seen = episode["observations"]
+        images = self._images(seen["image"] if isinstance(seen, dict) else seen, place)
+        actions, rewards = np.asarray(episode["actions"]), np.asarray(episode["rewards"])
+        ends = {k: np.asarray(episode[f"{k[:-2]}ions"], bool) for k in ("terminated", "truncated")}
+        length = len(actions)
+        if length == 0 or len(images) != length + 1 or rewards.shape != (length,):
+            raise UserError(
+                f"{place}: {len(images)} observations, {length} actions, {rewards.shape} rewards"
+            )
+        if ((actions < 0) | (actions >= self.n_actions)).any() or not np.isfinite(rewards).all():
+            raise UserError(f"{place}: holds an action or a reward that is none")
+        if any(flags[:-1].any() for flags in ends.values()):
+            raise UserError(f"{place}: goes on after its end")
+        ids = self.writer.identify(images)
+        small = rewards.astype(np.float32)
+        self.exact_rewards &= bool((small == rewards).all())
+        steps = {"observation": ids[None, :-1], "action": actions[None], "reward": small[None]}
+        done = bool(ends["terminated"][-1])
+        failed = Outcome.WRONG if done else Outcome.TRUNCATED
+        outcome = Outcome.SUCCESS if done and small[-1] > 0 else failed
+        ours = {
+            k: known[f"{OWN}_{k}"]
+            for k in ("temperature", "outcome", "split")
+            if f"{OWN}_{k}" in known
+        }
+        self.writer.append(
+            steps,
+            np.array([length]),
+            np.array([ours.get("outcome", outcome)]),
+            float(ours.get("temperature", UNKNOWN_TEMPERATURE)),
+        )
+        self.split += [int(ours["split"])] if "split" in ours else []
+        self.ends["final"].append(ids[-1])
+        self.ends["seed"].append(known.get("seed"))
+        for key, flags in ends.items():
+            self.ends[key].append(bool(flags[-1]))
+        self.moments["reward"].append(np.append(rewards, rewards.dtype.type(0)))
+        for key in self.moments.keys() - {"reward"}:
+            self.moments[key].append(seen[key])
+        self.infos += bool(episode.get("infos"))
+        for column in (images, actions.astype(np.int64), rewards, *ends.values()):
+            self.digest.update(np.ascontiguousarray(column).tobytes())
+        for key in sorted(self.moments.keys() - {"reward"}):
+            self.digest.update(json.dumps(np.asarray(seen[key]).tolist()).encode())
+
+    def _images(self, images: Any, place: str) -> np.ndarray:
+        images = np.asarray(images)
+        small = images.astype(np.uint8)
+        try:
+            if images.shape[1:] != (VIEW, VIEW, 3) or (small != images).any():
+                raise ValueError("an observation is none of 7 x 7 x 3 indices")
+            channels(small)
+        except ValueError as error:
+            raise UserError(f"{place}: {error}") from None
+        return small
+
+
+def _keep(reader: _Reader, dataset: Any, out: Path, env: str | None, digest: str) -> None:
+    from minari.serialization import serialize_space
+
+    write_columns(
+        out / ENDS,
+        {
+            "final": np.array(reader.ends["final"], np.int32),
+            "terminated": np.array(reader.ends["terminated"]),
+            "truncated": np.array(reader.ends["truncated"]),
+            "seed": np.array([-1 if s is None else s for s in reader.ends["seed"]], np.int64),
+        },
+    )
+    moments: dict[str, Any] = {
+        key: list(chain.from_iterable(parts)) if key == "mission" else np.concatenate(parts)
+        for key, parts in reader.moments.items()
+        if key != "reward" or not reader.exact_rewards
+    }
+    if moments:
+        write_columns(out / MOMENTS, moments)
+    storage = dataset.storage
+    told = (
+        "dataset_id",
+        "algorithm_name",
+        "author",
+        "author_email",
+        "code_permalink",
+        "description",
+    )
+    metadata = storage.metadata
+    write_facts(
+        out,
+        {
+            "env": env,
+            "digest": digest,
+            "episodes_with_infos": reader.infos,
+            "reward_type": str(reader.moments["reward"][0].dtype),
+            "action_space": serialize_space(storage.action_space),
+            "observation_space": serialize_space(storage.observation_space),
+            "env_spec": dataset.env_spec.to_json() if dataset.env_spec is not None else None,
+            "metadata": {
+                k: sorted(metadata[k]) if isinstance(metadata[k], set) else metadata[k]
+                for k in told
+                if k in metadata
+            },
+            "lineage": {k: v for k, v in (metadata.get(OWN) or {}).items() if k != "observations"},
+        },
+    )
+
+
+def _headline(reader: _Reader, out: Path) -> dict[str, int]:
+    episodes = Episodes.read(out)
+    counts = np.bincount(episodes.outcome, minlength=3)
+    return {
+        "data/n_episodes": len(episodes.start),
+        "data/n_steps": len(episodes.action),
+        "data/n_unique_obs": len(episodes.observations),
+        "data/n_episodes_with_infos_left_out": reader.infos,
+        **{f"data/n_{o.name.lower()}": int(counts[o]) for o in Outcome},
+    }
+
+
+def _advice(dataset: Any) -> str:
+    from dtx.dataset.minari import choice_of
+
+    return f" ({choice_of(dataset.env_spec.id)})" if dataset.env_spec is not None else ""

@@ -1,0 +1,225 @@
+"""How well the circuit of ``dt=interchange`` sits: interchange accuracy, and the effect of every head."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dtx.dt import circuit as circuits
+from dtx.dt.circuit import Circuit, Edge, Node, Restored
+from dtx.dt.interchange.patch import run_interchanged, run_plain
+from dtx.dt.interchange.routes import Batch, Sampler, turn
+from dtx.dt.model import DecisionTransformerModel
+from dtx.env.memory import LEFT, RIGHT
+
+if TYPE_CHECKING:
+    from dtx.dt.interchange import Interchange
+
+TOLERANCE = 0.1
+"""Of a rho: the model is trained, not compiled."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The stage's numbers, the effect of each head, and the circuit that they speak for."""
+
+    headline: dict[str, float | None]
+    heads: pd.DataFrame
+    circuit: Circuit
+
+
+@torch.no_grad()
+def measure(stage: Interchange, network: DecisionTransformerModel, sampler: Sampler) -> Measured:
+    """Measure on held-out routes."""
+    rng = np.random.default_rng([stage.seed, 1])
+    batch = sampler.batch(rng, stage.pairs)
+    rows = torch.arange(stage.pairs)
+    logits, z = run_plain(network, batch)
+    right = (logits.argmax(-1) == batch.target)[batch.real].float().mean().item()
+    aligned = (stage.aligned.instruction, stage.aligned.reward_to_go)
+    named = ("instruction", "reward_to_go")
+
+    def interchanged(swapped: tuple[str, ...], heads: tuple[int, int]) -> float:
+        """Accuracy when the variables named come from other windows, and all unaligned outputs as well."""
+        source = [
+            torch.from_numpy(rng.permutation(stage.pairs)) if name in swapped else rows
+            for name in named
+        ]
+        rest = torch.from_numpy(rng.permutation(stage.pairs))
+        sources = dict(zip(heads, source, strict=True))
+        found = run_interchanged(network, batch, z, sources, rest).argmax(-1)
+        wanted = turn(batch.instruction[source[0]], batch.side, batch.high[source[1]])
+        return (found == wanted).float().mean().item()
+
+    accuracy = {
+        "instruction": interchanged(("instruction",), aligned),
+        "reward_to_go": interchanged(("reward_to_go",), aligned),
+        "both": interchanged(named, aligned),
+        "rest": interchanged((), aligned),
+    }
+    # The control is a wrong hypothesis: the two heads exchanged. Chance is a half.
+    wrong = interchanged(named, (aligned[1], aligned[0]))
+    effects = _effects(stage, network, sampler)
+    other = effects[~effects.aligned]
+    headline = {
+        "interchange/accuracy": min(accuracy.values()),
+        "interchange/task_accuracy": right,
+        "interchange/other_heads": float(other.rho.abs().max()),
+        "interchange/aligned_heads": float(effects[effects.aligned].rho.min()),
+        "interchange/pairs": float(stage.pairs),
+        "interchange/distinct_inputs": float(_distinct(batch)),
+        "interchange/control_accuracy": wrong,
+        **{f"interchange/accuracy_{k}": v for k, v in accuracy.items()},
+    }
+    return Measured(headline, effects, _circuit(stage))
+
+
+def _effects(
+    stage: Interchange, network: DecisionTransformerModel, sampler: Sampler
+) -> pd.DataFrame:
+    """Mean restored logit difference of each head at all tokens, by flipped variable."""
+    names = {"instruction": stage.aligned.instruction, "reward_to_go": stage.aligned.reward_to_go}
+    rows = []
+    for flip, aligned in names.items():
+        clean, corrupt = _pair(stage, sampler, flip)
+        last = clean.decision
+
+        def difference(batch: Batch, hooks: list, last: Tensor = last) -> Tensor:
+            with network.hooks(fwd_hooks=hooks):
+                logits = network(batch.context)[torch.arange(len(last)), last]
+            return logits[:, LEFT] - logits[:, RIGHT]
+
+        known: dict[str, Tensor] = {}
+
+        def keep(value: Tensor, hook, known: dict = known) -> None:
+            known[hook.name] = value
+
+        hook_names = [f"blocks.{layer}.attn.hook_z" for layer in range(network.cfg.n_layers)]
+        ld_clean = difference(clean, [(name, keep) for name in hook_names])
+        ld_corrupt = difference(corrupt, [])
+        for layer, name in enumerate(hook_names):
+            for head in range(network.cfg.n_heads):
+
+                def patch(value: Tensor, hook, head: int = head, known: dict = known) -> Tensor:
+                    value = value.clone()
+                    value[:, :, head] = known[hook.name][:, :, head]
+                    return value
+
+                patched = difference(corrupt, [(name, patch)])
+                # One fraction of sums, not a mean of fractions: small gaps would make it anything.
+                gap = ld_clean - ld_corrupt
+                rho = ((patched - ld_corrupt) * gap).sum() / (gap * gap).sum()
+                worst = ((patched - ld_corrupt) / gap.abs().mean()).abs().max()
+                rows.append(
+                    {
+                        "flip": flip,
+                        "layer": layer,
+                        "head": head,
+                        "aligned": layer == 0 and head == aligned,
+                        "rho": rho.item(),
+                        "largest": worst.item(),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _pair(stage: Interchange, sampler: Sampler, flip: str) -> tuple[Batch, Batch]:
+    """The same held-out windows, and with one variable flipped."""
+    pair = []
+    for flipped in (False, True):
+        batch = sampler.batch(np.random.default_rng([stage.seed, 2]), stage.pairs)
+        context = batch.context.clone()
+        if flipped and flip == "reward_to_go":
+            middle = (stage.low[0] + stage.low[1]) / 2, (stage.high[0] + stage.high[1]) / 2
+            other = torch.where(batch.high == 1, middle[0], middle[1])[:, None]
+            context["reward_to_go"] = other.expand_as(context["reward_to_go"]).contiguous()
+        if flipped and flip == "instruction":
+            # The first state shows the other instruction before the same objects at the far end.
+            seen, places = torch.as_tensor(context["observation"]), sampler.places
+            layout = seen[:, 0] // places
+            other = torch.tensor([3, 2, 1, 0])[layout]
+            seen[:, 0] += (other - layout) * places
+        values = {**vars(batch), "context": context}
+        pair.append(Batch(**values))
+    return pair[0], pair[1]
+
+
+def _distinct(batch: Batch) -> int:
+    """How many of the windows differ."""
+    context = batch.context
+    columns = [context[k].double() for k in ("observation", "action", "reward_to_go")]
+    return len(torch.unique(torch.cat(columns, 1), dim=0))
+
+
+def _circuit(stage: Interchange) -> Circuit:
+    """The declared circuit: two heads of the first block, at the decision's state."""
+    last, start = circuits.LAST_STATE, circuits.INSTRUCTION_STATE
+    heads = {
+        "instruction": Node("blocks.0.attn.hook_z", stage.aligned.instruction, last),
+        "reward_to_go": Node("blocks.0.attn.hook_z", stage.aligned.reward_to_go, last),
+    }
+    places = {"instruction": start, "reward_to_go": circuits.ALL_REWARD_TO_GO}
+    layers = range(stage.model.n_layers)
+    restored = {}
+    for name, head in heads.items():
+        found = [
+            Restored(Node("hook_embed", None, places[name]), 1.0),
+            Restored(Node("blocks.0.hook_resid_pre", None, places[name]), 1.0),
+            Restored(head, 1.0),
+            Restored(Node("blocks.0.hook_attn_out", None, last), 1.0),
+        ]
+        if name == "reward_to_go":  # which of the equal tokens it reads is its own choice
+            hooks = ("hook_embed", "blocks.0.hook_resid_pre")
+            found += [Restored(Node(h, None, circuits.LAST_REWARD_TO_GO), None) for h in hooks]
+        for layer in layers:
+            if layer:
+                found.append(Restored(Node(f"blocks.{layer}.hook_resid_pre", None, last), 1.0))
+            # Where the parity is computed, and whether in one MLP or more, is learnt.
+            found.append(Restored(Node(f"blocks.{layer}.hook_mlp_out", None, last), None))
+            found += [
+                Restored(Node(f"blocks.{layer}.hook_resid_{x}", None, last), 1.0)
+                for x in ("mid", "post")
+            ]
+        restored[name] = tuple(found)
+    at_end = [
+        Restored(Node(hook, None, last), 1.0)
+        for hook in ("hook_embed", *(f"blocks.{i}.hook_resid_{x}" for i in layers for x in _ORDER))
+    ]
+    open_mlps = [Restored(Node(f"blocks.{i}.hook_mlp_out", None, last), None) for i in layers]
+    # It does not pass through a head; the first block's attention may still look at it.
+    restored["target"] = (*at_end, *open_mlps)
+    mlps = [Node(f"blocks.{layer}.hook_mlp_out", None, last) for layer in layers]
+    edges = [
+        Edge(Node("hook_embed", None, places[name]), head, "v", name)
+        for name, head in heads.items()
+    ]
+    logits = Node("unembed", None, last)
+    edges += [Edge(head, mlp, "mlp", name) for name, head in heads.items() for mlp in mlps]
+    edges += [Edge(Node("hook_embed", None, last), mlp, "mlp", "target") for mlp in mlps]
+    edges += [Edge(one, two, "mlp", "turn") for one, two in itertools.combinations(mlps, 2)]
+    edges += [Edge(mlp, logits, "logits", "turn") for mlp in mlps]
+    return Circuit(
+        kind="interchange",
+        variant={},
+        n_layers=stage.model.n_layers,
+        n_heads=stage.model.n_heads,
+        nodes=tuple(heads.values()),
+        edges=tuple(edges),
+        restored=restored,
+        neurons=(),
+        logit_difference=None,
+        tolerance=TOLERANCE,
+        notes=(
+            "Which MLPs compute the turn is learnt: any edge to, between or from them is right.",
+            "Known for the routine and its waits, reward-to-go within the trained ranges.",
+        ),
+    )
+
+
+_ORDER = ("pre", "mid", "post")

@@ -1,0 +1,167 @@
+"""What ``dtx.load`` gives: an artefact's numbers, tables, figures, and what is particular to its kind."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dtx.errors import UserError
+from dtx.report import CURVES, read_headline
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from dtx.dataset.episodes import Episodes
+    from dtx.exchange.loading import Origin
+    from dtx.pairs.pair_set import PairSet
+
+
+class Tables(Mapping):
+    """Tables by name, read when asked for."""
+
+    def __init__(self, folder: Path):
+        self._paths = {path.stem: path for path in sorted(folder.glob("*.parquet"))}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.read_parquet(self._paths[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __repr__(self) -> str:
+        return f"tables: {', '.join(self) or 'none'}"
+
+
+class Loaded:
+    """An artefact; all that an analysis has.
+
+    Attributes:
+        origin: Where it stands, and its record.
+    """
+
+    def __init__(self, origin: Origin):
+        self.origin = origin
+
+    @property
+    def folder(self) -> Path:
+        """Of its files."""
+        return self.origin.folder
+
+    @property
+    def label(self) -> str:
+        """Stage and key."""
+        record = self.origin.record
+        return f"{record['stage']}-{record['key']}" if "key" in record else self.folder.name
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The stage's settings as plain values, inputs as their labels."""
+        return self.origin.record.get("config", {})
+
+    @property
+    def headline(self) -> dict[str, float | None]:
+        """Its numbers, as ``group/name``."""
+        return read_headline(self.folder)
+
+    @property
+    def tables(self) -> Tables:
+        """pandas frames by name; one observation a row."""
+        return Tables(self.folder / "tables")
+
+    @property
+    def figures(self) -> dict[str, Path]:
+        """Files by name: ``calibration.png``."""
+        return {p.name: p for p in sorted((self.folder / "figures").glob("*")) if p.is_file()}
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """Training curves, one row a logged step."""
+        import pandas as pd
+
+        from dtx.report import read_curves
+
+        return pd.DataFrame(read_curves(self.folder, CURVES))
+
+    @cached_property
+    def env(self) -> Any:
+        """The environment of the task; None if no record tells it."""
+        from dtx.env.recorded import environment, in_stages, recorded_id
+
+        origin = self.origin
+        if origin.stage is not None and (found := in_stages(origin.stage)) is not None:
+            return found
+        records = {self.label: origin.record, **origin.records}
+        ids = [r["env_id"] for r in records.values() if r.get("env_id")]
+        if origin.store is not None:
+            ids += filter(None, (recorded_id(origin.store.root / label) for label in records))
+        for record in records.values():
+            values = record.get("config", {}).get("env")
+            if isinstance(values, dict):
+                return environment(values, ids[0] if ids else None, origin.config_dir)
+        return origin.env
+
+    def _environment(self, given: Any) -> Any:
+        """The environment to use: a given one, one by the name of its config, or the recorded one."""
+        if isinstance(given, str):
+            from dtx.env.recorded import chosen
+
+            return chosen(given, self.origin.config_dir)
+        found = self.env if given is None else given
+        if found is None:
+            raise UserError(
+                f"{self.label}: no record tells its environment; name one: env='memory', "
+                "env='memory env.size=9'"
+            )
+        return found
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.label}, {self.folder})"
+
+
+class LoadedAgent(Loaded):
+    """A trained or imported agent."""
+
+    @cached_property
+    def agent(self) -> Any:
+        """In evaluation mode; ``agent.step(observations, memory)`` gives logits, values, memory."""
+        from dtx.agent.provider import load_agent
+
+        # Only who wrote agent.unsafe_pickle=true has a policy unpickled.
+        return load_agent(self.folder, getattr(self.origin.stage, "unsafe_pickle", False))
+
+
+class LoadedDataset(Loaded):
+    """Demonstrations."""
+
+    @cached_property
+    def episodes(self) -> Episodes:
+        """All columns, as numpy views of the files."""
+        from dtx.dataset.episodes import Episodes
+
+        return Episodes.read(self.folder)
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns by name, with ``returns`` and ``reward_to_go``; see ``Episodes`` for their shapes."""
+        names = [field.name for field in dataclasses.fields(self.episodes)]
+        return {n: getattr(self.episodes, n) for n in [*names, "returns", "reward_to_go"]}
+
+
+class LoadedPairs(Loaded):
+    """Declared counterfactual pairs."""
+
+    @cached_property
+    def pairs(self) -> PairSet:
+        """Ready for a model: ``pairs.batches(model)``."""
+        from dtx.pairs.pair_set import PairSet
+
+        return PairSet.read(self.folder)

@@ -1,0 +1,239 @@
+"""A Decision Transformer as ``dtx.load("dt", ...)`` gives it: run, play, and pair its inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from dtx.dt import transformer_lens as lens
+from dtx.dt.context import Context
+from dtx.dt.model import DecisionTransformerModel, load
+from dtx.dt.provider import check_fits
+from dtx.errors import UserError
+from dtx.exchange.handles import Loaded
+from dtx.pairs.pair_set import PairSet
+from dtx.store.store import current, used
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformer_lens import ActivationCache
+
+    from dtx.dataset.episodes import Episodes
+    from dtx.exchange.loading import Origin
+
+
+class LoadedModel(Loaded):
+    """A Decision Transformer with what it was made from.
+
+    ``model`` is the PyTorch module itself, with TransformerLens's hooks and names of weights.
+    """
+
+    def __init__(self, origin: Origin, model: DecisionTransformerModel | None = None):
+        super().__init__(origin)
+        self.model = load(origin.folder) if model is None else model
+        self._made: dict[str, PairSet] = {}  # by key; their folders live as long as this
+
+    def folded(self) -> LoadedModel:
+        """The same with LayerNorms folded and weights centred: equal logits, readable weights."""
+        from dtx.dt.processing import processed
+
+        return LoadedModel(self.origin, processed(self.model))
+
+    def checkpoints(self) -> dict[int, Path]:
+        """Weights kept along the way, by training step."""
+        found = (self.folder / "checkpoints").glob("step-*.safetensors")
+        return {int(path.stem.removeprefix("step-")): path for path in sorted(found)}
+
+    def at(self, step: int) -> LoadedModel:
+        """The model as it was at a kept training step.
+
+        Raises:
+            UserError: No such checkpoint was kept.
+        """
+        kept = self.checkpoints()
+        if step not in kept:
+            known = ", ".join(map(str, kept)) or "none"
+            raise UserError(f"{self.label} kept no checkpoint of step {step} (kept: {known})")
+        return LoadedModel(self.origin, load(self.folder, kept[step]))
+
+    def run_with_cache(
+        self, context: Context | int, names: Any = None
+    ) -> tuple[Tensor, ActivationCache]:
+        """Logits (b, t, a) at the state tokens, and a TransformerLens ``ActivationCache``.
+
+        Args:
+            context: Windows, as :meth:`windows`, :meth:`decisions` and the pairs' batches have them; or how
+                many windows of the demonstrations.
+            names: Which activations to keep: None for all, a name, several, or a function of a name.
+        """
+        if isinstance(context, int):
+            context = self.windows(context)
+        return lens.run_with_cache(self.model, context, names)
+
+    def rollout(
+        self,
+        reward_to_go: float | Sequence[float] = 0.9,
+        episodes: int = 50,
+        *,
+        greedy: bool = False,
+        seed: int = 0,
+        temperature: float = 1.0,
+        env: Any = None,
+    ) -> pd.DataFrame:
+        """Play.
+
+        Args:
+            reward_to_go: Asked for at the start; several are played in the same worlds with the same
+                random numbers.
+            episodes: At each target.
+            greedy: Take the most probable action instead of sampling.
+            seed: Of the worlds and of sampled actions.
+            temperature: The logits' divisor when sampling.
+            env: Where; None: the environment of its demonstrations. Or the name of a config.
+
+        Returns:
+            One row an episode: ``reward_to_go``, ``episode``, ``return``, ``length``, ``outcome``.
+        """
+        import pandas as pd
+
+        from dtx.dataset.episodes import Outcome
+        from dtx.dt.rollout import rollouts
+
+        if episodes < 1:
+            raise UserError(f"rollout: episodes={episodes} must be at least 1")
+        if not greedy and temperature <= 0:
+            raise UserError(f"rollout: temperature={temperature:g} must be above 0")
+        place = self._environment(env)
+        check_fits(self.model, place, self.label)
+        targets = [float(value) for value in np.atleast_1d(np.asarray(reward_to_go))]
+        names = [outcome.name.lower() for outcome in Outcome]
+        played = rollouts(
+            self.model,
+            place,
+            targets,
+            episodes=episodes,
+            seed=seed,
+            temperature=temperature,
+            greedy=greedy,
+        )
+        frames = [
+            pd.DataFrame(
+                {
+                    "reward_to_go": target,
+                    "episode": np.arange(episodes),
+                    "return": part.returns,
+                    "length": part.length,
+                    "outcome": [names[code] for code in part.outcome],
+                }
+            )
+            for target, part in zip(targets, played, strict=True)
+        ]
+        return pd.concat(frames, ignore_index=True)
+
+    @cached_property
+    def episodes(self) -> Episodes:
+        """The demonstrations that it was trained on.
+
+        Raises:
+            UserError: It was not trained on any, or they are not in the store.
+        """
+        from dtx.dataset.episodes import Episodes
+        from dtx.exchange.loading import Label
+
+        label = self.origin.record.get("inputs", {}).get("dataset")
+        if label is None or self.origin.store is None or label not in self.origin.records:
+            what = "is not in the store" if label else "none is known"
+            raise UserError(
+                f"{self.label}: of its demonstrations {label or ''} {what}; .decisions() and .pairs() "
+                "need none"
+            )
+        return Episodes.read(self.origin.store.artefact(Label(label)))  # type: ignore[arg-type]
+
+    def windows(self, count: int = 64, *, seed: int = 0, steps: int | None = None) -> Context:
+        """Windows of random training episodes of the demonstrations, from their beginning.
+
+        Args:
+            count: At most so many, of different episodes.
+            seed: Of the choice.
+            steps: Timesteps of each; None: as many as the model reads, or as the longest episode has.
+        """
+        from dtx.analysis.core.data_windows import beginnings
+
+        episodes, cfg = self.episodes, self.model.cfg
+        training = np.asarray(episodes.length)[np.asarray(episodes.split) == 0]
+        longest = min(cfg.n_steps, int(training.max(initial=0)))
+        if steps is not None and not 1 <= steps <= cfg.n_steps:
+            raise UserError(f"windows: steps={steps} must lie between 1 and {cfg.n_steps}")
+        return beginnings(episodes, cfg, steps or longest, count, seed)[0]
+
+    def decisions(self, reward_to_go: float = 0.9, *, env: Any = None) -> Context:
+        """What the model sees at the decision square, one window for each layout of the environment.
+
+        Raises:
+            UserError: The environment has no such square.
+        """
+        from dtx.dt.rollout import decision_contexts
+
+        place = self._environment(env)
+        if not hasattr(place, "decision_step"):
+            raise UserError(f"{type(place).__name__} names no decision; use .windows() or .pairs()")
+        check_fits(self.model, place, self.label, plays=False)
+        return decision_contexts(self.model, place, [reward_to_go])[0]
+
+    def pairs(self, which: str | None = None, *overrides: str, env: Any = None) -> PairSet:
+        """Declared counterfactual pairs: of the store, or else made now and kept for the session.
+
+        Args:
+            which: A config of ``pairs``; None: the one of the environment's name. Or a label of the store.
+            overrides: ``pairs.source.variants=4``.
+            env: As in :meth:`rollout`.
+        """
+        from dtx.config.build import suggest
+        from dtx.config.options import options
+        from dtx.exchange.loading import load as load_artefact
+
+        store, config_dir = self.origin.store, self.origin.config_dir
+        names = [option.name for option in options(config_dir)["pairs"]]
+        if which is not None and which not in names:
+            if store is None or overrides:
+                raise UserError(f"pairs: no config {which!r}{suggest(which, names)}")
+            return load_artefact("pairs", which, store=store, config_dir=config_dir).pairs
+        place = self._environment(env)
+        name = which or type(place).__module__.rsplit(".", 1)[-1]
+        if name not in names:
+            raise UserError(
+                f"pairs: none are declared for {place.id}; name one: {', '.join(names)}"
+            )
+        stage = self._declared(name, overrides, place)
+        if store is not None and store.has(stage):
+            return PairSet.read(store.artefact(stage))
+        if stage.key not in self._made:
+            folder = Path(tempfile.mkdtemp(prefix="dtx-pairs-"))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            with used(store or current()):
+                stage.run(folder)
+            self._made[stage.key] = PairSet.read(folder)
+        return self._made[stage.key]
+
+    def _declared(self, name: str, overrides: Sequence[str], env: Any) -> Any:
+        """The pairs' stage with this model's environment, and its demonstrations where they are there."""
+        from dtx.config.build import Builder
+        from dtx.config.compose import compose
+
+        own = getattr(self.origin.stage, "dataset", None)
+        alone = [] if own is not None else ["pairs.dataset=null"]
+        builder = Builder(compose([f"pairs={name}", *alone, *overrides], self.origin.config_dir))
+        stage = builder.at("pairs", object)
+        builder.finish()
+        store = self.origin.store
+        dataset = own if own is not None and store is not None and store.has(own) else None
+        return dataclasses.replace(stage, env=env, dataset=dataset)

@@ -1,0 +1,258 @@
+"""Sparse autoencoders in SAELens's files, and on our models without SAELens.
+
+A folder holds ``cfg.json`` and ``sae_weights.safetensors``, as SAELens 6 writes them and as its
+``SAE.load_from_disk`` reads them. Architectures: standard (ReLU), topk, jumprelu (which BatchTopK ones are
+saved as) and gated.
+
+SAELens itself wants transformer-lens below 4, so it lives in an environment of its own, where dtx runs as
+well: ``pip install dtx "transformer-lens==3.9.0" "sae-lens==6.54.12"``. Train there, on our activations, and
+read the result anywhere::
+
+    dt, hook = dtx.load("dt", "memory_dt"), "blocks.1.hook_resid_post"
+    config = TopKTrainingSAEConfig(d_in=256, d_sae=1024, k=16, metadata=SAEMetadata(hook_name=hook))
+    data = activations(dt.model, dt.windows(4000), hook, batch_size=1024)
+    SAETrainer(SAETrainerConfig(..., lr_end=3e-5), TopKTrainingSAE(config), data).fit()
+
+    sae = read(Path("saved"))
+    with sae.spliced(dt.model, edit=lambda features: features * on):  # the error term stays in
+        logits = dt.model(windows)
+
+Letters: n any leading axes, d activation, f feature.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dtx.errors import UserError
+from dtx.report import write_atomically
+
+if TYPE_CHECKING:
+    from dtx.dt.context import Context
+    from dtx.dt.model import DecisionTransformerModel
+
+CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+SAE_LENS = "6.54.12"
+"""The version whose files these are."""
+ARCHITECTURES = {
+    "standard": ("b_enc",),
+    "topk": ("b_enc",),
+    "jumprelu": ("b_enc", "threshold"),
+    "gated": ("b_gate", "b_mag", "r_mag"),
+}
+"""Tensors (f,) of each beside ``W_enc``, ``W_dec`` and ``b_dec``."""
+
+
+@dataclass(frozen=True)
+class SparseAutoencoder:
+    """A dictionary of features of one activation.
+
+    Attributes:
+        architecture: One of :data:`ARCHITECTURES`.
+        weights: ``W_enc`` (d, f), ``W_dec`` (f, d), ``b_dec`` (d,) and the architecture's vectors (f,).
+        hook_name: The activation: ``blocks.1.hook_resid_post``. Heads of ``hook_z`` are one vector.
+        apply_b_dec_to_input: Whether ``b_dec`` is taken from the input before encoding.
+        normalize_activations: ``none`` or ``layer_norm``: each input is standardised, each output set back.
+        k: Features that are on, of topk.
+        rescale_acts_by_decoder_norm: Of topk: as if ``W_dec`` had unit rows.
+        metadata: What else SAELens keeps: versions, where it comes from.
+    """
+
+    architecture: str
+    weights: dict[str, Tensor]
+    hook_name: str
+    apply_b_dec_to_input: bool = True
+    normalize_activations: str = "none"
+    k: int | None = None
+    rescale_acts_by_decoder_norm: bool = False
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def encode(self, x_nd: Tensor) -> Tensor:
+        """Features (n, f) of activations (n, d)."""
+        w = self.weights
+        x_nd = self._normalised(x_nd)[0]
+        centred_nd = x_nd - w["b_dec"] if self.apply_b_dec_to_input else x_nd
+        product_nf = centred_nd @ w["W_enc"]
+        if self.architecture == "gated":
+            magnitude_nf = F.relu(centred_nd @ (w["W_enc"] * w["r_mag"].exp()) + w["b_mag"])
+            return magnitude_nf * (product_nf + w["b_gate"] > 0)
+        before_nf = product_nf + w["b_enc"]
+        if self.architecture == "jumprelu":
+            return F.relu(before_nf) * (before_nf > w["threshold"])
+        if self.architecture == "topk":
+            if self.rescale_acts_by_decoder_norm:
+                before_nf = before_nf * w["W_dec"].norm(dim=-1)
+            assert self.k is not None
+            values, index = before_nf.topk(self.k, dim=-1)
+            return torch.zeros_like(before_nf).scatter(-1, index, F.relu(values))
+        return F.relu(before_nf)
+
+    def decode(self, features_nf: Tensor, like_nd: Tensor | None = None) -> Tensor:
+        """Activations (n, d) of features; ``like_nd``, the input, is needed to undo a normalisation."""
+        w = self.weights
+        if self.rescale_acts_by_decoder_norm:
+            features_nf = features_nf / w["W_dec"].norm(dim=-1)
+        out_nd = features_nf @ w["W_dec"] + w["b_dec"]
+        if self.normalize_activations == "none":
+            return out_nd
+        if like_nd is None:
+            raise ValueError("a normalising dictionary decodes in the scale of its input: give it")
+        _, mean, deviation = self._normalised(like_nd)
+        return out_nd * deviation + mean
+
+    def reconstruct(self, x_nd: Tensor) -> Tensor:
+        """Encode and decode."""
+        return self.decode(self.encode(x_nd), x_nd)
+
+    def _normalised(self, x_nd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, deviation = x_nd.new_zeros(()), x_nd.new_ones(())
+        if self.normalize_activations == "layer_norm":
+            mean = x_nd.mean(-1, keepdim=True)
+            deviation = (x_nd - mean).std(-1, keepdim=True)
+            return (x_nd - mean) / (deviation + 1e-5), mean, deviation
+        return x_nd, mean, deviation
+
+    @contextmanager
+    def spliced(
+        self, model: DecisionTransformerModel, error_term: bool = True, edit: Any = None
+    ) -> Iterator[None]:
+        """Have the model read the reconstruction in the place of its activation.
+
+        Args:
+            model: Its logits change by nothing but rounding with the error term and without an edit.
+            error_term: Add what the reconstruction misses.
+            edit: A function of the features (n, f) that gives others.
+        """
+        if self.hook_name not in model.hook_dict:
+            raise UserError(f"{self.hook_name}: the model has no such activation")
+
+        def replace(x: Tensor, hook: Any) -> Tensor:
+            flat_nd = x.flatten(-2) if self.hook_name.endswith("hook_z") else x
+            features = self.encode(flat_nd)
+            out = self.decode(features if edit is None else edit(features), flat_nd)
+            if error_term:
+                out = out + (flat_nd - self.decode(features, flat_nd))
+            return out.reshape(x.shape)
+
+        with model.hooks(fwd_hooks=[(self.hook_name, replace)]):
+            yield
+
+
+def read(folder: Path) -> SparseAutoencoder:
+    """Read a dictionary that SAELens saved.
+
+    Raises:
+        UserError: A file is missing or damaged, or the architecture is not one of ours.
+    """
+    try:
+        known = json.loads((folder / CONFIG).read_text())
+        weights = safetensors.torch.load_file(folder / WEIGHTS)
+        architecture, metadata = known["architecture"], dict(known.get("metadata") or {})
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise UserError(f"{folder}: not a readable SAELens folder ({error})") from error
+    if architecture not in ARCHITECTURES:
+        raise UserError(
+            f"{folder}: architecture {architecture!r}; known here are {', '.join(ARCHITECTURES)}"
+        )
+    normalisation = known.get("normalize_activations", "none")
+    if normalisation == "expected_average_only_in":
+        normalisation = "none"  # as in SAELens, where the factor is folded into saved weights
+    if normalisation not in ("none", "layer_norm"):
+        raise UserError(f"{folder}: normalize_activations {normalisation!r} is not known here")
+    found = SparseAutoencoder(
+        architecture=architecture,
+        weights={name: tensor.float() for name, tensor in weights.items()},
+        hook_name=str(metadata.pop("hook_name", "")),
+        apply_b_dec_to_input=bool(known.get("apply_b_dec_to_input", True)),
+        normalize_activations=normalisation,
+        k=known.get("k"),
+        rescale_acts_by_decoder_norm=bool(known.get("rescale_acts_by_decoder_norm", False)),
+        metadata=metadata,
+    )
+    _check(found, folder, known.get("d_in"), known.get("d_sae"))
+    return found
+
+
+def _check(found: SparseAutoencoder, folder: Path, d: int | None, f: int | None) -> None:
+    wanted: dict[str, tuple] = {"W_enc": (d, f), "W_dec": (f, d), "b_dec": (d,)}
+    wanted |= dict.fromkeys(ARCHITECTURES[found.architecture], (f,))
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.weights.items()}
+    if shapes != wanted:
+        raise UserError(f"{folder / WEIGHTS}: {shapes}, but {CONFIG} asks for {wanted}")
+    if found.architecture == "topk" and not (isinstance(found.k, int) and 0 < found.k <= f):  # type: ignore[operator]
+        raise UserError(f"{folder / CONFIG}: k={found.k!r} of {f} features")
+
+
+def write(found: SparseAutoencoder, folder: Path) -> None:
+    """Write a dictionary so that SAELens's ``SAE.load_from_disk(folder)`` reads it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    d, f = found.weights["W_enc"].shape
+    versions = {"sae_lens_version": SAE_LENS, "sae_lens_training_version": SAE_LENS}
+    config = {
+        "d_in": d,
+        "d_sae": f,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": found.apply_b_dec_to_input,
+        "normalize_activations": found.normalize_activations,
+        "reshape_activations": "hook_z" if found.hook_name.endswith("hook_z") else "none",
+        "metadata": {**versions, "hook_name": found.hook_name, **found.metadata},
+        "architecture": found.architecture,
+    }
+    if found.architecture == "topk":
+        scaled = found.rescale_acts_by_decoder_norm
+        config |= {"k": found.k, "rescale_acts_by_decoder_norm": scaled}
+    tensors = {k: v.detach().float().contiguous() for k, v in found.weights.items()}
+    safetensors.torch.save_file(tensors, folder / WEIGHTS)
+    write_atomically(folder / CONFIG, json.dumps(config) + "\n")
+
+
+def activations(
+    model: DecisionTransformerModel,
+    context: Context,
+    hook_name: str,
+    batch_size: int,
+    seed: int = 0,
+) -> Iterator[Tensor]:
+    """Batches (batch_size, d) of one activation without end, each pass in a new order.
+
+    This is the ``data_provider`` of SAELens's ``SAETrainer``. Padding before a window's start is left out.
+
+    Raises:
+        UserError: The model has no such activation, or there are fewer vectors than a batch takes.
+    """
+    from dtx.analysis.core.data_windows import real_tokens
+
+    if hook_name not in model.hook_dict:
+        raise UserError(f"{hook_name}: the model has no such activation")
+    parts = []
+    for begin in range(0, len(context), 256):
+        with torch.no_grad():
+            part = context[begin : begin + 256]
+            _, cache = model.run_with_cache(part, names_filter=hook_name)
+        value = cache[hook_name].flatten(2)
+        parts.append(value[real_tokens(part, model.cfg)])
+    vectors_nd = torch.cat(parts)
+    if len(vectors_nd) < batch_size:
+        raise UserError(
+            f"activations: {len(vectors_nd)} vectors are fewer than one batch of {batch_size}"
+        )
+    return _batches(vectors_nd, batch_size, torch.Generator().manual_seed(seed))
+
+
+def _batches(vectors_nd: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    while True:
+        order = torch.randperm(len(vectors_nd), generator=generator)
+        for begin in range(0, len(order) - size + 1, size):
+            yield vectors_nd[order[begin : begin + size]]

@@ -1,0 +1,260 @@
+"""Which stages an experiment needs, which of them are missing, and why. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from dtx.config.compose import OnDrift
+from dtx.errors import UserError
+from dtx.progress import duration
+from dtx.run import drift
+from dtx.stage import Stage, is_runtime
+from dtx.store.store import DONE, Store
+
+_SHOWN = 4  # changed fields named in a reason
+
+
+@dataclasses.dataclass
+class Step:
+    """What a run would do with one stage.
+
+    Attributes:
+        action: ``run``, ``reuse``, ``pull`` (the remote store has it), or ``not needed`` (what depends on
+            it is done).
+        why: The reason to run it, or what is to be known of a reused one; can be empty.
+        seconds: Estimated from earlier runs; None if there are none.
+    """
+
+    stage: Stage
+    action: str
+    why: str = ""
+    seconds: float | None = None
+
+
+def stages(targets: Iterable[Stage]) -> list[Stage]:
+    """All stages that the targets need, inputs first, each once."""
+    ordered: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        if stage.label not in ordered:
+            for parent in stage.inputs().values():
+                visit(parent)
+            ordered[stage.label] = stage
+
+    for target in targets:
+        visit(target)
+    return list(ordered.values())
+
+
+def missing(targets: Iterable[Stage], store: Store, again: Iterable[str] = ()) -> list[Stage]:
+    """The stages to run, inputs first: a committed stage stands for all behind it.
+
+    Args:
+        targets: What is wanted.
+        store: Where it may be already.
+        again: Labels of committed stages to make again, and with them all that reads them.
+    """
+    targets, again = list(targets), set(again)
+    if again:  # what reads a stage that is made again is made again
+        for stage in stages(targets):
+            if any(s.label in again for s in stage.inputs().values()):
+                again.add(stage.label)
+    todo: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        if stage.label in todo or (store.has(stage) and stage.label not in again):
+            return
+        for parent in stage.inputs().values():
+            visit(parent)
+        todo[stage.label] = stage
+
+    for target in targets:
+        visit(target)
+    return list(todo.values())
+
+
+def drifted(everything: Iterable[Stage], store: Store) -> dict[str, list[str]]:
+    """Committed stages whose source code has changed since: label to changed files."""
+    found = {}
+    for stage in everything:
+        if store.where(stage) == "local":
+            source = store.done(stage).get("source", {})
+            if files := drift.changed(stage, source):
+                found[stage.label] = files
+    return found
+
+
+def to_run_again(everything: list[Stage], store: Store, on_drift: OnDrift) -> dict[str, list[str]]:
+    """The drifted stages that are to be made again.
+
+    Raises:
+        UserError: ``on_drift=fail`` and there are some.
+    """
+    found = {} if on_drift is OnDrift.WARN else drifted(everything, store)
+    if found and on_drift is OnDrift.FAIL:
+        lines = [f"{label}: the code changed since: {', '.join(f)}" for label, f in found.items()]
+        raise UserError(
+            "\n".join(lines) + "\non_drift=fail: nothing was run; "
+            "on_drift=rerun makes them again, on_drift=warn uses them as they are"
+        )
+    return found
+
+
+def plan(targets: Iterable[Stage], store: Store, on_drift: OnDrift = OnDrift.WARN) -> list[Step]:
+    """What a run would do with every stage, inputs first, and why."""
+    targets = list(targets)
+    everything = stages(targets)
+    changed = drifted(everything, store)
+    again = changed if on_drift is OnDrift.RERUN else {}
+    todo = missing(targets, store, again)
+    labels, read = {s.label for s in todo}, read_by(targets, todo)
+    known = Records(store)
+    return [
+        _to_run(stage, changed.get(stage.label, []), store, known)
+        if stage.label in labels
+        else _there(stage, changed.get(stage.label, []), stage.label in read, store)
+        for stage in everything
+    ]
+
+
+def read_by(targets: Iterable[Stage], todo: Iterable[Stage]) -> set[str]:
+    """Labels of what a run reads: the inputs of what it runs, and the targets."""
+    return {s.label for t in todo for s in t.inputs().values()} | {t.label for t in targets}
+
+
+def _there(stage: Stage, changed: list[str], read: bool, store: Store) -> Step:
+    place = store.where(stage)
+    action = "reuse" if place == "local" else "pull" if place and read else "not needed"
+    return Step(stage, action, f"code changed: {', '.join(changed)}" if changed else "")
+
+
+def _to_run(stage: Stage, changed: list[str], store: Store, known: Records) -> Step:
+    nearest = known.nearest(stage)
+    seconds = float(nearest["seconds"]) if nearest else None
+    if changed:
+        return Step(stage, "run", f"code changed: {', '.join(changed)}", seconds)
+    if store.has(stage):
+        return Step(stage, "run", "an input is made again", seconds)
+    if store.earlier_seconds(stage):
+        left = None if seconds is None else max(0.0, seconds - store.earlier_seconds(stage))
+        return Step(stage, "run", "goes on where it was interrupted", left)
+    if stage.label in known.set_aside:
+        return Step(stage, "run", "forced: set aside by `dtx invalidate`", seconds)
+    return Step(stage, "run", _difference(stage, nearest) if nearest else "new", seconds)
+
+
+class Records:
+    """The ``done.json`` of a store, for comparison with what is to be run."""
+
+    def __init__(self, store: Store):
+        self.store = store
+        trash = store.root / ".invalid"
+        names = [p.name for p in trash.iterdir()] if trash.is_dir() else []
+        self.set_aside = {name.rpartition(".")[0] for name in names}
+
+    @functools.cache  # noqa: B019 - lives as long as one plan
+    def _of(self, name: str) -> list[tuple[frozenset, dict[str, Any]]]:
+        found = []
+        for path in sorted(self.store.root.glob(f"{name}-*/{DONE}")):
+            try:
+                record = json.loads(path.read_text())
+                found.append((frozenset(_flat(record["config"])), record))
+            except (OSError, ValueError, KeyError):
+                continue  # a corrupt record is the store's matter when it is used
+        return sorted(found, key=lambda f: f[1].get("finished", ""), reverse=True)
+
+    def nearest(self, stage: Stage) -> dict[str, Any] | None:
+        """The record of the same stage whose config differs in the fewest fields; the newest of equals."""
+        mine = frozenset(_flat(stage.config()))
+        same = [r for r in self._of(stage.name) if r[1]["class"].endswith(type(stage).__name__)]
+        if not same:
+            return None
+        return min(same, key=lambda r: len(mine ^ r[0]))[1]
+
+
+def _difference(stage: Stage, record: Mapping[str, Any]) -> str:
+    """``config changed: episodes 100 -> 200; input changed: agent``."""
+    before, now = dict(_flat(record["config"])), dict(_flat(stage.config()))
+    inputs, runtime = stage.inputs().keys(), set(_runtime(stage))
+    names = [n for n in now if before.get(n) != now[n] and n not in runtime]
+    names += [n for n in before if n not in now and n not in runtime]
+    fields = [n for n in names if n not in inputs and n not in record["inputs"]]
+    told = [f"version {record['version']} -> {stage.version}"] * (
+        record["version"] != stage.version
+    )
+    if fields:
+        absent = "(none)"
+        changes = [f"{n} {before.get(n, absent)} -> {now.get(n, absent)}" for n in fields[:_SHOWN]]
+        more = [f"{len(fields) - _SHOWN} more"] * (len(fields) > _SHOWN)
+        told.append(f"config changed: {', '.join(changes + more)}")
+    changed = [n for n in names if n in inputs]
+    if changed:
+        told.append(f"input changed: {', '.join(changed)}")
+    return "; ".join(told) or "new"
+
+
+def _flat(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _flat(inner, f"{place}.{name}" if place else str(name))
+    elif isinstance(value, (list, tuple)) and value:
+        for i, inner in enumerate(value):
+            yield from _flat(inner, f"{place}[{i}]")
+    else:
+        whole = isinstance(value, float) and value.is_integer()
+        yield place, str(int(value) if whole else value)
+
+
+def _runtime(value: Any, place: str = "") -> Iterator[str]:
+    """Places of the fields that are not part of the key."""
+    for field in dataclasses.fields(value):
+        inner, name = getattr(value, field.name), f"{place}{field.name}"
+        if is_runtime(field):
+            yield from (n for n, _ in _flat(_as_plain(inner), name))
+        elif dataclasses.is_dataclass(inner) and not isinstance(inner, Stage):
+            yield from _runtime(inner, f"{name}.")
+
+
+def _as_plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+
+
+def group(stage: Stage) -> str:
+    """What kind of thing a stage is: agent, dataset, dt, analysis; a user's own: its name."""
+    parts = type(stage).__module__.split(".")
+    return parts[1] if parts[0] == "dtx" and len(parts) > 2 else stage.name
+
+
+def told(steps: Iterable[Step]) -> str:
+    """One line: ``1 agent cached, 1 dataset to run (config changed: episodes 100 -> 200), 5 dt to run``."""
+    counted: dict[tuple[str, str], list[Step]] = {}
+    for step in steps:
+        if step.action != "not needed":
+            counted.setdefault((group(step.stage), step.action), []).append(step)
+    words = {"run": "to run", "reuse": "cached", "pull": "to pull"}
+    parts = []
+    for (kind, action), some in counted.items():
+        reasons = {s.why for s in some}
+        reason = (
+            f" ({reasons.pop()})"
+            if action == "run" and len(reasons) == 1 and "" not in reasons
+            else ""
+        )
+        parts.append(f"{len(some)} {kind} {words[action]}{reason}")
+    return ", ".join(parts)
+
+
+def estimate(steps: Iterable[Step]) -> str:
+    """The time that the stages to run will take one after another, from earlier runs."""
+    to_run = [s for s in steps if s.action == "run"]
+    known = [s.seconds for s in to_run if s.seconds is not None]
+    if not to_run:
+        return "nothing to run"
+    if not known:
+        return "no estimate: none of these stages has run here before"
+    rest = "" if len(known) == len(to_run) else f" for {len(known)} of {len(to_run)} stages"
+    return f"about {duration(sum(known))} of work{rest}, by earlier runs"

@@ -1,0 +1,70 @@
+"""Which process this is, and whether another one is still alive."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+
+def process_tags() -> dict[str, str]:
+    """Host and process, as tags of a run; the process by number and start, as numbers are used again."""
+    return {
+        "dtx.host": socket.gethostname(),
+        "dtx.process": f"{os.getpid()}:{_started(os.getpid())}",
+    }
+
+
+def seconds_alive() -> float:
+    """How long this process has run, imports and all."""
+    return time.time() - psutil.Process().create_time()
+
+
+def alive(process: str) -> bool:
+    """Whether a process of this host, as :func:`process_tags` names it, still runs."""
+    number, _, started = process.partition(":")
+    return _started(int(number)) == started
+
+
+@contextmanager
+def marked() -> Iterator[None]:
+    """Leave a file in the store while the process tracks a run: it stays if the process is killed."""
+    tags = process_tags()
+    path = _marks() / f"{tags['dtx.host']}+{tags['dtx.process'].replace(':', '+')}"
+    if path.exists():  # a job inside its sweep's process: the sweep's mark is enough
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def killed_before() -> list[Path]:
+    """Marks of processes of this host that were killed while they tracked a run.
+
+    Whoever settles those runs takes the marks away afterwards: it may be killed as well.
+    """
+    marks = _marks().glob(f"{socket.gethostname()}+*")
+    return [path for path in marks if not alive(":".join(path.name.split("+")[-2:]))]
+
+
+def _marks() -> Path:
+    from dtx.store.store import current
+
+    return current().root / ".tracking"
+
+
+def _started(number: int) -> str:
+    """When a process started; empty if there is none."""
+    try:
+        return f"{psutil.Process(number).create_time():.0f}"
+    except psutil.Error:
+        return ""

@@ -1,0 +1,114 @@
+"""Where an artefact comes from: code, packages, host. Goes into ``done.json`` and the MLflow run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import resource
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from dtx.run import drift
+from dtx.stage import Stage
+
+_PACKAGES = (
+    "dtx",
+    "torch",
+    "pytorch-lightning",
+    "transformer-lens",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "minigrid",
+    "envpool",
+    "gymnasium",
+    "mlflow",
+    "hydra-core",
+    "omegaconf",
+)
+_DIFF_CHARACTERS = 200_000
+
+
+def provenance(stage: Stage) -> dict[str, Any]:
+    """What is known of a stage before it runs."""
+    return {
+        "stage": stage.name,
+        "class": f"{type(stage).__module__}.{type(stage).__qualname__}",
+        "version": stage.version,
+        "key": stage.key,
+        "config": stage.config(),
+        "inputs": {field: s.label for field, s in stage.inputs().items()},
+        "source": drift.sources(stage),
+        "git": git_state(stage.source_file().resolve().parent),
+        "packages": versions(),
+        "host": f"{platform.node()} {platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+    }
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+@cache
+def git_state(folder: Path) -> dict[str, Any]:
+    """Commit, uncommitted changes and untracked Python files of the clone that holds a stage's source.
+
+    Empty where there is no clone: for an installed wheel.
+    """
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *args], capture_output=True, text=True, check=True
+        ).stdout
+
+    try:
+        top = git("rev-parse", "--show-toplevel").strip()
+        if git("ls-files", "--error-unmatch", str(folder)).strip() == "":
+            return {}
+        others = git("ls-files", "--others", "--exclude-standard", "--full-name", top, "*.py")
+        return {
+            "sha": git("rev-parse", "HEAD").strip(),
+            "diff": git("diff", "HEAD", "--", top)[:_DIFF_CHARACTERS],
+            "untracked": others.split(),
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
+_ranks_cpu_seconds, _ranks_peak_memory_mb = 0.0, 0
+
+
+def own_cpu_seconds() -> float:
+    """CPU time of this process and of its children that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+def cpu_seconds() -> float:
+    """The same with the ranks of a training that have ended: they are not children of this process."""
+    return own_cpu_seconds() + _ranks_cpu_seconds
+
+
+def peak_memory_mb() -> int:
+    """The most memory that one process has had so far; of a stage run alone, the stage's."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return max(own, _ranks_peak_memory_mb)
+
+
+def add_rank(cpu_seconds: float, peak_memory_mb: int) -> None:
+    """Count what a rank of a training has used."""
+    global _ranks_cpu_seconds, _ranks_peak_memory_mb
+    _ranks_cpu_seconds += cpu_seconds
+    _ranks_peak_memory_mb = max(_ranks_peak_memory_mb, peak_memory_mb)

@@ -1,0 +1,279 @@
+"""Run what is missing, in order, and commit each stage."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from dtx.config.compose import Experiment, OnError
+from dtx.errors import Interrupted, UserError
+from dtx.progress import console, duration, report_to
+from dtx.run import plan
+from dtx.run.processes import killed_before
+from dtx.run.provenance import cpu_seconds, peak_memory_mb, provenance
+from dtx.run.signals import signals, whole
+from dtx.stage import Stage
+from dtx.store.inventory import remember_run
+from dtx.store.needs import needed
+from dtx.store.store import Store, use
+
+_DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EFBIG,
+    errno.EIO,
+)
+
+
+class DiskError(UserError):
+    """A disk that is full or cannot be written: no other stage would fare better."""
+
+
+class StagesFailed(UserError):
+    """At least one stage failed; the others that did not need it are done, unless ``on_error=stop``.
+
+    Attributes:
+        outcomes: Of every stage.
+        defect: Whether an exception other than a UserError was among them.
+    """
+
+    def __init__(self, outcomes: Sequence[Outcome]):
+        failed = [o for o in outcomes if o.status == "failed"]
+        self.outcomes, self.defect = list(outcomes), any(o.defect for o in failed)
+        # A single stage's own message says it all; among several each line names its stage.
+        name = len(failed) > 1 or self.defect
+        super().__init__(
+            "\n".join(
+                f"{o.stage.label}: {line}" if name else line
+                for o in failed
+                for line in o.error.splitlines()
+            )
+        )
+
+
+@dataclass
+class Outcome:
+    """What happened to one stage.
+
+    Attributes:
+        status: ``ran``, ``reused``, ``pulled`` (from the remote store), ``not needed`` (what depends on it
+            is done), ``failed`` or ``skipped``.
+        error: Why it failed or was skipped.
+        defect: It failed by an exception that is no UserError: a fault of the program.
+    """
+
+    stage: Stage
+    status: str
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    error: str = ""
+    defect: bool = False
+
+
+def run(
+    experiment: Experiment,
+    *,
+    only: str | None = None,
+    parent: str | None = None,
+    swept: dict[str, str] | None = None,
+    failed: dict[str, str] | None = None,
+    only_here: Iterable[str] = (),
+) -> list[Outcome]:
+    """Run what is missing and give the outcome of every stage, inputs first.
+
+    Args:
+        experiment: What to have.
+        only: Label of the one stage to go for, instead of the experiment's targets.
+        parent: MLflow run of the sweep that this is a part of; without, the experiment gets a run.
+        swept: Swept fields of this job, shown on the MLflow runs of its stages.
+        failed: Stages by label that failed in another part of the sweep, with their errors; not tried again.
+        only_here: Labels of stages that are made here though the remote store has them (from older code).
+
+    Raises:
+        UserError: Something the user can mend; finished stages stay, unfinished work is kept.
+        StagesFailed: Stages failed; all that did not need them is done.
+        Interrupted: Ctrl-C or SIGTERM; the same command goes on from there.
+    """
+    store = use(Store.of(experiment.store))
+    store.only_here.update(only_here)
+    targets = list(experiment.targets.values())
+    if only:
+        targets = [s for s in plan.stages(targets) if s.label == only]
+    everything = plan.stages(targets)
+    store.reach()
+    with disk_errors(store.root), needed(store.root, [s.label for s in everything]):
+        again = plan.to_run_again(everything, store, experiment.on_drift)
+        todo = plan.missing(targets, store, again)
+        # A run that was killed after its last stage is not finished in MLflow: that is made up for.
+        unfinished = experiment.tracking.enabled and killed_before()
+        with signals():
+            outcomes = _reused(everything, targets, todo, store)
+            if todo or unfinished:
+                store.root.mkdir(parents=True, exist_ok=True)
+                make_way(todo, store, again)
+                _track_and_run(experiment, todo, outcomes, store, parent, swept, failed)
+            store.push_all(s for s in everything if store.where(s) == "local")
+        if not parent and not only:
+            labels = [s.label for s in everything]
+            remember_run(store.root, experiment.name, experiment.overrides, labels)
+    return list(outcomes.values())
+
+
+def _reused(
+    everything: list[Stage], targets: list[Stage], todo: list[Stage], store: Store
+) -> dict[str, Outcome]:
+    """Get and verify what will be read: the inputs of what runs, and the targets that are done."""
+    labels, read = {s.label for s in todo}, plan.read_by(targets, todo)
+    outcomes = {}
+    for stage in everything:
+        place = None if stage.label in labels else store.where(stage)
+        if place == "remote" and stage.label in read:
+            store.fetch(stage)
+        if place == "local" and (stage.label in read or not todo):
+            store.verify(stage)
+        pulled = place == "remote" and stage.label in read
+        status = "pulled" if pulled else "reused" if place == "local" else "not needed"
+        outcomes[stage.label] = Outcome(stage, status)
+    return outcomes
+
+
+def _track_and_run(
+    experiment: Experiment,
+    todo: list[Stage],
+    outcomes: dict[str, Outcome],
+    store: Store,
+    parent: str | None,
+    swept: dict[str, str] | None,
+    failed: dict[str, str] | None,
+) -> None:
+    from dtx.tracking import open_tracker
+
+    with open_tracker(experiment, parent, swept or {}) as tracker:
+        _run_all(todo, outcomes, store, tracker, experiment.on_error, failed or {})
+        tracker.finish(list(outcomes.values()))
+    if any(o.status == "failed" for o in outcomes.values()):
+        raise StagesFailed(list(outcomes.values()))
+    tracker.raise_if_broken(store.root)
+
+
+def make_way(todo: list[Stage], store: Store, again: dict[str, list[str]]) -> None:
+    for stage in todo:
+        place = store.where(stage)
+        if place:
+            store.only_here.add(stage.label)  # the remote store has what the old code made
+        if place == "local":
+            files = ", ".join(again.get(stage.label, ())) or "of an input"
+            console.print(f"{stage.label}: code changed since ({files}); it is made again")
+            store.set_aside(store.folder(stage))
+
+
+def _run_all(
+    todo: list[Stage],
+    outcomes: dict[str, Outcome],
+    store: Store,
+    tracker: Any,
+    on_error: OnError,
+    failed: dict[str, str],
+) -> None:
+    lost: dict[str, Stage] = {}  # failed or skipped: what reads them is skipped
+    stop = False
+    for stage in todo:
+        if stage.label in failed:
+            outcomes[stage.label] = Outcome(stage, "failed", error=failed[stage.label])
+            lost[stage.label] = stage
+            continue
+        missing = [s.label for s in stage.inputs().values() if s.label in lost]
+        if stop or missing:
+            why = f"needs {missing[0]}" if missing else "after a failure (on_error=stop)"
+            outcomes[stage.label] = Outcome(stage, "skipped", error=why)
+            lost[stage.label] = stage
+            continue
+        try:
+            with disk_errors(store.root):
+                outcomes[stage.label] = _run_stage(stage, store, tracker)
+        except UserError as error:
+            outcomes[stage.label] = Outcome(stage, "failed", error=str(error))
+            stop = on_error is OnError.STOP or isinstance(error, DiskError)
+        except Exception as error:  # a defect in one stage must not cost the others
+            console.print(traceback.format_exc(), markup=False, soft_wrap=True)
+            what = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
+            outcomes[stage.label] = Outcome(stage, "failed", error=what, defect=True)
+            stop = on_error is OnError.STOP
+        if outcomes[stage.label].status == "failed":
+            lost[stage.label] = stage
+
+
+def _run_stage(stage: Stage, store: Store, tracker: Any) -> Outcome:
+    for parent in stage.inputs().values():
+        store.fetch(parent)
+    with store.work(stage) as work, contextlib.ExitStack() as ending:
+        if work is None:
+            return Outcome(stage, "reused")
+        going_on = store.begun(stage)  # asked after the wait: another process may have begun it
+        console.print(f"[bold]{stage.name}[/] {stage.key} {'goes on' if going_on else 'starts'}")
+        wall, cpu = time.time(), cpu_seconds()
+        with tracker.stage(stage, work) as shown, report_to(work):
+            stage.run(work)
+            seconds, used = time.time() - wall, cpu_seconds() - cpu
+            record = {
+                **provenance(stage),
+                "overrides": list(tracker.overrides),
+                "seconds": round(seconds + store.earlier_seconds(stage), 3),
+                "interruptions": store.interruptions(stage),
+                "cpu_seconds": round(used, 3),
+                "peak_memory_mb": peak_memory_mb(),
+                "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "mlflow": shown.reference,
+            }
+            ending.enter_context(whole())  # committed, but not shown, it would stay so for good
+            final = store.commit(stage, work, record)
+            summary = stage.summary()
+            shown.committed(final, record, summary)
+        store.amend(stage, {"summary": summary, "mlflow": shown.reference})
+    store.push_or_warn(stage)
+    console.print(
+        f"[bold]{stage.name}[/] {stage.key} done in {duration(seconds)}: {escape(summary)}",
+        soft_wrap=True,
+    )
+    return Outcome(stage, "ran", seconds, used)
+
+
+@contextlib.contextmanager
+def disk_errors(place: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into one line that says where and what to do."""
+    try:
+        yield
+    except (UserError, Interrupted):
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        # Libraries wrap the system's error in their own (torch: RuntimeError, safetensors: SafetensorError).
+        full = number is None and _free_bytes(place) < 1 << 20
+        if number not in _DISK_ERRORS and not full:
+            raise
+        where = getattr(error, "filename", None) or place
+        reason = os.strerror(errno.ENOSPC if full or number is None else number)
+        raise DiskError(
+            f"cannot write {where}: {reason}; make room there or choose another place with "
+            "store.path=FOLDER, then give the same command again: finished stages are kept, the "
+            "interrupted one goes on"
+        ) from error
+
+
+def _free_bytes(place: Path) -> int:
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free

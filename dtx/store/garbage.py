@@ -1,0 +1,261 @@
+"""What a store holds that nobody needs, and taking it away.
+
+Needed is what presets reach as they are composed now, what named runs reach, what running and interrupted
+experiments will read, and all that those were made from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dtx.config.build import ConfigError
+from dtx.errors import UserError
+from dtx.store import locks
+from dtx.store.inventory import (
+    INVALID,
+    LOCKS,
+    Artefact,
+    artefacts,
+    folder_size,
+    last_touched,
+    named_runs,
+    unfinished,
+)
+from dtx.store.needs import Need, gate, needs, remove, remove_strays
+from dtx.store.store import DONE
+
+DAY = 86400.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """Something in the store, and why it stays or goes."""
+
+    path: Path
+    kind: str
+    size: int
+    why: str
+
+    @property
+    def label(self) -> str:
+        """Of the stage whose lock guards it."""
+        return self.path.name.removesuffix(".pull")
+
+
+@dataclasses.dataclass
+class Survey:
+    """What stays and what would go; ``idle`` counts lock files that nobody holds."""
+
+    stays: list[Item]
+    goes: list[Item]
+    idle: int
+
+
+# --- what is needed ----------------------------------------------------------------------------------
+
+
+def reached_by_presets(config_dir: Path | None = None) -> dict[str, str]:
+    """Labels of all stages of the defaults and of every preset, with the preset's name.
+
+    A preset whose expected numbers are over several seeds reaches the stages of each.
+
+    Raises:
+        UserError: A preset cannot be composed, so what it needs is not known.
+    """
+    from dtx.config.compose import compose, experiment
+    from dtx.config.expected import seeds_of
+    from dtx.config.options import options
+    from dtx.run.plan import stages
+
+    found: dict[str, str] = {}
+    presets = [option.name for option in options(config_dir).get("experiment", ())]
+    for preset in (None, *presets):
+        name = f"preset {preset}" if preset else "the defaults"
+        try:
+            what = experiment(compose([f"experiment={preset}"] if preset else [], config_dir))
+            seeds = seeds_of(preset) if preset else ()
+            others = {n: experiment({**what.raw, "seed": n}) for n in seeds}
+        except ConfigError as error:
+            lines = [f"{name} cannot be composed, so what it needs is not known", str(error)]
+            raise UserError("\n".join(lines)) from None
+        for seed, one in {None: what, **others}.items():
+            for stage in stages(one.targets.values()):
+                found.setdefault(stage.label, name if seed is None else f"{name}, seed {seed}")
+    return found
+
+
+def survey(
+    root: Path, presets: dict[str, str], keep: Sequence[str] = (), older: float = 7.0
+) -> Survey:
+    """Look through a store; changes nothing.
+
+    Args:
+        root: The store.
+        presets: From :func:`reached_by_presets`.
+        keep: Beginnings of folder names that stay.
+        older: Days after which unfinished work goes.
+
+    Raises:
+        UserError: What is needed cannot be known, or a name in ``keep`` is that of nothing.
+    """
+    there = artefacts(root)
+    recent = [n for n in needs(root) if n.living or time.time() - n.since < older * DAY]
+    reasons = _reasons(root, there, presets, keep, recent)
+    stays, goes = [], []
+    for artefact in there:
+        why = reasons.get(artefact.label)
+        item = Item(artefact.folder, "artefact", artefact.size, why or "nothing reaches it")
+        (stays if why else goes).append(item)
+    for folder in unfinished(root):
+        item, old = _unfinished(root, folder, older)
+        (goes if old else stays).append(item)
+    for folder in sorted((root / INVALID).glob("*")):
+        goes.append(Item(folder, "set aside", folder_size(folder), "set aside"))
+    whole = {a.folder.name for a in there}
+    for path in sorted(root.glob("[!.]*")):
+        if path.name not in whole:
+            stays.append(Item(path, "unknown", folder_size(path), "no done.json: not dtx's"))
+    idle = sum(not locks.locked(root / LOCKS, label) for label in _lock_labels(root))
+    return Survey(stays, goes, idle)
+
+
+def _reasons(
+    root: Path,
+    there: list[Artefact],
+    presets: dict[str, str],
+    keep: Sequence[str],
+    recent: Iterable[Need],
+) -> dict[str, str]:
+    """Why an artefact stays, by label."""
+    by_label = {a.label: a for a in there}
+    reasons = {label: why for label, why in presets.items() if label in by_label}
+    for run in named_runs(root):
+        for label in run.labels:
+            reasons.setdefault(label, f"run {run.name}")
+    for need in recent:
+        for label in need.labels:
+            state = "needs it" if need.living else "was interrupted and can go on"
+            reasons.setdefault(label, f"{need.who} {state}")
+    for prefix in keep:
+        matched = [label for label in by_label if label.startswith(prefix)]
+        if not matched:
+            raise UserError(f"--keep {prefix}: nothing in {root} starts with that")
+        for label in matched:
+            reasons.setdefault(label, f"--keep {prefix}")
+    for label in by_label:
+        if (who := locks.holder(root / LOCKS, label)) is not None:
+            reasons.setdefault(label, f"{locks.in_words(who)} works on it")
+    queue = [label for label in reasons if label in by_label]
+    while queue:
+        label = queue.pop()
+        if not by_label[label].record and label not in presets:
+            raise UserError(
+                f"{by_label[label].folder}/done.json is not readable, so what it was made from is "
+                f"not known: `dtx invalidate {label}` sets it aside"
+            )
+        for source in by_label[label].inputs:
+            if source in by_label and source not in reasons:
+                reasons[source] = f"input of {label}"
+                queue.append(source)
+    return reasons
+
+
+def _unfinished(root: Path, folder: Path, older: float) -> tuple[Item, bool]:
+    label = folder.name.removesuffix(".pull")
+    size, days = folder_size(folder), (time.time() - last_touched(folder)) / DAY
+    who = locks.holder(root / LOCKS, label)
+    old = who is None and days > older
+    why = f"interrupted {days:.1f} days ago" + ("" if old else f" (--older {older:g})")
+    if who is not None:
+        why = f"{locks.in_words(who)} works on it"
+    return Item(folder, "unfinished", size, why), old
+
+
+def _lock_labels(root: Path) -> list[str]:
+    """Stages that have a lock or holder file."""
+    return sorted({p.stem for p in (root / LOCKS).glob("*") if p.suffix in (".lock", ".holder")})
+
+
+# --- taking away -------------------------------------------------------------------------------------
+
+
+def collect(root: Path, items: Iterable[Item], older: float = 7.0) -> tuple[list[Item], list[Item]]:
+    """Delete what a survey found to go, each under its stage's lock, and all lock files that are idle.
+
+    An artefact leaves its place by one rename, so that a kill leaves it whole or gone; what lies
+    under ``.invalid`` goes with the next collection.
+
+    Returns:
+        What was deleted, and what was not because a process has begun to need it since.
+    """
+    gone: list[Item] = []
+    spared: list[Item] = []
+    for item in items:
+        if item.kind == "set aside":
+            _delete(item.path)
+            gone.append(item)
+        else:
+            (gone if _take(root, item) else spared).append(item)
+    for label in _lock_labels(root):
+        _remove_lock(root, label)
+    for need in needs(root):
+        if not need.living and time.time() - need.since > older * DAY:
+            remove(need.path)
+    remove_strays(root)
+    return gone, spared
+
+
+def _take(root: Path, item: Item) -> bool:
+    """Delete one folder if nobody works on it or will read it."""
+    (root / LOCKS).mkdir(exist_ok=True)
+    lock = FileLock(root / LOCKS / f"{item.label}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    try:
+        with gate(root):
+            if any(item.label in need.labels for need in needs(root) if need.living):
+                return False
+            aside = root / INVALID / f"gc.{item.path.name}.{time.time_ns()}"
+            aside.parent.mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # set aside by a hand meanwhile
+                item.path.rename(aside)
+        _delete(aside)
+    finally:
+        lock.release()
+    return True
+
+
+def _delete(path: Path) -> None:
+    """Delete a folder, ``done.json`` first, or a file. Of a link, only the link."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    (path / DONE).unlink(missing_ok=True)
+    shutil.rmtree(path)
+
+
+def _remove_lock(root: Path, label: str) -> None:
+    """Remove the files of a lock that nobody holds, while holding it.
+
+    A process that opened the file just before finds it unlinked when it gets the lock, and opens it anew
+    (filelock checks that).
+    """
+    lock = FileLock(root / LOCKS / f"{label}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return
+    try:
+        for suffix in ("holder", "holder.partial", "lock"):
+            (root / LOCKS / f"{label}.{suffix}").unlink(missing_ok=True)
+    finally:
+        lock.release()

@@ -1,0 +1,93 @@
+"""One process at a time works on a stage; the others wait and say for what and on whom.
+
+``.locks/<label>.lock`` is the truth: the system frees it when its process dies. ``.locks/<label>.holder``
+only says who it is, for people.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dtx.progress import console
+from dtx.report import write_atomically
+from dtx.run.processes import process_tags
+
+_SAY_AGAIN = 60.0  # seconds
+
+
+@contextmanager
+def held(folder: Path, label: str) -> Iterator[None]:
+    """Hold the lock of ``label`` during the block; wait for it if another process has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{label}.lock")
+    said: float | None = None
+    while True:
+        try:
+            lock.acquire(timeout=0 if said is None else 0.2)
+            break
+        except Timeout:
+            if said is None or time.monotonic() - said > _SAY_AGAIN:
+                who = in_words(_read(folder, label))
+                console.print(f"[dim]waiting for {label}: {who} is working on it[/]")
+                said = time.monotonic()
+    note = folder / f"{label}.holder"
+    try:
+        tags = process_tags()
+        me = {
+            "pid": os.getpid(),
+            "host": tags["dtx.host"],
+            "since": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "process": tags["dtx.process"],
+        }
+        write_atomically(note, json.dumps(me) + "\n")
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
+
+
+def locked(folder: Path, label: str) -> bool:
+    """Whether a living process, on this or another host, works on ``label``. Never waits."""
+    return is_held(folder / f"{label}.lock")
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process, on this or another host, holds a lock file. Never waits."""
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def holder(folder: Path, label: str) -> dict | None:
+    """Who holds the lock now: ``pid``, ``host``, ``since``, ``process``; None if nobody does."""
+    return (_read(folder, label) or {}) if locked(folder, label) else None
+
+
+def in_words(who: dict | None) -> str:
+    """``process 12 on ada (since 13:20:01)``, for a line that a person reads."""
+    if not who or not {"pid", "host", "since"} <= who.keys():
+        return "another process"
+    day, _, clock = str(who["since"]).partition("T")
+    today = day == time.strftime("%Y-%m-%d")
+    return f"process {who['pid']} on {who['host']} (since {'' if today else day + ' '}{clock[:8]})"
+
+
+def _read(folder: Path, label: str) -> dict | None:
+    try:
+        who = json.loads((folder / f"{label}.holder").read_text())
+    except (OSError, ValueError):  # not yet written, or of an older version
+        return None
+    return who if isinstance(who, dict) else None

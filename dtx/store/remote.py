@@ -1,0 +1,327 @@
+"""A second place for artefacts, shared by machines: any fsspec URL (``s3://bucket/prefix``, a folder).
+
+``<url>/<stage>-<key>/<digest>/`` holds the files of an artefact, ``<url>/<stage>-<key>.json`` is its
+``done.json`` and is written last: without it there is nothing, so an interrupted push counts for nothing,
+and one shallow listing tells all that is there. The digest is that of the list of files: two machines
+that did the same work with other last digits never mix their files, and an interrupted push goes on by
+size alone. What is whole is not overwritten: the first one wins.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from dtx.errors import UserError
+from dtx.progress import console, progress
+from dtx.store.checksums import damage
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+    from fsspec.callbacks import Callback
+
+_S3 = ("s3", "s3a")
+_OBJECT_STORES = (*_S3, "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci")
+"""There a file appears whole or not at all, and folders need not be made."""
+_FEW_TRIES = {"connect_timeout": 5, "read_timeout": 30, "retries": {"total_max_attempts": 2}}
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_WITHOUT = "store.remote=null goes on without it"
+_MB = 1e6
+
+
+class RemoteError(UserError):
+    """The remote store does not answer, or not as it should. The local store is as it was."""
+
+
+class Remote:
+    """Artefacts at an fsspec URL. Nothing is asked of it before the first call.
+
+    Args:
+        url: ``s3://bucket/prefix``, ``file:///shared/dtx``, a plain path. Credentials and an endpoint come
+            from the environment (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``) or the AWS config files.
+    """
+
+    def __init__(self, url: str):
+        if "://" not in url:
+            url = str(Path(url).expanduser().absolute())
+        self.url = url if url.endswith("://") else url.rstrip("/")
+        self._labels: set[str] | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, if the URL is one of this machine's."""
+        plain = self.url.removeprefix("file://").removeprefix("local://")
+        return None if "://" in plain else Path(plain).expanduser().resolve()
+
+    def has(self, label: str, *, ask_again: bool = False) -> bool:
+        """Whether a whole artefact is there.
+
+        The answer comes from one listing a process.
+
+        Args:
+            label: Name of the artefact.
+            ask_again: If it was not there, look whether another machine has pushed it since.
+        """
+        if self._labels is None:
+            self._labels = self._list()
+        if ask_again and label not in self._labels and self._read(label) is not None:
+            self._labels.add(label)
+        return label in self._labels
+
+    def record(self, label: str) -> bytes:
+        """The ``done.json`` of an artefact, byte by byte.
+
+        Raises:
+            UserError: It is not there, or is none.
+        """
+        content = self._read(label)
+        if content is None:
+            raise RemoteError(f"{self.url}/{label}.json is not there any more; {_WITHOUT}")
+        if _files(content) is None:
+            raise UserError(
+                f"corrupt artefact: {self.url}/{label}.json is not readable; {self._mend(label)}"
+            )
+        return content
+
+    def push(self, label: str, folder: Path, record: bytes) -> bool:
+        """Copy an artefact's files there, and its record last.
+
+        Args:
+            label: Name of the artefact.
+            folder: Its files.
+            record: Its ``done.json``, which lists the files.
+
+        Returns:
+            False if a whole one was there already; it is left as it is.
+        """
+        _, root = self._place
+        files = _files(record)
+        if files is None:
+            raise UserError(f"corrupt artefact: {folder} has no readable list of files")
+        whole = self._is_whole(label)
+        if not whole:
+            there = f"{root}/{label}/{_digest(files)}"
+            with self._using(f"take {label}"):
+                todo = self._lacking(there, files)
+                with _shown(label, f"pushed to {self.url}", [files[n][0] for n in todo]) as steps:
+                    for name, step in zip(todo, steps, strict=True):
+                        self._put(folder / name, f"{there}/{name}", step)
+                if lacking := self._lacking(there, files):
+                    raise OSError(f"{lacking[0]} did not arrive whole")
+                self._put_record(record, f"{root}/{label}.json")
+                self._sweep(there, files)
+        if self._labels is not None:
+            self._labels.add(label)
+        return not whole
+
+    def pull(self, label: str, work: Path) -> bytes:
+        """Copy an artefact's files into ``work`` and verify every one of them.
+
+        Files that an interrupted pull left there are kept if they are right.
+
+        Returns:
+            The artefact's ``done.json``.
+
+        Raises:
+            UserError: A file there is missing, or is not what was pushed.
+        """
+        fs, root = self._place
+        record = self.record(label)
+        files = _files(record) or {}
+        there = f"{label}/{_digest(files)}"
+        work.mkdir(parents=True, exist_ok=True)
+        for path in [p for p in work.rglob("*") if p.is_file()]:
+            if path.relative_to(work).as_posix() not in files:  # left by the pull of another one
+                path.unlink()
+        todo = [n for n, (size, digest) in files.items() if damage(work / n, size, digest)]
+        with _shown(label, f"pulled from {self.url}", [files[n][0] for n in todo]) as steps:
+            for name, step in zip(todo, steps, strict=True):
+                path = work / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with self._using(f"give {label}", here=True), suppress(FileNotFoundError):
+                    fs.get_file(f"{root}/{there}/{name}", str(path), callback=step)
+                if wrong := damage(path, *files[name]):
+                    path.unlink(missing_ok=True)
+                    raise UserError(
+                        f"corrupt artefact: {self.url}/{there}/{name} {wrong}; {self._mend(label)}"
+                    )
+        return record
+
+    def _mend(self, label: str) -> str:
+        return (
+            f"delete {self.url}/{label}.json and {self.url}/{label}/, and the next run makes it again "
+            f"and pushes it; {_WITHOUT}"
+        )
+
+    # --- the place -----------------------------------------------------------------------------------
+
+    @cached_property
+    def _place(self) -> tuple[AbstractFileSystem, str]:
+        """The file system, and the folder in it."""
+        from fsspec.core import url_to_fs
+        from fsspec.utils import get_protocol
+
+        protocol = get_protocol(self.url)
+        options = {"config_kwargs": _FEW_TRIES} if protocol in _S3 else {}
+        try:
+            fs, root = url_to_fs(self.url, skip_instance_cache=True, **options)
+        except ImportError as error:
+            extra = f"`pip install 'dtx[s3]'` ({error})" if protocol in _S3 else str(error)
+            raise RemoteError(
+                f"store.remote: {protocol}:// needs a package that is not installed: {extra}"
+            ) from error
+        except Exception as error:
+            raise RemoteError(
+                f"store.remote: {self.url} cannot be used: {_reason(error)}; "
+                "s3://bucket/prefix, file:///folder or a plain path is wanted"
+            ) from error
+        if not root.strip("/"):
+            raise RemoteError(f"store.remote: {self.url} names no bucket or folder")
+        if protocol in _S3:
+            fs.retries = 2  # s3fs's own, on top of botocore's
+        return fs, root.rstrip("/")
+
+    @property
+    def _objects(self) -> bool:
+        fs, _ = self._place
+        names = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
+        return any(name in _OBJECT_STORES for name in names)
+
+    def _list(self) -> set[str]:
+        fs, root = self._place
+        with self._using("be listed"):
+            fs.invalidate_cache()
+            if not self._objects and not fs.isdir(root):
+                # Not made here: it may be a shared folder that is not mounted.
+                raise RemoteError(
+                    f"store.remote: there is no folder {self.url}: mount it, or make it "
+                    f"(mkdir -p); {_WITHOUT}"
+                )
+            try:
+                names = [PurePosixPath(path).name for path in fs.ls(root, detail=False)]
+            except FileNotFoundError:
+                if not fs.exists(root.split("/")[0]):
+                    raise
+                names = []  # a bucket in which nobody has written under the prefix yet
+        return {name.removesuffix(".json") for name in names if name.endswith(".json")}
+
+    def _read(self, label: str) -> bytes | None:
+        fs, root = self._place
+        with self._using("be read"), suppress(FileNotFoundError):
+            return bytes(fs.cat_file(f"{root}/{label}.json"))
+        return None
+
+    def _is_whole(self, label: str) -> bool:
+        record = self._read(label)
+        return record is not None and _files(record) is not None
+
+    def _lacking(self, there: str, files: dict[str, tuple[int, str]]) -> list[str]:
+        """Names of the files that are not there with their size."""
+        fs, _ = self._place
+        fs.invalidate_cache()
+        found = fs.find(there, detail=True)
+        sizes = {path[len(there) + 1 :]: info["size"] for path, info in found.items()}
+        return [name for name, (size, _) in files.items() if sizes.get(name) != size]
+
+    def _put(self, source: Path, target: str, step: Callback) -> None:
+        fs, _ = self._place
+        if self._objects:
+            fs.put_file(str(source), target, callback=step)
+            return
+        self._by_rename(target, lambda part: fs.put_file(str(source), part, callback=step))
+
+    def _put_record(self, record: bytes, target: str) -> None:
+        fs, _ = self._place
+        if self._objects:
+            fs.pipe_file(target, record)
+            return
+        self._by_rename(target, lambda part: fs.pipe_file(part, record))
+
+    def _by_rename(self, target: str, write: Callable[[str], None]) -> None:
+        """On a file system half a file can be seen: write beside it and rename."""
+        fs, _ = self._place
+        fs.makedirs(fs._parent(target), exist_ok=True)
+        part = f"{target}.{socket.gethostname()}-{os.getpid()}.part"
+        write(part)
+        fs.mv(part, target)
+
+    def _sweep(self, there: str, files: Iterable[str]) -> None:
+        """Remove what interrupted pushes of the same files left beside them."""
+        fs, _ = self._place
+        for path in fs.find(there):
+            if path[len(there) + 1 :] not in files:
+                with suppress(FileNotFoundError):
+                    fs.rm_file(path)
+
+    @contextmanager
+    def _using(self, what: str, here: bool = False) -> Iterator[None]:
+        """Turn whatever a file system raises into one line. ``here``: the block also writes locally."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # each library has its own kinds
+            if here and isinstance(error, OSError) and error.errno in _DISK_FULL:
+                raise
+            raise RemoteError(
+                f"remote store {self.url} cannot {what}: {_reason(error)}; "
+                f"see to the address, the network and the credentials, or {_WITHOUT}"
+            ) from error
+
+
+def _files(record: bytes) -> dict[str, tuple[int, str]] | None:
+    """Size and SHA-256 by name, from a ``done.json``; None if it has no such list."""
+    try:
+        found = json.loads(record)["files"]
+        files = {str(n): (int(size), str(digest)) for n, (size, digest) in found.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    for name in files:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            return None
+    return files
+
+
+def _digest(files: dict[str, tuple[int, str]]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    kind = "" if isinstance(error, OSError) and lines else f"{type(error).__name__}: "
+    return f"{kind}{lines[0]}".rstrip(".") if lines else type(error).__name__
+
+
+@contextmanager
+def _shown(label: str, done: str, sizes: list[int]) -> Iterator[Iterator[Callback]]:
+    """A bar in MB, and one line at the end; gives a callback for each file in turn."""
+    from fsspec.callbacks import Callback
+
+    with progress(label.rpartition("-")[0], sum(sizes) / _MB, "MB") as bar:
+
+        def steps() -> Iterator[Callback]:
+            before = 0
+            for size in sizes:
+
+                def moved(size: int, value: int, before: int = before, **_: Any) -> None:
+                    bar.move_to((before + value) / _MB)
+
+                bar.move_to(before / _MB)
+                yield Callback(hooks={"bar": moved})
+                before += size
+
+        yield steps()
+    name, _, key = label.rpartition("-")
+    amount = f"{sum(sizes) / _MB:,.1f} MB in {len(sizes)} files"
+    console.print(f"[bold]{name}[/] {key} {escape(done)}: {amount}", soft_wrap=True)

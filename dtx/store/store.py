@@ -1,0 +1,342 @@
+"""Artefacts on disk: lock, commit, verify, take away.
+
+``store/<stage>-<key>/`` holds a stage's files and ``done.json``, which is written last and lists every
+file with size and SHA-256. Work happens in ``store/.work/<stage>-<key>/`` under a lock and is moved into
+place by one rename, so an artefact is whole or absent. An interrupted stage's work folder stays: the
+next run of the same stage goes on in it. With a remote store, artefacts that are not here are pulled from
+there and new ones are pushed (``dtx/store/remote.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.markup import escape
+
+from dtx.errors import UserError
+from dtx.progress import console, remove_progress
+from dtx.report import write_atomically
+from dtx.stage import CHECKPOINT, Stage
+from dtx.store import locks, sessions
+from dtx.store.checksums import checksum, damage
+from dtx.store.remote import Remote, RemoteError
+from dtx.store.sessions import SESSIONS
+
+if TYPE_CHECKING:
+    from dtx.config.compose import StoreConfig
+
+DONE = "done.json"
+_current: Store | None = None
+
+
+def current() -> Store:
+    """The store in use: set by the runner or by :func:`use`, else ``./store``."""
+    return _current or Store(Path("store"))
+
+
+def use(store: Store) -> Store:
+    """Make ``store`` the one that ``Stage.path`` and ``load()`` read."""
+    global _current
+    _current = store
+    return store
+
+
+@contextmanager
+def used(store: Store) -> Iterator[Store]:
+    """Have ``store`` in use, and afterwards the one before it."""
+    global _current
+    before = _current
+    try:
+        yield use(store)
+    finally:
+        _current = before
+
+
+class Store:
+    """A folder of artefacts, and a place that it shares them with.
+
+    Args:
+        root: The folder; made when first written to.
+        remote: fsspec URL or path of the remote store; None if there is none.
+    """
+
+    def __init__(self, root: Path | str, remote: str | None = None):
+        self.root = Path(root).absolute()
+        self.remote = Remote(remote) if remote else None
+        self.only_here: set[str] = set()
+        """Labels of stages that are made here whatever the remote store has."""
+        self._verified: dict[str, tuple] = {}
+        if self.remote and self.remote.folder == self.root.resolve():
+            raise UserError(f"store.remote: {remote} is store.path itself; another place is wanted")
+
+    @classmethod
+    def of(cls, config: StoreConfig) -> Store:
+        """The store that a config names."""
+        return cls(config.path, config.remote)
+
+    def reach(self) -> None:
+        """See whether the remote store answers, before anything is written here.
+
+        Raises:
+            UserError: It does not, with the reason.
+        """
+        if self.remote:
+            self.remote.has("")
+
+    def folder(self, stage: Stage) -> Path:
+        """Where the stage's artefact is or will be."""
+        return self.root / stage.label
+
+    def where(self, stage: Stage) -> Literal["local", "remote"] | None:
+        """Where the committed stage is. Reads no content: see :meth:`verify`."""
+        if self._is_here(stage):
+            return "local"
+        return "remote" if self._is_there(stage) else None
+
+    def has(self, stage: Stage) -> bool:
+        """Whether the stage is committed, here or on the remote store."""
+        return self.where(stage) is not None
+
+    def _is_here(self, stage: Stage) -> bool:
+        return (self.folder(stage) / DONE).is_file()
+
+    def _is_there(self, stage: Stage, *, ask_again: bool = False) -> bool:
+        if self.remote is None or stage.label in self.only_here:
+            return False
+        return self.remote.has(stage.label, ask_again=ask_again)
+
+    def done(self, stage: Stage) -> dict[str, Any]:
+        """The stage's ``done.json``: config, inputs, files, versions, seconds, MLflow run id."""
+        path = self.folder(stage) / DONE
+        try:
+            if self.remote and self.where(stage) == "remote":
+                return json.loads(self.remote.record(stage.label))
+            record = json.loads(path.read_text())
+            assert isinstance(record["files"], dict)
+            return record
+        except (OSError, ValueError, KeyError, TypeError, AssertionError):
+            raise self._corrupt(stage, DONE, "is missing or not readable") from None
+
+    def artefact(self, stage: Stage) -> Path:
+        """Folder of a committed artefact whose files have been verified; pulled if need be.
+
+        Raises:
+            UserError: Not there, or a file is missing or changed.
+        """
+        if not self.has(stage):
+            raise UserError(
+                f"{stage.label} is not in the store {self.root}: run it first (`dtx run`)"
+            )
+        self.fetch(stage)
+        self.verify(stage)
+        return self.folder(stage)
+
+    def verify(self, stage: Stage) -> None:
+        """Compare every file of a stage that is here with its size and SHA-256 in ``done.json``.
+
+        Files unchanged since this process last read them are not read again.
+
+        Raises:
+            UserError: Names the file and the command that mends it.
+        """
+        folder = self.folder(stage)
+        for name, (size, digest) in self.done(stage)["files"].items():
+            path = folder / name
+            seen = _identity(path)
+            if seen and seen[0] == size and self._verified.get(str(path)) == seen:
+                continue
+            if wrong := damage(path, size, digest):
+                raise self._corrupt(stage, name, wrong)
+            self._verified[str(path)] = seen
+
+    def _corrupt(self, stage: Stage, name: str, what: str) -> UserError:
+        return UserError(
+            f"corrupt artefact: {self.folder(stage) / name} {what}; "
+            f"`dtx invalidate {stage.label}` sets it aside, and the next run makes it again"
+        )
+
+    @contextmanager
+    def work(self, stage: Stage) -> Iterator[Path | None]:
+        """Hold the stage's lock and give its work folder, or None if it got done while waiting.
+
+        Only one process works on a stage; the others wait and say for whom.
+        """
+        with locks.held(self._locks, stage.label):
+            if self._is_here(stage) or self._pulled_meanwhile(stage):
+                yield None
+                return
+            work = self._work(stage)
+            work.mkdir(parents=True, exist_ok=True)
+            sessions.begin(work)
+            try:
+                yield work
+            finally:
+                sessions.end(work)
+
+    def begun(self, stage: Stage) -> bool:
+        """Whether an interrupted session left something to go on from."""
+        return sessions.begun(self._work(stage))
+
+    def earlier_seconds(self, stage: Stage) -> float:
+        """How long the stage was worked on in sessions that were interrupted, before the present one."""
+        return sum(sessions.ended(self._work(stage)))
+
+    def interruptions(self, stage: Stage) -> int:
+        """How many sessions on the stage were interrupted."""
+        return len(sessions.ended(self._work(stage)))
+
+    def locked(self, label: str) -> bool:
+        """Whether a living process works on the stage. Never waits."""
+        return locks.locked(self._locks, label)
+
+    def holder(self, label: str) -> dict[str, Any] | None:
+        """Who works on the stage now: ``pid``, ``host``, ``since``, ``process``; None if nobody does."""
+        return locks.holder(self._locks, label)
+
+    @property
+    def _locks(self) -> Path:
+        return self.root / ".locks"
+
+    def _work(self, stage: Stage) -> Path:
+        return self.root / ".work" / stage.label
+
+    def commit(self, stage: Stage, work: Path, record: dict[str, Any]) -> Path:
+        """Write ``done.json`` and move the work folder into place. Call while holding the lock."""
+        for name in (CHECKPOINT, SESSIONS):
+            (work / name).unlink(missing_ok=True)
+        remove_progress(work)
+        for half in work.rglob("*.partial"):  # of a process killed between writing and renaming
+            half.unlink()
+        names = sorted(
+            str(p.relative_to(work)) for p in work.rglob("*") if p.is_file() and p.name != DONE
+        )
+        files = {n: [(work / n).stat().st_size, checksum(work / n)] for n in names}
+        return self._place(stage, work, json.dumps({**record, "files": files}, indent=1) + "\n")
+
+    def _place(self, stage: Stage, work: Path, done: str) -> Path:
+        write_atomically(work / DONE, done)
+        final = self.folder(stage)
+        if final.exists():  # a folder without done.json: somebody's hand; never overwrite it
+            self.set_aside(final)
+        work.rename(final)
+        return final
+
+    def amend(self, stage: Stage, values: dict[str, Any]) -> None:
+        """Add to ``done.json`` what is only known after the commit (the tracking run)."""
+        path = self.folder(stage) / DONE
+        write_atomically(path, json.dumps({**self.done(stage), **values}, indent=1) + "\n")
+
+    # --- the remote store ----------------------------------------------------------------------------
+
+    def fetch(self, stage: Stage) -> Path:
+        """Pull the stage if it is on the remote store only.
+
+        Raises:
+            UserError: The remote store does not answer, or a file there is not what was pushed.
+        """
+        if not self._is_here(stage) and self._is_there(stage):
+            with locks.held(self._locks, stage.label):
+                if not self._is_here(stage):
+                    self._pull(stage)
+        return self.folder(stage)
+
+    def push(self, stage: Stage) -> bool:
+        """Push a stage that is here and not on the remote store; do not hold its lock.
+
+        Returns:
+            Whether it was pushed.
+
+        Raises:
+            RemoteError: It could not be pushed; it stays here, and the next push goes on.
+        """
+        if self.remote is None or not self._is_here(stage) or self.remote.has(stage.label):
+            return False
+        with locks.held(self._locks, stage.label):
+            self.verify(stage)
+            folder = self.folder(stage)
+            return self.remote.push(stage.label, folder, (folder / DONE).read_bytes())
+
+    def push_or_warn(self, stage: Stage) -> None:
+        """Push a stage; that it fails is said and ends nothing: :meth:`push_all` tries again."""
+        try:
+            self.push(stage)
+        except RemoteError as error:
+            console.print(f"[yellow]{stage.label} is kept here only:[/] {escape(str(error))}")
+
+    def push_all(self, stages: Iterable[Stage]) -> None:
+        """Push every stage that is here and not on the remote store.
+
+        Raises:
+            UserError: One cannot be pushed: how many are here only, and what to do.
+        """
+        if self.remote is None:
+            return
+        here = [s for s in stages if self._is_here(s) and not self.remote.has(s.label)]
+        for i, stage in enumerate(here):
+            try:
+                self.push(stage)
+            except RemoteError as error:
+                raise UserError(
+                    f"{len(here) - i} finished stages are in {self.root} only (nothing is lost; the same "
+                    f"command pushes them when the remote store is there again): {error}"
+                ) from error
+
+    def _pulled_meanwhile(self, stage: Stage) -> bool:
+        """Whether another machine has pushed the stage since the listing; then it is here now."""
+        try:
+            if not self._is_there(stage, ask_again=True):
+                return False
+        except RemoteError as error:  # no reason not to do the work
+            console.print(f"[yellow]{escape(str(error))}[/]")
+            return False
+        self._pull(stage)
+        return True
+
+    def _pull(self, stage: Stage) -> Path:
+        """Call while holding the lock. Files arrive beside the stage's work folder and are all verified."""
+        assert self.remote is not None
+        work = self._work(stage)
+        arriving = work.with_name(f"{stage.label}.pull")
+        record = self.remote.pull(stage.label, arriving)
+        if work.exists():  # an unfinished session of what is now here whole
+            self.set_aside(work)
+        return self._place(stage, arriving, record.decode())
+
+    # --- taking away ---------------------------------------------------------------------------------
+
+    def invalidate(self, prefix: str) -> list[Path]:
+        """Set aside every artefact and unfinished work whose folder name starts with ``prefix``.
+
+        Returns:
+            The folders as they are now, under ``store/.invalid/``.
+        """
+        found = [
+            p
+            for place in (self.root, self.root / ".work")
+            for p in place.glob(f"{prefix}*")
+            if p.is_dir()
+        ]
+        return [self.set_aside(p) for p in sorted(found)]
+
+    def set_aside(self, folder: Path) -> Path:
+        """Move a folder to ``store/.invalid/``; nothing is deleted."""
+        trash = self.root / ".invalid"
+        trash.mkdir(parents=True, exist_ok=True)
+        new = trash / f"{folder.name}.{time.time_ns()}"
+        shutil.move(folder, new)
+        return new
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """What changes when somebody writes to the file; None if it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino

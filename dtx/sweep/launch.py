@@ -1,0 +1,361 @@
+"""Run a sweep through one of Hydra's launchers: first what several jobs share, then the jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.markup import escape
+
+from dtx.config.build import first_line
+from dtx.config.compose import CONF, OnError, experiment
+from dtx.errors import Interrupted, UserError
+from dtx.progress import console, copied_to
+from dtx.report import write_atomically
+from dtx.run import plan
+from dtx.run.runner import Outcome, StagesFailed, make_way, run
+from dtx.run.signals import signals
+from dtx.stage import Stage
+from dtx.store.inventory import remember_run
+from dtx.store.needs import needed
+from dtx.store.store import Store, use
+from dtx.sweep.grid import Job, Sweep
+from dtx.sweep.launchers import compose_launcher, launcher_of
+from dtx.sweep.summary import note, parameters, tell
+
+MANIFEST = "sweep.json"
+_STOPPED = "stopped"
+
+
+@dataclass
+class Part:
+    """What is launched at once: a job, or one stage for all jobs that share it.
+
+    Attributes:
+        job: The job whose config is composed.
+        only: Label of the shared stage; None for the whole job.
+        swept: Swept fields to show on the stages' runs.
+        failed: Stages that failed before, with their errors: not to be tried again.
+    """
+
+    job: int
+    only: str | None
+    swept: dict[str, str]
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Task:
+    """What a launcher calls for each part, in this process or in another one; so it can be pickled.
+
+    Gives a dict of plain values and does not raise, whatever happens: launchers hide what is raised.
+
+    Attributes:
+        parts: What is launched at once.
+        first: Number that the launcher gives the first of them.
+        folder: The sweep's.
+        parent: MLflow run of the sweep; None without tracking.
+        on_error: Whether a failure stops the parts that have not begun.
+        only_here: Stages that are made here though the remote store has them.
+    """
+
+    parts: list[Part]
+    first: int
+    folder: Path
+    parent: str | None
+    on_error: OnError
+    only_here: frozenset[str]
+    process: int = field(default_factory=os.getpid)
+    base: Path = field(default_factory=Path.cwd)
+
+    def __call__(self, config: Any) -> dict[str, Any]:
+        """Run the part that Hydra gives the number of."""
+        from hydra.core.hydra_config import HydraConfig
+
+        if str(self.base) not in sys.path:  # a worker does not have what dtx.cli added
+            sys.path.append(str(self.base))
+        hydra = HydraConfig.get()
+        part = self.parts[int(hydra.job.num) - self.first]
+        folder = Path(hydra.runtime.output_dir)
+        found: dict[str, Any] = {"stages": [], "error": "", "log": str(folder / "log.txt")}
+        if (self.folder / _STOPPED).exists():
+            return {**found, "status": "skipped", "error": "after a failure (on_error=stop)"}
+        overrides = list(hydra.overrides.task)
+        name = part.only or ",".join(f"{k}={v}" for k, v in part.swept.items()) or "defaults"
+        with copied_to(folder / "log.txt"):
+            console.rule(escape(name), align="left")
+            try:
+                what = experiment(config, overrides)
+                what = replace(what, store=replace(what.store, path=self.base / what.store.path))
+                outcomes = self._run(what, part)
+            except StagesFailed as error:
+                outcomes, found["error"] = error.outcomes, str(error)
+            except UserError as error:
+                return self._failed({**found, "error": str(error)})
+            except Interrupted:
+                if os.getpid() == self.process:
+                    raise
+                return {**found, "status": "interrupted"}
+            except Exception as error:  # a defect in one job must not cost the others
+                console.print(traceback.format_exc(), markup=False, soft_wrap=True)
+                return self._failed({**found, "error": f"{type(error).__name__}: {error}"})
+        found["stages"] = [[o.stage.label, o.status, o.error] for o in outcomes]
+        return self._failed(found) if found["error"] else {**found, "status": "ran"}
+
+    def _run(self, what: Any, part: Part) -> list[Outcome]:
+        return run(
+            what,
+            only=part.only,
+            parent=self.parent,
+            swept=part.swept,
+            failed=part.failed,
+            only_here=self.only_here,
+        )
+
+    def _failed(self, found: dict[str, Any]) -> dict[str, Any]:
+        if self.on_error is OnError.STOP:
+            (self.folder / _STOPPED).touch()
+        return {**found, "status": "failed"}
+
+
+def run_sweep(sweep: Sweep) -> int:
+    """Run what is missing, tell what came out and every failure; gives the exit status."""
+    start = time.monotonic()
+    first = sweep.first
+    store = use(sweep.store())
+    store.reach()
+    everything = plan.stages(sweep.targets())
+    ran: set[str] = set()
+    with needed(store.root, [s.label for s in everything]), signals():
+        again = plan.to_run_again(everything, store, first.on_drift)
+        todo = sweep.missing_of_jobs(store, again)
+        if any(todo.values()):
+            every = list({s.label: s for stages in todo.values() for s in stages}.values())
+            make_way(every, store, again)
+            ran = _run_parts(sweep, todo, _folder(sweep), store)
+    labels = [s.label for s in everything]
+    remember_run(store.root, first.name, sweep.overrides, labels)
+    for job in sweep.jobs:
+        job.status = job.status or "cached"
+    tell(sweep, len(ran), time.monotonic() - start)
+    return 1 if any(j.status in ("failed", "skipped") for j in sweep.jobs) else 0
+
+
+def _run_parts(sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, store: Store) -> set[str]:
+    from dtx.tracking import open_sweep
+
+    first = sweep.first
+    with open_sweep(
+        first.tracking,
+        name=f"{first.name} over {', '.join(sweep.swept)}" if sweep.swept else first.name,
+        identity=sweep.identity,
+        overrides=sweep.overrides,
+        config=first.config(),
+        parameters=parameters(sweep),
+        note=f"{len(sweep.jobs)} jobs, running",
+    ) as shown:
+        ran: set[str] = set()
+        failed: dict[str, str] = {}
+        parent = shown.run_id if shown else None
+        launcher = _Launcher(sweep, folder, parent, frozenset(store.only_here))
+        try:
+            for parts in _phases(sweep, todo):
+                for part, result in launcher.launch(_worth(parts, todo, failed), failed):
+                    _take(sweep.jobs[part.job], part, result, ran, failed)
+            _settle(sweep, todo, ran, failed)
+        except BaseException:
+            _end_children()
+            raise
+        finally:
+            _write_manifest(sweep, folder)
+        if shown:
+            from dtx.sweep.compare import compare
+
+            figures = compare(sweep, store, folder / "compare")
+            linked = [
+                (stage, "ran" if stage.label in ran else "reused")
+                for stage in plan.stages(sweep.targets())
+                if store.where(stage) == "local"
+            ]
+            shown.finish(figures.rows, note(sweep, figures, len(ran)), figures.paths, linked)
+    if shown:
+        shown.server.raise_if_broken(store.root)
+    return ran
+
+
+def _phases(sweep: Sweep, todo: dict[int, list[Stage]]) -> list[list[Part]]:
+    """Shared stages, level by level, then the jobs that have something of their own to do."""
+    count = Counter(s.label for stages in todo.values() for s in stages)
+    shared = {label for label, n in count.items() if n > 1}
+    jobs_of = sweep.stages_of_jobs()
+    level: dict[str, int] = {}
+    first: dict[str, tuple[int, Stage]] = {}
+    for number, stages in todo.items():
+        for stage in stages:  # inputs first
+            if stage.label in shared and stage.label not in level:
+                inputs = [level[s.label] for s in stage.inputs().values() if s.label in level]
+                level[stage.label] = 1 + max(inputs, default=-1)
+                first[stage.label] = (number, stage)
+    phases: list[list[Part]] = [[] for _ in range(1 + max(level.values(), default=-1))]
+    for label, (number, _) in first.items():
+        phases[level[label]].append(Part(number, label, _in_common(jobs_of[label])))
+    own = [n for n, stages in todo.items() if any(s.label not in shared for s in stages)]
+    phases.append([Part(n, None, sweep.jobs[n].swept) for n in own])
+    return [p for p in phases if p]
+
+
+def _in_common(jobs: Sequence[Job]) -> dict[str, str]:
+    """The swept fields that have one value in all of some jobs."""
+    first, *others = jobs
+    return {k: v for k, v in first.swept.items() if all(j.swept[k] == v for j in others)}
+
+
+def _worth(
+    parts: Sequence[Part], todo: Mapping[int, list[Stage]], failed: Mapping[str, str]
+) -> list[Part]:
+    """The parts of which something can still be run."""
+
+    def possible(part: Part) -> bool:
+        lost = set(failed)
+        for stage in todo[part.job]:
+            if stage.label in lost or any(s.label in lost for s in stage.inputs().values()):
+                lost.add(stage.label)
+            elif part.only in (None, stage.label):
+                return True
+        return False
+
+    return [p for p in parts if possible(p)]
+
+
+def _take(
+    job: Job,
+    part: Part,
+    result: Mapping[str, Any],
+    ran: set[str],
+    failed: dict[str, str],
+) -> None:
+    """Note what came out of a part."""
+    if result["status"] == "interrupted":
+        raise Interrupted("a worker was told to stop")
+    for label, status, error in result["stages"]:
+        if status == "ran":
+            ran.add(label)
+        if status == "failed":
+            failed.setdefault(label, error)
+    if part.only and result["status"] != "ran":
+        failed.setdefault(part.only, result["error"])
+    if part.only is None or result["status"] != "ran":
+        job.status, job.error, job.log = result["status"], result["error"], result["log"]
+
+
+def _settle(
+    sweep: Sweep,
+    todo: Mapping[int, list[Stage]],
+    ran: set[str],
+    failed: Mapping[str, str],
+) -> None:
+    """The status of jobs that were not launched: all of theirs was shared, or what they need failed."""
+    for job in sweep.jobs:
+        labels = [s.label for s in todo[job.number]]
+        lost = [label for label in labels if label in failed]
+        if job.status in ("", "ran") and lost:
+            job.status, job.error = "failed", f"needs {lost[0]}: {failed[lost[0]]}"
+        elif not job.status and any(label in ran for label in labels):
+            job.status = "ran"
+        job.status = job.status or "cached"
+
+
+class _Launcher:
+    """Hydra's launcher as the sweep's overrides choose it."""
+
+    def __init__(self, sweep: Sweep, folder: Path, parent: str | None, only_here: frozenset[str]):
+        self.sweep, self.folder, self.parent, self.only_here = sweep, folder, parent, only_here
+        self.launched = 0
+
+    def launch(
+        self, parts: list[Part], failed: Mapping[str, str]
+    ) -> list[tuple[Part, dict[str, Any]]]:
+        """Run some parts, at once if the launcher can, and wait for all."""
+        if not parts:
+            return []
+        from hydra import initialize_config_dir
+        from hydra._internal.callbacks import Callbacks
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.types import HydraContext
+
+        parts = [replace(part, failed=dict(failed)) for part in parts]
+        on_error = self.sweep.first.on_error
+        task = Task(parts, self.launched, self.folder, self.parent, on_error, self.only_here)
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            config = compose_launcher(hydra, self._overrides())
+            context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
+            jobs = [list(self.sweep.jobs[part.job].overrides) for part in parts]
+            launcher = launcher_of(config, context, task)
+            try:
+                returned = launcher.launch(jobs, initial_job_idx=self.launched)
+            except KeyboardInterrupt:  # Ray's waiting turns all signals into this
+                raise Interrupted("SIGINT") from None
+            except Exception as error:
+                kind = type(launcher).__name__
+                raise UserError(f"{kind} cannot launch jobs: {first_line(error)}") from error
+        self.launched += len(parts)
+        return [(p, _result(r)) for p, r in zip(parts, returned, strict=True)]
+
+    def _overrides(self) -> list[str]:
+        own = [
+            f"hydra.sweep.dir={self.folder}",
+            "hydra/hydra_logging=disabled",
+            "hydra/job_logging=disabled",
+        ]
+        if self.sweep.config_dir:
+            own.append(f"hydra.searchpath=[file://{self.sweep.config_dir.resolve()}]")
+        return [*own, *(o for o in self.sweep.hydra if not o.startswith("hydra.sweep.dir="))]
+
+
+def _result(returned: Any) -> dict[str, Any]:
+    try:
+        return returned.return_value
+    except Exception as error:  # the worker was killed, or could not start
+        text = f"{type(error).__name__}: {first_line(error)}"
+        return {"status": "failed", "error": text, "log": "", "stages": []}
+
+
+def _folder(sweep: Sweep) -> Path:
+    """Where the jobs' logs go; two sweeps started in one second must not share it."""
+    told = [o.split("=", 1)[1] for o in sweep.hydra if o.startswith("hydra.sweep.dir=")]
+    name = time.strftime("multirun/%Y-%m-%d/%H-%M-%S-") + secrets.token_hex(2)
+    folder = Path(told[0] if told else name).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _STOPPED).unlink(missing_ok=True)
+    return folder
+
+
+def _write_manifest(sweep: Sweep, folder: Path) -> None:
+    """What ``dtx compare`` finds the sweep by."""
+    text = {
+        "overrides": sweep.overrides,
+        "config_dir": str(sweep.config_dir.resolve()) if sweep.config_dir else None,
+        "jobs": [{"swept": j.swept, "status": j.status, "error": j.error} for j in sweep.jobs],
+    }
+    write_atomically(folder / MANIFEST, json.dumps(text, indent=1) + "\n")
+
+
+def _end_children() -> None:
+    """Workers of a launcher end with the sweep."""
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.terminate()
+        except psutil.Error:
+            continue

@@ -1,0 +1,105 @@
+"""Hydra's launchers as dtx uses them: its own YAML for each, and one line for one that is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dtx.config.build import first_line
+from dtx.config.compose import CONF
+from dtx.errors import UserError
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+    from hydra.plugins.launcher import Launcher
+    from hydra.types import HydraContext
+    from omegaconf import DictConfig
+
+EXTRAS = {
+    "hydra_joblib_launcher": "joblib",
+    "hydra_submitit_launcher": "submitit",
+    "hydra_ray_launcher": "ray",
+}
+"""The extra of dtx that installs a plugin, by its package in ``hydra_plugins``."""
+
+
+def compose_launcher(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
+    """The config of a sweep's launcher.
+
+    Raises:
+        UserError: An override cannot be applied.
+    """
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf.errors import OmegaConfBaseException
+
+    # Our YAML is whole. Hydra would validate it against what a plugin registers under the same name, and
+    # warns that it will not do so for ever.
+    Plugins.instance()  # plugins register when they are first looked for
+    registered = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for ours in (CONF / "hydra" / "launcher").glob("*.yaml"):
+        registered.pop(ours.name, None)
+    try:
+        return hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, from_shell=False)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"hydra.launcher: {first_line(error)}") from error
+
+
+def launcher_of(config: DictConfig, context: HydraContext, task: Any) -> Launcher:
+    """The launcher that a sweep's config chooses.
+
+    Raises:
+        UserError: It is not installed, or its config is wrong.
+    """
+    from hydra.core.plugins import Plugins
+    from omegaconf import open_dict
+
+    target = str(config.hydra.launcher._target_)
+    plugin = target.split(".")[1]
+    if plugin in EXTRAS:
+        if not _installed(f"hydra_plugins.{plugin}"):
+            extra = EXTRAS[plugin]
+            raise UserError(f"hydra/launcher: {extra} is not installed; pip install 'dtx[{extra}]'")
+        # Workers that each use all cores lose several times over. Worker processes inherit this.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        if plugin == "hydra_ray_launcher":
+            _start_ray(config.hydra.launcher.ray.init)
+        launcher = Plugins.instance().instantiate_launcher(context, task, config)
+    except Exception as error:
+        raise UserError(f"hydra.launcher: {first_line(error)}") from error
+    with open_dict(config):  # workers compose again, and need no launcher of their own
+        chosen = ("hydra/launcher=", "hydra.launcher.", "+hydra.launcher.", "++hydra.launcher.")
+        told = config.hydra.overrides.hydra
+        config.hydra.overrides.hydra = [o for o in told if not o.startswith(chosen)]
+    return launcher
+
+
+def _start_ray(arguments: DictConfig) -> None:
+    """Join or start a cluster before the plugin does, and end the sweep at Ctrl-C and SIGTERM.
+
+    Ray's own answer to SIGTERM is to abort, and all that its waiting lets pass is a KeyboardInterrupt.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers
+    import ray
+    from omegaconf import OmegaConf
+
+    if ray.is_initialized():
+        return
+    ray.init(**OmegaConf.to_container(arguments, resolve=True))  # type: ignore[arg-type]
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):  # until the runner puts back what was before
+            signal.signal(number, signal.default_int_handler)
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that all plugins share
+        return False

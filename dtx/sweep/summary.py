@@ -1,0 +1,67 @@
+"""What is told of a sweep: on the screen, and on its MLflow run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from dtx.progress import console
+from dtx.sweep.grid import Sweep
+from dtx.verbs import near
+
+if TYPE_CHECKING:
+    from dtx.sweep.compare import Comparison
+
+_ROWS, _NUMBERS = 24, 4  # of the table in a description; jobs.json has all
+
+
+def parameters(sweep: Sweep) -> dict[str, str]:
+    """The first job's values, and which fields are swept."""
+    swept = tuple(sweep.swept)
+    below = tuple(f"{name}." for name in swept)
+    found = sweep.first.parameters()
+    fixed = {k: v for k, v in found.items() if k not in swept and not k.startswith(below or "\0")}
+    return dict.fromkeys(swept, "(swept)") | fixed
+
+
+def note(sweep: Sweep, found: Comparison, ran: int) -> str:
+    """A description in Markdown: counts, the jobs with their numbers, failures."""
+    jobs = f"{len(sweep.jobs)} jobs over {', '.join(sweep.swept) or 'nothing'}"
+    parts = [f"{jobs}: {_counts(sweep)}. {ran} stages were executed, the others were in the store."]
+    columns = [*sweep.swept, *found.metrics[:_NUMBERS]]
+    if found.metrics and len(found.rows) <= _ROWS:
+        table = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+        for row in found.rows:
+            table.append(f"| {' | '.join(_cell(row.get(c)) for c in columns)} |")
+        parts.append("\n".join(table))
+    parts += [f"- failed: {j.name}: {j.error.splitlines()[0]}" for j in sweep.jobs if j.error]
+    return "\n\n".join(parts)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _counts(sweep: Sweep) -> str:
+    counts = Counter(job.status for job in sweep.jobs)
+    return ", ".join(f"{n} {status}" for status, n in counts.items())
+
+
+def tell(sweep: Sweep, ran: int, seconds: float) -> None:
+    """One line on what was done, then all failures in one table."""
+    console.print(f"{len(sweep.jobs)} jobs: {_counts(sweep)}; {ran} stages ran in {seconds:.1f} s")
+    bad = [job for job in sweep.jobs if job.status in ("failed", "skipped")]
+    if not bad:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for column in ("job", "status", "what went wrong", "log"):
+        table.add_column(column, overflow="fold")
+    for job in bad:
+        line = next(iter(job.error.splitlines()), "")
+        log = str(near(Path(job.log))) if job.log else ""
+        table.add_row(escape(job.name), job.status, escape(line), log)
+    console.print(table)

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+
+from dtx.analysis.core.inputs import distinct_inputs
+from dtx.analysis.core.windows import join, tokens_of
+from dtx.dt.model import DecisionTransformerModel, ModelConfig, initialise
+from dtx.dt.rollout import decision_contexts
+
+
+def model(**changes) -> DecisionTransformerModel:
+    """A random model of one or two layers that reads Memory."""
+    values = {
+        "n_layers": 2, "n_heads": 2, "d_model": 16, "d_head": 8, "d_mlp": 16, "act_fn": "gelu",
+        "gated_mlp": False, "normalization_type": "LN", "n_ctx": 26, "n_steps": 9,
+        "n_timesteps": 50, "time_embedding": "learned", "positional_embedding": True,
+        "state_bias": False, "reward_to_go": True, "left_padding": False,
+    }  # fmt: skip
+    made = DecisionTransformerModel(ModelConfig(**{**values, **changes}))
+    initialise(made, None, 0.15, 0)
+    return made.eval()
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("clone", [False, True])
+def test_tokens_are_named(env, left, clone):
+    network = model(left_padding=left, reward_to_go=not clone)
+    context = decision_contexts(network, env, [0.9])[0]
+    tokens = tokens_of(context, network.cfg)
+    kinds = "SA" if clone else "RSA"
+    want = [f"{k}{step}" for step in range(1, 6) for k in kinds][:-1]
+    pads = len(kinds) * 4 if left else 0
+    assert tokens.names == ("pad",) * pads + tuple(want)
+    assert tokens.real.sum() == len(want) and len(tokens.names) == context.shape[1]
+    assert [tokens.names[i] for i in np.flatnonzero(tokens.of("S"))] == [
+        f"S{i}" for i in range(1, 6)
+    ]
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_joined_batch_gives_each_batchs_logits(env, left):
+    network = model(left_padding=left)
+    contexts = decision_contexts(network, env, [0.0, 0.9])
+    contexts[1] = contexts[1][torch.tensor([2, 0])]  # other windows, the same table
+    joined = join(contexts)
+    with torch.no_grad():
+        want = torch.cat([network(c) for c in contexts])
+        assert torch.allclose(network(joined), want, atol=1e-6)
+    assert len(joined) == 6
+
+
+def test_equal_windows_count_once(env):
+    network = model()
+    context = join(decision_contexts(network, env, [0.0, 0.9]))
+    assert distinct_inputs(context) == 8
+    assert distinct_inputs(context.repeat(3)) == 8
+    clone = join(decision_contexts(model(reward_to_go=False), env, [0.0, 0.9]))
+    assert distinct_inputs(clone) == 4
+    last = context.clone()
+    last["action"][:, -1] = torch.arange(8) % 3  # no token
+    assert distinct_inputs(last) == 8

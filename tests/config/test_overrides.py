@@ -1,0 +1,451 @@
+"""Generated overrides, right and wrong: each gives a plan or one clear line an error, never a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import enum
+import functools
+import io
+import math
+import operator
+import os
+import string
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from dtx.cli import main
+from dtx.config.build import Builder, ConfigError
+from dtx.config.compose import CONF, compose, experiment
+from dtx.stage import Stage
+
+PRESETS = sorted(p.stem for p in CONF.glob("experiment/*.yaml"))
+EXAMPLES = int(os.environ.get("DTX_OVERRIDES", "0")) or -(-300 // len(PRESETS))
+"""Of each preset; 300 in all. DTX_OVERRIDES=5000 looks for more, each time in other places."""
+SEARCHING = "DTX_OVERRIDES" in os.environ
+
+
+# --- what is overridden ------------------------------------------------------------------------------
+
+
+def places(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All dotted places of a config, inner nodes too, with their values as written."""
+    for name, value in node.items():
+        yield f"{prefix}{name}", value
+        if isinstance(value, dict):
+            yield from places(value, f"{prefix}{name}.")
+
+
+FIELDS = {
+    preset: dict(
+        places(OmegaConf.to_container(compose([f"experiment={preset}"]), resolve=False))  # type: ignore[arg-type]
+    )
+    for preset in PRESETS
+}
+
+ODD_VALUES = [
+    *(
+        "",
+        " ",
+        "null",
+        "true",
+        "no",
+        "abc",
+        "???",
+        "0",
+        "-1",
+        "-0.0",
+        "0.5",
+        "1.5",
+        "2",
+        "1_000",
+        "0x10",
+    ),
+    *(
+        "nan",
+        "inf",
+        "-inf",
+        "1e400",
+        "-1e400",
+        "1e-400",
+        "1e6",
+        "9" * 30,
+        "1" + "0" * 400,
+        "1/3",
+        "1/0",
+    ),
+    *(
+        "[]",
+        "{}",
+        "[1,2]",
+        "[0,x]",
+        "[[[]]]",
+        "{a:1}",
+        "{a:{b:[1]}}",
+        "[{a:1}]",
+        "[null]",
+        "{1:2}",
+        "[nan]",
+    ),
+    *(
+        "[1",
+        "1]",
+        "{a:1",
+        "a}",
+        "[1,,2]",
+        "{a}",
+        "(",
+        ")",
+        "'open",
+        '"open',
+        "'a'",
+        '"a b"',
+        "a b",
+        "\\",
+        "\\,",
+    ),
+    *(
+        "1,2",
+        "[1,2],[3]",
+        "range(1,3)",
+        "choice(1,2)",
+        "interval(0,1)",
+        "glob(*)",
+        "sort(2,1)",
+        "tag(a,1,2)",
+    ),
+    *(
+        "int(2.5)",
+        "float(x)",
+        "str(1)",
+        "bool(x)",
+        "cast(",
+        "json_str({a:1})",
+        "shuffle(1,2)",
+        "foo(1)",
+    ),
+    *(
+        "${seed}",
+        "${nothing}",
+        "${agent}",
+        "${dt}",
+        "${dt.model}",
+        "${env}",
+        "${analysis}",
+        "${}",
+        "${",
+        "$",
+        "$$",
+    ),
+    *(
+        "${agent.seed}",
+        "${.seed}",
+        "${..seed}",
+        "${...}",
+        "${seed}${seed}",
+        "a${seed}",
+        "'${seed}'",
+        "${dt",
+        "\\${a}",
+    ),
+    *(
+        "${oc.env:HOME}",
+        "${oc.env:NOT_SET_ANYWHERE}",
+        "${oc.env:X,5}",
+        "${oc.decode:'{'}",
+        "${oc.decode:${seed}}",
+    ),
+    *(
+        "${oc.select:seed}",
+        "${oc.create:{a:1}}",
+        "${foo:1}",
+        "${hydra:job.name}",
+        "${now:%Y}",
+        "${oc.env:}",
+    ),
+    *(
+        "é",
+        "日本",
+        "🙂",
+        "\t",
+        "a\nb",
+        "a=b",
+        "=",
+        "a:b",
+        "a: b",
+        "#",
+        "%",
+        "&a",
+        "*a",
+        "!!python/none",
+        "@",
+        "~",
+        "|",
+    ),
+    *(
+        "../..",
+        "/",
+        "a/b",
+        "os.system",
+        "dtx.agent.ppo.PPO",
+        "dtx.agent.ppo",
+        "tests.toys.Number",
+        ".",
+        "a..b",
+    ),
+    *(
+        "a" * 5000,
+        "[" * 50 + "]" * 50,
+        "minigrid",
+        "small",
+        "auto",
+        "gymnasium",
+        "left",
+        "lstm",
+        "analysis",
+    ),
+]
+GROUPS = [
+    "env",
+    "agent",
+    "dataset",
+    "dt",
+    "analysis",
+    "experiment",
+    "store",
+    "tracking",
+    "hydra/launcher",
+]
+OPTIONS = sorted({p.stem for p in CONF.glob("*/*.yaml")})
+CHOICES = st.one_of(
+    st.sampled_from(OPTIONS),
+    st.lists(st.sampled_from(OPTIONS), max_size=3).map(lambda names: f"[{','.join(names)}]"),
+    st.sampled_from(
+        ["null", "smal", "[small", "[nothing]", "", "3", "../env/memory", "${seed}", "a@b", "é"]
+    ),
+)
+NAMES = st.text(string.ascii_lowercase + "_.@/:[]0 é-", max_size=12)
+
+integers = st.integers(-(10**20), 10**20).map(str)
+floats = st.floats().map(repr)
+letters = st.one_of(
+    st.sampled_from(string.printable),
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
+)
+texts = st.text(letters, max_size=12)
+values = st.one_of(
+    st.sampled_from(ODD_VALUES), st.sampled_from(ODD_VALUES), integers, floats, texts
+)
+prefixes = st.sampled_from(["", "", "", "", "", "+", "++", "~"])
+
+
+def mistyped(name: str, position: int, letter: str) -> str:
+    """The name with one letter in another's place."""
+    at = position % len(name)
+    return name[:at] + letter + name[at + 1 :]
+
+
+def overrides(preset: str) -> st.SearchStrategy[str]:
+    """One override of a preset's config: mostly of a real field, with a value right or wrong."""
+    known = st.sampled_from(sorted(FIELDS[preset]))
+    wrong = st.builds(mistyped, known, st.integers(0, 60), st.sampled_from("xyz._"))
+    deeper = st.builds("{}.{}".format, known, NAMES)
+    targets = known.map(lambda name: name + "._target_")
+    bases = known.map(lambda name: name + "._base_")
+    name = st.one_of(known, known, known, wrong, deeper, targets, bases, NAMES)
+    return st.one_of(
+        st.builds("{}{}={}".format, prefixes, name, values),
+        st.builds("{}{}={}".format, prefixes, known, values),
+        st.builds("{}={}".format, known, known.map(lambda other: f"${{{other}}}")),
+        st.builds("{}{}={}".format, prefixes, st.sampled_from(GROUPS), CHOICES),
+        st.builds("~{}".format, name),
+        texts,
+    ).filter(lambda text: not text.startswith("-"))  # those are flags
+
+
+# --- what must come of it ----------------------------------------------------------------------------
+
+
+def planned(*arguments: str) -> tuple[int, list[str], list[str]]:
+    """Exit status, and the lines on standard output and standard error."""
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        status = main(["plan", *arguments])
+    return status, out.getvalue().splitlines(), error.getvalue().splitlines()
+
+
+def escaped(text: str) -> str:
+    """What a message shows of a text."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def verdict(preset: str, given: list[str]) -> str | None:
+    """What is wrong with the answer to some overrides; None if it is as it must be."""
+    try:
+        status, said, errors = planned(f"experiment={preset}", *given)
+    except BaseException:
+        return traceback.format_exc()
+    if status == 0:
+        return None if said and not errors else f"a plan with {said}, {errors}"
+    if status != 2 or said or not errors:
+        return f"status {status} with {said}, {errors}"
+    for line in errors:
+        if not line.startswith("dtx: error: "):
+            return f"not an error line: {line!r}"
+        place = line.removeprefix("dtx: error: ").split(": ")[0]
+        if len(line) > 1000:
+            return f"{len(line)} characters: {line[:200]!r}"
+        if not line.isprintable():
+            return f"control characters: {line!r}"
+        top = place.split(".")[0].split("[")[0]
+        mine = any(place.strip("'")[:20] in escaped(text) for text in given)
+        if top not in FIELDS[preset] and not mine:
+            return f"names no place: {line!r}"
+    return None
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_override_gives_a_plan_or_a_line_an_error(preset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    @settings(
+        max_examples=EXAMPLES,
+        derandomize=not SEARCHING,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.lists(overrides(preset), min_size=1, max_size=2))
+    def check(given: list[str]) -> None:
+        assert (found := verdict(preset, given)) is None, f"{given}\n{found}"
+        assert not list(tmp_path.iterdir()), "plan wrote a file"
+
+    check()
+
+
+# --- right values arrive -----------------------------------------------------------------------------
+
+RIGHT = {
+    "agent.seed": st.integers(0, 2**63 - 1),
+    "agent.width": st.integers(1, 10**9),
+    "agent.lr": st.floats(1e-12, 1e6),
+    "agent.gamma": st.floats(0, 1),
+    "agent.stop_when_solved": st.booleans(),
+    "agent.encoder": st.sampled_from(["linear", "conv"]),
+    "dataset.episodes": st.integers(1, 10**12),
+    "dataset.validation": st.floats(0, 0.99),
+    "dt.steps": st.integers(50, 10**12),
+    "dt.precision": st.sampled_from(["auto", "float32", "bfloat16"]),
+    "dt.optimiser.weight_decay": st.floats(0, 1e6),
+    "dt.initialisation.matrix_std": st.one_of(st.none(), st.floats(1e-9, 10)),
+    "dt.windows.first_share": st.floats(0, 1),
+}
+
+
+@pytest.mark.parametrize("place", RIGHT)
+def test_a_right_value_arrives(place):
+    @settings(max_examples=5, derandomize=not SEARCHING, deadline=None, database=None)
+    @given(RIGHT[place])
+    def check(value: Any) -> None:
+        written = "null" if value is None else str(value)
+        config = compose([f"{place}={written}"])
+        experiment(config)
+        group, *path = place.split(".")
+        found = functools.reduce(getattr, path, Builder(config).at(group, Stage))
+        assert (found.value if isinstance(found, enum.Enum) else found) == value
+
+    check()
+
+
+# --- nonsense is refused -----------------------------------------------------------------------------
+
+
+@functools.cache
+def plain() -> dict[str, Any]:
+    """The default config as plain values."""
+    return OmegaConf.to_container(compose([]))  # type: ignore[return-value]
+
+
+def numbers(node: Any, place: str) -> Iterator[str]:
+    """Places of all numbers below a node; of a list, the list's own place."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from numbers(value, f"{place}.{name}")
+        return
+    first = node[0] if isinstance(node, list) and node else node
+    if isinstance(first, (int, float)) and not isinstance(first, bool):
+        yield place
+
+
+NUMBERS = [p for g in ("env", "agent", "dataset", "dt", "analysis") for p in numbers(plain()[g], g)]
+MAY_BE_NEGATIVE = {
+    "analysis.calibration.targets",
+    "analysis.calibration.criteria.max_return",  # there are tasks with penalties
+}
+MAY_BE_ZERO = {
+    *("agent.lr_end", "agent.gamma", "agent.gae_lambda", "agent.entropy", "agent.entropy_end"),
+    *("agent.value_weight", "agent.solved_at", "dataset.validation", "dt.kept_checkpoints"),
+    *("dt.windows.first_share", "dt.windows.end_share", "dt.optimiser.final_share"),
+    *("dt.optimiser.weight_decay", "dt.optimiser.warm_up", "dt.optimiser.betas"),
+    *("analysis.calibration.support", "analysis.calibration.untrained.steps"),
+    *("analysis.calibration.untrained.optimiser.warm_up", "analysis.calibration.criteria.low"),
+    *(f"analysis.calibration.criteria.{n}" for n in ("min_success", "max_return", "min_spearman")),
+    *(f"analysis.calibration.criteria.{n}" for n in ("min_wrong_layouts", "max_from_chance")),
+}
+"""An untrained model (steps 0), no decay, no penalty and the like; all other zeros are mistakes."""
+
+
+def refused(place: str, value: Any) -> bool:
+    """Whether a value in a number's place is an error; a list keeps its length."""
+    config = copy.deepcopy(plain())
+    *path, leaf = place.split(".")
+    node = functools.reduce(operator.getitem, path, config)
+    node[leaf] = [value] * len(node[leaf]) if isinstance(node[leaf], list) else value
+    try:
+        experiment(config)
+    except ConfigError as error:
+        return bool(error.errors)
+    return False
+
+
+@pytest.mark.parametrize("place", NUMBERS)
+def test_nonsense_is_refused(place):
+    wrong = [math.nan, math.inf, -math.inf, 2**63, 10**400]
+    wrong += [-3] if place not in MAY_BE_NEGATIVE else []
+    wrong += [0] if place not in MAY_BE_ZERO else []
+    assert not [value for value in wrong if not refused(place, value)]
+
+
+@pytest.mark.parametrize("place", sorted(MAY_BE_ZERO))
+def test_a_zero_that_means_something_is_accepted(place):
+    assert place in NUMBERS and not refused(place, 0)
+
+
+@pytest.mark.parametrize(
+    "place", ["analysis.calibration.targets", "dataset.mixture", "dt.optimiser.betas"]
+)
+def test_an_empty_list_is_refused(place):
+    config = copy.deepcopy(plain())
+    *path, leaf = place.split(".")
+    functools.reduce(operator.getitem, path, config)[leaf] = []
+    with pytest.raises(ConfigError, match=f"(?m)^{place}: "):
+        experiment(config)
+
+
+def test_seeds_reach_every_stage_and_may_be_any_of_their_range():
+    for seed in (0, 2**63 - 1):
+        target = experiment(compose([f"seed={seed}"])).targets["calibration"]
+        seeds = {
+            f.name: getattr(s, f.name)
+            for s in (target, *target.inputs().values())
+            for f in dataclasses.fields(s)
+            if f.name == "seed"
+        }
+        assert set(seeds.values()) == {seed}

@@ -1,0 +1,126 @@
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+import dtx
+from dtx.agent.network import ActorCritic, Architecture, save
+from dtx.cli import main
+from dtx.config.compose import build_group
+from dtx.run.runner import run
+from dtx.stage import Stage
+from tests.dt.test_model import contexts
+from tests.dt.toy import Drawn, Recorded, tiny
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Stage):
+    """An analysis of a model, beside a control."""
+
+    dt: Stage
+    control: Stage
+
+    def run(self, out: Path) -> None:
+        from dtx.analysis.core.claims import Claim, write_claims
+        from dtx.figures import new
+        from dtx.report import Report
+
+        report = Report(out)
+        report.headline({"measured/mean": 0.25, "measured/n": 12434.0, "measured/missing": None})
+        report.figure("bars", new(3, 2, mosaic="a")[0])
+        write_claims(report, [Claim(claim="a|b", wanted="x", found="y", verdict="confirmed")])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent(Stage):
+    """An untrained agent."""
+
+    def run(self, out: Path) -> None:
+        from dtx.agent.architecture import Encoder, Recurrence
+
+        save(
+            ActorCritic(
+                Architecture(encoder=Encoder.linear, memory=Recurrence.gru, width=4, n_actions=7)
+            ),
+            out,
+        )
+
+
+@pytest.fixture
+def measured(store, experiment_of):
+    subject, control = (Drawn(dataset=Recorded(), seed=seed) for seed in (0, 1))
+    run(experiment_of(Measured(dt=subject, control=control)))
+    return store, subject, control
+
+
+def test_a_model_is_handed_over_and_read_back(measured, tmp_path, capsys):
+    store, subject, control = measured
+    out = tmp_path / "out"
+    command = ["export", subject.label, str(out), "--store", str(store.root), "--licence", "mit"]
+    assert main(command) == 0
+    assert "with what 1 analyses found" in capsys.readouterr().out
+    context = contexts(tiny())
+    found = dtx.load("dt", path=out)
+    assert torch.equal(found.model(context), subject.load()(context))
+    assert found.label == subject.label
+    card = ModelCard.load(out / "README.md")  # as Hugging Face reads it
+    assert card.data.license == "mit" and "decision-transformer" in card.data.tags
+    results = {r.metric_type: r.metric_value for r in card.data.eval_results}
+    assert results["measured/mean"] == 0.25 and "measured/missing" not in results
+    text = (out / "README.md").read_text()
+    assert "| measured/n | 12434 |" in text and "| measured/missing | none |" in text
+    assert "| a\\|b | x | y | confirmed |" in text
+    assert "![" in text and all(
+        (out / "figures" / p.name).is_file() for p in (out / "figures").iterdir()
+    )
+    assert f"dataset: `{subject.dataset.label}`" in text
+    lineage = json.loads((out / "lineage.json").read_text())
+    assert lineage["key"] == subject.key and subject.dataset.label in lineage["records"]
+    assert not {"host", "mlflow"} & set(lineage) and "diff" not in lineage["git"]
+    assert str(tmp_path) not in text + json.dumps(lineage)
+    assert main(command) == 0  # once more into the same folder
+    out2 = tmp_path / "control"
+    assert main(["export", control.key, str(out2), "--store", str(store.root)]) == 0
+    text = (out2 / "README.md").read_text()
+    assert "measured/mean" not in text and "(as `control`)" in text  # its numbers are of the other
+    assert "Nobody has named a licence" in text
+
+
+def test_an_agent_is_handed_over(store, experiment_of, tmp_path):
+    stage = Agent()
+    run(experiment_of(stage))
+    assert main(["export", stage.label, str(tmp_path / "a"), "--store", str(store.root)]) == 0
+    agent, again = (
+        dtx.load("agent", **w).agent
+        for w in ({"path": tmp_path / "a"}, {"which": stage.key, "store": store})
+    )
+    seen = torch.zeros(2, 7, 7, 3, dtype=torch.uint8)
+    assert torch.equal(
+        agent.step(seen, agent.initial_memory(2))[0], again.step(seen, again.initial_memory(2))[0]
+    )
+    assert "recurrent actor-critic" in (tmp_path / "a" / "README.md").read_text()
+
+
+def test_a_planted_model_is_known_by_its_task_and_its_circuit(store, experiment_of, tmp_path):
+    stage = build_group("dt/planted")
+    run(experiment_of(stage))
+    assert main(["export", "planted", str(tmp_path / "p"), "--store", str(store.root)]) == 0
+    dt = dtx.load("dt", path=tmp_path / "p")
+    assert dt.env == stage.env and (tmp_path / "p" / "circuit.json").is_file()
+    assert set(dt.rollout(0.9, 3, greedy=True)["outcome"]) == {"success"}
+
+
+def test_only_models_go_and_nothing_else_is_written_over(measured, tmp_path, capsys):
+    store, subject, _ = measured
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    where = ["--store", str(store.root)]
+    assert main(["export", subject.label, str(tmp_path / "full"), *where]) == 2
+    assert "holds something else than an exported model" in capsys.readouterr().err
+    assert main(["export", subject.label, str(tmp_path / "full" / "mine.txt"), *where]) == 2
+    assert main(["export", "test_handover", str(tmp_path / "new"), *where]) == 2
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine.txt"]
+    assert not (tmp_path / "new").exists()

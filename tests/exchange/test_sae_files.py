@@ -1,0 +1,129 @@
+import json
+
+import pytest
+import torch
+
+from dtx.analysis.core.data_windows import real_tokens
+from dtx.errors import UserError
+from dtx.exchange.sae_files import ARCHITECTURES, SparseAutoencoder, activations, read, write
+from tests.dt.test_model import build, contexts
+
+HOOK = "blocks.0.hook_resid_post"
+
+
+def dictionary(architecture: str, hook: str = HOOK, d: int = 16, f: int = 40, **changes):
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator) * 0.3
+
+    weights = {"W_enc": draw(d, f), "W_dec": draw(f, d), "b_dec": draw(d)}
+    weights |= {name: draw(f).abs() * 0.1 for name in ARCHITECTURES[architecture]}
+    k = 5 if architecture == "topk" else None
+    return SparseAutoencoder(architecture, weights, hook, k=k, **changes)
+
+
+VARIANTS = [
+    *((architecture, {}) for architecture in ARCHITECTURES),
+    ("standard", {"apply_b_dec_to_input": False}),
+    ("standard", {"normalize_activations": "layer_norm"}),
+    ("topk", {"rescale_acts_by_decoder_norm": True}),
+    ("standard", {"hook": "blocks.1.attn.hook_z"}),
+]
+
+
+@pytest.mark.parametrize(("architecture", "changes"), VARIANTS)
+def test_files_keep_the_dictionary_and_splicing_with_the_error_keeps_logits(
+    architecture, changes, tmp_path
+):
+    wanted = dictionary(architecture, **changes)
+    write(wanted, tmp_path)
+    found = read(tmp_path)
+    stage, network = build()
+    context = contexts(stage)
+    x = torch.randn(6, 16)
+    assert torch.equal(found.encode(x), wanted.encode(x))
+    assert torch.equal(found.reconstruct(x), wanted.reconstruct(x))
+    with torch.no_grad():
+        before = network(context)
+        with found.spliced(network):
+            with_error = network(context)
+        with found.spliced(network, error_term=False):
+            without = network(context)
+        with found.spliced(network, edit=lambda features: features * 0):
+            edited = network(context)
+        assert torch.equal(network(context), before)  # nothing is left behind
+    torch.testing.assert_close(with_error, before, rtol=0, atol=1e-5)
+    assert (without - before).abs().max() > 1e-2 and (edited - before).abs().max() > 1e-3
+
+
+def test_the_layout_is_saelens_6s(tmp_path):
+    """Names and values as sae-lens 6.54.12 wrote them for a topk dictionary of the same shape."""
+    write(dictionary("topk"), tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cfg.json", "sae_weights.safetensors"]
+    assert json.loads((tmp_path / "cfg.json").read_text()) == {
+        "d_in": 16,
+        "d_sae": 40,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "metadata": {
+            "sae_lens_version": "6.54.12",
+            "sae_lens_training_version": "6.54.12",
+            "hook_name": HOOK,
+        },
+        "architecture": "topk",
+        "k": 5,
+        "rescale_acts_by_decoder_norm": False,
+    }
+
+
+def test_features_follow_their_definitions():
+    x = torch.randn(7, 16)
+    topk = dictionary("topk")
+    assert ((topk.encode(x) > 0).sum(-1) <= 5).all()
+    jump = dictionary("jumprelu")
+    jump.weights["threshold"].fill_(0.5)
+    on = jump.encode(x)
+    assert (on[on > 0] > 0.5).all() and (on > 0).any()
+    gated = dictionary("gated")
+    gated.weights["b_gate"].fill_(-1e6)
+    assert not gated.encode(x).any()
+
+
+def test_activations_come_in_batches_without_end_and_without_padding():
+    stage, network = build("dt.windows.padding=left", "dt.initialisation.centre_state=false")
+    context = contexts(stage, 30)
+    batches = activations(network, context, HOOK, 16, seed=1)
+    first = [next(batches) for _ in range(40)]
+    assert all(b.shape == (16, 16) for b in first)
+    again = activations(network, context, HOOK, 16, seed=1)
+    assert all(torch.equal(b, next(again)) for b in first)
+    _, cache = network.run_with_cache(context)
+    real = real_tokens(context, network.cfg)
+    count = int(real.sum())
+    assert 0 < count < real.numel()  # some are padding
+    whole = next(activations(network, context, HOOK, count))
+    distance = (whole[:, None] - cache[HOOK][real]).abs().amax(-1)
+    assert (distance.min(0).values < 1e-4).all() and (distance.min(1).values < 1e-4).all()
+    with pytest.raises(UserError, match=f"{count} vectors are fewer than one batch of {count + 1}"):
+        activations(network, context, HOOK, count + 1)
+    with pytest.raises(UserError, match="the model has no such activation"):
+        activations(network, context, "blocks.9.hook_resid_post", 4)
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(UserError, match="not a readable SAELens folder"):
+        read(tmp_path)
+    write(dictionary("standard"), tmp_path)
+    known = json.loads((tmp_path / "cfg.json").read_text())
+    for changes, message in (
+        ({"architecture": "matryoshka"}, "architecture 'matryoshka'; known here are standard"),
+        ({"normalize_activations": "covariance_whitening"}, "is not known here"),
+        ({"d_sae": 7}, r"but cfg.json asks for"),
+    ):
+        (tmp_path / "cfg.json").write_text(json.dumps({**known, **changes}))
+        with pytest.raises(UserError, match=message):
+            read(tmp_path)

@@ -1,0 +1,101 @@
+"""Where a signal cuts in, and where it waits."""
+
+import signal
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from dtx.errors import Interrupted
+from dtx.run.runner import run
+from dtx.run.signals import signals, whole
+from tests.toys import Number
+
+NUMBERS = [signal.SIGINT, signal.SIGTERM]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterruptedWhenCommitted(Number):
+    """A signal comes right after the commit."""
+
+    def summary(self) -> str:
+        signal.raise_signal(signal.SIGTERM)
+        return "summarised"
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_waits_for_the_end_of_a_whole_block(number):
+    before = signal.getsignal(number)
+    steps = []
+    with pytest.raises(Interrupted), signals():
+        with whole():
+            with whole():
+                signal.raise_signal(number)
+                steps.append("inner")
+            steps.append("outer")
+        steps.append("never")
+    assert steps == ["inner", "outer"]
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_in_a_destructor_is_not_lost(number):
+    class Thing:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    steps = []
+    with pytest.raises(Interrupted), signals():
+        thing = Thing()
+        del thing  # Python ignores what is raised here
+        steps.append("went on")
+        time.sleep(60)
+    assert steps == ["went on"]
+
+
+def test_a_signal_is_not_lost_when_a_whole_block_fails():
+    with pytest.raises(Interrupted) as raised, signals(), whole():
+        signal.raise_signal(signal.SIGTERM)
+        raise ValueError("a defect")
+    assert isinstance(raised.value.__context__, ValueError)
+
+
+def test_what_is_committed_is_shown_before_a_signal_ends_the_run(store, experiment_of, tmp_path):
+    from mlflow import MlflowClient
+
+    stage = InterruptedWhenCommitted(value=3)
+    with pytest.raises(Interrupted):
+        run(experiment_of(stage, tracking=True))
+    assert store.has(stage)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(uri, registry_uri=uri)
+    runs = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+    shown = {r.data.tags.get("dtx.key"): r for r in runs}
+    assert shown[stage.key].info.status == "FINISHED"
+    assert shown[stage.key].data.metrics["toy/value"] == 3
+    assert shown[None].info.status == "KILLED"
+
+
+@pytest.mark.parametrize(("started", "runs"), [("experiment", 1), ("stage", 2)])
+def test_a_signal_while_a_run_is_started_ends_it_as_killed(
+    store, experiment_of, tmp_path, monkeypatch, started, runs
+):
+    from mlflow import MlflowClient
+
+    from dtx.tracking.server import Server
+
+    start = Server.start
+
+    def interrupted(self, name, tags, parent=None):
+        found = start(self, name, tags, parent)
+        if started == ("stage" if parent else "experiment"):
+            signal.raise_signal(signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(Server, "start", interrupted)
+    with pytest.raises(Interrupted):
+        run(experiment_of(Number(value=4), tracking=True))
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(uri, registry_uri=uri)
+    found = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+    assert [r.info.status for r in found] == ["KILLED"] * runs

@@ -1,0 +1,426 @@
+"""Two machines (two store folders) and one remote store: a plain directory, and a real S3 server."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dtx.config.compose import StoreConfig
+from dtx.errors import UserError
+from dtx.run.plan import missing
+from dtx.run.runner import run
+from dtx.stage import Stage
+from dtx.store.remote import Remote, RemoteError
+from dtx.store.store import DONE, Store, use
+from tests import object_store
+from tests.toys import Number, Sum, count_run, runs
+
+ONE, TWO = Number(value=1), Number(value=2)
+TOTAL = Sum(left=ONE, right=TWO)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files(Stage):
+    """Many files of random bytes, which take a while to copy."""
+
+    count: int
+    size: int
+
+    def run(self, out: Path) -> None:
+        count_run(out, "files")
+        numbers = random.Random(self.count)
+        for i in range(self.count):
+            path = out / f"part{i % 3}" / f"{i:04}.bin"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(numbers.randbytes(self.size))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Somewhere(Stage):
+    """Differs from machine to machine, as the last digits of a trained network do."""
+
+    def run(self, out: Path) -> None:
+        (out / "value.txt").write_text(out.parents[2].name)
+        (out / "more.txt").write_text(out.parents[2].name * 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LosesServer(Stage):
+    """The S3 server dies while this stage runs."""
+
+    pid: int
+
+    def run(self, out: Path) -> None:
+        count_run(out, "loses")
+        os.kill(self.pid, signal.SIGKILL)
+        (out / "value.txt").write_text("kept")
+
+
+@dataclass
+class Place:
+    """A remote store: its URL, the folder where its objects are files, and a stage that is slow to copy."""
+
+    url: str
+    folder: Path
+    slow: Files
+    server: object_store.S3Server | None = None
+
+    def changed(self) -> None:
+        """Call after changing objects by their files."""
+        if self.server is not None:
+            self.server.start()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    if reason := object_store.lacking():
+        pytest.skip(reason)
+    server = object_store.S3Server(tmp_path_factory.mktemp("s3") / "buckets")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(server, tmp_path, monkeypatch, store):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_store.KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", object_store.SECRET)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    if server.process.poll() is not None:
+        server.start()
+    place = f"{object_store.BUCKET}/{tmp_path.name}"
+    return Place(f"s3://{place}", server.folder / place, Files(count=60, size=100_000), server)
+
+
+@pytest.fixture
+def folder(tmp_path, store):
+    (tmp_path / "shared").mkdir()
+    return Place(str(tmp_path / "shared"), tmp_path / "shared", Files(count=1500, size=1000))
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request) -> Place:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def machine(tmp_path, experiment_of) -> Callable:
+    """``machine(name, url)`` gives what runs stages with that machine's store: stages -> statuses."""
+
+    def make(name: str, url: str | None) -> Callable:
+        def statuses(*targets: Stage) -> list[str]:
+            experiment = dataclasses.replace(
+                experiment_of(*targets),
+                store=StoreConfig(path=tmp_path / name / "store", remote=url),
+            )
+            return [o.status for o in run(experiment)]
+
+        (tmp_path / name).mkdir(exist_ok=True)
+        return statuses
+
+    return make
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def artefact(tmp_path: Path, name: str, stage: Stage) -> Path:
+    return tmp_path / name / "store" / stage.label
+
+
+def test_second_machine_pulls_and_runs_nothing(place, machine, tmp_path):
+    assert machine("a", place.url)(TOTAL) == ["ran"] * 3
+    assert machine("b", place.url)(TOTAL) == ["not needed", "not needed", "pulled"]
+    assert runs(tmp_path / "b", "sum") == runs(tmp_path / "b", "toys") == 0
+    assert content(artefact(tmp_path, "a", TOTAL)) == content(artefact(tmp_path, "b", TOTAL))
+    assert machine("b", place.url)(TOTAL) == ["not needed", "not needed", "reused"]
+    assert TOTAL.load() == 3
+    assert not list((tmp_path / "b" / "store" / ".work").iterdir())
+
+
+def test_only_what_a_stage_reads_is_pulled(place, machine, tmp_path):
+    machine("a", place.url)(TOTAL)
+    other = Sum(left=ONE, right=Number(value=5))
+    assert machine("b", place.url)(other) == ["pulled", "ran", "ran"]
+    kept = {p.name for p in (tmp_path / "b" / "store").iterdir() if not p.name.startswith(".")}
+    assert kept == {s.label for s in (ONE, other.right, other)}
+    assert other.load() == 6
+
+
+def test_planning_asks_once_and_pulls_nothing(place, machine, tmp_path):
+    machine("a", place.url)(TOTAL)
+    b = Store(tmp_path / "b" / "store", place.url)
+    assert missing([TOTAL], b) == []
+    assert b.where(TOTAL) == "remote" and b.has(ONE)
+    assert b.where(Number(value=9)) is None
+    assert b.done(TOTAL)["key"] == TOTAL.key
+    shutil.rmtree(place.folder)
+    assert b.where(TWO) == "remote"  # by the same listing
+    assert not b.root.exists()
+
+
+def test_reused_artefacts_are_pushed(place, machine):
+    machine("a", None)(TOTAL)
+    assert machine("a", place.url)(TOTAL) == ["reused"] * 3
+    assert machine("b", place.url)(TOTAL, ONE, TWO) == ["pulled"] * 3
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda p: p.write_bytes(bytes([p.read_bytes()[0] ^ 1])), "checksum differs"),
+        (lambda p: p.write_bytes(b"11"), "has 2 bytes instead of 1"),
+        (lambda p: p.unlink(), "is missing"),
+    ],
+    ids=["flipped", "longer", "deleted"],
+)
+def test_changed_object_is_refused_and_the_remedy_works(place, machine, tmp_path, harm, words):
+    machine("a", place.url)(ONE)
+    harm(next((place.folder / ONE.label).rglob("value.txt")))
+    place.changed()
+    b = machine("b", place.url)
+    with pytest.raises(UserError) as error:
+        b(ONE)
+    message = str(error.value)
+    assert words in message and f"{place.url}/{ONE.label}" in message and "value.txt" in message
+    assert "\n" not in message
+    assert not artefact(tmp_path, "b", ONE).exists() and runs(tmp_path / "b", "toys") == 0
+    (place.folder / f"{ONE.label}.json").unlink()
+    shutil.rmtree(place.folder / ONE.label)
+    place.changed()
+    assert b(ONE) == ["ran"]
+    assert machine("c", place.url)(ONE) == ["pulled"]
+
+
+@pytest.mark.parametrize("record", [b"{half", b'{"files": {"../../stolen": [1, "ab"]}}'])
+def test_record_that_is_none_is_refused_and_pushed_anew(folder, machine, tmp_path, record):
+    machine("a", folder.url)(ONE)
+    (folder.folder / f"{ONE.label}.json").write_bytes(record)
+    with pytest.raises(UserError, match=r"json is not readable"):
+        machine("b", folder.url)(ONE)
+    assert Store(tmp_path / "a" / "store", folder.url).remote.push(
+        ONE.label, artefact(tmp_path, "a", ONE), (artefact(tmp_path, "a", ONE) / DONE).read_bytes()
+    )
+    assert machine("b", folder.url)(ONE) == ["pulled"]
+
+
+def _run_on(root: Path, url: str, experiment) -> None:
+    use(Store(root, url))
+    run(dataclasses.replace(experiment, store=StoreConfig(path=root, remote=url)))
+
+
+def kill_when(ready: Callable[[], bool], *args) -> None:
+    """Run on another process, and SIGKILL it as soon as ``ready()``."""
+    process = multiprocessing.get_context("spawn").Process(target=_run_on, args=args)
+    process.start()
+    while process.is_alive() and not ready():
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "it was over before it could be killed"
+
+
+def test_killed_push_is_not_taken_for_whole_and_is_gone_on_with(
+    place, machine, tmp_path, experiment_of
+):
+    there = place.folder / place.slow.label
+
+    def arrived() -> list[Path]:
+        return sorted(p for p in there.rglob("*.bin") if p.is_file())
+
+    a = tmp_path / "a" / "store"
+    kill_when(lambda: len(arrived()) > 3, a, place.url, experiment_of(place.slow))
+    first = arrived()[:3]
+    written = [p.stat().st_mtime_ns for p in first]
+    assert len(arrived()) < place.slow.count
+    assert artefact(tmp_path, "a", place.slow).exists()
+    assert Store(tmp_path / "b" / "store", place.url).where(place.slow) is None
+    assert machine("a", place.url)(place.slow) == ["reused"]
+    assert [p.stat().st_mtime_ns for p in first] == written  # not sent again
+    assert runs(tmp_path / "a", "files") == 1
+    assert machine("b", place.url)(place.slow) == ["pulled"]
+    assert content(artefact(tmp_path, "b", place.slow)) == content(
+        artefact(tmp_path, "a", place.slow)
+    )
+    assert len([p for p in there.rglob("*") if p.is_file()]) == place.slow.count
+
+
+def test_killed_pull_is_not_taken_for_whole_and_is_gone_on_with(
+    place, machine, tmp_path, experiment_of
+):
+    machine("a", place.url)(place.slow)
+    b = tmp_path / "b" / "store"
+    arriving = b / ".work" / f"{place.slow.label}.pull"
+
+    def arrived() -> list[Path]:
+        return sorted(p for p in arriving.rglob("*.bin") if p.is_file())
+
+    kill_when(lambda: len(arrived()) > 3, b, place.url, experiment_of(place.slow))
+    assert Store(b).where(place.slow) is None
+    sizes = {p: p.stat() for p in arrived()[:3]}
+    (half := arrived()[3]).write_bytes(b"torn")  # as a crash of the whole machine leaves it
+    assert machine("b", place.url)(place.slow) == ["pulled"]
+    assert runs(tmp_path / "b", "files") == 0
+    final = artefact(tmp_path, "b", place.slow)
+    for path, before in sizes.items():
+        kept = final / path.relative_to(arriving)
+        assert kept.stat().st_mtime_ns == before.st_mtime_ns  # not fetched again
+    assert (final / half.relative_to(arriving)).stat().st_size == place.slow.size
+    assert content(final) == content(artefact(tmp_path, "a", place.slow))
+
+
+def test_first_machine_wins(place, machine, tmp_path):
+    stage = Somewhere()
+    machine("a", None)(stage)
+    machine("b", None)(stage)
+    machine("a", place.url)(stage)
+    before = content(place.folder)
+    machine("b", place.url)(stage)
+    assert content(place.folder) == before
+    machine("c", place.url)(stage)
+    assert (artefact(tmp_path, "c", stage) / "value.txt").read_text() == "a"
+    assert (artefact(tmp_path, "b", stage) / "value.txt").read_text() == "b"
+
+
+def test_half_pushes_of_two_machines_do_not_mix(place, machine, tmp_path):
+    """The same stage, files of the same sizes, other content: sizes alone would not tell."""
+    stage = Somewhere()
+    machine("a", place.url)(stage)
+    (place.folder / f"{stage.label}.json").unlink()  # killed just before the end
+    place.changed()
+    assert machine("b", place.url)(stage) == ["ran"]
+    machine("c", place.url)(stage)
+    assert (artefact(tmp_path, "c", stage) / "value.txt").read_text() == "b"
+    assert (artefact(tmp_path, "c", stage) / "more.txt").read_text() == "b" * 100
+
+
+def test_stage_that_another_machine_pushed_meanwhile_is_pulled(place, machine, tmp_path):
+    b = Store(tmp_path / "b" / "store", place.url)
+    assert b.where(ONE) is None
+    machine("a", place.url)(ONE)
+    with b.work(ONE) as work:
+        assert work is None
+    assert b.where(ONE) == "local"
+
+
+def test_stage_to_be_made_here_is_not_pulled(folder, machine, tmp_path):
+    machine("a", folder.url)(ONE)
+    b = Store(tmp_path / "b" / "store", folder.url)
+    b.only_here.add(ONE.label)
+    assert b.where(ONE) is None
+    with b.work(ONE) as work:
+        assert work is not None
+
+
+def test_processes_of_two_machines_at_once(place, machine, tmp_path, experiment_of):
+    context = multiprocessing.get_context("spawn")
+    workers = [
+        context.Process(
+            target=_run_on, args=(tmp_path / name / "store", place.url, experiment_of(Somewhere()))
+        )
+        for name in ("a", "a", "b", "b")
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [w.exitcode for w in workers] == [0] * 4
+    assert machine("c", place.url)(Somewhere()) == ["pulled"]
+
+
+# --- a remote store that does not answer ---------------------------------------------------------------
+
+
+def refused(machine, tmp_path, url: str) -> str:
+    """What is said of a URL that cannot be used: one line, and nothing was run or written."""
+    with pytest.raises(RemoteError) as error:
+        machine("x", url)(TOTAL)
+    assert "\n" not in str(error.value) and url.split("//")[0] in str(error.value)
+    assert list((tmp_path / "x").iterdir()) == []
+    return str(error.value)
+
+
+def test_server_that_is_down_is_one_line_before_any_work(s3, machine, tmp_path):
+    s3.server.stop()
+    assert "Could not connect" in refused(machine, tmp_path, s3.url)
+
+
+def test_wrong_credentials(s3, machine, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "no")
+    assert "signature" in refused(machine, tmp_path, s3.url)
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    assert "credentials" in refused(machine, tmp_path, s3.url)
+
+
+def test_bucket_that_is_not_there(s3, machine, tmp_path):
+    assert "bucket does not exist" in refused(machine, tmp_path, "s3://no-such-bucket/prefix")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("ftpp://host/place", "Protocol not known: ftpp"),
+        ("s3://", "names no bucket"),
+    ],
+)
+def test_urls_that_cannot_be_used(machine, tmp_path, url, words, store):
+    assert words in refused(machine, tmp_path, url)
+
+
+def test_folder_that_is_not_there_is_not_made(machine, tmp_path, store):
+    """It may be a shared folder that is not mounted."""
+    assert "mkdir -p" in refused(machine, tmp_path, str(tmp_path / "nowhere"))
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_remote_store_must_be_another_place(tmp_path):
+    with pytest.raises(UserError, match=r"store\.path itself"):
+        Store(tmp_path, f"file://{tmp_path}")
+
+
+def test_server_that_dies_during_the_run_costs_nothing(s3, machine, tmp_path, capsys):
+    stage = LosesServer(pid=s3.server.process.pid)
+    a = machine("a", s3.url)
+    with pytest.raises(UserError, match=r"1 finished stages are in .* only") as error:
+        a(stage)
+    assert "\n" not in str(error.value) and "the same command pushes them" in str(error.value)
+    assert f"{stage.label} is kept here only" in " ".join(capsys.readouterr().err.split())
+    assert (artefact(tmp_path, "a", stage) / DONE).exists()
+    s3.server.start()
+    assert a(stage) == ["reused"]
+    assert runs(tmp_path / "a", "loses") == 1
+    assert machine("b", s3.url)(stage) == ["pulled"]
+
+
+def test_full_remote_keeps_what_is_there(folder, machine, tmp_path):
+    """A folder that cannot be written to: said at the end, and pushed by the next run."""
+    a = machine("a", folder.url)
+    (folder.folder / ONE.label).write_text("in the way of the folder to be made")
+    with pytest.raises(UserError, match="1 finished stages are in"):
+        a(ONE)
+    (folder.folder / ONE.label).unlink()
+    assert a(ONE) == ["reused"]
+    assert machine("b", folder.url)(ONE) == ["pulled"]
+
+
+def test_remote_lists_what_others_pushed_only_when_asked_again(folder, machine):
+    remote = Remote(folder.url)
+    assert not remote.has(ONE.label)
+    machine("a", folder.url)(ONE)
+    assert not remote.has(ONE.label)
+    assert remote.has(ONE.label, ask_again=True)
+    assert json.loads(remote.record(ONE.label))["key"] == ONE.key

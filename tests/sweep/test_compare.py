@@ -1,0 +1,114 @@
+"""Comparisons of a sweep's jobs."""
+
+import pytest
+
+from dtx.cli import main
+from dtx.errors import UserError
+from dtx.sweep.compare import compare
+from dtx.sweep.grid import read_sweep
+from tests.toys import CHAIN, write_chain
+
+GRID = ["agent.value=1,2", "dt.value=10,20,30", "seed=0,1"]
+SEED = 'value: "${seed}"'
+
+
+@pytest.fixture
+def done(tmp_path, monkeypatch):
+    """A sweep with seeds: the analyses add the seed."""
+    write_chain(tmp_path / "mine")
+    for name in ("one", "two"):
+        path = tmp_path / "mine" / "analysis" / f"{name}.yaml"
+        text = path.read_text().replace("value: 0", SEED).replace("value: 1", SEED)
+        path.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    args = ["-m", "--config-dir", "mine", *CHAIN, "tracking.enabled=false", *GRID]
+    assert main(["run", *args]) == 0
+    return args
+
+
+def read(args):
+    return read_sweep(args[3:], args[2] and __import__("pathlib").Path("mine"))
+
+
+def test_rows_hold_swept_values_and_numbers_of_the_targets(done, tmp_path):
+    sweep = read(done)
+    found = compare(sweep, sweep.store(), tmp_path / "out")
+    assert len(found.rows) == 12
+    row = next(r for r in found.rows if (r["agent.value"], r["dt.value"], r["seed"]) == (2, 30, 1))
+    assert row["start/total"] == 2
+    assert "chain/total" in found.metrics
+
+
+def test_one_figure_for_each_pair_with_bands_over_seeds(done, tmp_path):
+    sweep = read(done)
+    found = compare(sweep, sweep.store(), tmp_path / "out", ["*/total"])
+    names = {p.stem for p in found.paths}
+    assert names == {
+        f"{m}_total_by_{q}" for m in ("chain", "start") for q in ("agent.value", "dt.value")
+    }
+    assert all(p.stat().st_size > 5000 for p in found.paths)
+
+
+def test_the_interval_is_over_the_seeds(done):
+    import pandas as pd
+
+    from dtx.sweep.compare import _lines
+
+    frame = pd.DataFrame({"x": [1, 1, 2, 2], "seed": [0, 1, 0, 1], "m/a": [0.0, 1.0, 5.0, 5.0]})
+    (line,) = _lines(frame, "m/a", "x", [], {1: 1.0, 2: 2.0})
+    assert line.means == [0.5, 5.0]
+    assert (line.lows[0], line.highs[0]) == (0.0, 1.0)
+    assert line.lows[1] == line.highs[1] == 5.0
+    assert len(line.dots) == 4
+
+
+def test_what_the_swept_field_explains_best_comes_first():
+    import pandas as pd
+
+    from dtx.sweep.compare import _explained
+
+    frame = pd.DataFrame(
+        {
+            "x": [1, 1, 2, 2],
+            "seed": [0, 1, 0, 1],
+            "a/noise": [0.0, 1.0, 0.0, 1.0],
+            "a/half": [0.0, 1.0, 1.0, 2.0],
+            "a/effect": [0.0, 0.0, 3.0, 3.0],
+        }
+    )
+    shares = [_explained(frame, f"a/{name}", ["x"]) for name in ("noise", "half", "effect")]
+    assert shares == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--metric", "no/such"], "no number is named 'no/such'"),
+        (["--by", "dt.x"], "was not swept"),
+    ],
+)
+def test_mistakes_are_explained(done, capsys, more, words):
+    assert main(["compare", *done, *more]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_last_sweep_is_found_again(done, capsys, tmp_path):
+    assert main(["compare", "--metric", "chain/total"]) == 0
+    told = capsys.readouterr().err
+    assert "figure: multirun/compare/figures/chain_total_by_dt.value.png" in told
+    assert (tmp_path / "multirun/compare/figures/chain_total_by_dt.value.png").exists()
+
+
+def test_without_a_sweep_it_says_what_to_give(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare"]) == 2
+    assert "give its overrides" in capsys.readouterr().err
+    assert main(["compare", "dt.seed=1"]) == 2
+    assert "nothing is swept" in capsys.readouterr().err
+
+
+def test_by_itself_a_seed_is_the_question(done, tmp_path):
+    sweep = read([*done[:-3], "seed=0,1"])
+    with pytest.raises(UserError, match="was not swept"):
+        compare(sweep, sweep.store(), tmp_path / "out", by=["dt.value"])
+    assert compare(sweep, sweep.store(), tmp_path / "out").metrics == []  # nothing of it was run
