@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dtx.config.compose import compose, experiment
-from dtx.report import read_curves, read_headline
+from dtx.report import read_curves, read_metrics
 from dtx.run.runner import run
 from dtx.store.store import Store, use
 
@@ -123,7 +123,7 @@ def ppo(calibration) -> Row:
     agent = calibration.dataset.agent
     with scratch() as out:
         seconds = cpu_seconds(lambda: agent.run(out))
-        solved = read_headline(out)["agent/frames_to_solved"]
+        solved = read_metrics(out)["agent/frames_to_solved"]
     solved_after = f"{seconds * solved / agent.frames:.0f} CPU-s" if solved else "never"
     return Row(
         f"PPO, {agent.frames:,} frames in {seconds:.0f} CPU-s; solved after {solved_after}",

@@ -1,11 +1,11 @@
-"""What a stage hands to the reader: curves, headline numbers, tables and figures, as files.
+"""What a stage hands to the reader: curves, metrics, tables and figures, as files.
 
 A stage never speaks to a tracking server. It writes here, under its own folder; ``dtx.tracking``
 mirrors these files to MLflow while the stage runs, and the store keeps them for ever::
 
     curves.jsonl        one JSON object a logged step: {"step": 300, "loss": 0.41, ...}
     timing.jsonl        the same for speeds and seconds, which differ between two equal runs
-    headline.json       scalars named group/name: {"calibration/spearman": 0.98}
+    headline.json       metrics named group/name: {"agent/success": 0.98}; analyses write result.json
     tables/NAME.parquet one observation a row
     figures/NAME.png    matplotlib, at most 7 inches wide; NAME.html: interactive, opens offline
 """
@@ -15,15 +15,26 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 CURVES, TIMING, HEADLINE = "curves.jsonl", "timing.jsonl", "headline.json"
+RESULT = "result.json"
+"""What an analysis found: :mod:`dtx.analysis.core.result` writes it."""
+
+
+@runtime_checkable
+class Page(Protocol):
+    """A figure that is one HTML file: a plotly figure, or a page of our own."""
+
+    def write_html(self, path: Path, **options: Any) -> Any:
+        """Write the file. The options are plotly's; a page of our own ignores them."""
+        ...
 
 
 class Report:
@@ -67,8 +78,8 @@ class Report:
         figure.savefig(path, dpi=140, metadata={"Software": None})
         plt.close(figure)
 
-    def page(self, name: str, figure: Any) -> None:
-        """Write a plotly figure as one HTML file that opens without a network."""
+    def page(self, name: str, figure: Page) -> None:
+        """Write a page or a plotly figure as one HTML file that opens without a network."""
         path = self.out / "figures" / f"{name}.html"
         path.parent.mkdir(exist_ok=True)
         figure.write_html(path, include_plotlyjs=True, full_html=True, div_id=name)
@@ -85,10 +96,39 @@ class Report:
             os.truncate(path, min(position, path.stat().st_size))
 
 
-def read_headline(folder: Path) -> dict[str, float | None]:
-    """The headline numbers of an artefact, empty if it has none."""
+def read_metrics(folder: Path) -> dict[str, float | None]:
+    """The metrics of an artefact by ``group/name``, empty if it has none; an analysis' group is its name."""
+    result = folder / RESULT
+    if result.exists():
+        recorded = json.loads(result.read_text())
+        return {f"{recorded['analysis']}/{name}": v for name, v in recorded["metrics"].items()}
     path = folder / HEADLINE
     return json.loads(path.read_text()) if path.exists() else {}
+
+
+class Tables(Mapping[str, "pd.DataFrame"]):
+    """The tables of an artefact by name, each read when it is asked for.
+
+    Args:
+        folder: Of the artefact.
+    """
+
+    def __init__(self, folder: Path):
+        self._paths = {path.stem: path for path in sorted((folder / "tables").glob("*.parquet"))}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.read_parquet(self._paths[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __repr__(self) -> str:
+        return f"tables: {', '.join(self) or 'none'}"
 
 
 def read_curves(folder: Path, name: str = CURVES) -> list[dict[str, float]]:

@@ -15,7 +15,10 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
+
+from dtx.errors import UserError
+from dtx.report import read_metrics
 
 RUNTIME = {"runtime": True}
 """Field metadata: the field says how to compute (device, batch of environments at evaluation), not what."""
@@ -23,6 +26,23 @@ RUNTIME = {"runtime": True}
 
 CHECKPOINT = "resume.ckpt"
 """A stage may keep its state under this name to go on from; it is taken away at the commit."""
+
+
+class Artefacts(Protocol):
+    """What knows where the artefacts of stages are: the store in use."""
+
+    def artefact(self, stage: Stage) -> Path:
+        """Folder of a committed artefact."""
+        ...
+
+
+_artefacts: Artefacts | None = None
+
+
+def read_from(artefacts: Artefacts | None) -> None:
+    """Have :attr:`Stage.path` and every ``load()`` read from here; :mod:`dtx.store.store` calls it."""
+    global _artefacts
+    _artefacts = artefacts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,14 +70,16 @@ class Stage:
         """Yield (field, what is wrong and what to do) for values that types cannot rule out."""
         yield from ()
 
+    def missing(self) -> Iterator[tuple[str, str]]:
+        """Yield (field, what its object cannot give and what to do): inputs that lack a capability."""
+        yield from ()
+
     def summary(self) -> str:
         """One sentence on what came out, for the final table and the run's description.
 
         Called when the artefact is committed. The default shows the first headline numbers.
         """
-        from dtx.report import read_headline
-
-        numbers = {k: v for k, v in read_headline(self.path).items() if v is not None}
+        numbers = {k: v for k, v in read_metrics(self.path).items() if v is not None}
         return ", ".join(
             f"{k.split('/')[-1].replace('_', ' ')} {v:.3g}" for k, v in list(numbers.items())[:4]
         )
@@ -85,9 +107,11 @@ class Stage:
         Raises:
             dtx.errors.UserError: The stage has not been run in this store.
         """
-        from dtx.store.store import current
-
-        return current().artefact(self)
+        if _artefacts is None:
+            raise UserError(
+                "no store is open: import dtx.store.store, and use(Store(FOLDER)) first"
+            )
+        return _artefacts.artefact(self)
 
     def inputs(self) -> dict[str, Stage]:
         """The stages that this one reads, by field (``controls.untrained`` for nested ones)."""

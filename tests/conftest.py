@@ -19,9 +19,8 @@ from dtx.store import store as stores
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[stores.Store]:
     """A fresh store under ``tmp_path/store``, in use during the test."""
-    before = stores._current
-    yield stores.use(stores.Store(tmp_path / "store"))
-    stores._current = before
+    with stores.used(stores.Store(tmp_path / "store")) as store:
+        yield store
 
 
 @pytest.fixture

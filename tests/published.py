@@ -43,14 +43,11 @@ RAW = {**ENVIRONMENT, "one_hot_obs": False}
 
 def put_into_store(stage: Stage, root: Path) -> Any:
     """Run a stage into a store of its own and give what it loads."""
-    before, store = stores._current, stores.use(stores.Store(root))
-    try:
+    with stores.used(stores.Store(root)) as store:
         with store.work(stage) as work:
             stage.run(work)
             store.commit(stage, work, {})
         return stage.load()
-    finally:
-        stores._current = before
 
 
 def write(

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dtx.report import Report, read_curves, read_headline
+from dtx.report import Report, read_curves, read_metrics
 from dtx.statistics import bootstrap, spearman
 
 
@@ -24,7 +24,7 @@ def test_headline_adds_up_and_a_missing_number_stays_missing(tmp_path):
     report = Report(tmp_path)
     report.headline({"a/b": 1, "a/c": float("inf")})
     report.headline({"a/d": 2.5, "a/b": 3})
-    assert read_headline(tmp_path) == {"a/b": 3.0, "a/c": None, "a/d": 2.5}
+    assert read_metrics(tmp_path) == {"a/b": 3.0, "a/c": None, "a/d": 2.5}
     json.loads((tmp_path / "headline.json").read_text())
 
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dtx.agent.agent import AgentStage
 from dtx.exchange.published.source import check_digest, copy_beside, found
-from dtx.report import Report, read_headline, write_atomically
-from dtx.stage import RUNTIME, Stage
+from dtx.report import Report, read_metrics, write_atomically
+from dtx.stage import RUNTIME
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imported(Stage):
+class Imported(AgentStage):
     """Maps the checkpoint to an agent that acts; conf/agent/imported.yaml says what each field means."""
 
     file: Path | None = field(metadata=RUNTIME)
@@ -41,7 +42,7 @@ class Imported(Stage):
 
     def summary(self) -> str:
         """What kind of agent it is."""
-        n = {k.removeprefix("imported/"): int(v or 0) for k, v in read_headline(self.path).items()}
+        n = {k.removeprefix("imported/"): int(v or 0) for k, v in read_metrics(self.path).items()}
         memory = f"a memory of {n['memory_size']} numbers" if n["recurrent"] else "no memory"
         return f"imported: agent with {memory}, {n['n_actions']} actions; {n['parameters']:,} parameters"
 

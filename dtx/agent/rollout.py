@@ -6,27 +6,13 @@ Axes: t time · n environments · m memory · a actions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dtx.agent.agent import Agent
 from dtx.env.vector import VectorEnv
-
-
-class Agent(Protocol):
-    """Anything that acts step by step with a memory."""
-
-    def initial_memory(self, n: int) -> Tensor:
-        """The memory before an episode's first observation, (n, m)."""
-        ...
-
-    def step(
-        self, observations: Tensor | np.ndarray, memory: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(n, 7, 7, 3) uint8 and (n, m) to logits (n, a), values (n,), memory (n, m)."""
-        ...
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ import difflib
 import enum
 import functools
 import importlib
+import itertools
 import math
 import re
 import types
@@ -26,7 +27,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dtx.config.ranges import plain, problems
 from dtx.errors import UserError
+from dtx.stage import Stage
 
 _REFERENCE = re.compile(r"^\$\{([A-Za-z_][\w.]*)\}$")
 _ABSENT = object()
@@ -108,6 +111,7 @@ class Builder:
         return target if target is _ABSENT else self._follow(self._select(reference[1]), depth + 1)
 
     def _convert(self, raw: Any, hint: Any, place: str) -> Any:
+        hint = plain(hint)  # what a range allows is checked when the object is there
         if isinstance(raw, str) and "${" in raw:
             try:
                 target = self._follow(raw)
@@ -161,7 +165,8 @@ class Builder:
         named = {"_target_", "_base_"} & self._follow(raw).keys()
         if not kinds or (_is_protocol(kinds[0]) and not named):
             return self._wrong(place, f"{_words(hint)} is wanted, not {raw}")
-        built = self.at(_REFERENCE.match(raw)[1], hint)  # type: ignore[index]
+        # Built as what it is; whether it fits is said at this place, not where it is configured.
+        built = self.at(_REFERENCE.match(raw)[1], object if named else hint)  # type: ignore[index]
         if built is None or any(_fits(type(built), h) for h in _alternatives(hint)):
             return built
         return self._wrong(place, f"{_words(hint)} is wanted, not {raw} ({_dotted(type(built))})")
@@ -184,7 +189,9 @@ class Builder:
             return self._wrong(place, f"a list is wanted, not {raw!r}")
         if kind is tuple and Ellipsis not in hints and len(raw) != len(hints):
             return self._wrong(place, f"a list of {len(hints)} is wanted, not {raw!r}")
-        return kind(self._convert(v, hints[0], f"{place}[{i}]") for i, v in enumerate(raw))
+        each = hints if kind is tuple and Ellipsis not in hints else [hints[0]] * len(raw)
+        pairs = enumerate(zip(raw, each, strict=True))
+        return kind(self._convert(v, of, f"{place}[{i}]") for i, (v, of) in pairs)
 
     def _component(self, raw: dict, hint: Any, place: str) -> Any:
         origins = {k: f"{place}.{k}" for k in raw}
@@ -214,7 +221,7 @@ class Builder:
         ]:
             return None
         built = cls(**values)
-        for name, message in getattr(built, "check", lambda: ())():
+        for name, message in itertools.chain(problems(built), _checked(built)):
             field, dot, rest = name.partition(".")
             self._wrong(origins.get(field, f"{place}.{field}") + dot + rest, message)
         return built
@@ -293,6 +300,14 @@ class Builder:
         self.errors.append((place, message))
 
 
+def _checked(built: Any) -> Iterable[tuple[str, str]]:
+    """What an object itself finds wrong: a stage's inputs lack, or a ``check()`` of its class yields."""
+    if isinstance(built, Stage):
+        yield from built.missing()
+    if "check" in dir(type(built)):
+        yield from built.check()
+
+
 @functools.cache
 def _is_component(hint: Any) -> bool:
     return isinstance(hint, type) and dataclasses.is_dataclass(hint)
@@ -349,7 +364,7 @@ def _merge(base: dict, changes: dict) -> dict:
 
 @functools.cache
 def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+    return typing.get_type_hints(cls, include_extras=True)
 
 
 def _child(node: Any, leaf: str) -> Any:

@@ -20,7 +20,7 @@ from pathlib import Path
 from dtx.config.build import suggest
 from dtx.config.compose import CONF
 from dtx.errors import UserError
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.stage import Stage
 
 
@@ -135,7 +135,7 @@ def measure(expected: Expected, targets: Mapping[str, Stage]) -> dict[str, float
     places = stages_of(expected, targets)
     found = {}
     for number in expected.numbers:
-        headline = read_headline(places[number.of].path)
+        headline = read_metrics(places[number.of].path)
         if number.name not in headline:
             known = suggest(number.name, list(headline))
             raise UserError(

@@ -7,18 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dtx.dataset.dataset import Dataset
 from dtx.env.environment import Environment
 from dtx.errors import UserError
 from dtx.exchange.published.source import check_digest, found
-from dtx.report import Report, read_headline
-from dtx.stage import RUNTIME, Stage
+from dtx.report import Report, read_metrics
+from dtx.stage import RUNTIME
 
 if TYPE_CHECKING:
-    from dtx.dataset.episodes import Episodes
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imported(Stage):
+class Imported(Dataset):
     """Converts the trajectories to our files; conf/dataset/imported.yaml says what each field means."""
 
     env: Environment = field(metadata=RUNTIME)
@@ -48,15 +49,9 @@ class Imported(Stage):
         numbers = write(file, out, self.env.n_actions, self.validation, self.seed, self.label)
         Report(out).headline(numbers)
 
-    def load(self) -> Episodes:
-        """The recorded episodes, memory-mapped."""
-        from dtx.dataset.episodes import Episodes
-
-        return Episodes.read(self.path)
-
     def summary(self) -> str:
         """Counts of outcomes."""
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         return (
             f"imported: {n['data/n_episodes']:,.0f} episodes: {n['data/n_success']:,.0f} success, "
             f"{n['data/n_wrong']:,.0f} wrong, {n['data/n_truncated']:,.0f} truncated; "

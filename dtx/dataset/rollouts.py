@@ -8,12 +8,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from dtx.agent.agent import AgentStage
+from dtx.dataset.dataset import Dataset
 from dtx.env.environment import Environment
-from dtx.report import Report, read_headline
-from dtx.stage import Stage
+from dtx.report import Report, read_metrics
 
 if TYPE_CHECKING:
-    from dtx.dataset.episodes import Episodes
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +41,13 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rollouts(Stage):
+class Rollouts(Dataset):
     """Episodes of ``agent`` in ``env``; every value is explained in ``conf/dataset/rollouts.yaml``."""
 
     version: ClassVar[int] = 1
 
     env: Environment
-    agent: Stage
+    agent: AgentStage
     episodes: int
     mixture: tuple[Share, ...]
     environments: int
@@ -80,22 +81,16 @@ class Rollouts(Stage):
         from dtx.dataset.collect import collect
         from dtx.dataset.episodes import EpisodeWriter
 
-        agent = self.agent.load()  # type: ignore[attr-defined]
+        agent = self.agent.load()
         writer = EpisodeWriter(out)
         collect(self, agent, writer)
         metadata = {"env": self.env.id, "agent": self.agent.label, "dataset": self.label}
         writer.finish(self.validation, self.seed, metadata)
         self._report(Report(out), out)
 
-    def load(self) -> Episodes:
-        """The recorded episodes, memory-mapped."""
-        from dtx.dataset.episodes import Episodes
-
-        return Episodes.read(self.path)
-
     def summary(self) -> str:
         """Counts of outcomes."""
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         return (
             f"{n['data/n_episodes']:,.0f} episodes: {n['data/n_success']:,.0f} success, "
             f"{n['data/n_wrong']:,.0f} wrong, {n['data/n_truncated']:,.0f} truncated; "

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtx.report import read_headline
-from dtx.stage import RUNTIME, Stage
+from dtx.dataset.dataset import Dataset
+from dtx.dt.model_stage import ModelStage
+from dtx.report import read_metrics
+from dtx.stage import RUNTIME
 from dtx.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from dtx.dataset.episodes import Episodes
-    from dtx.dt.model import DecisionTransformerModel, ModelConfig
+    from dtx.dt.model import ModelConfig
 
 
 class Activation(enum.Enum):
@@ -153,10 +155,10 @@ class Optimiser:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecisionTransformer(Stage):
+class DecisionTransformer(ModelStage):
     """Trains on windows of the demonstrations; conf/dt/memory_dt.yaml says what each field means."""
 
-    dataset: Stage
+    dataset: Dataset
     reward_to_go: bool
     model: Architecture
     windows: Windows
@@ -194,23 +196,17 @@ class DecisionTransformer(Stage):
 
     def demonstrations(self) -> Episodes:
         """The episodes that it is trained on."""
-        return self.dataset.load()  # type: ignore[attr-defined]
+        return self.dataset.load()
 
     def summary(self) -> str:
         """What kind of model it is, and how well it predicts held-out actions."""
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         kind = "with reward-to-go" if self.reward_to_go else "behaviour clone"
         said = f"{kind}, {f'{self.steps} steps' if self.steps else 'untrained'}"
         loss, accuracy = n.get("dt/validation_loss"), n.get("dt/validation_accuracy")
         if loss is None or accuracy is None:  # no episode was held out
             return said
         return f"{said}: held-out loss {loss:.3f} nats, accuracy {accuracy:.3f}"
-
-    def load(self) -> DecisionTransformerModel:
-        """The trained model, in evaluation mode."""
-        from dtx.dt.model import load
-
-        return load(self.path)
 
     def checkpoints(self) -> dict[int, Path]:
         """Weights kept along the way, by step; ``dtx.dt.model.load(self.path, weights)`` reads one."""

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dtx.dt.model_stage import ModelStage
 from dtx.exchange.published.source import check_digest, copy_beside, found
-from dtx.report import Report, read_headline, write_atomically
-from dtx.stage import RUNTIME, Stage
+from dtx.report import Report, read_metrics, write_atomically
+from dtx.stage import RUNTIME
 
 if TYPE_CHECKING:
     from dtx.dt.model import DecisionTransformerModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imported(Stage):
+class Imported(ModelStage):
     """Maps the checkpoint to our model; conf/dt/imported.yaml says what each field means."""
 
     file: Path | None = field(metadata=RUNTIME)
@@ -52,22 +53,12 @@ class Imported(Stage):
 
     def summary(self) -> str:
         """What kind of model it is."""
-        n = {k.removeprefix("imported/"): int(v or 0) for k, v in read_headline(self.path).items()}
+        n = {k.removeprefix("imported/"): int(v or 0) for k, v in read_metrics(self.path).items()}
         kind = "Decision Transformer" if n["reward_to_go"] else "behaviour clone"
         return (
             f"imported: {kind}, {n['n_layers']} layers, {n['n_heads']} heads, width {n['d_model']}, "
             f"windows of {n['n_steps']} steps, {n['n_actions']} actions; {n['parameters']:,} parameters"
         )
-
-    def load(self) -> DecisionTransformerModel:
-        """The model, in evaluation mode."""
-        from dtx.dt.model import load
-
-        return load(self.path)
-
-    def checkpoints(self) -> dict[int, Path]:
-        """None: only this one was published."""
-        return {}
 
 
 def _published(file: Path, out: Path) -> DecisionTransformerModel:

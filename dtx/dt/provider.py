@@ -3,41 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from dtx.dt.model_stage import ModelStage
 from dtx.env.environment import Environment
 from dtx.errors import UserError
 
 if TYPE_CHECKING:
     from dtx.dt.model import DecisionTransformerModel
-
-
-class TrajectoryModel(Protocol):
-    """A stage whose product is a model: trained, planted, or imported."""
-
-    @property
-    def key(self) -> str:
-        """The stage's key."""
-        ...
-
-    @property
-    def label(self) -> str:
-        """The stage's folder in the store."""
-        ...
-
-    @property
-    def path(self) -> Path:
-        """Folder of the committed artefact, with ``weights.safetensors`` and ``model.json``."""
-        ...
-
-    def load(self) -> DecisionTransformerModel:
-        """The model, in evaluation mode."""
-        ...
-
-    def checkpoints(self) -> dict[int, Path]:
-        """Weights kept along the way, by step; empty for a model that was not trained."""
-        ...
 
 
 def check_checkpoint(checkpoint: int | None) -> Iterator[tuple[str, str]]:
@@ -47,7 +20,7 @@ def check_checkpoint(checkpoint: int | None) -> Iterator[tuple[str, str]]:
 
 
 def load_at(
-    dt: TrajectoryModel,
+    dt: ModelStage,
     checkpoint: int | None,
     env: Environment | None = None,
     *,
@@ -70,7 +43,7 @@ def load_at(
     return model
 
 
-def _at(dt: TrajectoryModel, checkpoint: int | None) -> DecisionTransformerModel:
+def _at(dt: ModelStage, checkpoint: int | None) -> DecisionTransformerModel:
     if checkpoint is None:
         return dt.load()
     kept = dt.checkpoints()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from dtx.env.actions import ACTIONS
 from dtx.errors import UserError
-from dtx.pairs.declared import ACTIONS
 
 if TYPE_CHECKING:
     from transformer_lens import ActivationCache

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dtx.env.decision import Decision
 from dtx.env.minigrid import MiniGrid
 from dtx.env.roles import Cell, Predicate, agent_cell, cells_of
 from dtx.env.vector import Backend, VectorEnv
@@ -57,6 +58,11 @@ class DoorKey:
     def id(self) -> str:
         """Gymnasium id."""
         return f"MiniGrid-DoorKey-{self.size}x{self.size}-v0"
+
+    @property
+    def decision(self) -> Decision | None:
+        """None: the task has no fixed layouts with a scripted way to one deciding turn."""
+        return None
 
     @property
     def n_actions(self) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dtx.env.decision import Decision
 from dtx.env.minigrid import MiniGrid
 from dtx.env.roles import Cell, Predicate, agent_cell, cells_of, things
 from dtx.env.vector import Backend, VectorEnv
@@ -65,6 +66,11 @@ class DynamicObstacles:
         """Gymnasium id."""
         start = "Random-" if self.random_start else ""
         return f"MiniGrid-Dynamic-Obstacles-{start}{self.size}x{self.size}-v0"
+
+    @property
+    def decision(self) -> Decision | None:
+        """None: the task has no fixed layouts with a scripted way to one deciding turn."""
+        return None
 
     @property
     def n_actions(self) -> int:

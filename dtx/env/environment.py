@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from dtx.env.decision import Decision
 from dtx.env.vector import VectorEnv
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ class Environment(Protocol):
     @property
     def horizon(self) -> int:
         """Steps allowed in an episode."""
+        ...
+
+    @property
+    def decision(self) -> Decision | None:
+        """Where layouts ask for different turns; None if the task has no such place."""
         ...
 
     def make(self) -> gymnasium.Env:

@@ -75,6 +75,11 @@ class Memory:
         return self.max_steps
 
     @property
+    def decision(self) -> MemoryDecision:
+        """The junction; see :class:`dtx.env.decision.Decision`."""
+        return MemoryDecision(self)
+
+    @property
     def decision_step(self) -> int:
         """Actions of the routine before its turn: the corridor's length, 4 in the 7x7 world."""
         return self.size - 3
@@ -228,6 +233,47 @@ class Memory:
     def _raise_if_wrong(self) -> None:
         for field, problem in self.check():
             raise UserError(f"env.{field}: {problem}")
+
+
+@dataclass(frozen=True)
+class MemoryDecision:
+    """Where Memory's layouts ask for different turns: a :class:`dtx.env.decision.Decision`."""
+
+    env: Memory
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """The four layouts."""
+        return LAYOUTS
+
+    @property
+    def step(self) -> int:
+        """The corridor's length: 4 in the 7x7 world."""
+        return self.env.decision_step
+
+    def routine(self, layout: int) -> list[int]:
+        """The actions of the shortest way to success."""
+        return self.env.routine(layout)
+
+    def turns(self, layouts: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The turns towards the matching object and towards the other, by layout index, (n,) each."""
+        return self.env.correct_turn(layouts), self.env.wrong_turn(layouts)
+
+    def here(self, observations: np.ndarray) -> np.ndarray:
+        """Whether the agent stands at the junction, facing along the corridor."""
+        return self.env.at_decision(observations)
+
+    def layout_of(self, first: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Layout index from an episode's first observation and one at the junction."""
+        return self.env.layout_of(first, at)
+
+    def make(self, layout: int) -> gymnasium.Env:
+        """One environment of minigrid itself that plays one layout."""
+        return self.env.make(layout)
+
+    def vector(self, layouts: Sequence[int], seed: int) -> VectorEnv:
+        """One copy a layout index, which plays nothing else."""
+        return self.env.vector(len(layouts), seed, layouts)
 
 
 def register() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dtx.env.decision import Decision
 from dtx.env.roles import Cell, Predicate, Unsettled, roles_by_type
 from dtx.env.vector import Backend, VectorEnv
 from dtx.errors import UserError
@@ -39,6 +40,11 @@ class MiniGrid:
         known = known_ids()
         if self.id not in known:
             yield "id", f"unknown environment {self.id!r}{_suggestions(self.id, known)}"
+
+    @property
+    def decision(self) -> Decision | None:
+        """None: the task has no fixed layouts with a scripted way to one deciding turn."""
+        return None
 
     @property
     def n_actions(self) -> int:

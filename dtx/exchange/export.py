@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dtx.analysis.core.claims import CLAIMS, Claim, read_claims
 from dtx.errors import UserError
 from dtx.exchange.loading import LINEAGE, Label, labels_with, lineage
-from dtx.report import HEADLINE, read_headline, write_atomically
+from dtx.report import HEADLINE, read_metrics, write_atomically
 
 if TYPE_CHECKING:
     from dtx.store.store import Store
@@ -121,7 +121,7 @@ def _export(store: Store, label: str, kind: str, out: Path, licence: str) -> Han
         licence=licence,
         known=known,
         description=_description(folder),
-        headline=read_headline(folder),
+        headline=read_metrics(folder),
         readings=[_reading(store, other, role, out) for other, role, _ in made],
         uses=[other for other, _, _ in others],
     )
@@ -174,7 +174,7 @@ def _reading(store: Store, label: str, role: str, out: Path) -> Reading:
     subject = role in ("dt", "agent")
     figures = list(_copied(folder, label, out)) if subject else []
     claims = read_claims(folder) if subject and (folder / CLAIMS).is_file() else []
-    return Reading(label, role, read_headline(folder) if subject else {}, claims, figures)
+    return Reading(label, role, read_metrics(folder) if subject else {}, claims, figures)
 
 
 def _copied(folder: Path, label: str, out: Path) -> Iterator[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtx.errors import UserError
-from dtx.report import CURVES, read_headline
+from dtx.report import CURVES, Tables, read_metrics
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,27 +18,6 @@ if TYPE_CHECKING:
     from dtx.dataset.episodes import Episodes
     from dtx.exchange.loading import Origin
     from dtx.pairs.pair_set import PairSet
-
-
-class Tables(Mapping):
-    """Tables by name, read when asked for."""
-
-    def __init__(self, folder: Path):
-        self._paths = {path.stem: path for path in sorted(folder.glob("*.parquet"))}
-
-    def __getitem__(self, name: str) -> pd.DataFrame:
-        import pandas as pd
-
-        return pd.read_parquet(self._paths[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __repr__(self) -> str:
-        return f"tables: {', '.join(self) or 'none'}"
 
 
 class Loaded:
@@ -70,12 +49,12 @@ class Loaded:
     @property
     def headline(self) -> dict[str, float | None]:
         """Its numbers, as ``group/name``."""
-        return read_headline(self.folder)
+        return read_metrics(self.folder)
 
     @property
     def tables(self) -> Tables:
         """pandas frames by name; one observation a row."""
-        return Tables(self.folder / "tables")
+        return Tables(self.folder)
 
     @property
     def figures(self) -> dict[str, Path]:

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dtx.dataset.dataset import Dataset
+from dtx.env.actions import ACTIONS
 from dtx.env.environment import Environment
 from dtx.pairs.edits import problems, read
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from dtx.stage import Stage
 
 if TYPE_CHECKING:
     from dtx.pairs.pair_set import PairSet
 
-ACTIONS = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
-"""MiniGrid's, by number."""
 TRIED = 32
 """Worlds at most in which edits are tried when a config is checked; of more, when the stage runs."""
 
@@ -140,7 +140,7 @@ class Declared(Stage):
     version: ClassVar[int] = 2  # since donors are two a pair and have no edited reward-to-go
 
     env: Environment
-    dataset: Stage | None
+    dataset: Dataset | None
     source: Source
     at: Any
     replay: Replay
@@ -214,7 +214,7 @@ class Declared(Stage):
 
     def summary(self) -> str:
         """How many pairs of what, and how many were refused."""
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         edits = ", ".join(
             f"{name.removeprefix('pairs/n_of_')} {count:.0f}"
             for name, count in n.items()

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dtx.env.actions import ACTIONS
 from dtx.env.vector import seeds
 from dtx.pairs.apply import edit_observations, edit_rewards_to_go, edit_world
-from dtx.pairs.declared import ACTIONS, PrefixPolicy, Replay
+from dtx.pairs.declared import PrefixPolicy, Replay
 from dtx.pairs.edits import OTHER_OPS, STATE_OPS, Edit, Impossible, read
 from dtx.pairs.runs import (
     Model,

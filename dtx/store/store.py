@@ -22,7 +22,7 @@ from rich.markup import escape
 from dtx.errors import UserError
 from dtx.progress import console, remove_progress
 from dtx.report import write_atomically
-from dtx.stage import CHECKPOINT, Stage
+from dtx.stage import CHECKPOINT, Stage, read_from
 from dtx.store import locks, sessions
 from dtx.store.checksums import checksum, damage
 from dtx.store.remote import Remote, RemoteError
@@ -340,3 +340,13 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+class _InUse:
+    """Finds artefacts in whichever store is in use at that time."""
+
+    def artefact(self, stage: Stage) -> Path:
+        return current().artefact(stage)
+
+
+read_from(_InUse())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from dtx.errors import UserError
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from dtx.run.plan import stages
 from dtx.store.store import Store
 from dtx.sweep.grid import Job, Sweep
@@ -84,7 +84,7 @@ def _row(job: Job, store: Store) -> dict[str, Any]:
     numbers: dict[str, float] = {}
     there = [s for s in stages(job.targets()) if store.where(s) == "local"]
     for stage in there:
-        found = read_headline(store.folder(stage)).items()
+        found = read_metrics(store.folder(stage)).items()
         numbers = {k: v for k, v in found if v is not None} | numbers
     swept = {k: _value(v) for k, v in job.swept.items()}
     return {"job": job.number, **swept, "status": job.status or "?", **numbers}

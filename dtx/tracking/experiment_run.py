@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dtx.config.compose import Experiment
 from dtx.errors import Interrupted
-from dtx.report import read_headline, write_atomically
+from dtx.report import read_metrics, write_atomically
 from dtx.run.processes import killed_before, marked
 from dtx.run.signals import whole
 from dtx.stage import Stage
@@ -151,7 +151,7 @@ class Tracker:
                 rows.append([stage.name, stage.key, outcome.status, seconds, summary])
             if there:
                 # The first stage of a name wins: what is analysed comes before its controls.
-                numbers = read_headline(stage.path).items()
+                numbers = read_metrics(stage.path).items()
                 headline = {k: v for k, v in numbers if v is not None} | headline
         frame = pd.DataFrame(rows, columns=["stage", "key", "status", "seconds", "what came out"])
         read = {s.label for o in outcomes for s in o.stage.inputs().values()}
@@ -171,7 +171,7 @@ def reconcile(server: Server) -> None:
 
     def settle(run: Any, folder: Path) -> None:
         record = json.loads((folder / DONE).read_text())
-        numbers = {k: v for k, v in read_headline(folder).items() if v is not None}
+        numbers = {k: v for k, v in read_metrics(folder).items() if v is not None}
         summary = ", ".join(f"{k} {v:.3g}" for k, v in list(numbers.items())[:4])
         points = unsent(server, run.info.run_id, folder)
         model = log_results(server, run.info.run_id, folder, record, summary, points)

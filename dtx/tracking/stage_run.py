@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dtx.report import CURVES, TIMING, read_headline
+from dtx.report import CURVES, TIMING, read_metrics
 from dtx.run.provenance import git_state, versions
 from dtx.stage import Stage
 from dtx.store.store import DONE, current
@@ -183,7 +183,7 @@ def log_results(
         for name in ("seconds", "cpu_seconds", "peak_memory_mb")
         if name in record
     }
-    numbers = {**read_headline(folder), **spent}
+    numbers = {**read_metrics(folder), **spent}
     found = [(k, v, 0) for k, v in numbers.items() if v is not None]
     tables = files_in(folder, "tables")
     frames = {

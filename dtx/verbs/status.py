@@ -101,10 +101,10 @@ def _finished(artefact: Artefact) -> tuple[str, ...]:
 
 def _headline(folder: Path) -> str:
     """The first headline numbers, in words."""
-    from dtx.report import read_headline
+    from dtx.report import read_metrics
 
     try:
-        numbers = [(k, v) for k, v in read_headline(folder).items() if v is not None]
+        numbers = [(k, v) for k, v in read_metrics(folder).items() if v is not None]
     except (OSError, ValueError):
         return "headline.json is not readable"
     return ", ".join(f"{k.split('/')[-1].replace('_', ' ')} {v:.3g}" for k, v in numbers[:4])

@@ -20,7 +20,7 @@ import pandas as pd
 from dtx.config.compose import Experiment, compose, experiment
 from dtx.config.expected import judge, measure, path_of, read
 from dtx.figures import new
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from dtx.statistics import bootstrap
 from dtx.store.store import Store, use
 from dtx.verbs.reproduce import report
@@ -104,7 +104,7 @@ def collect(chosen: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.
             "agent": calibration.dataset.agent,
         }
         numbers = {
-            name: read_headline(stages[place].path).get(key)
+            name: read_metrics(stages[place].path).get(key)
             for name, (place, key) in NUMBERS.items()
         }
         seconds = {name: store.done(stage)["cpu_seconds"] for name, stage in stages.items()}

@@ -10,7 +10,7 @@ from dtx.agent.network import load
 from dtx.agent.ppo import PPO
 from dtx.agent.ppo.module import PPOModule, derived
 from dtx.config.compose import build_group
-from dtx.report import read_curves, read_headline
+from dtx.report import read_curves, read_metrics
 
 TINY = [
     "agent.width=8",
@@ -53,7 +53,7 @@ def test_every_kind_of_network_learns_a_step(encoder: str, memory: str, tmp_path
     wanted = ["entropy", "kl", "explained_variance", "policy_loss", "value_loss"]
     assert {f"learn/{k}" for k in wanted} | {"train/return"} <= set().union(*curves)
     assert sum("fresh/success" in p for p in curves) == 3
-    headline = read_headline(tmp_path)
+    headline = read_metrics(tmp_path)
     assert headline["agent/fresh_episodes"] == 8
     shares = [headline[f"agent/t5_{k}"] for k in ("success", "wrong", "truncated")]
     assert sum(shares) == pytest.approx(1)
@@ -72,7 +72,7 @@ def test_killed_and_run_again_it_ends_bit_identical(
     whole.mkdir()
     broken.mkdir()
     stage.run(whole)
-    attempts = read_headline(whole)["agent/attempts"]
+    attempts = read_metrics(whole)["agent/attempts"]
     assert attempts == (3 if retries else 1)
 
     learn = PPOModule._learn
@@ -107,14 +107,14 @@ def test_an_unsolved_task_is_said_with_what_to_try(
     assert "did not solve dtx/MemoryS7FixedStart-v0" in said
     for advice in ("agent.frames=640", "agent.seed=1", "agent.attempts=3", "agent.entropy="):
         assert advice in said
-    headline = read_headline(tmp_path)
+    headline = read_metrics(tmp_path)
     assert headline["agent/solved"] == 0
     assert headline["agent/frames_to_solved"] is None
 
 
 def test_it_stops_when_solved_if_asked_to(tmp_path: Path) -> None:
     tiny("agent.solved_at=0", "agent.stop_when_solved=true").run(tmp_path)
-    headline = read_headline(tmp_path)
+    headline = read_metrics(tmp_path)
     assert headline["agent/frames_to_solved"] == headline["agent/frames"] == 3 * 32
 
 
@@ -163,7 +163,7 @@ def test_values_out_of_range_are_named_with_what_to_do(
 @pytest.mark.slow
 def test_the_default_preset_solves_memory(tmp_path: Path) -> None:
     build_group("agent/ppo").run(tmp_path)
-    headline = read_headline(tmp_path)
+    headline = read_metrics(tmp_path)
     assert headline["agent/success"] >= 0.95
     assert headline["agent/fresh_episodes"] >= 500
     assert headline["agent/t5_success"] > 0.5

@@ -13,13 +13,14 @@ import torch
 
 from dtx.analysis.ablation import Ablation, Method, Place
 from dtx.analysis.ablation.compute import measure
-from dtx.analysis.core.inputs import Action, Contrast, Inputs
+from dtx.analysis.core.inputs import Contrast, Inputs
 from dtx.config.compose import build_group
 from dtx.dt.model import DecisionTransformerModel, initialise
 from dtx.dt.planted.compile import compiled
 from dtx.dt.planted.features import lay_out
+from dtx.env.actions import Action
 from dtx.errors import UserError
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.analysis.scripted import Scripted
 from tests.dt.toy import TINY, Recorded
@@ -301,7 +302,7 @@ def test_the_stage_writes_tables_figures_and_a_verdict(env, stage, store, experi
         stage, windows=windows, dt=built, neurons=(1,), reference=64, donors=4, shown=8
     )
     run(experiment_of(stage))
-    numbers = read_headline(stage.path)
+    numbers = read_metrics(stage.path)
     assert numbers["ablation/identity_error"] < 1e-3 and numbers["ablation/token_for_token"] == 1
     assert numbers["ablation/distinct_reference"] > 8
     assert stage.summary().startswith("of a left - right logit difference of 40.00; zero: 14 of 26")

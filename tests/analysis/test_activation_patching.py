@@ -18,7 +18,7 @@ from dtx.config.compose import build_group
 from dtx.dt.model import DecisionTransformerModel, initialise
 from dtx.pairs.making import make
 from dtx.pairs.pair_set import PairSet
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from dtx.stage import Stage
 from tests.dt import test_parity
 from tests.dt.toy import TINY
@@ -192,7 +192,7 @@ def test_the_stage_writes_tables_figures_and_a_verdict(stage, store, experiment_
     )
     strict = dataclasses.replace(whole, tolerance=1e-12)
     run(experiment_of(whole, strict))
-    n = read_headline(whole.path)
+    n = read_metrics(whole.path)
     assert n["patching/identity_error"] < 1e-4 and n["patching/null_change"] < 1e-5
     assert n["patching/distinct_inputs"] <= 16
     effects = pd.read_parquet(whole.path / "tables" / "effects.parquet")

@@ -17,7 +17,7 @@ from dtx.analysis.attention.compute import (
 from dtx.analysis.core.windows import join, tokens_of
 from dtx.dt.rollout import decision_contexts
 from dtx.env.minigrid import MiniGrid
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.analysis.core.test_windows import model
 
@@ -86,7 +86,7 @@ def test_a_head_that_switches_is_found(stage):
 
 def test_stage_writes_tables_figures_and_verdicts(store, experiment_of, stage):
     run(experiment_of(stage))
-    numbers = read_headline(stage.path)
+    numbers = read_metrics(stage.path)
     assert numbers["attention/identity_error"] < 1e-5
     assert numbers["attention/distinct_inputs"] == 12
     maps = pd.read_parquet(stage.path / "tables" / "maps.parquet")

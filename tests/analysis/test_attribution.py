@@ -6,9 +6,10 @@ import torch
 
 from dtx.analysis.attribution import TOLERANCE, Attribution
 from dtx.analysis.attribution.compute import attribute
-from dtx.analysis.core.inputs import Action, Contrast, Inputs
+from dtx.analysis.core.inputs import Contrast, Inputs
 from dtx.dt.processing import copy_of
-from dtx.report import read_headline
+from dtx.env.actions import Action
+from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.dt.test_model import VARIANTS, build, contexts
 from tests.dt.test_parity import context_of, network, windows  # noqa: F401  # fixtures
@@ -101,7 +102,7 @@ def test_the_published_models_difference_is_explained(network, windows):  # noqa
 
 def test_stage_writes_tables_figure_and_verdict(store, experiment_of, stage):
     run(experiment_of(stage))
-    numbers = read_headline(stage.path)
+    numbers = read_metrics(stage.path)
     assert numbers["attribution/identity_error"] < TOLERANCE
     assert numbers["attribution/distinct_inputs"] == 8
     parts = pd.read_parquet(stage.path / "tables" / "parts.parquet")

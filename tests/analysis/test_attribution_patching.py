@@ -23,7 +23,7 @@ from dtx.dt import paths
 from dtx.dt.model import load
 from dtx.pairs.making import make
 from dtx.pairs.pair_set import PairSet
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from tests.analysis.test_activation_patching import Random, model, only
 from tests.dt import test_parity
 
@@ -286,7 +286,7 @@ def test_the_stage_writes_tables_figures_and_a_verdict(stage, store, experiment_
     nodes = (Node.attn_out, Node.mlp_out, Node.z)
     whole = dataclasses.replace(stage, dt=Random(), pairs=declared, nodes=nodes)
     run(experiment_of(whole))
-    n = read_headline(whole.path)
+    n = read_metrics(whole.path)
     assert n["attribution_patching/identity_error"] <= 0.05
     assert n["attribution_patching/edge_sum_error"] < 1e-5
     assert n["attribution_patching/null_change"] == 0
@@ -309,7 +309,7 @@ def test_the_stage_writes_tables_figures_and_a_verdict(stage, store, experiment_
     ):
         changed = {**n, f"attribution_patching/{name}": value}
         monkeypatch.setattr(
-            "dtx.analysis.attribution_patching.read_headline", lambda _, c=changed: c
+            "dtx.analysis.attribution_patching.read_metrics", lambda _, c=changed: c
         )
         assert words in whole.summary()
 

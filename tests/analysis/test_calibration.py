@@ -10,7 +10,7 @@ from dtx.analysis.calibration.criteria import CLONE, DT, RANDOM, UNTRAINED, judg
 from dtx.analysis.core.decision import demonstrated
 from dtx.dataset.episodes import Outcome
 from dtx.dt.decision_transformer import Balance
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.run.runner import run
 
 CRITERIA = Criteria(
@@ -83,7 +83,7 @@ def test_each_criterion_can_fail_alone(name, value):
 def test_a_few_steps_of_training_do_not_steer(store, experiment_of, stage):
     run(experiment_of(stage))
     assert "NOT established" in stage.summary()
-    numbers = read_headline(stage.path)
+    numbers = read_metrics(stage.path)
     assert numbers["calibration/steered"] == 0
     # The control that is an identity: without R tokens, targets cannot matter.
     assert numbers["calibration/clone_spread"] == 0
@@ -175,7 +175,7 @@ def test_a_model_that_was_not_trained_here_has_no_clone(store, experiment_of, st
     alone = dataclasses.replace(given, dataset=None)
     run(experiment_of(given, alone))
     for calibration in (given, alone):
-        numbers = read_headline(calibration.path)
+        numbers = read_metrics(calibration.path)
         assert numbers["calibration/clone_spread"] is None and not numbers["calibration/steered"]
         assert numbers["calibration/success_high"] == 1 and numbers["calibration/return_low"] == 0
         assert numbers["calibration/greedy_wrong_layouts"] == 1

@@ -9,7 +9,7 @@ from dtx.analysis.circuits import TOLERANCE, Circuits
 from dtx.analysis.circuits.compute import Scores, composition, effective_rank, singular
 from dtx.analysis.core.inputs import Inputs
 from dtx.dt.processing import processed
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.dt.test_model import VARIANTS, build, contexts
 from tests.dt.test_parity import context_of, network, windows  # noqa: F401  # fixtures
@@ -95,7 +95,7 @@ def test_the_published_models_scores_factorise(network, windows):  # noqa: F811
 
 def test_stage_writes_tables_figures_and_verdict(store, experiment_of, stage):
     run(experiment_of(stage))
-    numbers = read_headline(stage.path)
+    numbers = read_metrics(stage.path)
     assert numbers["circuits/identity_error"] < TOLERANCE
     assert numbers["circuits/distinct_inputs"] == 8
     read = {

@@ -9,9 +9,10 @@ from dtx.analysis.attribution.compute import attribute
 from dtx.analysis.congruence import TOLERANCE, Congruence
 from dtx.analysis.congruence.compute import MEAN, congruence, growth_of, identity_error
 from dtx.analysis.core.claims import read_claims
-from dtx.analysis.core.inputs import Action, Inputs
+from dtx.analysis.core.inputs import Inputs
 from dtx.dt.processing import processed
-from dtx.report import read_headline
+from dtx.env.actions import Action
+from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.dt.test_model import VARIANTS, build, contexts
 from tests.dt.test_processing import scramble
@@ -76,7 +77,7 @@ def test_growth_is_found_where_it_is(sizes, grown):
 
 def test_stage_shows_checkpoints_and_the_untrained_twin(store, experiment_of, stage):
     run(experiment_of(stage))
-    numbers = read_headline(stage.path)
+    numbers = read_metrics(stage.path)
     assert numbers["congruence/identity_error"] < TOLERANCE
     table = pd.read_parquet(stage.path / "tables" / "congruence.parquet")
     assert (

@@ -7,7 +7,7 @@ import pytest
 from dtx.analysis.embeddings import TOLERANCE, Embeddings, Subset
 from dtx.analysis.embeddings.compute import antipodal, clustered, members, principal
 from dtx.errors import UserError
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.run.runner import run
 
 KEY, BALL = 5, 6
@@ -82,7 +82,7 @@ def test_members_are_the_named_channels_and_cells():
 
 def test_stage_writes_tables_figures_and_verdict(store, experiment_of, stage):
     run(experiment_of(stage))
-    numbers = read_headline(stage.path)
+    numbers = read_metrics(stage.path)
     assert numbers["embeddings/identity_error"] < TOLERANCE
     read = {
         name: pd.read_parquet(stage.path / "tables" / f"{name}.parquet")

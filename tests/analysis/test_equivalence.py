@@ -7,7 +7,7 @@ import torch
 from dtx.analysis.core.inputs import Inputs
 from dtx.analysis.equivalence import Equivalence
 from dtx.analysis.equivalence.compute import CHAINS, READ_BACK, WRONG, with_random_norms, wrong_fold
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.dt.test_model import VARIANTS, build, contexts
 from tests.dt.test_parity import context_of, network, windows  # noqa: F401  # fixtures
@@ -50,7 +50,7 @@ def test_the_older_tools_fold_is_the_control(network, windows):  # noqa: F811
 
 def test_stage_compares_all_rewritings_and_sees_the_control(store, experiment_of, stage):
     run(experiment_of(stage))
-    numbers = read_headline(stage.path)
+    numbers = read_metrics(stage.path)
     assert numbers["health/equivalent"] == 1 and numbers["health/control_is_seen"] == 1
     assert numbers["health/max_logit_diff"] < 1e-12
     assert numbers["health/wrong_fold_diff"] > 1e-3

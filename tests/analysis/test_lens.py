@@ -23,7 +23,7 @@ from dtx.analysis.lens.compute import (
     streams,
 )
 from dtx.dt.rollout import decision_contexts
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.analysis.core.test_windows import model
 
@@ -132,7 +132,7 @@ def test_formed_means_from_there_on(stage):
 
 def test_stage_writes_tables_figure_and_verdicts(store, experiment_of, stage):
     run(experiment_of(stage))
-    numbers = read_headline(stage.path)
+    numbers = read_metrics(stage.path)
     assert numbers["lens/identity_error"] < 1e-4
     points = pd.read_parquet(stage.path / "tables" / "points.parquet")
     assert len(points) == 2 * 2 * 3 and (points.kl >= -1e-9).all()

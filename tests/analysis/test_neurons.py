@@ -17,7 +17,7 @@ from dtx.analysis.neurons.states import UNKNOWN, layouts_of, states_of, world_pi
 from dtx.config.compose import build_group
 from dtx.dt.planted.circuit import NEURONS
 from dtx.errors import UserError
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.analysis.scripted import Scripted
 from tests.analysis.test_ablation import Given, model
@@ -80,7 +80,7 @@ def test_the_planted_neurons_are_described_and_the_page_shows_them(
         assert (strong.decision[strong.activation > 1e-5] == said).all()
         assert strong.activation.iloc[0] == pytest.approx(1, abs=1e-5)
     assert built.summary().startswith("selectivity 1.00 against ")
-    assert read_headline(built.path)["neurons/established"] == 1
+    assert read_metrics(built.path)["neurons/established"] == 1
     page = (built.path / "figures" / "neurons.html").read_text()
     assert page.count("<section") == 8 and "http" not in page
     drawn = {int(n) for n in re.findall(r'data-p="(\d+)"', page)}

@@ -23,7 +23,7 @@ from dtx.dt.circuit import Circuit, Node, positions
 from dtx.dt.paths import matters, outputs, patched
 from dtx.pairs.making import make
 from dtx.pairs.pair_set import PairSet
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from tests.analysis.test_activation_patching import Random, model, only
 
 FLIPS = {"instruction_flip": "instruction", "swap_targets": "target", "rtg_zero": "reward_to_go"}
@@ -271,7 +271,7 @@ def test_the_stage_writes_tables_figures_a_page_and_a_verdict(stage, store, expe
     )
     strict = dataclasses.replace(whole, tolerance=1e-12)
     run(experiment_of(whole, strict))
-    n = read_headline(whole.path)
+    n = read_metrics(whole.path)
     assert n["paths/identity_error"] < 1e-2 and n["paths/null_change"] < 1e-5
     assert {"paths/swap_targets_control_rho", "paths/swap_targets_random_95"} <= set(n)
     assert "paths/instruction_flip_best_rho" not in n

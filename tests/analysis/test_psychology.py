@@ -23,7 +23,7 @@ from dtx.config.compose import build_group
 from dtx.dt.rollout import decision_probabilities
 from dtx.env.encoding import one_hot
 from dtx.env.memory import BALL
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.analysis.core.test_windows import model
 
@@ -151,7 +151,7 @@ def test_looking_back_is_half_a_turn(actions, length, want):
 
 def test_stage_writes_tables_figures_and_verdicts(store, experiment_of, stage, poses):
     run(experiment_of(stage))
-    numbers = read_headline(stage.path)
+    numbers = read_metrics(stage.path)
     assert numbers["psychology/identity_error"] < 1e-9
     assert numbers["psychology/distinct_inputs"] == 2 * 4 * len(poses.pose)
     states = pd.read_parquet(stage.path / "tables" / "states.parquet")

@@ -17,7 +17,7 @@ from dtx.analysis.report.lines import ESTABLISHED, NOT_ASKED, NOT_ESTABLISHED, l
 from dtx.config.build import ConfigError
 from dtx.config.compose import build_group, compose, experiment
 from dtx.figures import new
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from dtx.run.runner import run
 from dtx.stage import Stage
 
@@ -85,7 +85,7 @@ def test_an_analysis_that_establishes_nothing_is_not_made_better(built):
 
 def test_what_was_not_chosen_is_not_asked(built):
     report = built({"one": made()})
-    n = read_headline(report.path)
+    n = read_metrics(report.path)
     table = pd.read_parquet(report.path / "tables" / "lines.parquet")
     assert len(table) == n["report/lines"] == 10
     assert (table["status"] == NOT_ASKED).sum() == n["report/not_asked"] == 8

@@ -15,7 +15,7 @@ from dtx.analysis.scorecard.scores import auroc, measure, score
 from dtx.analysis.scorecard.truth import HOWEVER, NOTHING, OPEN, TOGETHER, Known, Truth
 from dtx.config.compose import build_group, compose, experiment
 from dtx.dt.shuffled_reward_to_go import ShuffledRewardToGo
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.fast import FAST
 
@@ -87,7 +87,7 @@ def test_quick_analyses_are_exact_on_planted_models_and_silent_on_negatives(
     stage, negatives, store, experiment_of, monkeypatch
 ):
     run(experiment_of(stage))
-    n = read_headline(stage.path)
+    n = read_metrics(stage.path)
     measured = measure(stage)
     exact = gates(measured, "T0 exact")
     assert exact["holds"].all(), exact["found"].tolist()

@@ -14,7 +14,7 @@ from dtx.analysis.smallest_circuit import SmallestCircuit
 from dtx.analysis.smallest_circuit.compute import Runs
 from dtx.config.compose import build_group
 from dtx.dt.paths import Edge, outputs, patched
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.analysis.test_activation_patching import model, only, pairs, stage  # noqa: F401  fixtures
 
@@ -44,7 +44,7 @@ PLANTED = {  # of dtx/dt/planted/circuit.py, along which the two runs differ
 def test_the_planted_circuit_is_found_whole_and_alone(store, experiment_of):
     found = build_group("analysis/smallest_circuit", FEW)
     run(experiment_of(found))
-    n = read_headline(found.path)
+    n = read_metrics(found.path)
     circuit = pd.read_parquet(found.path / "tables" / "circuit.parquet")
     for edit, edges in PLANTED.items():
         mine = circuit[circuit["edit"] == edit]

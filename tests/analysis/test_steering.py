@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dtx.analysis.core.claims import read_claims
-from dtx.analysis.core.inputs import Action, cell_names
+from dtx.analysis.core.inputs import cell_names
 from dtx.analysis.steering import Method, Play, Site, Steering, Tokens
 from dtx.analysis.steering.claims import judge
 from dtx.analysis.steering.compute import UNSTEERED, measure
@@ -20,8 +20,9 @@ from dtx.analysis.steering.play import play
 from dtx.analysis.steering.windows import CHANGE, KEEP, WindowMaker, asked, towards
 from dtx.config.compose import build_group
 from dtx.dt.rollout import decision_contexts
+from dtx.env.actions import Action
 from dtx.errors import UserError
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.analysis.core.test_windows import model
 
@@ -260,7 +261,7 @@ def test_stage_writes_tables_figures_and_verdicts(store, experiment_of, stage, t
     methods = (Method.reward_to_go_clamp, Method.optimised)
     wanted = dataclasses.replace(wanted, goals=goals, methods=methods)
     run(experiment_of(wanted))
-    numbers = read_headline(wanted.path)
+    numbers = read_metrics(wanted.path)
     assert numbers["steering/identity_error"] < 1e-4 and numbers["steering/distinct_inputs"] > 100
     scan = pd.read_parquet(wanted.path / "tables" / "scan.parquet")
     at_zero = scan[scan["alpha"] == 0]

@@ -21,7 +21,7 @@ from dtx.analysis.teacher.compute import (
 from dtx.dt.decision_transformer import Balance, Padding, Windows
 from dtx.dt.windows import Drawn, Sampler
 from dtx.exchange.published.source import digest_of
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.agents import ConstantAgent
 from tests.analysis.core.test_windows import model
@@ -139,7 +139,7 @@ def test_interval_is_over_episodes():
 
 def test_stage_compares_with_controls(store, experiment_of, stage):
     run(experiment_of(stage))
-    numbers = read_headline(stage.path)
+    numbers = read_metrics(stage.path)
     assert numbers["teacher/identity_error"] == 0
     table = pd.read_parquet(stage.path / "tables" / "comparison.parquet")
     itself = table[(table.model == "teacher, T=1") & (table.temperature == 1)].iloc[0]
@@ -169,7 +169,7 @@ def test_teachers_of_others(store, experiment_of, stage, env, tmp_path, kind):
         teacher = Imported(file=file, digest=digest_of(file))
     stage = dataclasses.replace(stage, agent=teacher, episodes=5, resamples=20)
     run(experiment_of(stage))
-    numbers = read_headline(stage.path)
+    numbers = read_metrics(stage.path)
     assert numbers["teacher/identity_error"] == 0
     table = pd.read_parquet(stage.path / "tables" / "comparison.parquet")
     replay = held_out(stage.dataset.load(), 5, 0)

@@ -138,7 +138,7 @@ def test_a_stage_of_the_wrong_kind_is_refused():
     [
         ("dataset.agent=${dt}", "dataset: needs itself: dataset -> dt -> dataset"),
         ("agent.env=${agent}", "agent: needs itself: agent -> agent"),
-        ("dataset.agent=${env}", "a Stage is wanted, not ${env} (dtx.env.memory.Memory)"),
+        ("dataset.agent=${env}", "an AgentStage is wanted, not ${env} (dtx.env.memory.Memory)"),
         ("agent.env=${dt.model}", "an Environment is wanted, not ${dt.model}"),
         ("agent.epochs=${env}", "agent.epochs: a whole number is wanted, not ${env}"),
         ("dt.optimiser.betas=[0.9]", "dt.optimiser.betas: a list of 2 is wanted, not [0.9]"),

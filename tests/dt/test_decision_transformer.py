@@ -16,7 +16,7 @@ from dtx.dt.training.optimiser import Muon, learning_rate_share, orthogonalise
 from dtx.dt.windows import Sampler
 from dtx.env.memory import Memory
 from dtx.env.vector import Backend
-from dtx.report import read_curves, read_headline
+from dtx.report import read_curves, read_metrics
 from tests.dt.toy import Recorded, episodes, tiny
 
 
@@ -77,7 +77,7 @@ def test_a_run_leaves_model_curves_and_checkpoints_and_nothing_else(tmp_path, mo
     last = safetensors.torch.load_file(out / "checkpoints/step-000008.safetensors")
     final = safetensors.torch.load_file(out / "weights.safetensors")
     assert last.keys() == final.keys() and all(torch.equal(last[k], final[k]) for k in last)
-    assert read_headline(out)["dt/validation_loss"] == curves[-1]["validation_loss"]
+    assert read_metrics(out)["dt/validation_loss"] == curves[-1]["validation_loss"]
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5])

@@ -16,7 +16,7 @@ from dtx.dt.model import DecisionTransformerModel, initialise
 from dtx.dt.rollout import greedy_by_layout
 from dtx.env.encoding import flatten, one_hot
 from dtx.env.memory import LEFT, RIGHT
-from dtx.report import read_curves, read_headline
+from dtx.report import read_curves, read_metrics
 from dtx.run.runner import run
 from tests.dt.patching import TARGETS, expected, pairs, restored, sites
 from tests.dt.test_decision_transformer import Killed, files
@@ -178,7 +178,7 @@ def test_a_run_leaves_model_circuit_curves_and_the_effect_of_each_head(whole, tm
         ["instruction", 0, 0],
         ["reward_to_go", 0, 1],
     ]
-    n = read_headline(tmp_path)
+    n = read_metrics(tmp_path)
     assert 0 <= n["interchange/accuracy"] < 1  # six steps do not do it
     assert n["interchange/other_heads"] == heads[~heads.aligned].rho.abs().max()
     assert n["interchange/distinct_inputs"] <= n["interchange/pairs"] == 24
@@ -235,7 +235,7 @@ def test_bad_settings_are_explained(overrides, words):
 def test_the_real_one_has_its_variables_where_they_were_put(store, experiment_of):
     stage = build_group("dt/interchange")
     run(experiment_of(stage))
-    n = read_headline(stage.path)
+    n = read_metrics(stage.path)
     assert n["interchange/accuracy"] == n["interchange/task_accuracy"] == 1.0
     assert n["interchange/other_heads"] < 0.01
     assert n["interchange/aligned_heads"] > 0.98

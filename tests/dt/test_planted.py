@@ -19,7 +19,7 @@ from dtx.dt.planted.features import CIRCUIT, lay_out
 from dtx.dt.rollout import decision_contexts, greedy_by_layout
 from dtx.env.memory import FORWARD, LEFT, RIGHT
 from dtx.errors import UserError
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.dt.patching import FLIPS, TARGETS, difference, expected, pairs, restored, sites
 
@@ -54,7 +54,7 @@ def planted(variant: str) -> tuple[Planted, object, Circuit, dict]:
     with tempfile.TemporaryDirectory() as folder:
         stage.run(Path(folder))
         circuit = Circuit.read(Path(folder))
-        return stage, load(Path(folder)), circuit, read_headline(Path(folder))
+        return stage, load(Path(folder)), circuit, read_metrics(Path(folder))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -230,7 +230,7 @@ def test_without_an_instruction_in_the_window_it_walks_on():
 
 def test_larger_worlds_are_solved_as_well(tmp_path):
     build_group("dt/planted", ["env.size=9"]).run(tmp_path)
-    assert read_headline(tmp_path)["planted/right_rollouts"] == 8
+    assert read_metrics(tmp_path)["planted/right_rollouts"] == 8
 
 
 def test_it_is_a_stage_like_any_other_and_repeats_bit_by_bit(store, experiment_of, tmp_path):

@@ -8,7 +8,8 @@ from dtx.config.build import _fits
 from dtx.config.compose import build_group
 from dtx.dataset.rollouts import Rollouts
 from dtx.dt.decision_transformer import DecisionTransformer
-from dtx.dt.provider import TrajectoryModel, check_checkpoint, load_at, untrained_like
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint, load_at, untrained_like
 from dtx.errors import UserError
 from dtx.run.runner import run
 from dtx.store.store import Store, used
@@ -16,8 +17,8 @@ from tests.dt.toy import tiny
 
 
 def test_a_trained_model_fits_and_a_dataset_does_not():
-    assert _fits(DecisionTransformer, TrajectoryModel)
-    assert not _fits(Rollouts, TrajectoryModel)
+    assert _fits(DecisionTransformer, ModelStage)
+    assert not _fits(Rollouts, ModelStage)
 
 
 def test_a_kept_step_is_loaded_and_another_is_refused(store, experiment_of):

@@ -18,7 +18,7 @@ from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.training.train import weighted_loss
 from dtx.dt.windows import Sampler
 from dtx.errors import Interrupted, UserError
-from dtx.report import read_curves, read_headline
+from dtx.report import read_curves, read_metrics
 from dtx.run.runner import run
 from dtx.training.ranks import Rank
 from tests.dt.test_decision_transformer import files
@@ -69,9 +69,7 @@ def test_two_processes_give_the_curves_of_one(option, tmp_path):
     assert len(curves[1]) == 6
     for first, second in zip(*curves, strict=True):
         assert second == pytest.approx(first, rel=1e-5)
-    assert read_headline(tmp_path / "two") == pytest.approx(
-        read_headline(tmp_path / "one"), rel=1e-5
-    )
+    assert read_metrics(tmp_path / "two") == pytest.approx(read_metrics(tmp_path / "one"), rel=1e-5)
 
 
 def test_one_data_parallel_process_is_bit_identical_to_none(tmp_path):

@@ -22,7 +22,7 @@ from dtx.errors import UserError
 from dtx.pairs.declared import Declared
 from dtx.pairs.making import make, nearest
 from dtx.pairs.pair_set import PairBatch, PairSet
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from dtx.stage import Stage
 from tests.agents import Constant
 from tests.dt.toy import TINY
@@ -200,7 +200,7 @@ def test_pairs_that_change_nothing_are_refused_and_counted(pairs):
     assert set(pairs.refused["edit"]) == {"rtg_zero"} and set(pairs.refused["reward_to_go"]) == {
         0.0
     }
-    n = read_headline(pairs.folder)
+    n = read_metrics(pairs.folder)
     assert n["pairs/n_refused"] == len(pairs.refused) == 4
     assert n["pairs/n_edited"] == 28 and n["pairs/n_control"] == 8 + 56
 

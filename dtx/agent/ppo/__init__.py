@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dtx.agent.agent import AgentStage
 from dtx.agent.architecture import Encoder, Recurrence
 from dtx.env.environment import Environment
-from dtx.report import read_headline
-from dtx.stage import Stage
+from dtx.report import read_metrics
 
 if TYPE_CHECKING:
     from dtx.agent.network import ActorCritic
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPO(Stage):
+class PPO(AgentStage):
     """Train a recurrent actor-critic by proximal policy optimisation.
 
     Backpropagation runs through each rollout segment and stops at its start; memory is reset where an
@@ -104,7 +104,7 @@ class PPO(Stage):
 
     def summary(self) -> str:
         """Whether it solved the task, and after how much."""
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         solved, frames = n["agent/solved"], n["agent/frames_to_solved"]
         said = (
             f"{'solved' if solved else 'NOT solved'}: success {n['agent/success']:.3f} on "

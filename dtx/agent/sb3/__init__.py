@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dtx.agent.agent import AgentStage
 from dtx.env.environment import Environment
 from dtx.errors import UserError
 from dtx.exchange.published.source import check_digest, found
-from dtx.report import Report, read_headline
-from dtx.stage import RUNTIME, Stage
+from dtx.report import Report, read_metrics
+from dtx.stage import RUNTIME
 
 if TYPE_CHECKING:
     from dtx.agent.sb3.policy import SB3Agent
@@ -28,7 +29,7 @@ class Observation(enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SB3(Stage):
+class SB3(AgentStage):
     """Maps the file to an agent that acts; conf/agent/sb3.yaml says what each field means."""
 
     file: Path | None = field(metadata=RUNTIME)
@@ -63,7 +64,7 @@ class SB3(Stage):
 
     def summary(self) -> str:
         """What kind of policy it is."""
-        n = {k.removeprefix("sb3/"): int(v or 0) for k, v in read_headline(self.path).items()}
+        n = {k.removeprefix("sb3/"): int(v or 0) for k, v in read_metrics(self.path).items()}
         kind = (
             f"RecurrentPPO with {n['memory_size']} numbers of memory" if n["recurrent"] else "PPO"
         )

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dtx.analysis.core.inputs import Contrast, Inputs
-from dtx.dt.provider import TrajectoryModel, check_checkpoint
-from dtx.report import Report, read_headline
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint
+from dtx.report import Report, read_metrics
 from dtx.stage import RUNTIME, Stage
 
 NAME = re.compile(r"L(\d+)H(\d+)|ATTN(\d+)|MLP(\d+)(?:N(\d+))?")
@@ -43,7 +44,7 @@ class Ablation(Stage):
     """
 
     windows: Inputs
-    dt: TrajectoryModel
+    dt: ModelStage
     checkpoint: int | None
     contrast: Contrast
     methods: tuple[Method, ...]
@@ -95,7 +96,7 @@ class Ablation(Stage):
         """The nodes that are needed, by each method; or what failed."""
         import pandas as pd
 
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         for name in ("self_change", "identity_error"):
             error = n[f"ablation/{name}"]
             if error is None or error > self.tolerance:

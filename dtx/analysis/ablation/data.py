@@ -54,7 +54,7 @@ def data_of(stage: Ablation, model: DecisionTransformerModel, context: Context) 
     seed = stage.seed + 1  # not the windows that are ablated, where those are of the demonstrations
     if has_decision(inputs.env):
         steps = context["timestep"].shape[1] - int(missing_steps(context, cfg)[0])
-        episodes = inputs.dataset.load()  # type: ignore[attr-defined]
+        episodes = inputs.dataset.load()
         found = beginnings(episodes, cfg, steps, stage.reference, seed)[0]
     else:
         found = replace(inputs, count=stage.reference, seed=seed).demonstrated(model)[0]

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dtx.analysis.core.claims import write_claims
-from dtx.dt.provider import TrajectoryModel, check_checkpoint, load_at
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint, load_at
 from dtx.pairs.declared import Declared
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from dtx.stage import RUNTIME, Stage
 
 
@@ -58,7 +59,7 @@ class ActivationPatching(Stage):
     world. Exact checks: everything 1, nothing 0, the embedding of a token that did not change 0.
     """
 
-    dt: TrajectoryModel
+    dt: ModelStage
     checkpoint: int | None
     pairs: Declared
     direction: Direction
@@ -97,7 +98,7 @@ class ActivationPatching(Stage):
 
         from dtx.analysis.activation_patching.claims import strongest
 
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         if failed := self._failed(n):
             return f"not established: {'; '.join(failed)}"
         effects = pd.read_parquet(self.path / "tables" / "effects.parquet")

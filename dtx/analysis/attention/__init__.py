@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtx.analysis.core.claims import check_targets
-from dtx.dt.provider import TrajectoryModel, check_checkpoint
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint
 from dtx.env.environment import Environment
 from dtx.report import Report
 from dtx.stage import Stage
@@ -23,7 +24,7 @@ class Attention(Stage):
     """
 
     env: Environment
-    dt: TrajectoryModel
+    dt: ModelStage
     checkpoint: int | None
     targets: tuple[float, ...]
     low: float

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtx.analysis.core.inputs import Contrast, Inputs
-from dtx.dt.provider import TrajectoryModel, check_checkpoint
-from dtx.report import Report, read_headline
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint
+from dtx.report import Report, read_metrics
 from dtx.stage import Stage
 
 TOLERANCE = 1e-5
@@ -25,7 +26,7 @@ class Attribution(Stage):
     """
 
     windows: Inputs
-    dt: TrajectoryModel
+    dt: ModelStage
     checkpoint: int | None
     contrast: Contrast
     random_directions: int
@@ -60,7 +61,7 @@ class Attribution(Stage):
         """Whether it is established, and what carries the difference."""
         import pandas as pd
 
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         error = n["attribution/identity_error"]
         if error is None or error >= TOLERANCE:
             return f"not established: parts miss the logit difference by {error}"

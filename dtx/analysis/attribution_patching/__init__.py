@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dtx.analysis.activation_patching import Direction, Node, check_sweep
-from dtx.dt.provider import TrajectoryModel, check_checkpoint, load_at
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint, load_at
 from dtx.pairs.declared import Declared
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from dtx.stage import RUNTIME, Stage
 
 EXACT = 1e-4
@@ -37,7 +38,7 @@ class AttributionPatching(Stage):
     add to its node.
     """
 
-    dt: TrajectoryModel
+    dt: ModelStage
     checkpoint: int | None
     pairs: Declared
     direction: Direction
@@ -80,7 +81,7 @@ class AttributionPatching(Stage):
 
     def summary(self) -> str:
         """Each method's r with exact patching, or what failed."""
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         limits = {"null_change": EXACT, "edge_sum_error": EXACT, "identity_error": self.tolerance}
         for name, limit in limits.items():
             error = n.get(f"attribution_patching/{name}")

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtx.dataset.dataset import Dataset
 from dtx.dt.decision_transformer import DecisionTransformer
-from dtx.dt.provider import TrajectoryModel
+from dtx.dt.model_stage import ModelStage
 from dtx.env.environment import Environment
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from dtx.stage import Stage
 
 
@@ -49,8 +50,8 @@ class Calibration(Stage):
     """
 
     env: Environment
-    dataset: Stage | None
-    dt: TrajectoryModel
+    dataset: Dataset | None
+    dt: ModelStage
     behaviour_clone: DecisionTransformer | None
     untrained: DecisionTransformer | None
     targets: tuple[float, ...]
@@ -100,7 +101,7 @@ class Calibration(Stage):
 
     def summary(self) -> str:
         """The verdict first, then the numbers behind it."""
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         verdict = "steered" if n["calibration/steered"] else "NOT established as steered"
         parts = [
             f"{verdict}: asked for {self.criteria.high:g} success {n['calibration/success_high']:.2f}",

@@ -46,7 +46,7 @@ def measure(stage: Calibration) -> Results:
     """Play every model at every target and judge the criteria."""
     dt = stage.dt.load()
     check_fits(dt, stage.env, stage.dt.label)
-    episodes = stage.dataset.load() if stage.dataset else None  # type: ignore[attr-defined]
+    episodes = stage.dataset.load() if stage.dataset else None
     fresh = stage.untrained.load() if stage.untrained else untrained_like(dt, stage.seed)
     plays = [(DT, dt, stage.episodes, False), (GREEDY, dt, stage.greedy_episodes, True)]
     if stage.behaviour_clone:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtx.analysis.core.inputs import Inputs
-from dtx.dt.provider import TrajectoryModel, check_checkpoint
-from dtx.report import Report, read_headline
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint
+from dtx.report import Report, read_metrics
 from dtx.stage import Stage
 
 TOLERANCE = 1e-5
@@ -25,7 +26,7 @@ class Circuits(Stage):
     """
 
     windows: Inputs
-    dt: TrajectoryModel
+    dt: ModelStage
     checkpoint: int | None
     untrained: int
     resamples: int
@@ -56,7 +57,7 @@ class Circuits(Stage):
         """Whether factorised scores are the real ones, and the strongest composition."""
         import pandas as pd
 
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         error = n["circuits/identity_error"]
         if error is None or error >= TOLERANCE:
             return f"not established: factorised scores miss those at run time by {error}"

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.circuits import TOLERANCE, Circuits
-from dtx.analysis.core.inputs import Action, cell_names, distinct_inputs, positions
+from dtx.analysis.core.inputs import cell_names, distinct_inputs, positions
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import blocks_of, processed
 from dtx.dt.provider import load_at, untrained_like
+from dtx.env.actions import Action
 from dtx.env.encoding import flatten, one_hot
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread
@@ -251,7 +252,7 @@ def effective_rank(values: pd.Series) -> float:
 
 def _seen_channels(stage: Circuits) -> np.ndarray:
     """Channels of a flattened observation that some, not all, observations of the data have."""
-    episodes = stage.windows.dataset.load()  # type: ignore[attr-defined]
+    episodes = stage.windows.dataset.load()
     seen = flatten(one_hot(episodes.observations)).astype(bool)
     return np.flatnonzero(seen.any(0) & ~seen.all(0))
 

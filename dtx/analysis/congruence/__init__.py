@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtx.analysis.core.inputs import Action, Inputs
-from dtx.dt.provider import TrajectoryModel, check_checkpoint
+from dtx.analysis.core.inputs import Inputs
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint
+from dtx.env.actions import Action
 from dtx.report import Report
 from dtx.stage import Stage
 
@@ -25,7 +27,7 @@ class Congruence(Stage):
     """
 
     windows: Inputs
-    dt: TrajectoryModel
+    dt: ModelStage
     checkpoint: int | None
     actions: tuple[Action, ...]
     untrained: int

@@ -15,11 +15,12 @@ import torch.nn.functional as F
 
 from dtx.analysis.congruence import TOLERANCE, Congruence
 from dtx.analysis.core.claims import Claim, verdict
-from dtx.analysis.core.inputs import Action, distinct_inputs
+from dtx.analysis.core.inputs import distinct_inputs
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel, load
 from dtx.dt.processing import EXACT, Step, blocks_of, copy_of, processed
 from dtx.dt.provider import load_at, untrained_like
+from dtx.env.actions import Action
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread
 

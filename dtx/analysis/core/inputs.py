@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from dtx.dataset.dataset import Dataset
+from dtx.env.actions import Action
 from dtx.env.environment import Environment
-from dtx.stage import Stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,23 +16,6 @@ if TYPE_CHECKING:
 
     from dtx.dt.context import Context
     from dtx.dt.model import DecisionTransformerModel
-
-
-class Action(enum.Enum):
-    """MiniGrid's actions; the place in this list is the action's number."""
-
-    left = "left"
-    right = "right"
-    forward = "forward"
-    pickup = "pickup"
-    drop = "drop"
-    toggle = "toggle"
-    done = "done"
-
-    @property
-    def number(self) -> int:
-        """What the environment calls it."""
-        return list(Action).index(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +43,7 @@ class Inputs:
     identity_name: ClassVar[str] = "dtx.analysis.inputs.Inputs"
 
     env: Environment
-    dataset: Stage
+    dataset: Dataset
     targets: tuple[float, ...]
     count: int
     seed: int
@@ -123,7 +106,7 @@ class Inputs:
             end_share=0.0,
             balance=Balance.none,
         )
-        sampler = Sampler(self.dataset.load(), cfg, windows, split=0)  # type: ignore[attr-defined]
+        sampler = Sampler(self.dataset.load(), cfg, windows, split=0)
         drawn = sampler.draw(np.random.default_rng(self.seed), 8 * self.count)
         if (
             not cfg.left_padding

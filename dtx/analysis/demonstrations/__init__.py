@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dtx.dataset.dataset import Dataset
 from dtx.dt.decision_transformer import DecisionTransformer
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from dtx.stage import Stage
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Demonstrations(Stage):
     add up, every reward-to-go is the sum of the rewards from there on, every window equals its slow twin.
     """
 
-    dataset: Stage
+    dataset: Dataset
     dt: DecisionTransformer
     audited_windows: int
     seed: int
@@ -45,7 +46,7 @@ class Demonstrations(Stage):
         from dtx.analysis.demonstrations.audit import audit, duplication
         from dtx.analysis.demonstrations.plots import draw
 
-        episodes: Episodes = self.dataset.load()  # type: ignore[attr-defined]
+        episodes: Episodes = self.dataset.load()
         horizon = self.dataset.env.horizon  # type: ignore[attr-defined]
         report = Report(out)
         outcomes = outcome_table(episodes)
@@ -65,7 +66,7 @@ class Demonstrations(Stage):
 
     def summary(self) -> str:
         """Whether the audit passed, and how much is duplicated."""
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         verdict = "passed" if n["data/audit_passed"] else "FAILED: see the table `audit`"
         return (
             f"audit {verdict}; {n['data/unique_episodes']:,.0f} distinct episodes, "

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtx.dt.provider import TrajectoryModel, check_checkpoint
-from dtx.report import Report, read_headline
+from dtx.dataset.dataset import Dataset
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint
+from dtx.report import Report, read_metrics
 from dtx.stage import Stage
 
 TOLERANCE = 1e-9
@@ -39,8 +41,8 @@ class Embeddings(Stage):
     Emits tables ``norms``, ``pairs``, ``components``, ``maps``, figures and ``embeddings/*`` numbers.
     """
 
-    dataset: Stage
-    dt: TrajectoryModel
+    dataset: Dataset
+    dt: ModelStage
     checkpoint: int | None
     antipodal: float
     subsets: dict[str, Subset]
@@ -76,7 +78,7 @@ class Embeddings(Stage):
 
     def summary(self) -> str:
         """What stands out against the controls."""
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         error = n["embeddings/identity_error"]
         if error is None or error >= TOLERANCE:
             return f"not established: relabelled or summed, numbers differ by {error}"

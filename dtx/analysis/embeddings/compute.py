@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dtx.analysis.core.inputs import Action, channel_name
+from dtx.analysis.core.inputs import channel_name
 from dtx.analysis.embeddings import Embeddings, Subset
 from dtx.dt.processing import Step, processed
 from dtx.dt.provider import load_at
+from dtx.env.actions import Action
 from dtx.env.encoding import CHANNELS, flatten, one_hot
 from dtx.errors import UserError
 from dtx.statistics import bootstrap
@@ -54,7 +55,7 @@ def measure(stage: Embeddings) -> Results:
         model = processed(
             load_at(stage.dt, stage.checkpoint), (Step.centre_writing,), torch.float64
         )
-    episodes = stage.dataset.load()  # type: ignore[attr-defined]
+    episodes = stage.dataset.load()
     seen = flatten(one_hot(episodes.observations)).astype(bool)
     channel_i = np.flatnonzero(seen.any(0) & ~seen.all(0))
     embedding_id = model.embed.W_S.numpy()[channel_i]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtx.analysis.core.inputs import Inputs
-from dtx.dt.provider import TrajectoryModel, check_checkpoint
-from dtx.report import Report, read_headline
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint
+from dtx.report import Report, read_metrics
 from dtx.stage import Stage
 
 
@@ -22,7 +23,7 @@ class Equivalence(Stage):
     """
 
     windows: Inputs
-    dt: TrajectoryModel
+    dt: ModelStage
     checkpoint: int | None
     tolerance: float
     seed: int
@@ -48,7 +49,7 @@ class Equivalence(Stage):
 
     def summary(self) -> str:
         """Whether analyses may read folded weights."""
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         said = (
             f"largest change of a logit {n['health/max_logit_diff']:.1e} (in float32 "
             f"{n['health/max_logit_diff_float32']:.1e}, the model's own rounding "

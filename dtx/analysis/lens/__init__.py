@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtx.dt.provider import TrajectoryModel, check_checkpoint
+from dtx.dataset.dataset import Dataset
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint
 from dtx.env.environment import Environment
 from dtx.report import Report
 from dtx.stage import Stage
@@ -25,8 +27,8 @@ class Lens(Stage):
     """
 
     env: Environment
-    dataset: Stage
-    dt: TrajectoryModel
+    dataset: Dataset
+    dt: ModelStage
     checkpoint: int | None
     targets: tuple[float, ...]
     windows: int

@@ -107,7 +107,7 @@ def measure(stage: Lens) -> Results:
 
 def _windows(stage: Lens, model: DecisionTransformerModel):
     """Contexts for fitting and for reading, and (b, t) bool of the distinct states to use in each."""
-    cfg, episodes = model.cfg, stage.dataset.load()  # type: ignore[attr-defined]
+    cfg, episodes = model.cfg, stage.dataset.load()
     how = Windows(
         context=cfg.n_steps,
         padding=Padding.left if cfg.left_padding else Padding.right,

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtx.dt.provider import TrajectoryModel, check_checkpoint
+from dtx.dataset.dataset import Dataset
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint
 from dtx.env.environment import Environment
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from dtx.stage import Stage
 
 NAME = re.compile(r"MLP(\d+)N(\d+)")
@@ -27,8 +29,8 @@ class Neurons(Stage):
     """
 
     env: Environment
-    dataset: Stage
-    dt: TrajectoryModel
+    dataset: Dataset
+    dt: ModelStage
     checkpoint: int | None
     layers: tuple[int, ...] | None
     neurons: int
@@ -77,7 +79,7 @@ class Neurons(Stage):
         """How selective the neurons are beside untrained ones, and the first of them; or what failed."""
         import pandas as pd
 
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         error = n["neurons/identity_error"]
         if error is None or error > self.tolerance:
             return f"not established: what is shown differs by {error} from the model's own activations"

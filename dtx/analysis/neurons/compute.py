@@ -55,12 +55,12 @@ class Results:
 
 def measure(stage: Neurons) -> Results:
     """Choose neurons, describe them and their untrained twins, check what is shown."""
-    from dtx.analysis.core.inputs import Action
+    from dtx.env.actions import Action
 
     with one_thread():
         model = load_at(stage.dt, stage.checkpoint, stage.env)
         layers = _layers(stage, model)
-        episodes: Episodes = stage.dataset.load()  # type: ignore[attr-defined]
+        episodes: Episodes = stage.dataset.load()
         states = states_of(episodes, model.cfg, stage.env, stage.states, stage.high, stage.seed)
         if len(states.frame) < 2 * stage.shown:
             raise UserError(

@@ -14,11 +14,12 @@ import torch
 
 from dtx.analysis.core.data_windows import sampler
 from dtx.analysis.core.decision import has_decision
-from dtx.analysis.core.inputs import Action, channel_name, cut
+from dtx.analysis.core.inputs import channel_name, cut
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel, ModelConfig
 from dtx.dt.windows import Drawn, Sampler
+from dtx.env.actions import Action
 
 UNKNOWN, ELSEWHERE = "unknown", "elsewhere"
 CHUNK = 256

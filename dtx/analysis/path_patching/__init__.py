@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dtx.analysis.activation_patching import Direction, check_sweep
-from dtx.dt.provider import TrajectoryModel, check_checkpoint, load_at
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint, load_at
 from dtx.pairs.declared import Declared
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from dtx.stage import RUNTIME, Stage
 
 
@@ -35,7 +36,7 @@ class PathPatching(Stage):
     no edge 0, and the batched sweep against one plain forward pass an edge.
     """
 
-    dt: TrajectoryModel
+    dt: ModelStage
     checkpoint: int | None
     pairs: Declared
     edits: tuple[str, ...] | None
@@ -75,7 +76,7 @@ class PathPatching(Stage):
         """The strongest edges of each edit, or what failed."""
         import pandas as pd
 
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         for name in ("identity_error", "null_change"):
             error = n[f"paths/{name}"]
             if error is None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from dtx.analysis.core.claims import check_targets
-from dtx.dt.provider import TrajectoryModel, check_checkpoint
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint
 from dtx.env.environment import Environment
 from dtx.report import Report
 from dtx.stage import Stage
@@ -30,7 +31,7 @@ class Psychology(Stage):
     version: ClassVar[int] = 2  # since non-kinetic mass is held against untrained models
 
     env: Environment
-    dt: TrajectoryModel
+    dt: ModelStage
     checkpoint: int | None
     targets: tuple[float, ...]
     low: float

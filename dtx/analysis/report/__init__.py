@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from dtx.stage import Stage
 
 
@@ -43,7 +43,7 @@ class ReportPage(Stage):
 
     def summary(self) -> str:
         """Where the page is, and how the lines came out."""
-        n = {k: int(v or 0) for k, v in read_headline(self.path).items()}
+        n = {k: int(v or 0) for k, v in read_metrics(self.path).items()}
         return (
             f"{n['report/established']} of {n['report/lines']} headline lines established, "
             f"{n['report/not_established']} not, {n['report/not_asked']} not asked: "

@@ -14,7 +14,7 @@ import pandas as pd
 
 from dtx.analysis.activation_patching.claims import strongest
 from dtx.analysis.core.claims import CLAIMS, CONFIRMED, DEPENDS, NOT_CONFIRMED, Claim, read_claims
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.stage import Stage
 
 ESTABLISHED, NOT_ESTABLISHED, NOT_ASKED = "established", "not established", "not asked"
@@ -121,7 +121,7 @@ def _hypotheses(given: Given) -> list[Part]:
 def _calibration(given: Given) -> list[Part]:
     found = []
     for stage in given.of("calibration"):
-        n = read_headline(stage.path)
+        n = read_metrics(stage.path)
         curve = pd.read_parquet(stage.path / "tables" / "curve.parquet")
         mine = curve[curve["model"] == curve["model"].iloc[0]]
         # Where training has hardly any episode of such a return, what is achieved says little.
@@ -140,7 +140,7 @@ def _calibration(given: Given) -> list[Part]:
 def _decision(given: Given) -> list[Part]:
     found = []
     for stage in given.of("psychology"):
-        n = read_headline(stage.path)
+        n = read_metrics(stage.path)
         said = (
             f"{_say(n['psychology/decision_squares'], '.0f')} decision squares, "
             f"{_say(n['psychology/decision_squares_before_turn'], '.0f')} before the turn "
@@ -190,7 +190,7 @@ def _flow_of(effects: pd.DataFrame, edit: str) -> str:
 def _steered_by_reward_to_go(given: Given) -> list[Part]:
     found = []
     for stage in given.of("calibration"):
-        n = read_headline(stage.path)
+        n = read_metrics(stage.path)
         clone = n.get("calibration/clone_spread")
         said = f"achieved return moves by {_say(n['calibration/spread'], '.3f')} with the target"
         beside = f", behaviour clone {_say(clone, '.3f')}" if clone is not None else ""
@@ -215,7 +215,7 @@ def _health(given: Given) -> list[Part]:
     errors = [
         (name.split("/")[0].replace("_", " "), value, stage)
         for stage in given.all
-        for name, value in read_headline(stage.path).items()
+        for name, value in read_metrics(stage.path).items()
         if name.endswith("identity_error")
     ]
     if not errors:

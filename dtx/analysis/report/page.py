@@ -13,7 +13,7 @@ from typing import Any
 
 from dtx.analysis.report import ReportPage
 from dtx.analysis.report.lines import Line, claims_of, refused
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.stage import Stage
 
 _STYLE = """
@@ -142,7 +142,7 @@ def sureness(stage: Stage) -> Iterator[tuple[str, str]]:
     for control in controls:
         title, _, text = control.partition(": ")
         yield title.lower(), text
-    n = read_headline(stage.path)
+    n = read_metrics(stage.path)
     for name, value in n.items():
         if name.endswith("identity_error"):
             yield "identity error", "missing" if value is None else f"{value:.2g}"

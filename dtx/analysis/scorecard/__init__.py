@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dtx.dt.provider import TrajectoryModel
-from dtx.report import Report, read_headline
+from dtx.dt.model_stage import ModelStage
+from dtx.report import Report, read_metrics
 from dtx.stage import Stage
 
 
@@ -25,7 +25,7 @@ class Wrong(enum.Enum):
 class Negative:
     """A model in which there is nothing to find, and what counts as having found it."""
 
-    model: TrajectoryModel
+    model: ModelStage
     wrong: Wrong
 
 
@@ -48,7 +48,7 @@ class Scorecard(Stage):
     ``scorecard/*`` numbers.
     """
 
-    known: dict[str, TrajectoryModel]
+    known: dict[str, ModelStage]
     negatives: dict[str, Negative]
     analyses: dict[str, Stage]
     skip: dict[str, tuple[str, ...]]
@@ -126,7 +126,7 @@ class Scorecard(Stage):
         import pandas as pd
 
         gates = pd.read_parquet(self.path / "tables" / "gates.parquet")
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         said = []
         for gate, mine in gates.groupby("gate", sort=False):
             failed = mine[~mine["holds"]]
@@ -143,7 +143,7 @@ def looks(analysis: Stage) -> bool:
     return "dt" in values or any(isinstance(v, Stage) and looks(v) for v in values.values())
 
 
-def on(analysis: Stage, dt: TrajectoryModel) -> Stage:
+def on(analysis: Stage, dt: ModelStage) -> Stage:
     """The same analysis of another model."""
     values = {f.name: getattr(analysis, f.name) for f in dataclasses.fields(analysis)}
     if "dt" in values:

@@ -23,7 +23,7 @@ from dtx.analysis.scorecard import Wrong
 from dtx.analysis.scorecard.claims import claims
 from dtx.analysis.scorecard.truth import FLIPS, HOWEVER, TOGETHER, Known, Truth, name_of
 from dtx.dt.circuit import Circuit, Neuron
-from dtx.report import read_headline
+from dtx.report import read_metrics
 
 COLUMNS = ["part", "edit", "what", "position", "score", "label", "expected"]
 GAP = 0.5
@@ -53,7 +53,7 @@ class Subject:
 
     def headline(self, name: str) -> float:
         """A headline number of the analysis; NaN where it is missing."""
-        value = read_headline(self.folder).get(name)
+        value = read_metrics(self.folder).get(name)
         return np.nan if value is None else value
 
     def size(self, name: str) -> float:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from dtx.analysis.scorecard import Cell, Scorecard
 from dtx.analysis.scorecard.answers import Subject, answers
-from dtx.report import read_headline
+from dtx.report import read_metrics
 from dtx.statistics import bootstrap
 
 T0, T1, T4 = "T0", "T1", "T4"
@@ -54,7 +54,7 @@ def measure(stage: Scorecard) -> Found:
         kind = kind_of(stage, cell.model)
         about = {"model": cell.model, "kind": kind, "analysis": cell.analysis}
         parts.append(said.assign(**about))
-        n = read_headline(subject.folder)
+        n = read_metrics(subject.folder)
         distinct = next((v for k, v in n.items() if k.endswith("/distinct_inputs")), None)
         for row in _identity(stage, cell, n):
             identities.append({**about, **row})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dtx.analysis.path_patching import PathPatching, Tokens
 from dtx.dt.provider import load_at
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from dtx.stage import Stage
 
 
@@ -59,7 +59,7 @@ class SmallestCircuit(Stage):
 
     def summary(self) -> str:
         """The size of each edit's circuit beside random ones, or what failed."""
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         error = n["circuit/identity_error"]
         if error is None:
             return "not established: in no pair do the two runs differ by min_ld_gap"

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtx.analysis.core.inputs import Action
-from dtx.dt.provider import TrajectoryModel, check_checkpoint, load_at
+from dtx.dataset.dataset import Dataset
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint, load_at
+from dtx.env.actions import Action
 from dtx.env.environment import Environment
 from dtx.pairs.declared import Declared
-from dtx.report import Report, read_headline
+from dtx.report import Report, read_metrics
 from dtx.stage import Stage
 
 
@@ -137,9 +139,9 @@ class Steering(Stage):
     """
 
     env: Environment
-    dt: TrajectoryModel
+    dt: ModelStage
     checkpoint: int | None
-    dataset: Stage | None
+    dataset: Dataset | None
     pairs: Declared | None
     goals: dict[str, Goal]
     detours: tuple[Detour, ...]
@@ -244,7 +246,7 @@ class Steering(Stage):
         """Each goal's verdict with its numbers, or which identity failed."""
         from dtx.analysis.core.claims import read_claims
 
-        error = read_headline(self.path)["steering/identity_error"]
+        error = read_metrics(self.path)["steering/identity_error"]
         if error is None or error > self.tolerance:
             return f"not established: identity error {error} is above {self.tolerance:g}"
         return "; ".join(f"{c.claim}: {c.verdict} ({c.found})" for c in read_claims(self.path))

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtx.dt.provider import TrajectoryModel, check_checkpoint
+from dtx.agent.agent import AgentStage
+from dtx.dataset.dataset import Dataset
+from dtx.dt.model_stage import ModelStage
+from dtx.dt.provider import check_checkpoint
 from dtx.report import Report
 from dtx.stage import Stage
 
@@ -20,9 +23,9 @@ class Teacher(Stage):
     Emits tables ``comparison`` and ``claims``, a figure, ``teacher/*`` numbers.
     """
 
-    dataset: Stage
-    agent: Stage
-    dt: TrajectoryModel
+    dataset: Dataset
+    agent: AgentStage
+    dt: ModelStage
     checkpoint: int | None
     episodes: int
     temperatures: tuple[float, ...]

@@ -68,8 +68,8 @@ class Replay:
 
 def measure(stage: Teacher) -> Results:
     """Replay and compare."""
-    episodes: Episodes = stage.dataset.load()  # type: ignore[attr-defined]
-    agent = stage.agent.load()  # type: ignore[attr-defined]
+    episodes: Episodes = stage.dataset.load()
+    agent = stage.agent.load()
     model = load_at(stage.dt, stage.checkpoint)
     replay = held_out(episodes, stage.episodes, stage.seed)
     asked = [(OWN, replay.reward_to_go)]

@@ -6,19 +6,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from dtx.dataset.dataset import Dataset
 from dtx.env.environment import Environment
 from dtx.exchange.published.source import check_digest
-from dtx.report import Report, read_headline
-from dtx.stage import RUNTIME, Stage
-
-if TYPE_CHECKING:
-    from dtx.dataset.episodes import Episodes
+from dtx.report import Report, read_metrics
+from dtx.stage import RUNTIME
 
 
 @dataclass(frozen=True, kw_only=True)
-class Minari(Stage):
+class Minari(Dataset):
     """Converts the dataset to our files; conf/dataset/minari.yaml says what each field means.
 
     Beside them it keeps what only Minari's format holds (dtx/dataset/minari/files.py), so that
@@ -50,17 +47,11 @@ class Minari(Stage):
 
         Report(out).headline(write(self, out))
 
-    def load(self) -> Episodes:
-        """The recorded episodes, memory-mapped."""
-        from dtx.dataset.episodes import Episodes
-
-        return Episodes.read(self.path)
-
     def summary(self) -> str:
         """Counts of outcomes; where it was recorded, if that is not the config's environment."""
         from dtx.dataset.minari.files import read_facts
 
-        n, facts = read_headline(self.path), read_facts(self.path)
+        n, facts = read_metrics(self.path), read_facts(self.path)
         text = (
             f"Minari {self.id}: {n['data/n_episodes']:,.0f} episodes: {n['data/n_success']:,.0f} success, "
             f"{n['data/n_wrong']:,.0f} wrong, {n['data/n_truncated']:,.0f} truncated; "

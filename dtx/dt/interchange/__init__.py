@@ -11,16 +11,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dtx.dt.decision_transformer import Architecture
+from dtx.dt.model_stage import ModelStage
 from dtx.env.memory import Memory
-from dtx.report import read_headline
-from dtx.stage import RUNTIME, Stage
+from dtx.report import read_metrics
+from dtx.stage import RUNTIME
 
 if TYPE_CHECKING:
-    from dtx.dt.circuit import Circuit
-    from dtx.dt.model import DecisionTransformerModel, ModelConfig
+    from dtx.dt.model import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,10 @@ class Guidance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interchange(Stage):
+class Interchange(ModelStage):
     """Trains on the routine with waits in it; conf/dt/interchange.yaml says what each field means."""
+
+    circuit_is_known: ClassVar[bool] = True
 
     env: Memory
     model: Architecture
@@ -82,7 +84,7 @@ class Interchange(Stage):
 
     def summary(self) -> str:
         """Whether the circuit is where it was put."""
-        told = read_headline(self.path)
+        told = read_metrics(self.path)
         # A number that could not be computed is missing: nothing is established by it.
         n = {k: math.nan if v is None else v for k, v in told.items()}
         there = n["interchange/accuracy"] == 1 and n["interchange/other_heads"] <= 0.05
@@ -92,22 +94,6 @@ class Interchange(Stage):
             f"{n['interchange/control_accuracy']:.3f}), the other heads' effect "
             f"{n['interchange/other_heads']:.3f}, actions right {n['interchange/task_accuracy']:.3f}"
         )
-
-    def load(self) -> DecisionTransformerModel:
-        """The trained model, in evaluation mode."""
-        from dtx.dt.model import load
-
-        return load(self.path)
-
-    def circuit(self) -> Circuit:
-        """What is known about the model."""
-        from dtx.dt.circuit import Circuit
-
-        return Circuit.read(self.path)
-
-    def checkpoints(self) -> dict[int, Path]:
-        """None are kept along the way."""
-        return {}
 
     def check(self) -> Iterator[tuple[str, str]]:
         model = self.model

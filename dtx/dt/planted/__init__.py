@@ -11,24 +11,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from dtx.dt.model_stage import ModelStage
 from dtx.dt.planted.features import ACTIONS, CIRCUIT, DISTRACTION, SEEN
 from dtx.env.memory import Memory
-from dtx.report import read_headline
-from dtx.stage import Stage
+from dtx.report import read_metrics
 
 if TYPE_CHECKING:
-    from dtx.dt.circuit import Circuit
-    from dtx.dt.model import DecisionTransformerModel, ModelConfig
+    from dtx.dt.model import ModelConfig
 
 FEWEST = 9
 """Dimensions under which the circuit's own features do not stay apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planted(Stage):
+class Planted(ModelStage):
     """Compiles; conf/dt/planted.yaml says what each field means."""
+
+    circuit_is_known: ClassVar[bool] = True
 
     env: Memory
     context: int
@@ -106,28 +107,12 @@ class Planted(Stage):
 
     def summary(self) -> str:
         """What was compiled, and that it plays right."""
-        n = read_headline(self.path)
+        n = read_metrics(self.path)
         return (
             f"compiled: {n['planted/right_rollouts']:.0f} of {n['planted/rollouts']:.0f} greedy rollouts "
             f"right, |left - right| at the decision {n['planted/least_logit_difference']:.2f} to "
             f"{n['planted/largest_logit_difference']:.2f}"
         )
-
-    def load(self) -> DecisionTransformerModel:
-        """The compiled model, in evaluation mode."""
-        from dtx.dt.model import load
-
-        return load(self.path)
-
-    def circuit(self) -> Circuit:
-        """All that is known about the model."""
-        from dtx.dt.circuit import Circuit
-
-        return Circuit.read(self.path)
-
-    def checkpoints(self) -> dict[int, Path]:
-        """None: it was not trained."""
-        return {}
 
     def check(self) -> Iterator[tuple[str, str]]:
         needed = self.env.decision_step + 2

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from dtx.analysis.core.inputs import Action, Inputs, cell_names, distinct_inputs, positions
+from dtx.analysis.core.inputs import Inputs, cell_names, distinct_inputs, positions
 from dtx.config.compose import build_group
+from dtx.env.actions import Action
 from dtx.env.encoding import flatten, one_hot
 from tests.dt.test_model import VARIANTS, build, contexts
 from tests.dt.toy import Recorded

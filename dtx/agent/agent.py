@@ -1,0 +1,35 @@
+"""Agents, and the stages whose product is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from dtx.stage import Stage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+
+class Agent(Protocol):
+    """Acts step by step with a memory. Letters: n environments, m memory, a actions."""
+
+    def initial_memory(self, n: int) -> Tensor:
+        """The memory before an episode's first observation, (n, m)."""
+        ...
+
+    def step(
+        self, observations: Tensor | np.ndarray, memory: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(n, 7, 7, 3) uint8 and (n, m) to logits (n, a), values (n,), memory (n, m)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentStage(Stage):
+    """Interface of stages that provide an agent: trained, imported, or of another library."""
+
+    def load(self) -> Agent:
+        """The agent, in evaluation mode."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how to load its agent")

@@ -1,0 +1,321 @@
+"""What an analysis found, in one form for all: written as ``result.json`` with its tables and arrays.
+
+The report, the scorecard, the model card, ``dtx status``, ``dtx compare`` and MLflow read this and nothing
+else. Nothing is decided by the wording of a sentence.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dtx.report import HEADLINE, RESULT, Report, Tables, read_metrics, write_atomically
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+CLAIMS = "claims"
+"""The table that repeats the claims for readers of tables."""
+
+
+class Verdict(enum.Enum):
+    """What became of a claim.
+
+    ``DEPENDS``: it holds under a condition that the evidence names. ``NOT_ESTABLISHED``: a check or a
+    control of the analysis failed, so that its numbers say nothing about the claim.
+    """
+
+    CONFIRMED = "confirmed"
+    DEPENDS = "depends"
+    NOT_CONFIRMED = "not confirmed"
+    NOT_ESTABLISHED = "not established"
+
+    @staticmethod
+    def of(holds: bool, partly: bool = False) -> Verdict:
+        """Confirmed if the claim holds, depends if it holds in part, else not confirmed."""
+        if holds:
+            return Verdict.CONFIRMED
+        return Verdict.DEPENDS if partly else Verdict.NOT_CONFIRMED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A statement about the model and what the analysis says of it.
+
+    Attributes:
+        id: Stable name, for programs: ``set_routine``.
+        text: The statement in a few words.
+        criterion: What the numbers must be for it to hold.
+        evidence: The numbers, in words.
+        verdict: As if the instrument works; :class:`Result` withdraws it where a check or control failed.
+    """
+
+    id: str
+    text: str
+    criterion: str
+    evidence: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """An identity that holds exactly whatever the model is, as far as rounding allows.
+
+    Attributes:
+        name: What is compared with what.
+        error: Largest deviation; None if it could not be measured, which does not hold.
+        tolerance: Largest deviation that counts as rounding.
+    """
+
+    name: str
+    error: float | None
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the error was measured and is within the tolerance."""
+        return self.error is not None and self.error <= self.tolerance
+
+
+class Relation(enum.Enum):
+    """How a value must stand to what it is compared with."""
+
+    ABOVE = "above"
+    AT_LEAST = "at least"
+    AT_MOST = "at most"
+    BELOW = "below"
+
+    def holds(self, value: float, against: float) -> bool:
+        """Whether two numbers stand so."""
+        return {
+            Relation.ABOVE: value > against,
+            Relation.AT_LEAST: value >= against,
+            Relation.AT_MOST: value <= against,
+            Relation.BELOW: value < against,
+        }[self]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """A comparison that fails if the finding could have come about without what it is about.
+
+    Attributes:
+        name: What is compared with what: "share read at the embedding, untrained model".
+        value: The analysis's number, or the control's own where it is held against a limit.
+        must_be: How the value must stand to ``against``.
+        against: The control's number, or the limit. If either is None (not measured), it does not hold.
+    """
+
+    name: str
+    value: float | None
+    must_be: Relation
+    against: float | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether both were measured and stand as they must."""
+        if self.value is None or self.against is None:
+            return False
+        return self.must_be.holds(self.value, self.against)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What an analysis found.
+
+    Attributes:
+        finding: One sentence with the numbers behind it; the verdict is not part of it.
+        metrics: Numbers by bare name (``spread``); readers see them as ``ANALYSIS/spread``. None: missing.
+        tables: By name, one observation a row.
+        arrays: By name.
+        checks: Exact identities; at least one.
+        controls: Of the analysis as a whole. A claim's own control is part of its criterion.
+        claims: With verdicts.
+        distinct_inputs: Distinct inputs behind the numbers.
+        problems: Other reasons for which nothing is established, each a sentence.
+    """
+
+    finding: str
+    metrics: Mapping[str, float | None]
+    checks: Sequence[Check]
+    controls: Sequence[Control] = ()
+    claims: Sequence[Claim] = ()
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    distinct_inputs: int | None = None
+    problems: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "metrics", {name: finite(value) for name, value in self.metrics.items()})
+        put(self, "checks", [replace(c, error=finite(c.error)) for c in self.checks])
+        put(
+            self,
+            "controls",
+            [replace(c, value=finite(c.value), against=finite(c.against)) for c in self.controls],
+        )
+        if not self.established:
+            withdrawn = [replace(c, verdict=Verdict.NOT_ESTABLISHED) for c in self.claims]
+            put(self, "claims", withdrawn)
+
+    @property
+    def established(self) -> bool:
+        """Whether the numbers mean what the finding says: by one rule for all analyses.
+
+        There is a check, every check and every control holds, and there is no other problem.
+        """
+        return not any(True for _ in self.reasons())
+
+    def reasons(self) -> Iterator[str]:
+        """Why nothing is established, a sentence each; none if it is."""
+        yield from self.problems
+        if not self.checks and not self.problems:
+            yield "no exact check was made"
+        for check in self.checks:
+            if check.error is None:
+                yield f"check not measured: {check.name}"
+            elif not check.holds:
+                yield f"check failed: {check.name}: {check.error:.2g} is above {check.tolerance:g}"
+        for control in self.controls:
+            if control.value is None or control.against is None:
+                yield f"control not measured: {control.name}"
+            elif not control.holds:
+                yield (
+                    f"control failed: {control.name}: {control.value:.3g} is not "
+                    f"{control.must_be.value} {control.against:.3g}"
+                )
+
+    @property
+    def summary(self) -> str:
+        """The finding, after the reasons where nothing is established."""
+        reasons = list(self.reasons())
+        return (
+            f"not established ({'; '.join(reasons)}): {self.finding}" if reasons else self.finding
+        )
+
+    def claim(self, id: str) -> Claim:
+        """A claim by its id.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for claim in self.claims:
+            if claim.id == id:
+                return claim
+        raise KeyError(id)
+
+    def write(self, out: Path, analysis: str) -> None:
+        """Write ``result.json``, ``tables/*.parquet`` and ``arrays/*.npy``.
+
+        Args:
+            out: The artefact's folder.
+            analysis: Name of the analysis.
+        """
+        import numpy as np
+        import pandas as pd
+
+        report = Report(out)
+        for name, table in self.tables.items():
+            report.table(name, table)
+        if self.claims:
+            report.table(CLAIMS, pd.DataFrame([_plain(claim) for claim in self.claims]))
+        for name, array in self.arrays.items():
+            path = out / "arrays" / f"{name}.npy"
+            path.parent.mkdir(exist_ok=True)
+            np.save(path, array, allow_pickle=False)
+        recorded = {
+            "analysis": analysis,
+            "finding": self.finding,
+            "established": self.established,
+            "reasons": list(self.reasons()),
+            "metrics": dict(self.metrics),
+            "checks": [{**_plain(c), "holds": c.holds} for c in self.checks],
+            "controls": [{**_plain(c), "holds": c.holds} for c in self.controls],
+            "claims": [_plain(c) for c in self.claims],
+            "distinct_inputs": self.distinct_inputs,
+            "problems": list(self.problems),
+            "tables": list(self.tables),
+            "arrays": list(self.arrays),
+        }
+        write_atomically(out / RESULT, json.dumps(recorded, indent=1) + "\n")
+
+    @staticmethod
+    def read(folder: Path) -> Result:
+        """What :meth:`write` wrote; tables and arrays are read when they are asked for.
+
+        An artefact from before results were recorded gives its metrics and tables, and is not established:
+        its checks and controls are not on record.
+        """
+        if not (folder / RESULT).exists():
+            return _unrecorded(folder)
+        recorded = json.loads((folder / RESULT).read_text())
+        return Result(
+            finding=recorded["finding"],
+            metrics=recorded["metrics"],
+            checks=[Check(**_without_holds(c)) for c in recorded["checks"]],
+            controls=[
+                Control(**{**_without_holds(c), "must_be": Relation(c["must_be"])})
+                for c in recorded["controls"]
+            ],
+            claims=[Claim(**{**c, "verdict": Verdict(c["verdict"])}) for c in recorded["claims"]],
+            tables=Tables(folder),
+            arrays=Arrays(folder),
+            distinct_inputs=recorded["distinct_inputs"],
+            problems=recorded["problems"],
+        )
+
+
+class Arrays(Mapping[str, "np.ndarray"]):
+    """The arrays of an artefact by name, memory-mapped when they are asked for.
+
+    Args:
+        folder: Of the artefact.
+    """
+
+    def __init__(self, folder: Path):
+        self._paths = {path.stem: path for path in sorted((folder / "arrays").glob("*.npy"))}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        import numpy as np
+
+        return np.load(self._paths[name], mmap_mode="r", allow_pickle=False)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+def finite(value: float | None) -> float | None:
+    """A plain float; None for what is missing or not finite."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _unrecorded(folder: Path) -> Result:
+    metrics = {name.partition("/")[2]: value for name, value in read_metrics(folder).items()}
+    again = f"`dtx invalidate {folder.name}` and the same run compute it again"
+    known = (folder / HEADLINE).exists()
+    return Result(
+        finding=f"{len(metrics)} metrics" if known else "nothing on record",
+        metrics=metrics,
+        checks=(),
+        tables=Tables(folder),
+        problems=[f"computed before checks and controls were recorded; {again}"],
+    )
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """A claim, check or control as JSON."""
+    plain = {name: getattr(value, name) for name in value.__dataclass_fields__}
+    return {k: v.value if isinstance(v, enum.Enum) else v for k, v in plain.items()}
+
+
+def _without_holds(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in recorded.items() if name != "holds"}
