@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from dtx.env.environment import Environment
+
 
 class Agent(Protocol):
     """Acts step by step with a memory. Letters: n environments, m memory, a actions."""
@@ -29,6 +31,11 @@ class Agent(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class AgentStage(Stage):
     """Interface of stages that provide an agent: trained, imported, or of another library."""
+
+    @property
+    def environment(self) -> Environment | None:
+        """Where the agent learned to act; None if the stage does not say."""
+        return None
 
     def load(self) -> Agent:
         """The agent, in evaluation mode."""

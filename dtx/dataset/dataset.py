@@ -9,11 +9,17 @@ from dtx.stage import Stage
 
 if TYPE_CHECKING:
     from dtx.dataset.episodes import Episodes
+    from dtx.env.environment import Environment
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Stage):
     """Interface of stages that provide demonstrations: recorded, read from Minari, or imported."""
+
+    @property
+    def environment(self) -> Environment | None:
+        """Where the episodes were played; None if the stage does not say."""
+        return None
 
     def load(self) -> Episodes:
         """The recorded episodes, memory-mapped."""

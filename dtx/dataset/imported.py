@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dtx.dataset.dataset import Dataset
 from dtx.env.environment import Environment
@@ -13,9 +12,6 @@ from dtx.errors import UserError
 from dtx.exchange.published.source import check_digest, found
 from dtx.report import Report, read_metrics
 from dtx.stage import RUNTIME
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +24,11 @@ class Imported(Dataset):
     unsafe_pickle: bool = field(metadata=RUNTIME)
     validation: float
     seed: int
+
+    @property
+    def environment(self) -> Environment:
+        """Where the episodes were played."""
+        return self.env
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Ranges."""

@@ -6,15 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from dtx.agent.agent import AgentStage
 from dtx.dataset.dataset import Dataset
 from dtx.env.environment import Environment
 from dtx.report import Report, read_metrics
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +50,11 @@ class Rollouts(Dataset):
     environments: int
     validation: float
     seed: int
+
+    @property
+    def environment(self) -> Environment:
+        """Where the episodes were played."""
+        return self.env
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Ranges, and shares that add up."""

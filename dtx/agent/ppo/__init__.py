@@ -53,6 +53,11 @@ class PPO(AgentStage):
     give_up_at: int
     checkpoint_every: int
 
+    @property
+    def environment(self) -> Environment:
+        """Where the agent learned to act."""
+        return self.env
+
     def check(self) -> Iterator[tuple[str, str]]:
         """Yield (field, what is wrong and what to do)."""
         positive = (

@@ -38,6 +38,11 @@ class SB3(AgentStage):
     observation: Observation
     unsafe_pickle: bool = field(metadata=RUNTIME)
 
+    @property
+    def environment(self) -> Environment:
+        """Where the agent learned to act."""
+        return self.env
+
     def check(self) -> Iterator[tuple[str, str]]:
         """A digest is one."""
         yield from check_digest(self.digest)

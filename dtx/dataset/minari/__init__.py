@@ -30,6 +30,11 @@ class Minari(Dataset):
     validation: float
     seed: int
 
+    @property
+    def environment(self) -> Environment:
+        """Where the episodes were played."""
+        return self.env
+
     def check(self) -> Iterator[tuple[str, str]]:
         """Ranges, and the form of an id."""
         if problem := wrong_id(self.id):
