@@ -13,15 +13,15 @@ from dtx.analysis.lens.compute import (
     Translators,
     _first_seen,
     _formed,
-    _windows,
     contributions,
     divergence,
     fit,
-    measure,
     point_names,
     read,
     streams,
+    windows_of,
 )
+from dtx.config.ranges import problems
 from dtx.dt.rollout import decision_contexts
 from dtx.report import read_metrics
 from dtx.run.runner import run
@@ -60,7 +60,7 @@ def random_biases(network):
 )
 def test_last_point_is_the_logits_and_components_add_up(env, changes):
     network = random_biases(model(**changes))
-    context = join(decision_contexts(network, env, [0.0, 0.9]))
+    context = join(decision_contexts(network, env.decision, [0.0, 0.9]))
     last = np.zeros(context["action"].shape, bool)
     last[:, -1] = True
     found = streams(network, context, last)
@@ -103,7 +103,7 @@ def test_a_linear_map_is_found(stage):
 def test_read_states_are_distinct_and_held_out(store, experiment_of, stage, tiny):
     run(experiment_of(tiny))
     network = tiny.load()
-    context, held_out, seen, fresh = _windows(stage, network)
+    context, held_out, seen, fresh = windows_of(stage, network, stage.dataset.load(), tiny.windows)
 
     def pasts(windows, chosen):
         found = []
@@ -145,9 +145,11 @@ def test_stage_writes_tables_figure_and_verdicts(store, experiment_of, stage):
     total = components.groupby(["layout", "target"]).value.sum()
     for row in final.itertuples():
         assert total[row.layout, row.target] == pytest.approx(row.value, abs=1e-4)
-    assert "tuned lens reads better" in stage.summary()
+    result = stage.result()
+    assert result.claim("tuned_lens_better").text in stage.summary()
+    assert len(result.checks) == 2 and all(check.holds for check in result.checks)
     assert (stage.path / "figures" / "lens.png").stat().st_size > 10_000
-    assert measure(stage).headline == numbers
+    assert {f"lens/{k}": v for k, v in stage.compute().metrics.items()} == numbers
 
 
 @pytest.mark.parametrize(
@@ -160,4 +162,4 @@ def test_stage_writes_tables_figure_and_verdicts(store, experiment_of, stage):
     ],
 )
 def test_impossible_values_are_named(stage, change, field):
-    assert field in [name for name, _ in dataclasses.replace(stage, **change).check()]
+    assert field in [name for name, _ in problems(dataclasses.replace(stage, **change))]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.activation_patching.claims import strongest
+from dtx.analysis.core.hooks import HOOKS
 from dtx.analysis.core.pair_runs import PairRuns, mean_rho
 from dtx.analysis.core.rest_of_run import RestOfRun, needed
 from dtx.pairs.pair_set import PairBatch, PairSet
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
     from dtx.analysis.activation_patching import ActivationPatching
     from dtx.dt.model import DecisionTransformerModel
 
-HOOKS = {
-    **{name: f"hook_{name}" for name in ("resid_pre", "resid_mid", "resid_post")},
-    **{name: f"hook_{name}" for name in ("attn_out", "mlp_out")},
-    **{name: f"attn.hook_{name}" for name in ("z", "q", "k", "v", "pattern")},
-}
 HEADS = ("z", "q", "k", "v", "pattern")
 """Nodes that are patched for each head apart."""
 INSIDE = ("q", "k", "v", "pattern")

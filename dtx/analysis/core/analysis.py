@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
@@ -14,7 +14,10 @@ from dtx.report import Page, Report
 from dtx.stage import Stage
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
+
+    from dtx.analysis.core.answers import Subject
 
 
 class Need(enum.Enum):
@@ -47,11 +50,13 @@ class Analysis(Stage):
 
     Attributes:
         question: What is asked, as a reader of the report would ask it.
+        true_of_planted: Ids of the claims that hold in every planted model, by construction.
         needs: By field (``env``, ``pairs.env``): what its object must offer, checked before anything runs.
     """
 
     question: ClassVar[str] = ""
     needs: ClassVar[Mapping[str, Need]] = {}
+    true_of_planted: ClassVar[frozenset[str]] = frozenset()
 
     def compute(self) -> Result:
         """What was found. Inputs are committed when this is called: use their ``load()``."""
@@ -63,6 +68,10 @@ class Analysis(Stage):
         Drawn from the result's metrics, tables and arrays alone, so that they can be drawn again.
         """
         yield from ()
+
+    def answers(self, subject: Subject) -> Iterable[pd.DataFrame]:
+        """What it answers about a model whose truth is known, for the scorecard; see core/answers.py."""
+        return ()
 
     @final
     def run(self, out: Path) -> None:

@@ -44,6 +44,17 @@ class Verdict(enum.Enum):
         return Verdict.DEPENDS if partly else Verdict.NOT_CONFIRMED
 
 
+class About(enum.Enum):
+    """What a claim is about; it decides in which known models it must not be confirmed.
+
+    ``REWARD_TO_GO``: an effect of reward-to-go. ``INSTRUMENT``: the analysis itself, of any model.
+    """
+
+    MODEL = "model"
+    REWARD_TO_GO = "reward-to-go"
+    INSTRUMENT = "instrument"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """A statement about the model and what the analysis says of it.
@@ -54,6 +65,7 @@ class Claim:
         criterion: What the numbers must be for it to hold.
         evidence: The numbers, in words.
         verdict: As if the instrument works; :class:`Result` withdraws it where a check or control failed.
+        about: What it is about.
     """
 
     id: str
@@ -61,6 +73,7 @@ class Claim:
     criterion: str
     evidence: str
     verdict: Verdict
+    about: About = About.MODEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +145,7 @@ class Result:
     Attributes:
         finding: One sentence with the numbers behind it; the verdict is not part of it.
         metrics: Numbers by bare name (``spread``); readers see them as ``ANALYSIS/spread``. None: missing.
+            ``identity_error`` (the largest of the checks) and ``distinct_inputs`` are added.
         tables: By name, one observation a row.
         arrays: By name.
         checks: Exact identities; at least one.
@@ -153,8 +167,14 @@ class Result:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        put(self, "metrics", {name: finite(value) for name, value in self.metrics.items()})
         put(self, "checks", [replace(c, error=finite(c.error)) for c in self.checks])
+        errors = [c.error for c in self.checks if c.error is not None]
+        added = {
+            "identity_error": max(errors, default=None),
+            "distinct_inputs": self.distinct_inputs,
+        }
+        metrics = {**added, **self.metrics}
+        put(self, "metrics", {name: finite(value) for name, value in metrics.items()})
         put(
             self,
             "controls",
@@ -263,7 +283,10 @@ class Result:
                 Control(**{**_without_holds(c), "must_be": Relation(c["must_be"])})
                 for c in recorded["controls"]
             ],
-            claims=[Claim(**{**c, "verdict": Verdict(c["verdict"])}) for c in recorded["claims"]],
+            claims=[
+                Claim(**{**c, "verdict": Verdict(c["verdict"]), "about": About(c["about"])})
+                for c in recorded["claims"]
+            ],
             tables=Tables(folder),
             arrays=Arrays(folder),
             distinct_inputs=recorded["distinct_inputs"],

@@ -13,44 +13,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dtx.analysis.core.claims import Claim, verdict
+from dtx.analysis.core.result import About, Check, Claim, Result, Verdict
 from dtx.analysis.core.windows import join
-from dtx.analysis.lens import Lens
+from dtx.analysis.lens.spec import LOGIT, TRAINED, TUNED, UNTRAINED, LensSpec
+from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.decision_transformer import Balance, Padding, Windows
 from dtx.dt.layers import EPSILON
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.provider import load_at, untrained_like
+from dtx.dt.provider import untrained_like
 from dtx.dt.rollout import CHUNK, decision_contexts
 from dtx.dt.windows import Sampler
-from dtx.progress import progress
+from dtx.env.decision import Decision
+from dtx.progress import Bar, progress
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread
 
-TRAINED, UNTRAINED = "trained", "untrained"
-LOGIT, TUNED = "logit lens", "tuned lens"
 TOLERANCE = 1e-4
 """By how much float32 logits may miss in absolute terms; they are of the order of 10."""
-
-
-@dataclass
-class Results:
-    """What was found.
-
-    Attributes:
-        points: One row a model, lens and point: kl (nats, mean over held-out states) with its 95% interval,
-            unexplained (share), agreement (top-1), states (distinct ones).
-        decision: One row a lens, layout, target and point: logit difference of the right and the wrong turn.
-        components: One row a layout, target and component: its share of that difference, scale frozen.
-        headline: ``lens/*`` numbers. claims: With verdicts. failed: Identities that did not hold.
-    """
-
-    points: pd.DataFrame
-    decision: pd.DataFrame
-    components: pd.DataFrame
-    headline: dict[str, float | None]
-    claims: list[Claim]
-    failed: list[str]
 
 
 @dataclass(frozen=True)
@@ -80,52 +60,87 @@ def point_names(layers: int) -> list[str]:
     return ["embed", *(f"L{i} {part}" for i in range(layers) for part in ("attn", "MLP"))]
 
 
-def measure(stage: Lens) -> Results:
-    """Fit and read the lenses of the model and of an untrained one."""
-    model = load_at(stage.dt, stage.checkpoint, stage.env)
-    models = {TRAINED: model, UNTRAINED: untrained_like(model, stage.seed)}
-    context, held_out, seen, fresh = _windows(stage, model)
+def compute(
+    spec: LensSpec,
+    model: DecisionTransformerModel,
+    episodes: Episodes,
+    decision: Decision | None = None,
+    sampling: Windows | None = None,
+) -> Result:
+    """Fit and read the lenses of a model and of an untrained one.
+
+    Args:
+        spec: What is fitted and read.
+        model: Any.
+        episodes: Lenses are fitted to windows of its training split and read on those held out.
+        decision: Of the environment; without it nothing is read at a decision.
+        sampling: How windows are drawn; by default mostly from the start, half from successes.
+
+    Returns:
+        Tables ``points``: one row a model, lens and point of the residual stream: kl (nats, mean over
+        held-out states) with its 95% interval, unexplained (KL over that of the mean policy), agreement
+        (top-1), states (distinct ones). ``decision``: one row a lens, layout, target and point: logit of
+        the right minus the wrong turn. ``components``: one row a layout, target and component: its
+        contribution to that difference, the normalisation's scale frozen.
+    """
+    models = {TRAINED: model, UNTRAINED: untrained_like(model, spec.seed)}
+    context, held_out, seen, fresh = windows_of(spec, model, episodes, sampling)
     rows, errors, fitted = [], [], {}
-    with one_thread(), progress("lens", len(models) * max(stage.steps, 1), "steps") as bar:
+    with one_thread(), progress("lens", len(models) * max(spec.steps, 1), "steps") as bar:
         for name, each in models.items():
             training = streams(each, context, seen)
             test = streams(each, held_out, fresh)
-            fitted[name] = fit(each, training, stage, bar)
-            rows += _points(stage, name, each, training, test, fitted[name])
+            fitted[name] = fit(each, training, spec, bar)
+            rows += _points(spec, name, each, training, test, fitted[name])
             errors.append(_last_point_error(each, test, fitted[name]))
-        decision, components, error = _decision(stage, model, fitted[TRAINED])
-    errors.append(error)
+    at_decision, components, error = _decision(spec, model, fitted[TRAINED], decision)
     points = pd.DataFrame(rows)
-    headline, claims = _judge(stage, points)
-    headline["lens/identity_error"] = max(errors)
-    headline["lens/distinct_inputs"] = int(fresh.sum())
-    failed = []
-    if max(errors) > TOLERANCE:
-        failed = [f"the last lens or the components' sum misses the logits by {max(errors):.1g}"]
-    return Results(points, decision, components, headline, claims, failed)
+    metrics, claims = _judge(spec, points)
+    checks = [
+        Check(
+            name="both lenses at the last point are the logits",
+            error=max(errors),
+            tolerance=TOLERANCE,
+        )
+    ]
+    if error is not None:
+        sums = Check(name="the components add up to the logits", error=error, tolerance=TOLERANCE)
+        checks.append(sums)
+    return Result(
+        finding="; ".join(f"{c.text}: {c.verdict.value} ({c.evidence})" for c in claims),
+        metrics=metrics,
+        checks=checks,
+        claims=claims,
+        tables={"points": points, "decision": at_decision, "components": components},
+        distinct_inputs=int(fresh.sum()),
+    )
 
 
-def _windows(stage: Lens, model: DecisionTransformerModel):
+def windows_of(
+    spec: LensSpec,
+    model: DecisionTransformerModel,
+    episodes: Episodes,
+    sampling: Windows | None = None,
+) -> tuple[Context, Context, np.ndarray, np.ndarray]:
     """Contexts for fitting and for reading, and (b, t) bool of the distinct states to use in each."""
-    cfg, episodes = model.cfg, stage.dataset.load()
-    how = Windows(
+    cfg = model.cfg
+    sampling = sampling or Windows(
         context=cfg.n_steps,
         padding=Padding.left if cfg.left_padding else Padding.right,
         first_share=0.7,
         end_share=0.0,
         balance=Balance.success,
     )
-    how = getattr(stage.dt, "windows", how)
     held_split = int((np.asarray(episodes.split) == 1).any())
     known: set[bytes] = set()
-    found = []
-    for split, count in ((0, stage.windows), (held_split, stage.held_out)):
-        sampler = Sampler(episodes, cfg, how, split)
-        rng = np.random.default_rng([stage.seed, len(found)])
+    drawn_of = []
+    for split, count in ((0, spec.windows), (held_split, spec.held_out)):
+        sampler = Sampler(episodes, cfg, sampling, split)
+        rng = np.random.default_rng([spec.seed, len(drawn_of)])
         drawn = sampler.draw(rng, count)
         context, _, real = sampler.context(drawn)
-        found.append((context, _first_seen(context, real.numpy(), known)))
-    (context, seen), (held_out, fresh) = found
+        drawn_of.append((context, _first_seen(context, real.numpy(), known)))
+    (context, seen), (held_out, fresh) = drawn_of
     return context, held_out, seen, fresh
 
 
@@ -170,17 +185,19 @@ def read(model: DecisionTransformerModel, resid: Tensor) -> Tensor:
     return model.unembed(model.ln_final(resid))
 
 
-def fit(model: DecisionTransformerModel, training: Streams, stage: Lens, bar) -> Translators:
+def fit(
+    model: DecisionTransformerModel, training: Streams, spec: LensSpec, bar: Bar
+) -> Translators:
     """Fit the translators of all points at once to minimise KL(model || lens)."""
     points, states, width = training.resid_psd.shape
     translators = Translators(points, width)
     model.requires_grad_(False)
-    optimiser = torch.optim.Adam(translators.parameters(), stage.learning_rate)
-    decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, max(stage.steps, 1))
-    generator = torch.Generator().manual_seed(stage.seed)
+    optimiser = torch.optim.Adam(translators.parameters(), spec.learning_rate)
+    decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, max(spec.steps, 1))
+    generator = torch.Generator().manual_seed(spec.seed)
     target_sa = training.logits_sa.log_softmax(-1)
-    for _ in range(stage.steps):
-        batch = torch.randint(states, (stage.batch_size,), generator=generator)
+    for _ in range(spec.steps):
+        batch = torch.randint(states, (spec.batch_size,), generator=generator)
         lens_psa = read(model, translators(training.resid_psd[:, batch])).log_softmax(-1)
         loss = divergence(target_sa[batch].expand_as(lens_psa), lens_psa).mean(1).sum()
         optimiser.zero_grad()
@@ -197,7 +214,14 @@ def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def _points(stage, name, model, training: Streams, test: Streams, translators) -> list[dict]:
+def _points(
+    spec: LensSpec,
+    name: str,
+    model: DecisionTransformerModel,
+    training: Streams,
+    test: Streams,
+    translators: Translators,
+) -> list[dict]:
     target = test.logits_sa.double().log_softmax(-1)
     mean = training.logits_sa.double().softmax(-1).mean(0).log()
     baseline = float(divergence(target, mean.expand_as(target)).mean())
@@ -206,7 +230,7 @@ def _points(stage, name, model, training: Streams, test: Streams, translators) -
         logits = read(model, resid).double()
         for index, point in enumerate(point_names(model.cfg.n_layers)):
             values = divergence(target, logits[index].log_softmax(-1)).numpy()
-            low, high = bootstrap(values.round(9), stage.resamples, stage.seed)
+            low, high = bootstrap(values.round(9), spec.resamples, spec.seed)
             rows.append(
                 {
                     "model": name,
@@ -227,7 +251,9 @@ def _points(stage, name, model, training: Streams, test: Streams, translators) -
 
 
 @torch.inference_mode()
-def _last_point_error(model, test: Streams, translators: Translators) -> float:
+def _last_point_error(
+    model: DecisionTransformerModel, test: Streams, translators: Translators
+) -> float:
     """By how much the two lenses at the last point differ from the logits."""
     both = (test.resid_psd[-1], translators(test.resid_psd)[-1])
     return max(float((read(model, resid) - test.logits_sa).abs().max()) for resid in both)
@@ -260,8 +286,13 @@ def contributions(
 
 
 @torch.inference_mode()
-def _decision(stage: Lens, model: DecisionTransformerModel, translators: Translators):
-    """Lenses and components at the decision square: the logit difference of the right and wrong turn."""
+def _decision(
+    spec: LensSpec,
+    model: DecisionTransformerModel,
+    translators: Translators,
+    decision: Decision | None,
+) -> tuple[pd.DataFrame, pd.DataFrame, float | None]:
+    """Lenses and components at the decision: the logit difference of the right and the wrong turn."""
     columns = {
         "lens": str,
         "layout": str,
@@ -270,17 +301,13 @@ def _decision(stage: Lens, model: DecisionTransformerModel, translators: Transla
         "order": int,
         "value": float,
     }
-    if not hasattr(stage.env, "routine"):
+    if decision is None:
         empty = pd.DataFrame({k: pd.Series(dtype=v) for k, v in columns.items()})
-        return empty, empty.drop(columns="lens"), 0.0
-    env, count = stage.env, len(stage.targets)
-    layouts = env.layouts()  # type: ignore[attr-defined]
-    context = join(decision_contexts(model, env, stage.targets))
-    rows = torch.arange(len(layouts)).repeat(count)
-    right, wrong = (
-        torch.as_tensor(turn(np.arange(len(layouts))))[rows]
-        for turn in (env.correct_turn, env.wrong_turn)  # type: ignore[attr-defined]
-    )
+        return empty, empty.drop(columns="lens"), None
+    layouts = decision.layouts
+    context = join(decision_contexts(model, decision, spec.targets))
+    rows = np.tile(np.arange(len(layouts)), len(spec.targets))
+    right, wrong = (torch.as_tensor(turn) for turn in decision.turns(rows))
 
     def difference(logits: Tensor) -> np.ndarray:
         each = torch.arange(len(rows))
@@ -289,7 +316,7 @@ def _decision(stage: Lens, model: DecisionTransformerModel, translators: Transla
     def tidy(values_pb: np.ndarray, names: list[str], **more) -> pd.DataFrame:
         return pd.DataFrame(
             [
-                {**more, "layout": layouts[b % len(layouts)], "target": stage.targets[b // len(layouts)],
+                {**more, "layout": layouts[b % len(layouts)], "target": spec.targets[b // len(layouts)],
                  "point": point, "order": order, "value": float(values_pb[order, b])}
                 for order, point in enumerate(names)
                 for b in range(len(rows))
@@ -298,64 +325,67 @@ def _decision(stage: Lens, model: DecisionTransformerModel, translators: Transla
 
     last = np.zeros(context["action"].shape, bool)
     last[:, -1] = True
-    found = streams(model, context, last)
+    read_at = streams(model, context, last)
     names = point_names(model.cfg.n_layers)
-    decision = pd.concat(
+    lenses = pd.concat(
         [
-            tidy(difference(read(model, found.resid_psd)), names, lens=LOGIT),
-            tidy(difference(read(model, translators(found.resid_psd))), names, lens=TUNED),
+            tidy(difference(read(model, read_at.resid_psd)), names, lens=LOGIT),
+            tidy(difference(read(model, translators(read_at.resid_psd))), names, lens=TUNED),
         ],
         ignore_index=True,
     )
     each_kba, logits_ba, names = contributions(model, context)
     error = float((each_kba.sum(0) - logits_ba).abs().max())
-    return decision, tidy(difference(each_kba), names), error
+    return lenses, tidy(difference(each_kba), names), error
 
 
-def _judge(stage: Lens, points: pd.DataFrame) -> tuple[dict[str, float | None], list[Claim]]:
+def _judge(spec: LensSpec, points: pd.DataFrame) -> tuple[dict[str, float | None], list[Claim]]:
     rows = points.set_index(["model", "lens", "order"])
     last = int(points.order.max())
-    headline: dict[str, float | None] = {}
+    metrics: dict[str, float | None] = {}
     names = points.drop_duplicates("order").set_index("order").point
     for order in range(last + 1):
         for lens in (LOGIT, TUNED):
             short = f"{lens.split()[0]}_{names[order].lower().replace(' ', '_')}"
-            headline[f"lens/{short}_kl"] = float(rows.loc[TRAINED, lens, order].kl)
+            metrics[f"{short}_kl"] = float(rows.loc[TRAINED, lens, order].kl)
     formed = {
-        (model, lens): _formed(stage, rows, model, lens, last)
+        (model, lens): _formed(spec, rows, model, lens, last)
         for model in (TRAINED, UNTRAINED)
         for lens in (LOGIT, TUNED)
     }
-    headline["lens/formed_at"] = formed[TRAINED, TUNED]
-    headline["lens/untrained_formed_at"] = formed[UNTRAINED, TUNED]
+    metrics["formed_at"] = formed[TRAINED, TUNED]
+    metrics["untrained_formed_at"] = formed[UNTRAINED, TUNED]
     inner = [(rows.loc[TRAINED, LOGIT, o].kl, rows.loc[TRAINED, TUNED, o].kl) for o in range(last)]
     better = sum(tuned <= logit for logit, tuned in inner)
-    headline["lens/tuned_better_points"] = better
+    metrics["tuned_better_points"] = better
     place = {k: names[v] for k, v in formed.items()}
-    embed, chance = (rows.loc[model, TUNED, 0].unexplained for model in (TRAINED, UNTRAINED))
+    embed, chance = (float(rows.loc[m, TUNED, 0].unexplained) for m in (TRAINED, UNTRAINED))
     claims = [
         Claim(
-            claim="the tuned lens reads better than the logit lens",
-            wanted="less KL on held-out states at every point before the last",
-            found=f"{better} of {last} points; at the embedding {inner[0][1]:.2f} against {inner[0][0]:.2f} "
-            "nats",
-            verdict=verdict(better == last, partly=better > 0),
+            id="tuned_lens_better",
+            text="the tuned lens reads better than the logit lens",
+            criterion="less KL on held-out states at every point before the last",
+            evidence=f"{better} of {last} points; at the embedding {inner[0][1]:.2f} against "
+            f"{inner[0][0]:.2f} nats",
+            verdict=Verdict.of(better == last, partly=better > 0),
+            about=About.INSTRUMENT,
         ),
         Claim(
-            claim="the prediction forms inside",
-            wanted=f"the tuned lens explains {stage.explained:.0%} before the last point, and "
+            id="prediction_forms_inside",
+            text="the prediction forms inside",
+            criterion=f"the tuned lens explains {spec.explained:.0%} before the last point, and "
             "at the embedding less than in an untrained model",
-            found=f"at {place[TRAINED, TUNED]} (logit lens {place[TRAINED, LOGIT]}; untrained "
+            evidence=f"at {place[TRAINED, TUNED]} (logit lens {place[TRAINED, LOGIT]}; untrained "
             f"{place[UNTRAINED, TUNED]}); {1 - embed:.0%} at the embedding, untrained {1 - chance:.0%}",
-            verdict=verdict(
+            verdict=Verdict.of(
                 formed[TRAINED, TUNED] < last and embed > chance, partly=bool(embed > chance)
             ),
         ),
     ]
-    return headline, claims
+    return metrics, claims
 
 
-def _formed(stage: Lens, rows: pd.DataFrame, model: str, lens: str, last: int) -> int:
+def _formed(spec: LensSpec, rows: pd.DataFrame, model: str, lens: str, last: int) -> int:
     """The first point from which on the lens always explains enough."""
-    enough = [rows.loc[model, lens, o].unexplained <= 1 - stage.explained for o in range(last + 1)]
+    enough = [rows.loc[model, lens, o].unexplained <= 1 - spec.explained for o in range(last + 1)]
     return next(o for o in range(last + 1) if all(enough[o:]))

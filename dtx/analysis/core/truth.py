@@ -14,7 +14,7 @@ FLIPS = {
 """The variable of the circuit that each edit of ``conf/pairs/memory.yaml`` flips; a decoy flips none."""
 TOGETHER = -1
 """The position of what is patched at all tokens at once."""
-HOWEVER = "qkv"
+ANY_INPUT = "qkv"
 """The input of a head by whichever of queries, keys and values."""
 
 
@@ -76,7 +76,7 @@ class Known:
         for edge in self.circuit.edges:
             if (name_of(edge.sender), name_of(edge.receiver)) != (sender, receiver):
                 continue
-            if edge.input != kind and not (kind == HOWEVER and edge.input in HOWEVER):
+            if edge.input != kind and not (kind == ANY_INPUT and edge.input in ANY_INPUT):
                 continue
             places = self.at[edge.sender.at]
             if position != TOGETHER and position not in places:
@@ -91,7 +91,7 @@ class Known:
                 return OPEN  # which of the equal tokens is read is the model's own choice
             # A negative head takes a share back, so that an edge that carries the turn is not exactly 1.
             shared = edge.variable == "turn" and bool(self.circuit.variant.get("negative_head"))
-            found = Truth(1, None if shared or kind == HOWEVER else 1.0)
+            found = Truth(1, None if shared or kind == ANY_INPUT else 1.0)
         return found
 
     def carriers(self) -> dict[tuple[int, int], tuple[int, ...]]:

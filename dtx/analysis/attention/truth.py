@@ -1,0 +1,26 @@
+"""Where the heads of known models look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from dtx.analysis.core.answers import Subject, rows
+from dtx.analysis.core.truth import Known
+
+
+def answers(subject: Subject) -> Iterator[pd.DataFrame]:
+    """A1: where the circuit's heads look from the decision. Other heads may look anywhere."""
+    if subject.circuit is None:
+        return
+    table = subject.table("maps")
+    last = table["query_at"].max()
+    mean = table[table["query_at"] == last].groupby(["layer", "head", "key_at"]).attention.mean()
+    known = Known(subject.circuit, (int(last) + 2) // 3)
+    for (layer, head), places in known.carriers().items():
+        mine = mean[layer, head]
+        label = [1 if key in places else 0 for key in mine.index]
+        # It has to choose among tokens, not to look at all that are as good.
+        found = rows(f"L{layer} H{head}", mine.to_numpy(), label, position=mine.index)
+        yield found.assign(part="where").assign(score=mine.to_numpy())

@@ -1,0 +1,27 @@
+"""What is true of estimated nodes and edges in known models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from dtx.analysis.attribution_patching import EDGE_METHODS, NODE_METHODS
+from dtx.analysis.core.answers import Subject, edges, nodes, place_of
+
+
+def answers(subject: Subject) -> Iterator[pd.DataFrame]:
+    """C4: every estimate of nodes and edges, part by part."""
+    table = subject.edits(subject.table("nodes"))
+    by = ["edit", "layer", "node", "head", "name", "position"]
+    for method in NODE_METHODS:
+        yield nodes(subject, table, by, method, lambda _, m=method: m).assign(expected=np.nan)
+    columns = ["edit", "kind", "sender", "receiver", "input", "token", *EDGE_METHODS]
+    table = subject.edits(subject.table("estimated_edges").reindex(columns=columns))
+    table = table.assign(position=table["token"].map(place_of))
+    runs = subject.table("runs")
+    for method in EDGE_METHODS:
+        yield edges(subject, table, subject.table("runs"), method, lambda _, m=method: m).assign(
+            expected=np.nan
+        )

@@ -1,0 +1,22 @@
+"""Which neurons of known models write the turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from dtx.analysis.core.answers import Subject, rows
+
+
+def answers(subject: Subject) -> Iterator[pd.DataFrame]:
+    """W3: which neurons write the turn; sizes as shares of the largest."""
+    if subject.circuit is None or not subject.circuit.neurons:
+        return
+    table = subject.table("congruence")
+    table = table[(table["model"] == "trained") & (table["weights"] == "raw")]
+    size = table.pivot_table(index=["layer", "neuron"], columns="action", values="congruence")
+    score = (size["left"] - size["right"]).abs()
+    true = {(n.layer, n.neuron) for n in subject.circuit.neurons}
+    names = [f"L{layer}N{neuron}" for layer, neuron in score.index.to_list()]
+    yield rows(names, (score / score.max()).to_numpy(), [int(i in true) for i in score.index])

@@ -1,0 +1,194 @@
+"""What analyses answer about known models, in one form for the scorecard.
+
+An analysis' ``truth.py`` reads its tables and yields frames with columns ``part`` (what is scored apart, ''
+if all is), ``edit``, ``what`` (node, edge, neuron, point), ``position`` (token; -1: none), ``score``,
+``label`` (1 in the circuit, 0 not, missing: not scored) and ``expected`` (the exact score, where it is
+known). A score is a share: of the restored logit difference, or of the whole one.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dtx.analysis.core.hooks import HOOKS
+from dtx.analysis.core.result import Result
+from dtx.analysis.core.truth import ANY_INPUT, FLIPS, TOGETHER, Known, Truth
+from dtx.dt.circuit import Circuit
+from dtx.dt.model import ModelConfig
+from dtx.dt.paths import edges as all_edges
+
+COLUMNS = ["part", "edit", "what", "position", "score", "label", "expected"]
+GAP = 0.5
+"""Logits: where the logit difference is smaller, an effect must be as large as this to count as found."""
+
+
+class Wrong(enum.Enum):
+    """What an analysis must not find in a negative: anything at all, or an effect of reward-to-go."""
+
+    everything = "everything"
+    reward_to_go = "reward_to_go"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The result of an analysis of a model, with what is known of the model.
+
+    Attributes:
+        result: Of the analysis.
+        model: Sizes of the model.
+        circuit: Of the model; None for a negative.
+        wrong: What must not be found in a negative; None for a model whose circuit is known.
+        positive: Score from which something counts as found.
+    """
+
+    result: Result
+    model: ModelConfig
+    circuit: Circuit | None
+    wrong: Wrong | None
+    positive: float
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table of the analysis."""
+        return self.result.tables[name]
+
+    def metric(self, name: str) -> float:
+        """A metric of the analysis; NaN where it is missing."""
+        value = self.result.metrics.get(name)
+        return np.nan if value is None else value
+
+    def size(self, name: str) -> float:
+        """A logit difference that effects are shares of; under the gap one must be as large as the gap."""
+        size = abs(self.metric(name))
+        return size if size >= GAP else GAP / self.positive
+
+    def known(self, tokens: int) -> Known | None:
+        """The circuit laid over windows of so many tokens; None of a negative."""
+        return Known(self.circuit, (tokens + 1) // 3) if self.circuit else None
+
+    def edits(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Rows of edits that this model is scored on."""
+        keep = table["kind"] == "edit"
+        if self.wrong is Wrong.reward_to_go:
+            keep &= table["edit"].map(FLIPS.get) == "reward_to_go"
+        return table.loc[keep]
+
+
+def effect(table: pd.DataFrame, gap: float, positive: float) -> pd.Series:
+    """The effect of a patch: rho or, where the runs are closer than the gap, the change against the gap.
+
+    There a change as large as the gap counts as found; else nothing could be found in a negative, however
+    wrong a patch is.
+    """
+    rho = table["rho"].to_numpy()
+    return pd.Series(
+        np.where(np.isfinite(rho), rho, positive * table["change"] / gap), index=table.index
+    )
+
+
+def nodes(
+    subject: Subject,
+    table: pd.DataFrame,
+    by: list[str],
+    score: str,
+    part: Callable[[str], str],
+) -> pd.DataFrame:
+    """Means over pairs by node and token, beside the truth."""
+    mean = table.groupby(by, sort=False, observed=True)[score].mean().reset_index()
+    if subject.circuit is None:
+        mean[score] = mean[score].fillna(0)  # nothing is said, so nothing is found
+    known = subject.known(_tokens(mean))
+
+    def truth(row: Any) -> Truth:
+        head = None if row.head < 0 else row.head
+        return known.node(row.edit, f"blocks.{row.layer}.{HOOKS[row.node]}", head, row.position)  # type: ignore[union-attr]
+
+    return beside(mean.rename(columns={score: "score", "name": "what"}), known, truth, part)
+
+
+def edges(
+    subject: Subject,
+    table: pd.DataFrame,
+    runs: pd.DataFrame,
+    score: str,
+    part: Callable[[str], str],
+) -> pd.DataFrame:
+    """Means over pairs by edge and token; an edge that the table leaves out is one without effect.
+
+    Where no pair's runs differ by the gap, the instrument says nothing, and nothing is found.
+    """
+    by = ["edit", "sender", "receiver", "input", "position"]
+    table = table.assign(**{name: table[name].astype(str) for name in by[:-1]})
+    said = table.groupby(by)[score].mean()
+    edits = sorted(set(subject.edits(runs)["edit"]))
+    places = sorted(set(said.index.get_level_values("position"))) or [TOGETHER]
+    known = subject.known(max(places) + 1)
+    frame = pd.DataFrame(
+        [
+            (edit, e.sender.name, e.receiver.name, e.receiver.input, place)
+            for edit in edits
+            for e in all_edges(subject.model)
+            for place in places
+        ],
+        columns=by,
+    )
+    frame["score"] = said.reindex(pd.MultiIndex.from_frame(frame)).fillna(0).to_numpy()
+    if known and known.learnt:
+        # How a head is told is its own choice, by what it reads or by where it looks: one edge for both.
+        frame["input"] = frame["input"].replace(dict.fromkeys("qkv", ANY_INPUT))
+        frame["score"] = frame["score"].abs()
+        frame = frame.groupby(by, sort=False)["score"].max().reset_index()
+    frame["what"] = frame["sender"] + " > " + frame["receiver"] + " " + frame["input"]
+
+    def truth(row: Any) -> Truth:
+        return known.edge(row.edit, row.sender, row.receiver, row.input, row.position)  # type: ignore[union-attr]
+
+    return beside(frame, known, truth, part)
+
+
+def beside(
+    mean: pd.DataFrame,
+    known: Known | None,
+    truth: Callable[[Any], Truth],
+    part: Callable[[str], str],
+) -> pd.DataFrame:
+    """Answers with labels; of a negative nothing may be found."""
+    told = [truth(row) if known else Truth(0, None) for row in mean.itertuples()]
+    return mean.assign(
+        part=mean["edit"].map(part),
+        label=np.array([t.label for t in told], dtype=float),
+        expected=np.array([t.rho for t in told], dtype=float),
+    )
+
+
+def _tokens(table: pd.DataFrame) -> int:
+    return int(table["position"].max()) + 1 if len(table) else 0
+
+
+def place_of(token: str) -> int:
+    """``S2`` is token 4 of a window; edges that are patched everywhere have no place."""
+    return TOGETHER if token == "all" else 3 * (int(token[1:]) - 1) + "RSA".index(token[0])
+
+
+def state_or_reward_to_go(edit: str) -> str:
+    return "reward_to_go" if FLIPS.get(edit) == "reward_to_go" else "state"
+
+
+def rows(
+    what: Any, score: Any, label: Any, *, part: Any = "", position: Any = TOGETHER
+) -> pd.DataFrame:
+    """Answers of analyses without patching."""
+    found = pd.DataFrame({"score": np.asarray(score, dtype=float)})
+    return found.assign(
+        what=np.asarray(what),
+        part=np.asarray(part),
+        edit="",
+        position=np.asarray(position),
+        label=np.array(label, dtype=float),
+        expected=np.nan,
+    )

@@ -1,0 +1,28 @@
+"""The settings of the lenses; ``conf/analysis/lens.yaml`` explains them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from dtx.config.ranges import Count, Natural, NotEmpty, OpenShare, Positive, Seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class LensSpec:
+    """What is fitted and what is read."""
+
+    targets: Annotated[tuple[float, ...], NotEmpty()]
+    windows: Count
+    held_out: Count
+    steps: Natural
+    batch_size: Count
+    learning_rate: Positive
+    explained: OpenShare
+    resamples: Count
+    seed: Seed
+
+
+TRAINED, UNTRAINED = "trained", "untrained"
+LOGIT, TUNED = "logit lens", "tuned lens"
+"""Names of the models and lenses in the tables."""
