@@ -22,6 +22,4 @@ def answers(subject: Subject) -> Iterator[pd.DataFrame]:
     table = table.assign(position=table["token"].map(place_of))
     runs = subject.table("runs")
     for method in EDGE_METHODS:
-        yield edges(subject, table, subject.table("runs"), method, lambda _, m=method: m).assign(
-            expected=np.nan
-        )
+        yield edges(subject, table, runs, method, lambda _, m=method: m).assign(expected=np.nan)
