@@ -1,4 +1,4 @@
-"""Lightning glue: run a module for a number of steps, with a progress bar and exact resume.
+"""Train a Lightning module for a number of steps, with a progress bar and exact resume.
 
 Batches are step numbers: a module computes its batch from (seed, step), so that a resumed run sees what
 an uninterrupted one would have seen. Lightning's own mid-epoch resume is not used: it restores its loops,
@@ -28,6 +28,7 @@ from dtx.progress import Bar
 from dtx.report import Report
 from dtx.stage import CHECKPOINT
 from dtx.training.ranks import ALONE, Rank, SentBar
+from dtx.training.resumable import ResumableModule
 
 
 class Steps(torch.utils.data.IterableDataset):
@@ -44,7 +45,7 @@ class Steps(torch.utils.data.IterableDataset):
 
 
 def fit(
-    module: lightning.LightningModule,
+    module: ResumableModule,
     out: Path,
     steps: int,
     *,
@@ -59,11 +60,10 @@ def fit(
 ) -> None:
     """Train ``module`` for ``steps`` steps, going on from ``out/resume.ckpt`` if it is there.
 
-    ``training_step(step, _)`` gets the step number. A module may return ``True`` from a method
-    ``finished()`` to end early. State outside parameters, buffers and optimisers goes through
-    ``resume_state() -> dict`` and ``load_resume_state(dict)`` (plain values and tensors only).
-
     Args:
+        module: Its ``training_step`` gets the step number.
+        out: Folder of the artefact.
+        steps: At most so many; ``module.finished()`` ends earlier.
         name: Stage name on the progress bar.
         unit: What the bar counts: ``frames``, ``windows``.
         amount: Units in a step.
@@ -109,10 +109,9 @@ def fit(
             trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=None))
 
 
-def _restore(module: lightning.LightningModule, state: dict, report: Report, rank: Rank) -> None:
+def _restore(module: ResumableModule, state: dict, report: Report, rank: Rank) -> None:
     module.load_state_dict(state["module"])
-    if hasattr(module, "load_resume_state"):
-        module.load_resume_state(state["extra"])
+    module.load_resume_state(state["extra"])
     if rank.first:
         report.rewind(state["position"])
     set_random_state(state["random"])
@@ -134,6 +133,7 @@ class _Resume(lightning.Callback):
         self.report, self.rank = report, rank
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        assert isinstance(module, ResumableModule)
         state = self.state
         if state is None:
             if self.rank.first:
@@ -150,12 +150,13 @@ class _Resume(lightning.Callback):
         self,
         trainer: lightning.Trainer,
         module: lightning.LightningModule,
-        outputs: Any,
+        outputs: object,
         batch: int,
         batch_idx: int,
     ) -> None:
+        assert isinstance(module, ResumableModule)
         step = batch + 1
-        finished = hasattr(module, "finished") and module.finished()
+        finished = module.finished()
         if finished:
             trainer.should_stop = True
         done = finished or step == self.data.stop
@@ -169,7 +170,7 @@ class _Resume(lightning.Callback):
                 "module": module.state_dict(),
                 "optimizers": [o.state_dict() for o in trainer.optimizers],
                 "schedulers": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],
-                "extra": module.resume_state() if hasattr(module, "resume_state") else {},
+                "extra": module.resume_state(),
                 "position": self.report.position(),
                 "random": random_state(),
             },
@@ -179,10 +180,19 @@ class _Resume(lightning.Callback):
 
 
 class _Show(lightning.Callback):
+    """Move the progress bar."""
+
     def __init__(self, bar: Bar | SentBar, data: Steps, amount: int, note: Callable[[], str]):
         self.bar, self.data, self.amount, self.note = bar, data, amount, note
 
-    def on_train_batch_end(self, trainer, module, outputs, batch: int, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: object,
+        batch: int,
+        batch_idx: int,
+    ) -> None:
         self.bar.move_to((batch + 1) * self.amount, self.note())
 
 

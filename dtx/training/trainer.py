@@ -1,10 +1,11 @@
-"""On what a model is trained: fields that say how to compute, not what, so no key depends on them."""
+"""Training devices; not part of the key, because they say how to compute and not what."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
 from dataclasses import dataclass
+
+from dtx.config.ranges import Count
 
 
 class Accelerator(enum.Enum):
@@ -23,17 +24,13 @@ class Strategy(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
-    """The devices that share every batch of a training; conf/dt/memory_dt.yaml says what each means."""
+    """The devices that share every batch of a training; conf/dt/memory_dt.yaml explains each field."""
 
     accelerator: Accelerator
-    devices: int
+    devices: Count
     strategy: Strategy
 
     @property
     def parallel(self) -> bool:
-        """Whether training runs in processes of its own, one a device."""
+        """Whether training runs in separate processes, one per device."""
         return self.devices > 1 or self.strategy is Strategy.ddp
-
-    def check(self) -> Iterator[tuple[str, str]]:
-        if self.devices < 1:
-            yield "devices", "must be at least 1"

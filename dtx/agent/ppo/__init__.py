@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtx.agent.agent import AgentStage
-from dtx.agent.architecture import Encoder, Recurrence
+from dtx.agent.ppo.spec import PPOSpec
 from dtx.env.environment import Environment
 from dtx.report import read_metrics
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPO(AgentStage):
+class PPO(PPOSpec, AgentStage):
     """Train a recurrent actor-critic by proximal policy optimisation.
 
     Backpropagation runs through each rollout segment and stops at its start; memory is reset where an
@@ -25,54 +25,13 @@ class PPO(AgentStage):
     Source: Schulman et al. 2017, https://arxiv.org/abs/1707.06347. conf/agent/ppo.yaml explains the fields.
     """
 
-    env: Environment
-    seed: int
-    encoder: Encoder
-    memory: Recurrence
-    width: int
-    frames: int
-    environments: int
-    rollout_steps: int
-    epochs: int
-    minibatches: int
-    lr: float
-    lr_end: float
-    clip: float
-    gamma: float
-    gae_lambda: float
-    entropy: float
-    entropy_end: float
-    value_weight: float
-    gradient_norm: float
-    target_kl: float
-    solved_at: float
-    stop_when_solved: bool
-    evaluate_every: int
-    evaluation_episodes: int
-    attempts: int
-    give_up_at: int
-    checkpoint_every: int
-
     @property
     def environment(self) -> Environment:
         """Where the agent learned to act."""
         return self.env
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, what is wrong and what to do)."""
-        positive = (
-            "width frames environments rollout_steps epochs minibatches lr clip gradient_norm "
-            "target_kl evaluate_every evaluation_episodes attempts checkpoint_every"
-        )
-        for name in positive.split():
-            if getattr(self, name) <= 0:
-                yield name, f"{getattr(self, name)} is too small; give a number above 0"
-        for name in ("seed", "lr_end", "entropy", "entropy_end", "value_weight", "give_up_at"):
-            if getattr(self, name) < 0:
-                yield name, f"{getattr(self, name)} is negative; give 0 or more"
-        for name in ("gamma", "gae_lambda", "solved_at"):
-            if not 0 <= getattr(self, name) <= 1:
-                yield name, f"{getattr(self, name)} is outside 0..1"
+        """Numbers that must fit each other."""
         if self.minibatches > self.environments:
             yield (
                 "minibatches",
@@ -91,32 +50,22 @@ class PPO(AgentStage):
                 f"{self.give_up_at} must lie between 0 and frames = {self.frames}, or set attempts to 1",
             )
 
-    @property
-    def frames_an_iteration(self) -> int:
-        """Frames between two updates of the policy."""
-        return self.environments * self.rollout_steps
-
-    @property
-    def iterations(self) -> int:
-        """Iterations of an attempt that goes to its end."""
-        return max(1, self.frames // self.frames_an_iteration)
-
     def run(self, out: Path) -> None:
         """Train, measure on fresh episodes, write ``weights.safetensors`` and ``model.json``."""
         from dtx.agent.ppo.train import train
 
-        train(self, out)
+        train(self, out, self.name)
 
     def summary(self) -> str:
         """Whether it solved the task, and after how much."""
         n = read_metrics(self.path)
         solved, frames = n["agent/solved"], n["agent/frames_to_solved"]
-        said = (
+        result = (
             f"{'solved' if solved else 'NOT solved'}: success {n['agent/success']:.3f} on "
             f"{n['agent/fresh_episodes']:.0f} fresh episodes, {n['agent/episode_length']:.1f} steps long"
         )
         when = f"; first solved after {frames:,.0f} frames" if frames else ""
-        return f"{said}{when}; attempts: {n['agent/attempts']:.0f}"
+        return f"{result}{when}; attempts: {n['agent/attempts']:.0f}"
 
     def load(self) -> ActorCritic:
         """The trained agent, in evaluation mode.

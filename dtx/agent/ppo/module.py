@@ -15,18 +15,18 @@ import time
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dtx.agent.network import ActorCritic, Architecture
-from dtx.agent.ppo import PPO
+from dtx.agent.ppo.spec import PPOSpec
 from dtx.agent.rollout import Collector, Outcomes, Rollout, advantages, measure
 from dtx.agent.sequences import Pieces, cut
 from dtx.env import encoding
 from dtx.report import Report
+from dtx.training.resumable import ResumableModule
 
 EVALUATED_AT_ONCE = 128
 LEARNT = (
@@ -53,23 +53,23 @@ def generator(seed: int, *path: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derived(seed, *path))
 
 
-class PPOModule(lightning.LightningModule):
-    """Learns for a stage and reports to it.
+class PPOModule(ResumableModule):
+    """Learns an environment and writes curves.
 
     Args:
-        stage: The settings.
+        spec: The settings.
         report: Where curves go.
     """
 
-    def __init__(self, stage: PPO, report: Report):
+    def __init__(self, spec: PPOSpec, report: Report):
         super().__init__()
         self.automatic_optimization = False
-        self.stage, self.report = stage, report
+        self.spec, self.report = spec, report
         self.architecture = Architecture(
-            encoder=stage.encoder,
-            memory=stage.memory,
-            width=stage.width,
-            n_actions=stage.env.n_actions,
+            encoder=spec.encoder,
+            memory=spec.memory,
+            width=spec.width,
+            n_actions=spec.env.n_actions,
         )
         self.agent = self._new_agent(attempt=0)
         self.attempt, self.begun = 0, 0  # which attempt, and the iteration at which it began
@@ -83,44 +83,44 @@ class PPOModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over all parameters; the rate is set before each iteration."""
-        return torch.optim.Adam(self.agent.parameters(), lr=self.stage.lr, eps=1e-5, fused=True)
+        return torch.optim.Adam(self.agent.parameters(), lr=self.spec.lr, eps=1e-5, fused=True)
 
     def training_step(self, step: int, _: int) -> None:
         """Iteration ``step``: play, learn, sometimes measure."""
         began = time.process_time()
-        stage = self.stage
+        spec = self.spec
         collector = self._collector
-        if collector is None or step % stage.checkpoint_every == 0:
+        if collector is None or step % spec.checkpoint_every == 0:
             collector = self._begin_anew(step)
-        rollout = collector.collect(stage.rollout_steps, self._generator("act", step))
+        rollout = collector.collect(spec.rollout_steps, self._generator("act", step))
         curves = self._learn(rollout, step)
         if len(rollout.lengths):
             curves["train/return"] = float(rollout.returns.mean())
             curves["train/success"] = float((rollout.returns > 0).mean())
             curves["train/episode_length"] = float(rollout.lengths.mean())
-        if (step + 1 - self.begun) % stage.evaluate_every == 0:
+        if (step + 1 - self.begun) % spec.evaluate_every == 0:
             curves |= self._evaluate(step)
-        total = (step + 1) * stage.frames_an_iteration
+        total = (step + 1) * spec.frames_an_iteration
         self.report.curve(total, curves)
         self._time(total, time.process_time() - began)
         self._last = step + 1
-        hopeless = not self.solved_frames and self.frames(step) >= stage.give_up_at
-        if hopeless and self.attempt + 1 < stage.attempts:
+        hopeless = not self.solved_frames and self.frames(step) >= spec.give_up_at
+        if hopeless and self.attempt + 1 < spec.attempts:
             self._start_over(step + 1)
 
     def frames(self, step: int) -> int:
         """Frames of this attempt after iteration ``step``."""
-        return (step + 1 - self.begun) * self.stage.frames_an_iteration
+        return (step + 1 - self.begun) * self.spec.frames_an_iteration
 
     @property
     def total_frames(self) -> int:
         """Frames of all attempts so far."""
-        return self._last * self.stage.frames_an_iteration
+        return self._last * self.spec.frames_an_iteration
 
     def finished(self) -> bool:
         """Whether to end before all attempts' iterations are used."""
-        solved = bool(self.solved_frames) and self.stage.stop_when_solved
-        return solved or self._last - self.begun >= self.stage.iterations
+        solved = bool(self.solved_frames) and self.spec.stop_when_solved
+        return solved or self._last - self.begun >= self.spec.iterations
 
     def resume_state(self) -> dict[str, Any]:
         """What a checkpoint needs besides weights and optimiser."""
@@ -144,21 +144,21 @@ class PPOModule(lightning.LightningModule):
 
     def measure(self, episodes: int, temperature: float, *purpose: str | int) -> Outcomes:
         """Fresh episodes with the present weights; the same purpose gives the same ones."""
-        stage = self.stage
-        seed = derived(stage.seed, "fresh", self.attempt, *purpose)
-        env = stage.env.vector(min(EVALUATED_AT_ONCE, episodes), seed)
-        noise = generator(stage.seed, "sample", self.attempt, *purpose)
+        spec = self.spec
+        seed = derived(spec.seed, "fresh", self.attempt, *purpose)
+        env = spec.env.vector(min(EVALUATED_AT_ONCE, episodes), seed)
+        noise = generator(spec.seed, "sample", self.attempt, *purpose)
         outcomes = measure(self.agent, env, episodes, temperature, noise)
         env.close()
         return outcomes
 
     def _evaluate(self, step: int) -> dict[str, float]:
         """A quick look at a quarter of the episodes; what looks solved is confirmed on all."""
-        stage, full = self.stage, self.stage.evaluation_episodes
+        spec, full = self.spec, self.spec.evaluation_episodes
         outcomes = self.measure(-(-full // 4), 1.0, "look", step)
-        if outcomes.success >= stage.solved_at and not self.solved_frames:
+        if outcomes.success >= spec.solved_at and not self.solved_frames:
             outcomes = self.measure(full, 1.0, "confirm", step)
-            if outcomes.success >= stage.solved_at:
+            if outcomes.success >= spec.solved_at:
                 self.solved_frames = self.frames(step)
         self.success = outcomes.success
         return {
@@ -170,8 +170,8 @@ class PPOModule(lightning.LightningModule):
     def _begin_anew(self, step: int) -> Collector:
         if self._collector is not None:
             self._collector.env.close()
-        seed = derived(self.stage.seed, "env", self.attempt, step)
-        env = self.stage.env.vector(self.stage.environments, seed)
+        seed = derived(self.spec.seed, "env", self.attempt, step)
+        env = self.spec.env.vector(self.spec.environments, seed)
         self._collector = Collector(env, self.agent)
         return self._collector
 
@@ -183,20 +183,20 @@ class PPOModule(lightning.LightningModule):
 
     @property
     def _optimizer(self) -> LightningOptimizer:
-        found = self.optimizers()
-        assert isinstance(found, LightningOptimizer)
-        return found
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        return optimizer
 
     def _new_agent(self, attempt: int) -> ActorCritic:
-        return ActorCritic(self.architecture, derived(self.stage.seed, "weights", attempt))
+        return ActorCritic(self.architecture, derived(self.spec.seed, "weights", attempt))
 
     def _generator(self, purpose: str, step: int) -> torch.Generator:
-        return generator(self.stage.seed, purpose, self.attempt, step)
+        return generator(self.spec.seed, purpose, self.attempt, step)
 
     def _time(self, total: int, seconds: float) -> None:
         """Report speed and CPU-seconds so far after every ten iterations; ``total`` counts frames."""
         self._seconds += seconds
-        ten = 10 * self.stage.frames_an_iteration
+        ten = 10 * self.spec.frames_an_iteration
         if total % ten == 0:
             speed = ten / max(self._seconds - self._since, 1e-9)
             self.report.timing(
@@ -208,26 +208,26 @@ class PPOModule(lightning.LightningModule):
     # --- learning --------------------------------------------------------------------------------
 
     def _learn(self, rollout: Rollout, step: int) -> dict[str, float]:
-        stage = self.stage
-        done = (step - self.begun) / stage.iterations
-        rate = stage.lr + done * (stage.lr_end - stage.lr)
-        bonus = stage.entropy + done * (stage.entropy_end - stage.entropy)
+        spec = self.spec
+        done = (step - self.begun) / spec.iterations
+        rate = spec.lr + done * (spec.lr_end - spec.lr)
+        bonus = spec.entropy + done * (spec.entropy_end - spec.entropy)
         optimizer = self._optimizer
         for group in optimizer.param_groups:
             group["lr"] = rate
-        data = Frames(rollout, stage.gamma, stage.gae_lambda)
+        data = Frames(rollout, spec.gamma, spec.gae_lambda)
         order = self._generator("shuffle", step)
         shown: list[Tensor] = []
-        for _ in range(stage.epochs):
-            envs = torch.randperm(stage.environments, generator=order).numpy()
-            for part in np.array_split(envs, stage.minibatches):
+        for _ in range(spec.epochs):
+            envs = torch.randperm(spec.environments, generator=order).numpy()
+            for part in np.array_split(envs, spec.minibatches):
                 pieces = cut(rollout.begins, data.index, part)
                 loss, numbers = self._loss(data, pieces, bonus)
-                if numbers[KL] > stage.target_kl:
+                if numbers[KL] > spec.target_kl:
                     break
                 optimizer.zero_grad()
                 self.manual_backward(loss)
-                norm = nn.utils.clip_grad_norm_(self.agent.parameters(), stage.gradient_norm)
+                norm = nn.utils.clip_grad_norm_(self.agent.parameters(), spec.gradient_norm)
                 optimizer.step()
                 shown.append(torch.cat([numbers, norm.detach().view(1)]))
             else:
@@ -245,7 +245,7 @@ class PPOModule(lightning.LightningModule):
 
     def _loss(self, data: Frames, pieces: Pieces, bonus: float) -> tuple[Tensor, Tensor]:
         """Clipped surrogate, value error and entropy over the packed frames of some environments."""
-        stage = self.stage
+        spec = self.spec
         frame_f, place_f = torch.from_numpy(pieces.frame_f), torch.from_numpy(pieces.place_f)
         carries = torch.from_numpy(pieces.carries).unsqueeze(1)
         memory = torch.where(carries, data.memory[torch.from_numpy(pieces.env)], 0.0)
@@ -260,15 +260,15 @@ class PPOModule(lightning.LightningModule):
         log_ratio_f = log_probs_pa[place_f, data.actions[frame_f]] - data.log_probs[frame_f]
         ratio_f = log_ratio_f.exp()
         advantage_f = data.advantages[frame_f]
-        clipped_f = ratio_f.clamp(1 - stage.clip, 1 + stage.clip)
+        clipped_f = ratio_f.clamp(1 - spec.clip, 1 + spec.clip)
         policy_loss = -torch.min(ratio_f * advantage_f, clipped_f * advantage_f).mean()
         value_loss = F.mse_loss(values_p[place_f], data.returns[frame_f])
         entropy = entropy_p[place_f].mean()
-        loss = policy_loss + stage.value_weight * value_loss - bonus * entropy
+        loss = policy_loss + spec.value_weight * value_loss - bonus * entropy
         with torch.no_grad():
             # Schulman's estimator, never negative: http://joschu.net/blog/kl-approx.html
             kl = (ratio_f - 1 - log_ratio_f).mean()
-            clip_share = ((ratio_f - 1).abs() > stage.clip).float().mean()
+            clip_share = ((ratio_f - 1).abs() > spec.clip).float().mean()
         return loss, torch.stack([policy_loss, value_loss, entropy, kl, clip_share]).detach()
 
 

@@ -1,12 +1,12 @@
-"""The course of an agent's training: learn, measure on fresh episodes, say how it went, save."""
+"""An agent's training from start to end: learn, measure on fresh episodes, report, save."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from dtx.agent.network import save
-from dtx.agent.ppo import PPO
 from dtx.agent.ppo.module import PPOModule
+from dtx.agent.ppo.spec import PPOSpec
 from dtx.progress import console
 from dtx.report import Report
 from dtx.training.fit import fit
@@ -16,33 +16,39 @@ SOFT = 5.0
 """The MemoryDT study's second temperature, at which the teacher's mistakes are collected."""
 
 
-def train(stage: PPO, out: Path) -> None:
-    """Train ``stage``'s agent into ``out``."""
+def train(spec: PPOSpec, out: Path, name: str = "ppo") -> None:
+    """Train an agent and write its weights, curves and headline numbers.
+
+    Args:
+        spec: The settings.
+        out: Folder of the artefact; training goes on from a checkpoint that is there.
+        name: On the progress bar.
+    """
     report = Report(out)
     with one_thread():
-        module = PPOModule(stage, report)
-        given_up = -(-stage.give_up_at // stage.frames_an_iteration) if stage.attempts > 1 else 0
+        module = PPOModule(spec, report)
+        given_up = -(-spec.give_up_at // spec.frames_an_iteration) if spec.attempts > 1 else 0
         fit(
             module,
             out,
-            stage.iterations + (stage.attempts - 1) * given_up,
-            name=stage.name,
+            spec.iterations + (spec.attempts - 1) * given_up,
+            name=name,
             unit="frames",
-            amount=stage.frames_an_iteration,
-            checkpoint_every=stage.checkpoint_every,
+            amount=spec.frames_an_iteration,
+            checkpoint_every=spec.checkpoint_every,
             note=lambda: _note(module),
-            shown=stage.iterations,
+            shown=spec.iterations,
         )
         _conclude(module, report)
     save(module.agent, out)
 
 
 def _conclude(module: PPOModule, report: Report) -> None:
-    """Measure the final weights on fresh episodes of their own and write the headline."""
-    stage = module.stage
-    sharp = module.measure(stage.evaluation_episodes, 1.0, "end")
-    soft = module.measure(stage.evaluation_episodes, SOFT, "end at temperature 5")
-    solved = sharp.success >= stage.solved_at
+    """Measure the final weights on fresh episodes and write the headline."""
+    spec = module.spec
+    sharp = module.measure(spec.evaluation_episodes, 1.0, "end")
+    soft = module.measure(spec.evaluation_episodes, SOFT, "end at temperature 5")
+    solved = sharp.success >= spec.solved_at
     report.headline(
         {
             "agent/success": sharp.success,
@@ -63,18 +69,18 @@ def _conclude(module: PPOModule, report: Report) -> None:
 
 
 def _advice(module: PPOModule, success: float) -> str:
-    stage, attempts = module.stage, module.attempt + 1
+    spec, attempts = module.spec, module.attempt + 1
     hint = ""
     if 0.4 < success < 0.6:
         hint = " About half is what acting without the memory reaches."
     if module.solved_frames:
         hint = f" It was solved after {module.solved_frames} frames and lost it again: try a lower agent.lr."
     return (
-        f"[yellow]ppo did not solve {stage.env.id}[/]: success {success:.2f} on "
-        f"{stage.evaluation_episodes} fresh episodes after {attempts} attempt(s), {stage.solved_at:.2f} "
-        f"wanted.{hint} Try more frames (agent.frames={2 * stage.frames}), another seed "
-        f"(agent.seed={stage.seed + 1}), more attempts (agent.attempts={stage.attempts + 2}) or more "
-        f"exploration (agent.entropy={2 * stage.entropy:g})."
+        f"[yellow]ppo did not solve {spec.env.id}[/]: success {success:.2f} on "
+        f"{spec.evaluation_episodes} fresh episodes after {attempts} attempt(s), {spec.solved_at:.2f} "
+        f"wanted.{hint} Try more frames (agent.frames={2 * spec.frames}), another seed "
+        f"(agent.seed={spec.seed + 1}), more attempts (agent.attempts={spec.attempts + 2}) or more "
+        f"exploration (agent.entropy={2 * spec.entropy:g})."
     )
 
 

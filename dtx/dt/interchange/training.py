@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytorch_lightning as lightning
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from dtx.dt.training.optimiser import learning_rate_share
 from dtx.dt.training.train import centre_state
 from dtx.report import Report
 from dtx.training.fit import fit
+from dtx.training.resumable import ResumableModule
 from dtx.training.threads import one_thread
 
 
@@ -53,7 +53,7 @@ def train(stage: Interchange, out: Path) -> None:
     report.headline(measured.headline)
 
 
-class Training(lightning.LightningModule):
+class Training(ResumableModule):
     """One optimisation step a call.
 
     Args:

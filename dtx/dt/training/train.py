@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytorch_lightning as lightning
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,6 +22,7 @@ from dtx.errors import UserError
 from dtx.report import Report
 from dtx.training.fit import fit
 from dtx.training.ranks import ALONE, Rank, train_together
+from dtx.training.resumable import ResumableModule
 from dtx.training.threads import one_thread
 from dtx.training.trainer import Accelerator
 
@@ -153,7 +153,7 @@ def weighted_loss(logits: Tensor, batch: Packed) -> tuple[Tensor, Tensor]:
     return (each * batch.weight).sum() / batch.total, right
 
 
-class Training(lightning.LightningModule):
+class Training(ResumableModule):
     """One optimisation step a call; manual, so that all of a step is done when it returns.
 
     Args:

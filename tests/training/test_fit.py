@@ -1,0 +1,75 @@
+"""Training with checkpoints: the defaults of a module are enough, and an interrupted run goes on exactly."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dtx.training.fit import fit
+from dtx.training.resumable import ResumableModule
+
+
+class Sum(ResumableModule):
+    """Adds step + a random number in every step; keeps nothing beside parameters."""
+
+    def __init__(self, stop_at: int | None = None):
+        super().__init__()
+        self.automatic_optimization = False
+        self.total = torch.nn.Parameter(torch.zeros(1))
+        self.steps: list[int] = []
+        self.stop_at = stop_at
+
+    def training_step(self, step: int, _: int) -> None:
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+        self.steps.append(step)
+        with torch.no_grad():
+            self.total += step + torch.rand(1)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters())
+
+
+class Early(Sum):
+    """Ends after three steps and counts what it restores."""
+
+    def finished(self) -> bool:
+        return len(self.steps) == 3
+
+    def resume_state(self) -> dict[str, list[int]]:
+        return {"steps": list(self.steps)}
+
+    def load_resume_state(self, state: dict[str, list[int]]) -> None:
+        self.steps = state["steps"]
+
+
+def train(module: ResumableModule, out: Path) -> None:
+    fit(module, out, 6, name="toy", unit="steps", amount=1, checkpoint_every=2)
+
+
+def test_a_module_without_state_of_its_own_is_resumed_exactly(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    torch.manual_seed(0)
+    once = Sum()
+    train(once, whole)
+    assert once.steps == [0, 1, 2, 3, 4, 5]
+
+    torch.manual_seed(0)
+    with pytest.raises(BaseException):  # noqa: B017  Lightning may wrap it
+        train(Sum(stop_at=5), broken)
+    again = Sum()
+    train(again, broken)
+    assert again.steps == [4, 5]
+    assert torch.equal(once.total, again.total)
+
+
+def test_a_module_can_end_early_and_its_state_is_restored(tmp_path: Path) -> None:
+    early = Early()
+    train(early, tmp_path)
+    assert early.steps == [0, 1, 2]
+    again = Early()
+    train(again, tmp_path)  # it is done: nothing is trained again
+    assert again.steps == [0, 1, 2]
+    assert torch.equal(early.total, again.total)
