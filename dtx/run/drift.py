@@ -1,9 +1,9 @@
-"""Which source code a stage stands on, and whether it has changed since an artefact was made.
+"""Which source code a stage's files depend on, and whether it has changed since an artefact was made.
 
 Code is advisory: it is not in the key, so that a cosmetic edit costs nothing. What is hashed is the stage's
-module and what it imports from its own package, without comments, docstrings and layout. Of ``dtx`` itself
-the modules at the top (store, report, tracking...) carry results and do not compute them; they do not count,
-but for the two that do.
+module and what it imports, directly or not, from its own package, without comments, docstrings and layout.
+Of ``dtx`` only what computes counts (:data:`COMPUTING`): code that composes, stores, tracks, prints or draws
+does not change the numbers.
 """
 
 from __future__ import annotations
@@ -19,46 +19,88 @@ from typing import Any
 
 from dtx.stage import Stage
 
-_COMPUTING = {"dtx.training.fit", "dtx.statistics"}
+LAYOUT = 1
+"""Version of the arrangement of files. Raise it when modules of ``dtx`` move or are split, or when
+:data:`COMPUTING` or :data:`DRAWING` change: records of another layout are not compared, so that a move is not
+reported as changed code everywhere. Records from before layouts were numbered have none."""
+
+COMPUTING = (
+    "dtx.agent",
+    "dtx.analysis",
+    "dtx.dataset",
+    "dtx.dt",
+    "dtx.env",
+    "dtx.exchange.published",  # converts models and trajectories that others published
+    "dtx.pairs",
+    "dtx.statistics",
+    "dtx.training.fit",
+)
+"""Modules and packages of ``dtx`` whose code decides what stands in an artefact."""
+
+DRAWING = ("plots", "page", "pages", "pictures", "truth")
+"""Last parts of the names of modules that draw what was computed, in the packages of analyses and pairs;
+``attention_page`` is one, too. What only they import does not count either: `dtx redraw` applies it."""
+
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+_DRAWN_IN = ("dtx.analysis.", "dtx.pairs.")
+_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def sources(stage: Stage) -> dict[str, Any]:
-    """What ``done.json`` keeps: ``{"python": "3.11", "files": {"dtx/agent/ppo/__init__.py": hash, ...}}``."""
-    return {"python": _PYTHON, "files": _hashes(type(stage))}
+    """What ``done.json`` keeps: ``{"python": "3.11", "layout": 1, "files": {"dtx/dt/model.py": hash}}``."""
+    return {"python": _PYTHON, "layout": LAYOUT, "files": _hashes(type(stage))}
 
 
 def changed(stage: Stage, recorded: Mapping[str, Any]) -> list[str]:
-    """Files that differ from those recorded; none if another Python recorded them (it parses otherwise)."""
-    if recorded.get("python") != _PYTHON:
+    """Files that differ from those recorded.
+
+    None if the record cannot be compared: another Python (it parses otherwise) or another layout wrote it.
+    """
+    if recorded.get("python") != _PYTHON or recorded.get("layout") != LAYOUT:
         return []
     now, before = _hashes(type(stage)), recorded["files"]
     return sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
 
 
-@functools.cache
-def _hashes(cls: type) -> dict[str, str]:
-    name, file = cls.__module__, Path(inspect.getfile(cls)).resolve()
-    if name == "__main__":
-        return {file.name: _read(file)[0]}
-    root = file.parents[name.count(".")]
+def closure(module: str, root: Path) -> dict[str, str]:
+    """Hashes of the files that a stage's module depends on, by path relative to ``root``.
+
+    Args:
+        module: Dotted name of the module that defines the stage; it counts whatever it is.
+        root: Folder that holds the module's top package.
+    """
+    top = module.split(".")[0]
     found: dict[str, str] = {}
-    todo = [name]
+    seen: set[str] = set()
+    todo = [module]
     while todo:
-        module = todo.pop()
-        path = _file_of(module, root)
-        if path is None or str(path.relative_to(root)) in found or _carries(module, name):
+        name = todo.pop()
+        path = _file_of(name, root)
+        if name in seen or path is None or not (name == module or _counts(name)):
             continue
+        seen.add(name)
         digest, imported = _read(path)
         found[str(path.relative_to(root))] = digest
-        top = name.split(".")[0]
-        todo += [i for i in imported if i.split(".")[0] == top]
+        todo += [other for other in imported if other.split(".")[0] == top]
     return dict(sorted(found.items()))
 
 
-def _carries(module: str, start: str) -> bool:
-    at_top = module.count(".") <= 1 and module.split(".")[0] == "dtx"
-    return at_top and module not in _COMPUTING and module != start
+@functools.cache
+def _hashes(cls: type) -> dict[str, str]:
+    module, file = cls.__module__, Path(inspect.getfile(cls)).resolve()
+    if module == "__main__":
+        return {file.name: _read(file)[0]}
+    depth = module.count(".") + (file.name == "__init__.py")
+    return closure(module, file.parents[depth])
+
+
+def _counts(module: str) -> bool:
+    """Whether a module that a stage imports decides what stands in the artefact; a user's own always does."""
+    if module.split(".")[0] != "dtx":
+        return True
+    last = module.rpartition(".")[2]
+    draws = module.startswith(_DRAWN_IN) and (last in DRAWING or last.endswith("_page"))
+    return not draws and any(f"{module}.".startswith(f"{name}.") for name in COMPUTING)
 
 
 def _file_of(module: str, root: Path) -> Path | None:
@@ -71,13 +113,12 @@ def _file_of(module: str, root: Path) -> Path | None:
 
 @functools.cache
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
-    """Hash of a module's code, and the names that it imports, those in functions too."""
+    """Hash of a module's code, and the names that it imports, in functions and for types too."""
     tree = ast.parse(path.read_bytes())
     imported = tuple(_imports(tree))
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_text(body[0]):
-            node.body = body[1:] or [ast.Pass()]  # type: ignore[attr-defined]
+        if isinstance(node, _WITH_DOCSTRING) and _is_text(node.body[0]):
+            node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16], imported
 
 
@@ -90,6 +131,7 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
+    """Absolute imports; ``from a import b`` gives ``a`` and ``a.b``, for ``b`` may be a module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

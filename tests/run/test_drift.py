@@ -1,11 +1,14 @@
 """What counts as a change of a stage's source code."""
 
 import importlib
+import re
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
-from dtx.config.compose import build_group
+from dtx.config.compose import CONF, build_group
 from dtx.run import drift
 
 STAGE = '''"""A stage."""
@@ -77,10 +80,70 @@ def test_of_dtx_only_what_computes_counts():
     } & set(files)
 
 
-def test_another_python_is_not_compared():
+def test_another_python_and_another_layout_are_not_compared():
     stage = build_group("agent/ppo")
     recorded = drift.sources(stage)
     assert drift.changed(stage, recorded) == []
     other = {**recorded["files"], "dtx/agent/ppo/__init__.py": "0"}
     assert drift.changed(stage, {**recorded, "files": other}) == ["dtx/agent/ppo/__init__.py"]
-    assert drift.changed(stage, {"python": "2.7", "files": other}) == []
+    assert drift.changed(stage, {**recorded, "python": "2.7", "files": other}) == []
+    assert drift.changed(stage, {**recorded, "layout": drift.LAYOUT + 1, "files": other}) == []
+    before_layouts = {"python": recorded["python"], "files": other}
+    assert drift.changed(stage, before_layouts) == []
+    assert drift.changed(stage, {}) == []
+
+
+def stage_modules(group: str) -> set[str]:
+    """The modules of all stages that the group's YAML names."""
+    texts = [path.read_text() for path in (CONF / group).glob("*.yaml")]
+    targets = [re.search(r"^_target_: (dtx\.[\w.]+)\.\w+$", text, re.M) for text in texts]
+    return {found[1] for found in targets if found}
+
+
+PACKAGE = Path(drift.__file__).parents[1]
+DRAWING = sorted(
+    path.relative_to(PACKAGE).as_posix()
+    for package in ("analysis", "pairs")
+    for name in ("plots", "page", "pages", "*_page", "pictures", "truth")
+    for path in (PACKAGE / package).rglob(f"{name}.py")
+)
+
+
+@pytest.fixture(scope="module")
+def stages_changed_by(tmp_path_factory):
+    """A copy of dtx; gives a function that adds a line to files of it and returns whose closures change."""
+    root = tmp_path_factory.mktemp("copy")
+    shutil.copytree(PACKAGE, root / "dtx", ignore=shutil.ignore_patterns("__pycache__"))
+    groups = ("agent", "dataset", "dt", "pairs", "analysis")
+    modules = {module for group in groups for module in stage_modules(group)}
+    before = {m: drift.closure(m, root) for m in modules}
+
+    def changed(*names: str) -> set[str]:
+        texts = {root / "dtx" / name: (root / "dtx" / name).read_text() for name in names}
+        for path, text in texts.items():
+            path.write_text(f"{text}\nADDED = 1\n")
+        drift._read.cache_clear()
+        after = {m: drift.closure(m, root) for m in modules}
+        for path, text in texts.items():
+            path.write_text(text)
+        return {m for m in modules if before[m] != after[m]}
+
+    assert len(modules) > 25
+    return changed
+
+
+def test_drawing_and_carrying_are_no_part_of_any_closure(stages_changed_by):
+    assert {"pairs/pictures.py", "analysis/lens/plots.py"} <= set(DRAWING)
+    assert stages_changed_by(*DRAWING, "figures.py", "report.py", "config/build.py") == set()
+
+
+def test_the_models_code_is_part_of_training_and_of_analyses(stages_changed_by):
+    changed = stages_changed_by("dt/model.py")
+    assert {"dtx.dt.decision_transformer", "dtx.analysis.lens", "dtx.analysis.teacher"} <= changed
+    assert not {m for m in changed if m.startswith(("dtx.agent", "dtx.dataset"))}
+
+
+def test_an_analysis_own_code_is_part_of_it(stages_changed_by):
+    changed = stages_changed_by("analysis/lens/compute.py")
+    assert "dtx.analysis.lens" in changed
+    assert not {m for m in changed if not m.startswith("dtx.analysis")}
