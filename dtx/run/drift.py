@@ -38,11 +38,13 @@ COMPUTING = (
 """Modules and packages of ``dtx`` whose code decides what stands in an artefact."""
 
 DRAWING = ("plots", "page", "pages", "pictures", "truth")
-"""Last parts of the names of modules that draw what was computed, in the packages of analyses and pairs;
-``attention_page`` is one, too. What only they import does not count either: `dtx redraw` applies it."""
+"""Last parts of the names of modules, in the packages of analyses and pairs, that draw what was computed
+(``attention_page`` is one, too) or compare it with a known circuit, for the scorecard. What only they import
+does not count either."""
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _DRAWN_IN = ("dtx.analysis.", "dtx.pairs.")
+_KINDS_OF_TRUTH = "dtx.analysis.core.truth"  # the scorecard computes with it
 _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -100,7 +102,9 @@ def _counts(module: str) -> bool:
         return True
     last = module.rpartition(".")[2]
     draws = module.startswith(_DRAWN_IN) and (last in DRAWING or last.endswith("_page"))
-    return not draws and any(f"{module}.".startswith(f"{name}.") for name in COMPUTING)
+    if draws and module != _KINDS_OF_TRUTH:
+        return False
+    return any(f"{module}.".startswith(f"{name}.") for name in COMPUTING)
 
 
 def _file_of(module: str, root: Path) -> Path | None:
