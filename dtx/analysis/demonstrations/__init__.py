@@ -1,105 +1,70 @@
-"""D1-D3: outcomes of the demonstrations, an audit of reward-to-go and padding, duplication."""
+"""The demonstrations before any model: outcomes, an audit of reward-to-go and windows, duplication."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.result import Result
+from dtx.config.ranges import Count, Seed
 from dtx.dataset.dataset import Dataset
 from dtx.dt.decision_transformer import DecisionTransformer
-from dtx.report import Report, read_metrics
-from dtx.stage import Stage
+from dtx.env.environment import Environment
+from dtx.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from matplotlib.figure import Figure
 
-    from dtx.dataset.episodes import Episodes
-
-STUDY_COUNTS = {"success": 18_000, "wrong": 2_000, "truncated": 4_000}
-"""Of about 24,000 episodes in the MemoryDT study."""
+    from dtx.report import Page
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demonstrations(Stage):
+class Demonstrations(Analysis):
     """Look at the data before any model; ``conf/analysis/demonstrations.yaml`` explains the fields.
 
-    Control: the study's counts beside ours. Exact checks: a success is worth 1 - 0.9 t / max_steps, counts
-    add up, every reward-to-go is the sum of the rewards from there on, every window equals its slow twin.
+    Beside the shares of outcomes stand those of the MemoryDT study. Exact checks: a success is worth
+    1 - 0.9 t / max_steps, counts add up, every reward-to-go is the sum of the rewards from there on, every
+    window matches a slow reference implementation, with either padding.
     """
+
+    question: ClassVar[str] = "What do the demonstrations hold, and are their windows right?"
 
     dataset: Dataset
     dt: DecisionTransformer
-    audited_windows: int
-    seed: int
+    audited_windows: Count
+    seed: Seed
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """Ranges."""
-        if self.audited_windows < 1:
-            yield "audited_windows", "must be at least 1"
-        if self.seed < 0:
-            yield "seed", "must be 0 or more"
+        """The step limit of the episodes is known."""
+        if self.dataset.environment is None:
+            yield "dataset", "does not say in which environment its episodes were played"
 
-    def run(self, out: Path) -> None:
-        """Write tables ``outcomes``, ``audit`` and ``duplication``, the figure and the headline."""
-        from dtx.analysis.demonstrations.audit import audit, duplication
-        from dtx.analysis.demonstrations.plots import draw
+    def compute(self) -> Result:
+        """Count, audit, and look for repetitions."""
+        from dtx.analysis.demonstrations.compute import compute
 
-        episodes: Episodes = self.dataset.load()
-        horizon = self.dataset.env.horizon  # type: ignore[attr-defined]
-        report = Report(out)
-        outcomes = outcome_table(episodes)
-        checks = audit(episodes, horizon, self.dt, self.audited_windows, self.seed)
-        repeated = duplication(episodes)
-        report.table("outcomes", outcomes)
-        report.table("audit", checks)
-        report.table("duplication", repeated)
-        report.headline(
-            {
-                "data/success_share": float((episodes.outcome == 0).mean()),
-                "data/audit_passed": float(checks["violations"].sum() == 0),
-                **{f"data/{name}": value for name, value in repeated.itertuples(index=False)},
-            }
-        )
-        draw(report, episodes, horizon)
-
-    def summary(self) -> str:
-        """Whether the audit passed, and how much is duplicated."""
-        n = read_metrics(self.path)
-        verdict = "passed" if n["data/audit_passed"] else "FAILED: see the table `audit`"
-        return (
-            f"audit {verdict}; {n['data/unique_episodes']:,.0f} distinct episodes, "
-            f"{n['data/split_overlap']:.0%} of validation observations occur in training"
+        cfg, windows = self.dt.model_config(), self.dt.windows
+        return compute(
+            self.dataset.load(),
+            self._environment.horizon,
+            cfg,
+            windows,
+            audited=self.audited_windows,
+            seed=self.seed,
         )
 
+    def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
+        """``demonstrations``: length and return of all episodes, as PNG and as HTML."""
+        from dtx.analysis.demonstrations.plots import draw, page
 
-def outcome_table(episodes: Episodes) -> pd.DataFrame:
-    """Counts, shares, mean length and mean return by temperature and outcome, the study's counts beside."""
-    import numpy as np
-    import pandas as pd
+        yield "demonstrations", draw(result, self._environment.horizon)
+        yield "demonstrations", page(result, self._environment.horizon)
 
-    from dtx.dataset.episodes import Outcome
-
-    rows = []
-    for temperature in [None, *np.unique(episodes.temperature)]:
-        mine = (
-            np.ones(len(episodes.start), bool)
-            if temperature is None
-            else episodes.temperature == temperature
-        )
-        for outcome in Outcome:
-            chosen = mine & (episodes.outcome == outcome)
-            name = outcome.name.lower()
-            rows.append(
-                {
-                    "temperature": "all" if temperature is None else f"{temperature:g}",
-                    "outcome": name,
-                    "episodes": int(chosen.sum()),
-                    "share": float(chosen.sum() / mine.sum()),
-                    "study_share": STUDY_COUNTS[name] / 24_000 if temperature is None else None,
-                    "mean_length": float(episodes.length[chosen].mean()) if chosen.any() else None,
-                    "mean_return": float(episodes.returns[chosen].mean()) if chosen.any() else None,
-                }
-            )
-    return pd.DataFrame(rows)
+    @property
+    def _environment(self) -> Environment:
+        env = self.dataset.environment
+        if env is None:
+            raise UserError(f"dataset: {self.dataset.label} does not name its environment")
+        return env

@@ -1,4 +1,4 @@
-"""Slow, independent reconstructions that the fast data path is compared with (D2), and duplication (D3)."""
+"""What must hold exactly of demonstrations and of the windows cut from them, counted by a slow reference."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ import numpy as np
 import pandas as pd
 
 from dtx.dataset.episodes import Episodes, Outcome, Split
-from dtx.dt.decision_transformer import DecisionTransformer, Padding
+from dtx.dt.decision_transformer import Padding, Windows
+from dtx.dt.model import ModelConfig
 from dtx.dt.windows import Drawn, Sampler
 from dtx.env.encoding import flatten, one_hot
 
 
 def audit(
-    episodes: Episodes, horizon: int, dt: DecisionTransformer, windows: int, seed: int
+    episodes: Episodes,
+    horizon: int,
+    cfg: ModelConfig,
+    windows: Windows,
+    count: int,
+    seed: int,
 ) -> pd.DataFrame:
     """Count violations of what must hold exactly.
 
     Args:
         episodes: The demonstrations.
         horizon: Steps allowed in an episode.
-        dt: Whose windows are audited, in its own and in the other padding.
-        windows: How many windows of each padding.
+        cfg: Of the model that reads the windows.
+        windows: How they are drawn; both paddings are audited.
+        count: How many windows of each padding.
         seed: Of the windows drawn.
 
     Returns:
@@ -58,8 +65,9 @@ def audit(
         _reward_to_go(episodes),
     ]
     for padding in Padding:
-        changed = dataclasses.replace(dt, windows=dataclasses.replace(dt.windows, padding=padding))
-        rows += _windows(episodes, changed, windows, seed)
+        padded = dataclasses.replace(cfg, left_padding=padding is Padding.left)
+        drawn = dataclasses.replace(windows, padding=padding)
+        rows += _windows(episodes, padded, drawn, count, seed)
     return pd.DataFrame(rows, columns=["check", "compared", "violations"]).astype(
         {"compared": int, "violations": int}
     )
@@ -78,17 +86,17 @@ def _reward_to_go(episodes: Episodes) -> tuple[str, int, int]:
 
 
 def _windows(
-    episodes: Episodes, dt: DecisionTransformer, count: int, seed: int
+    episodes: Episodes, cfg: ModelConfig, windows: Windows, count: int, seed: int
 ) -> list[tuple[str, int, int]]:
     """Windows as the model gets them against a loop that follows the definition."""
-    sampler = Sampler(episodes, dt.model_config(), dt.windows, Split.TRAIN)
+    sampler = Sampler(episodes, cfg, windows, Split.TRAIN)
     drawn = sampler.draw(np.random.default_rng(seed), count)
     context, action, real = sampler.context(drawn)
     encoded = flatten(one_hot(episodes.observations)).astype(np.float32)
     table, index = context["table"].numpy(), context["observation"].numpy()
     wrong = dict.fromkeys(("states", "actions", "reward-to-go", "timesteps"), 0)
     for w in range(count):
-        slow = _slow_window(episodes, drawn, w, dt)
+        slow = _slow_window(episodes, drawn, w, cfg)
         state = np.stack(
             [encoded[o] if o >= 0 else np.zeros_like(encoded[0]) for o in slow["observation"]]
         )
@@ -103,17 +111,16 @@ def _windows(
         wrong["actions"] += int(
             (action[w].numpy() != np.where(slow["real"], slow["action"], 0)).any()
         )
-    side = dt.windows.padding.value
+    side = windows.padding.value
     return [(f"windows with {side} padding: {what}", count, n) for what, n in wrong.items()]
 
 
 def _slow_window(
-    episodes: Episodes, drawn: Drawn, w: int, dt: DecisionTransformer
+    episodes: Episodes, drawn: Drawn, w: int, cfg: ModelConfig
 ) -> dict[str, np.ndarray]:
-    """One window, step by step: padding by the letter of D2."""
-    total, length = dt.windows.context, int(drawn.length[w])
-    left = dt.windows.padding is Padding.left
-    pad = total - length if left else 0
+    """One window, step by step, padded as its definition says."""
+    total, length = cfg.n_steps, int(drawn.length[w])
+    pad = total - length if cfg.left_padding else 0
     first = int(drawn.row[w])
     episode = int(np.searchsorted(episodes.start, first, side="right")) - 1
     end = int(episodes.start[episode] + episodes.length[episode])
@@ -128,43 +135,9 @@ def _slow_window(
         real = first <= step < first + length
         slow["real"][t] = real
         slow["observation"][t] = episodes.observation[step] if real else -1
-        slow["action"][t] = episodes.action[step] if real else dt.model.n_actions
+        slow["action"][t] = episodes.action[step] if real else cfg.n_actions
         slow["timestep"][t] = step - episodes.start[episode] if real else 0
         slow["reward_to_go"][t] = episodes.reward[max(step, first) : end].sum(dtype=np.float64)
         # Behind a window with right padding nothing is read: attention is causal and the loss ignores it.
-        slow["seen"][t] = real or left
+        slow["seen"][t] = real or cfg.left_padding
     return slow
-
-
-def duplication(episodes: Episodes) -> pd.DataFrame:
-    """How much of the data is distinct, and how much of the validation split occurs in training.
-
-    Returns:
-        Rows (name, value): counts, and shares between 0 and 1.
-    """
-    sequences = np.full((len(episodes.start), int(episodes.length.max()), 2), -1, np.int32)
-    real = np.arange(sequences.shape[1]) < episodes.length[:, None]
-    sequences[..., 0][real], sequences[..., 1][real] = episodes.observation, episodes.action
-    _, which = np.unique(sequences.reshape(len(sequences), -1), axis=0, return_inverse=True)
-    held_out = episodes.split == Split.VALIDATION
-    step_held_out = np.repeat(held_out, episodes.length)
-    seen, validated = (
-        np.unique(episodes.observation[~step_held_out]),
-        np.unique(episodes.observation[step_held_out]),
-    )
-    observation_overlap = float(np.isin(validated, seen).mean()) if len(validated) else 0.0
-    episode_overlap = (
-        float(np.isin(which[held_out], which[~held_out]).mean()) if held_out.any() else 0.0
-    )
-    # A split by row of the observation table must share no observation: not so if the table repeats one.
-    contents = [row.tobytes() for row in episodes.observations]
-    even, odd = set(contents[::2]), set(contents[1::2])
-    by_observation = len(even & odd) / len(even | odd)
-    rows = [
-        ("unique_observations", len(episodes.observations)),
-        ("unique_episodes", len(np.unique(which))),
-        ("split_overlap", observation_overlap),
-        ("split_overlap_episodes", episode_overlap),
-        ("split_overlap_by_observation", float(by_observation)),
-    ]
-    return pd.DataFrame(rows, columns=["name", "value"])

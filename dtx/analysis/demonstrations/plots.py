@@ -1,34 +1,23 @@
-"""D1: return against episode length, with marginals, by outcome."""
+"""Return against episode length by outcome, with the distribution of each beside it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-from dtx.dataset.episodes import Episodes
+from dtx.analysis.core.result import Result
 from dtx.figures import OUTCOME_COLOURS, OUTCOMES, new
-from dtx.report import Report
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as PlotlyFigure
 
 
-def draw(report: Report, episodes: Episodes, horizon: int) -> None:
-    """Draw the scatter with marginals as PNG and as HTML."""
-    returns = episodes.returns
-    points = {
-        name: (episodes.length[episodes.outcome == i], returns[episodes.outcome == i])
-        for i, name in enumerate(OUTCOMES)
-    }
-    _png(report, points, horizon)
-    _html(report, points, horizon)
-
-
-def _counted(length: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct (length, return) points and how many episodes are at each."""
-    pairs, counts = np.unique(
-        np.stack([length, value.astype(np.float64)]), axis=1, return_counts=True
-    )
-    return pairs[0], pairs[1], counts
-
-
-def _png(report: Report, points: dict, horizon: int) -> None:
+def draw(result: Result, horizon: int) -> Figure:
+    """A scatter with marginals; the area of a point grows with the episodes there."""
     figure, axes = new(
         6.6,
         4.6,
@@ -40,30 +29,34 @@ def _png(report: Report, points: dict, horizon: int) -> None:
     steps = np.arange(1, horizon + 1)
     scatter.plot(steps, 1 - 0.9 * steps / horizon, color="#c9ced8", lw=1, zorder=1)
     scatter.text(horizon * 0.62, 0.54, "1 - 0.9 t / max_steps", color="#7a8194", fontsize=8)
-    for name, (length, value) in points.items():
-        x, y, n = _counted(length, value)
-        label = f"{name}: {len(length):,}"
+    for name, rows in _by_outcome(result):
         scatter.scatter(
-            x,
-            y,
-            s=6 + 22 * np.log10(n + 1),
+            rows["length"],
+            rows["return"],
+            s=6 + 22 * np.log10(rows["episodes"] + 1),
             color=OUTCOME_COLOURS[name],
             alpha=0.75,
             lw=0,
-            label=label,
+            label=f"{name}: {rows['episodes'].sum():,}",
         )
     scatter.set(
         xlabel="episode length (steps)", ylabel="return", xlim=(0, horizon + 1.5), ylim=(-0.06, 1.0)
     )
     scatter.legend(loc="upper right", title="area: log of episodes at a point", title_fontsize=7)
-    lengths, values = [p[0] for p in points.values()], [p[1] for p in points.values()]
-    colours = [OUTCOME_COLOURS[n] for n in points]
-    style = {"stacked": True, "color": colours, "lw": 0}
+    groups = [rows for _, rows in _by_outcome(result)]
+    style = {
+        "stacked": True,
+        "color": [OUTCOME_COLOURS[name] for name in OUTCOMES],
+        "lw": 0,
+        "weights": [rows["episodes"] for rows in groups],
+    }
     # One bar a possible return: 0, and a success at each step.
     step = 0.9 / horizon
     return_bins = np.append([-step, step], 0.1 + step * (np.arange(horizon + 1) - 0.5))
+    lengths = [rows["length"] for rows in groups]
+    returns = [rows["return"] for rows in groups]
     axes["length"].hist(lengths, bins=np.arange(0.5, horizon + 1.5), **style)
-    axes["return"].hist(values, bins=return_bins, orientation="horizontal", **style)
+    axes["return"].hist(returns, bins=return_bins, orientation="horizontal", **style)
     axes["length"].set(
         xlim=scatter.get_xlim(),
         ylabel="episodes",
@@ -73,19 +66,21 @@ def _png(report: Report, points: dict, horizon: int) -> None:
     axes["return"].set(ylim=scatter.get_ylim(), xlabel="episodes", yticklabels=[])
     for name, axis in (("length", "y"), ("return", "x")):
         axes[name].set(**{f"{axis}scale": "log"})
-    report.figure("demonstrations", figure)
+    return figure
 
 
-def _html(report: Report, points: dict, horizon: int) -> None:
+def page(result: Result, horizon: int) -> PlotlyFigure:
+    """The scatter, with the numbers of a point on hovering."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for name, (length, value) in points.items():
-        x, y, n = _counted(length, value)
+    for name, rows in _by_outcome(result):
+        count = rows["episodes"]
         figure.add_trace(
             go.Scatter(
-                x=x, y=y, mode="markers", name=f"{name}: {len(length):,}", customdata=n,
-                marker={"color": OUTCOME_COLOURS[name], "size": 5 + 5 * np.log10(n + 1)},
+                x=rows["length"], y=rows["return"], mode="markers",
+                name=f"{name}: {count.sum():,}", customdata=count,
+                marker={"color": OUTCOME_COLOURS[name], "size": 5 + 5 * np.log10(count + 1)},
                 hovertemplate="%{customdata:,} episodes<br>length %{x}, return %{y:.3f}",
             )
         )  # fmt: skip
@@ -96,4 +91,10 @@ def _html(report: Report, points: dict, horizon: int) -> None:
         yaxis_title="return",
         xaxis_range=[0, horizon + 1.5],
     )
-    report.page("demonstrations", figure)
+    return figure
+
+
+def _by_outcome(result: Result) -> Iterator[tuple[str, pd.DataFrame]]:
+    points = result.tables["points"]
+    for name in OUTCOMES:
+        yield name, points[points["outcome"] == name]
