@@ -1,66 +1,51 @@
-"""W5: do folded, centred and re-read weights compute the same logits?"""
+"""Processing equivalence: do folded, centred and re-read weights compute the same logits?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
+from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.inputs import Inputs
+from dtx.analysis.core.result import Result
+from dtx.analysis.equivalence.spec import EquivalenceSpec
+from dtx.config.ranges import Natural
 from dtx.dt.model_stage import ModelStage
-from dtx.dt.provider import check_checkpoint
-from dtx.report import Report, read_metrics
-from dtx.stage import Stage
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Equivalence(Stage):
+class Equivalence(EquivalenceSpec, Analysis):
     """Largest change of a logit; ``conf/analysis/equivalence.yaml`` explains the fields.
 
-    Each step is tried on the model and on the same model with random LayerNorms and biases, for which
-    folding is much to do. Control: folding that leaves out a matrix, which must be seen to be wrong.
-    Emits the table ``differences``, a figure and ``health/*`` numbers.
+    Each rewriting is tried on the model and on the same model with random LayerNorms and biases, for which
+    folding changes many weights. Exact checks: each rewriting leaves the logits as they are, in float64 and
+    up to rounding in float32. Control: folding that leaves out a matrix must change them.
     """
+
+    question: ClassVar[str] = "Do folded and centred weights compute the same logits?"
 
     windows: Inputs
     dt: ModelStage
-    checkpoint: int | None
-    tolerance: float
-    seed: int
+    checkpoint: Natural | None
 
-    def check(self) -> Iterator[tuple[str, str]]:
-        """Ranges."""
-        yield from check_checkpoint(self.checkpoint)
-        if self.tolerance <= 0:
-            yield "tolerance", "must be above 0"
-        if self.seed < 0:
-            yield "seed", "must be 0 or more"
+    def compute(self) -> Result:
+        """Compare the logits of all rewritings."""
+        from dtx.analysis.equivalence.compute import compute
+        from dtx.dt.provider import load_at
 
-    def run(self, out: Path) -> None:
-        """Compare; an interrupted run starts again, it takes seconds."""
-        from dtx.analysis.equivalence.compute import measure
+        model = load_at(self.dt, self.checkpoint, self.windows.env)
+        contexts = {
+            "decision": self.windows.deciding(model)[0],
+            "demonstrations": self.windows.demonstrated(model)[0],
+        }
+        return compute(self, model, contexts)
+
+    def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:
+        """``equivalence``: the largest change of a logit by rewriting."""
         from dtx.analysis.equivalence.plots import draw
 
-        report = Report(out)
-        table, headline = measure(self)
-        report.table("differences", table)
-        report.headline(headline)
-        draw(report, table, self)
-
-    def summary(self) -> str:
-        """Whether analyses may read folded weights."""
-        n = read_metrics(self.path)
-        said = (
-            f"largest change of a logit {n['health/max_logit_diff']:.1e} (in float32 "
-            f"{n['health/max_logit_diff_float32']:.1e}, the model's own rounding "
-            f"{n['health/rounding_float32']:.1e}) in {n['health/distinct_inputs']:.0f} distinct windows"
-        )
-        wrong = n["health/wrong_fold_diff"]
-        if wrong is not None:  # a model without LayerNorm has nothing to fold
-            said += f"; a fold that leaves out a matrix: {wrong:.1e}"
-        if not n["health/control_is_seen"]:
-            return f"not established: the wrong fold is not seen to be wrong; {said}"
-        verdict = (
-            "processed weights are the same model" if n["health/equivalent"] else "NOT equivalent"
-        )
-        return f"{verdict}: {said}"
+        yield "equivalence", draw(result, self.tolerance)

@@ -1,78 +1,115 @@
-"""Try every rewriting of weights on a model and on its like with random LayerNorms."""
+"""Every rewriting of weights, of a model and of the same model with random LayerNorms."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from dtx.analysis.core.inputs import distinct_inputs
-from dtx.analysis.equivalence import Equivalence
+from dtx.analysis.core.result import Check, Control, Relation, Result
+from dtx.analysis.equivalence.spec import GIVEN, RANDOM, READ_BACK, WRONG, EquivalenceSpec
 from dtx.dt.context import Context
 from dtx.dt.layers import LayerNorm
 from dtx.dt.model import DecisionTransformerModel, load, save
 from dtx.dt.processing import EXACT, BiasedGatedMLP, Step, blocks_of, copy_of, processed
-from dtx.dt.provider import load_at
 from dtx.training.threads import one_thread
 
-GIVEN, RANDOM = "the model", "with random LayerNorms"
-WRONG = "control: a fold that leaves out a matrix"
-ALL = "all exact steps"
-READ_BACK = "saved and read back"
 CHAINS: dict[str, tuple[Step, ...]] = {
     "fold LayerNorm": (Step.fold_layer_norm,),
     "centre what is written": (Step.centre_writing,),
     "centre what is read": (Step.fold_layer_norm, Step.centre_reading),
     "fold values' biases": (Step.fold_value_biases,),
-    ALL: EXACT,
+    "all exact steps": EXACT,
     "centre the unembedding": (*EXACT, Step.centre_unembedding),
 }
 """Name and steps of each rewriting; the last is compared up to one number added to all logits."""
 
 
-def measure(stage: Equivalence) -> tuple[pd.DataFrame, dict[str, float | None]]:
-    """Compare logits.
+def compute(
+    spec: EquivalenceSpec, model: DecisionTransformerModel, contexts: Mapping[str, Context]
+) -> Result:
+    """Compare the logits of a model with those of its rewritings.
+
+    Args:
+        spec: What counts as the same, and the seed of the random LayerNorms.
+        model: Any.
+        contexts: Windows by name.
 
     Returns:
-        One row a model, rewriting, number type and kind of windows: model, rewriting, dtype, windows
-        (decision, demonstrations), max_logit_diff, same, control; and the headline.
+        Table ``differences``: one row a model, rewriting, number type and kind of windows: model, rewriting,
+        dtype, windows, max_logit_diff, same, control.
     """
+    rows = []
     with one_thread():
-        given = load_at(stage.dt, stage.checkpoint, stage.windows.env)
-        contexts = {"decision": stage.windows.deciding(given)[0]}
-        contexts["demonstrations"] = stage.windows.demonstrated(given)[0]
-        rows = []
-        for name, model in ((GIVEN, given), (RANDOM, with_random_norms(given, stage.seed))):
+        for name, each in ((GIVEN, model), (RANDOM, with_random_norms(model, spec.seed))):
             for dtype in (torch.float32, torch.float64):
-                for rewriting, twin in _twins(model, dtype):
+                for rewriting, twin in _twins(each, dtype):
                     rows += [
-                        (name, rewriting, str(dtype).removeprefix("torch."), seen, value)
-                        for seen, value in _differences(model, twin, rewriting, contexts)
+                        (name, rewriting, str(dtype).removeprefix("torch."), windows, value)
+                        for windows, value in _differences(each, twin, rewriting, contexts)
                     ]
+        rounding = max(_rounding(model, context) for context in contexts.values())
     columns = ["model", "rewriting", "dtype", "windows", "max_logit_diff"]
     table = pd.DataFrame(rows, columns=columns)
-    rounding = max(_rounding(given, context) for context in contexts.values())
     # The identity is mathematics and is held to the tolerance in float64. In float32 no rewriting can be
     # closer than the model is to itself.
-    limit = {"float64": stage.tolerance, "float32": max(stage.tolerance, 10 * rounding)}
-    table["same"] = table.max_logit_diff < table.dtype.map(limit)
+    limits = {"float64": spec.tolerance, "float32": max(spec.tolerance, 10 * rounding)}
+    table["same"] = table.max_logit_diff < table.dtype.map(limits)
     table["control"] = table.rewriting == WRONG
-    real, control = table[~table.control], table[table.control]
-    norms = given.cfg.normalization_type is not None
-    wrong = float(control.max_logit_diff.max()) if len(control) else None
-    headline = {
-        "health/max_logit_diff": _worst(real, "float64"),
-        "health/identity_error": _worst(real, "float64"),
-        "health/max_logit_diff_float32": _worst(real, "float32"),
-        "health/rounding_float32": rounding,
-        "health/wrong_fold_diff": wrong,
-        "health/control_is_seen": float(not norms or bool(wrong and wrong > stage.tolerance)),
-        "health/equivalent": float(bool(real.same.all())),
-        "health/distinct_inputs": float(sum(map(distinct_inputs, contexts.values()))),
-    }
-    return table, headline
+    distinct = sum(map(distinct_inputs, contexts.values()))
+    return _result(spec, table, limits, rounding, distinct)
+
+
+def _result(
+    spec: EquivalenceSpec,
+    table: pd.DataFrame,
+    limits: Mapping[str, float],
+    rounding: float,
+    distinct: int,
+) -> Result:
+    exact, wrong = table[~table.control], table[table.control]
+    worst = {dtype: _worst(exact, dtype) for dtype in limits}
+    # A model without LayerNorm has nothing to fold, so that nothing can be left out.
+    change = float(wrong.max_logit_diff.max()) if len(wrong) else None
+    controls = []
+    if change is not None:
+        name = "change of a logit by a fold that leaves out a matrix"
+        controls.append(
+            Control(name=name, value=change, must_be=Relation.ABOVE, against=spec.tolerance)
+        )
+    finding = (
+        f"largest change of a logit {worst['float64']:.1e} (in float32 {worst['float32']:.1e}, the "
+        f"model's own rounding {rounding:.1e}) in {distinct} distinct windows"
+    )
+    if change is not None:
+        finding += f"; a fold that leaves out a matrix: {change:.1e}"
+    return Result(
+        finding=finding,
+        metrics={
+            "max_logit_diff": worst["float64"],
+            "max_logit_diff_float32": worst["float32"],
+            "rounding_float32": rounding,
+            "wrong_fold_diff": change,
+            "control_is_seen": float(all(control.holds for control in controls)),
+            "equivalent": float(bool(exact.same.all())),
+        },
+        checks=list(_checks(exact, limits)),
+        controls=controls,
+        tables={"differences": table},
+        distinct_inputs=distinct,
+    )
+
+
+def _checks(exact: pd.DataFrame, limits: Mapping[str, float]) -> Iterator[Check]:
+    """One a rewriting and number type, over both models and all windows."""
+    for (name, dtype), part in exact.groupby(["rewriting", "dtype"], sort=False):  # type: ignore[misc]
+        # A NaN must not be skipped, as max() of pandas would.
+        error = float(part.max_logit_diff.max(skipna=False))
+        yield Check(name=f"logits after: {name}, {dtype}", error=error, tolerance=limits[dtype])
 
 
 def with_random_norms(model: DecisionTransformerModel, seed: int) -> DecisionTransformerModel:
@@ -96,18 +133,20 @@ def wrong_fold(model: DecisionTransformerModel, dtype: torch.dtype) -> DecisionT
     added after the product. In a plain one W_in stays as it is.
     """
     twin = processed(model, (Step.fold_layer_norm,), torch.float64)
-    for mine, own in zip(blocks_of(twin), blocks_of(copy_of(model, torch.float64)), strict=True):
-        if not isinstance(mine.mlp, BiasedGatedMLP):
-            mine.mlp.W_in.copy_(own.mlp.W_in)
+    for block, own in zip(blocks_of(twin), blocks_of(copy_of(model, torch.float64)), strict=True):
+        if not isinstance(block.mlp, BiasedGatedMLP):
+            block.mlp.W_in.copy_(own.mlp.W_in)
             continue
-        mine.mlp.W_gate.copy_(own.mlp.W_gate)
-        mine.mlp.b_gate.zero_()
-        mine.mlp.b_in += mine.mlp.b_linear
-        mine.mlp.b_linear.zero_()
+        block.mlp.W_gate.copy_(own.mlp.W_gate)
+        block.mlp.b_gate.zero_()
+        block.mlp.b_in += block.mlp.b_linear
+        block.mlp.b_linear.zero_()
     return twin.to(dtype)
 
 
-def _twins(model: DecisionTransformerModel, dtype: torch.dtype):
+def _twins(
+    model: DecisionTransformerModel, dtype: torch.dtype
+) -> Iterator[tuple[str, DecisionTransformerModel]]:
     """Yield (name, rewritten model)."""
     for name, steps in CHAINS.items():
         yield name, processed(model, steps, dtype)
@@ -124,8 +163,8 @@ def _differences(
     model: DecisionTransformerModel,
     twin: DecisionTransformerModel,
     rewriting: str,
-    contexts: dict[str, Context],
-):
+    contexts: Mapping[str, Context],
+) -> Iterator[tuple[str, float]]:
     """Yield (windows, largest difference of a logit); the model computes in the twin's number type."""
     dtype = twin.W_U.dtype
     own = copy_of(model, dtype)
@@ -144,4 +183,4 @@ def _rounding(model: DecisionTransformerModel, context: Context) -> float:
 
 
 def _worst(table: pd.DataFrame, dtype: str) -> float:
-    return float(table[table.dtype == dtype].max_logit_diff.max())
+    return float(table[table.dtype == dtype].max_logit_diff.max(skipna=False))
