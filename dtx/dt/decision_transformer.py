@@ -276,8 +276,10 @@ class DecisionTransformer(ModelStage):
 
     def _check_environment(self) -> Iterator[tuple[str, str]]:
         """What the demonstrations' environment asks of the model, where both say so before anything runs."""
-        env = getattr(self.dataset, "env", None)
-        limit, actions = getattr(env, "max_steps", None), getattr(env, "n_actions", 0)
+        env = self.dataset.environment
+        if env is None:
+            return
+        limit, actions = env.max_steps, env.n_actions
         if limit is not None and 0 < self.model.n_timesteps < limit:
             yield (
                 "model.n_timesteps",

@@ -71,7 +71,7 @@ def check_fits(
             "that it was trained in (env=...)"
         )
     if not plays:
-        decision = getattr(env, "decision_step", 0)
+        decision = 0 if env.decision is None else env.decision.step
         if cfg.time_embedding == "learned" and cfg.n_timesteps <= decision:
             raise UserError(
                 f"{label} knows {cfg.n_timesteps} timesteps, but the decision of {env.id} comes after "

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,9 @@ from dtx.dataset.episodes import Outcome
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.windows import observation_table
+from dtx.env.decision import Decision
 from dtx.env.encoding import distinct
+from dtx.env.environment import Environment
 from dtx.env.vector import Stacked, VectorEnv
 
 CHUNK = 128
@@ -186,7 +187,7 @@ def rollout(
 
 def rollouts(
     model: DecisionTransformerModel,
-    env: Any,
+    env: Environment,
     targets: Sequence[float],
     *,
     episodes: int,
@@ -197,7 +198,7 @@ def rollouts(
     """Play ``episodes`` episodes at each target, the same worlds and random numbers at each.
 
     Args:
-        env: An environment of ``dtx.env`` (not a vector of them).
+        env: Where (not a vector of copies).
         targets: Reward-to-go at the start, (r,).
 
     Returns:
@@ -214,17 +215,16 @@ def rollouts(
 
 
 def greedy_by_layout(
-    model: DecisionTransformerModel, env: Any, targets: Sequence[float]
+    model: DecisionTransformerModel, decision: Decision | Environment, targets: Sequence[float]
 ) -> np.ndarray:
-    """Outcome of the greedy episode in every layout of an environment that has layouts.
+    """Outcome of the greedy episode in every layout.
 
     Returns:
         (r, layouts) uint8.
     """
-    layouts = len(env.layouts())
-    vector = env.vector(
-        layouts * len(targets), 0, layouts=np.tile(np.arange(layouts), len(targets)).tolist()
-    )
+    decision = _decision(decision)
+    layouts = len(decision.layouts)
+    vector = decision.vector(np.tile(np.arange(layouts), len(targets)).tolist(), 0)
     start = np.repeat(np.asarray(targets, np.float32), layouts)
     played = rollout(model, vector, start, seed=0, greedy=True)
     vector.close()
@@ -233,30 +233,32 @@ def greedy_by_layout(
 
 @torch.inference_mode()
 def decision_probabilities(
-    model: DecisionTransformerModel, env: Any, targets: Sequence[float]
+    model: DecisionTransformerModel, decision: Decision | Environment, targets: Sequence[float]
 ) -> np.ndarray:
     """Action probabilities at the decision square when the routine was followed up to it.
 
     Args:
-        env: An environment with ``layouts()``, ``routine(layout)`` and ``decision_step``.
+        decision: Of the environment: its layouts, and the routine.
         targets: Reward-to-go given from the start, (r,).
 
     Returns:
-        (r, layouts, a) float64. The right turn is ``env.correct_turn(layouts)``.
+        (r, layouts, a) float64. ``decision.turns(layouts)`` gives the right and the wrong action.
     """
-    contexts = decision_contexts(model, env, targets)
+    contexts = decision_contexts(model, decision, targets)
     return _softmax(np.stack([model.last_logits(c).double().numpy() for c in contexts]))
 
 
 def decision_contexts(
-    model: DecisionTransformerModel, env: Any, targets: Sequence[float]
+    model: DecisionTransformerModel, decision: Decision | Environment, targets: Sequence[float]
 ) -> list[Context]:
     """What the model sees at the decision square in every layout, one batch a target; see above."""
-    layouts = list(range(len(env.layouts())))
-    vector = env.vector(len(layouts), 0, layouts=layouts)
+    decision = _decision(decision)
+    layouts = list(range(len(decision.layouts)))
+    routines = [decision.routine(layout) for layout in layouts]
+    vector = decision.vector(layouts, 0)
     seen, taken = [vector.reset().copy()], []
-    for step in range(env.decision_step):
-        taken.append(np.array([env.routine(layout)[step] for layout in layouts]))
+    for step in range(decision.step):
+        taken.append(np.array([routine[step] for routine in routines]))
         seen.append(vector.step(taken[-1]).observations.copy())
     vector.close()
     contexts = []
@@ -268,6 +270,14 @@ def decision_contexts(
                 history.act(taken[step])
         contexts.append(history.context(np.array(layouts)))
     return contexts
+
+
+def _decision(given: Decision | Environment) -> Decision:
+    """The decision itself. Environments are taken until analyses give their decision."""
+    if isinstance(given, Decision):
+        return given
+    assert given.decision is not None
+    return given.decision
 
 
 def uniforms(seed: int, episode: np.ndarray, horizon: int) -> np.ndarray:

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dtx.env.decision import Decision
-from dtx.env.minigrid import MiniGrid
-from dtx.env.roles import Cell, Predicate, agent_cell, cells_of, things
-from dtx.env.vector import Backend, VectorEnv
-from dtx.errors import UserError
+from dtx.env.roles import Cell, Complement, Predicate, Roles, agent_cell, cells_of, things
+from dtx.env.task import Task
 
 if TYPE_CHECKING:
-    import gymnasium
+    from minigrid.minigrid_env import MiniGridEnv
 
 SIZES, RANDOM_SIZES = (5, 6, 8, 16), (5, 6)
 BALL = 6
@@ -27,7 +24,7 @@ BALL = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class DynamicObstacles:
+class DynamicObstacles(Task):
     """Dynamic Obstacles on a square world.
 
     Attributes:
@@ -39,8 +36,6 @@ class DynamicObstacles:
 
     size: int
     random_start: bool
-    max_steps: int | None
-    backend: Backend
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Yield (field, what is wrong and what to do)."""
@@ -51,15 +46,6 @@ class DynamicObstacles:
                 "size",
                 f"{self.size} is no size of Dynamic Obstacles{start}; choose one of {known}",
             )
-        if self.max_steps is not None and self.max_steps < 1:
-            yield "max_steps", f"{self.max_steps} allows no step; give 1 or more, or null"
-
-    @property
-    def task(self) -> MiniGrid:
-        """The same as any MiniGrid task."""
-        for field, problem in self.check():
-            raise UserError(f"env.{field}: {problem}")
-        return MiniGrid(id=self.id, max_steps=self.max_steps, backend=self.backend)
 
     @property
     def id(self) -> str:
@@ -68,34 +54,35 @@ class DynamicObstacles:
         return f"MiniGrid-Dynamic-Obstacles-{start}{self.size}x{self.size}-v0"
 
     @property
-    def decision(self) -> Decision | None:
-        """None: the task has no fixed layouts with a scripted way to one deciding turn."""
-        return None
-
-    @property
     def n_actions(self) -> int:
         """3: left, right, forward."""
         return 3
 
     @property
-    def horizon(self) -> int:
-        """Steps allowed in an episode."""
-        return 4 * self.size**2 if self.max_steps is None else self.max_steps
-
-    def make(self) -> gymnasium.Env:
-        """One environment of minigrid itself, for rendering and edits."""
-        return self.task.make()
-
-    def vector(self, n: int, seed: int) -> VectorEnv:
-        """n copies that start their next episode by themselves; see ``dtx.env.vector``."""
-        return self.task.vector(n, seed)
+    def own_limit(self) -> int:
+        """Steps that the task itself allows in an episode."""
+        return 4 * self.size**2
 
     @property
-    def role_names(self) -> tuple[str, ...]:
+    def roles(self) -> Roles | None:
+        """The agent, the goal and all the balls."""
+        return DynamicObstaclesRoles()
+
+
+class DynamicObstaclesRoles:
+    """Roles of Dynamic Obstacles' things: a :class:`dtx.env.roles.Roles`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
         """The agent, the goal and all the balls."""
         return ("agent", "goal", "obstacle")
 
-    def roles(self, world: Any) -> dict[str, list[Cell]]:
+    @property
+    def complement(self) -> Complement | None:
+        """None: the task gives no instruction."""
+        return None
+
+    def where(self, world: MiniGridEnv) -> dict[str, list[Cell]]:
         """Where they are in a world at its start."""
         return {
             "agent": [agent_cell(world)],
@@ -105,15 +92,20 @@ class DynamicObstacles:
 
     def predicates(self) -> dict[str, Predicate]:
         """``decision`` (see above)."""
-        return {"decision": self.at_decision}
+        return {"decision": _at_decision}
 
-    def at_decision(self, observations: np.ndarray) -> np.ndarray:
-        """Whether a ball is in the cell ahead, (..., 7, 7, 3) to (...) bool."""
-        return observations[..., 3, 5, 0] == BALL
+    def settle(self, world: MiniGridEnv) -> None:
+        """Set which balls the world moves: those that it had, then new ones."""
+        from minigrid.core.world_object import Ball
+        from minigrid.envs.dynamicobstacles import DynamicObstaclesEnv
 
-    def settle(self, world: Any) -> None:
-        """Tell the world which balls there are to move: those it had, then new ones."""
-        there = [thing for _, thing in things(world) if thing.type == "ball"]
-        kept = [ball for ball in world.obstacles if any(ball is thing for thing in there)]
-        new = [thing for thing in there if not any(thing is ball for ball in kept)]
+        assert isinstance(world, DynamicObstaclesEnv)
+        balls = [thing for _, thing in things(world) if isinstance(thing, Ball)]
+        kept = [ball for ball in world.obstacles if any(ball is thing for thing in balls)]
+        new = [ball for ball in balls if not any(ball is other for other in kept)]
         world.obstacles = kept + new
+
+
+def _at_decision(observations: np.ndarray) -> np.ndarray:
+    """Whether a ball is in the cell ahead, (..., 7, 7, 3) to (...) bool."""
+    return observations[..., 3, 5, 0] == BALL

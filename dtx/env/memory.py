@@ -9,7 +9,8 @@ In the 7x7 world the view from the start already shows one of the two objects at
 right still has to be remembered, for from the junction the instruction is out of sight.
 
 A *layout* is one of four: what the instruction is, and on which side of the junction (as seen by the
-agent arriving there) the object that matches it lies. Only this file and ``memory_task.py`` know Memory.
+agent arriving there) the object that matches it lies. Only this file, ``memory_layouts.py`` and
+``memory_task.py`` know Memory.
 """
 
 from __future__ import annotations
@@ -17,25 +18,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dtx.env.environment import require_valid
+from dtx.env.memory_layouts import BALL, FORWARD, KEY, LAYOUTS, LEFT, RIGHT, SIZES, WALL
 from dtx.env.minigrid import chosen
-from dtx.env.roles import Cell, Predicate, Unsettled, agent_cell
+from dtx.env.roles import Cell, Complement, Predicate, Roles, Unsettled, agent_cell
 from dtx.env.vector import Backend, VectorEnv
-from dtx.errors import UserError
 
 if TYPE_CHECKING:
     import gymnasium
-
-LEFT, RIGHT, FORWARD = 0, 1, 2
-"""MiniGrid's actions that matter here."""
-WALL, KEY, BALL = 2, 5, 6
-"""MiniGrid's object indices that matter here."""
-LAYOUTS = ("key/left", "key/right", "ball/left", "ball/right")
-"""Instruction / side of the matching object; the index of a layout is its place here."""
-SIZES = (7, 9, 11, 13)
+    from minigrid.minigrid_env import MiniGridEnv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,159 +75,66 @@ class Memory:
         return MemoryDecision(self)
 
     @property
-    def decision_step(self) -> int:
-        """Actions of the routine before its turn: the corridor's length, 4 in the 7x7 world."""
-        return self.size - 3
-
-    def layouts(self) -> list[str]:
-        """The four layouts by name; a layout's index is its place in this list."""
-        return list(LAYOUTS)
-
-    def correct_turn(self, layouts: np.ndarray | Sequence[int]) -> np.ndarray:
-        """The action (LEFT or RIGHT) that leads to the matching object, by layout index (n,)."""
-        return np.where(np.asarray(layouts) % 2 == 0, LEFT, RIGHT)
-
-    def wrong_turn(self, layouts: np.ndarray | Sequence[int]) -> np.ndarray:
-        """The action (LEFT or RIGHT) that leads to the other object, by layout index (n,)."""
-        return np.where(np.asarray(layouts) % 2 == 0, RIGHT, LEFT)
-
-    def routine(self, layout: int) -> list[int]:
-        """The actions of the shortest way to success."""
-        turn = int(self.correct_turn([layout])[0])
-        return [FORWARD] * self.decision_step + [turn, FORWARD]
-
-    def at_decision(self, observations: np.ndarray) -> np.ndarray:
-        """Whether the agent stands at the junction facing along the corridor.
-
-        There left or right, then forward, ends the episode. With ``step == decision_step`` it is also
-        on the routine: nothing else gets there that early.
-
-        Args:
-            observations: (..., 7, 7, 3) uint8.
-
-        Returns:
-            (...) bool.
-        """
-        objects = observations[..., 0]
-        ahead, left, right = objects[..., 3, 5], objects[..., 1, 6], objects[..., 5, 6]
-        # Facing back from the junction shows the two objects as well, but the corridor ahead.
-        return (ahead == WALL) & np.isin(left, (KEY, BALL)) & np.isin(right, (KEY, BALL))
-
-    def instruction(self, first_observations: np.ndarray) -> np.ndarray:
-        """The instruction's object index (KEY or BALL) in observations at the start, (...) uint8."""
-        return first_observations[..., 2, 6, 0]
-
-    def layout_of(self, first_observations: np.ndarray, at_junction: np.ndarray) -> np.ndarray:
-        """Layout index from an episode's first observation and one where :meth:`at_decision`.
-
-        Args:
-            first_observations: (..., 7, 7, 3) uint8.
-            at_junction: (..., 7, 7, 3) uint8.
-
-        Returns:
-            (...) int64.
-        """
-        instruction = self.instruction(first_observations)
-        matches_right = at_junction[..., 1, 6, 0] != instruction
-        return 2 * (instruction == BALL).astype(np.int64) + matches_right
-
-    @property
-    def role_names(self) -> tuple[str, ...]:
-        """The agent, the instruction, the two objects at the junction by side and by meaning."""
-        return ("agent", "instruction", "target_left", "target_right", "target", "decoy")
-
-    def roles(self, world: Any) -> dict[str, list[Cell]]:
-        """Where they are at the start; left and right are those of the agent arriving.
-
-        ``target`` is the object at the junction that matches the instruction, ``decoy`` the other.
-        """
-        middle, far = self.size // 2, self.size - 2
-        instruction, left, right = (1, middle - 1), (far, middle - 2), (far, middle + 2)
-        kinds = [
-            getattr(world.grid.get(*cell), "type", None) for cell in (instruction, left, right)
-        ]
-        return {
-            "agent": [agent_cell(world)],
-            "instruction": [instruction],
-            "target_left": [left],
-            "target_right": [right],
-            "target": [
-                c for c, kind in zip((left, right), kinds[1:], strict=True) if kind == kinds[0]
-            ],
-            "decoy": [
-                c for c, kind in zip((left, right), kinds[1:], strict=True) if kind != kinds[0]
-            ],
-        }
-
-    def predicates(self) -> dict[str, Predicate]:
-        """``decision``: see :meth:`at_decision`."""
-        return {"decision": self.at_decision}
-
-    def complement(self, first_observation: np.ndarray) -> str:
-        """The type that the instruction is not: what a decoy would have to show."""
-        return "ball" if self.instruction(first_observation) == KEY else "key"
-
-    def settle(self, world: Any) -> None:
-        """Say anew at which side the episode ends with success: where the object matches.
-
-        Raises:
-            Unsettled: Both match.
-        """
-        roles = self.roles(world)
-        if len(roles["target"]) > 1:
-            raise Unsettled("both objects at the junction match the instruction")
-        middle = self.size // 2
-        beside = {
-            role: [(x, y + (1 if y < middle else -1)) for x, y in roles[role]] for role in roles
-        }
-        nowhere = (-1, -1)
-        # Where neither matches, either side fails; the world knows one failing cell, so the left one.
-        world.success_pos = next(iter(beside["target"]), nowhere)
-        world.failure_pos = next(iter(beside["decoy"]), nowhere)
+    def roles(self) -> Roles | None:
+        """The agent, the instruction and the two objects at the junction."""
+        return MemoryRoles(self.size)
 
     def make(self, layout: int | None = None) -> gymnasium.Env:
         """One environment of minigrid itself: the reference, for rendering and edits.
 
-        Args:
-            layout: Play this layout only; None draws one for each episode.
+        It draws a layout for each episode; ``decision.make(layout)`` plays one.
         """
-        import gymnasium
-
-        self._raise_if_wrong()
-        register()
-        return gymnasium.make(
-            self.id,
-            max_steps=self.max_steps,
-            layout=layout,
-            render_mode="rgb_array",
-            disable_env_checker=True,
-        )
+        return _make(self, layout)  # `layout` until analyses use env.decision
 
     def vector(self, n: int, seed: int, layouts: Sequence[int] | None = None) -> VectorEnv:
         """n copies that start their next episode by themselves; see ``dtx.env.vector``.
 
-        Args:
-            n: How many.
-            seed: Everything follows from it and the actions.
-            layouts: One layout index a copy, which plays nothing else; None draws one for each
-                episode. Fixed layouts run on gymnasium whatever the backend: envpool cannot choose.
+        They draw a layout for each episode; ``decision.vector(layouts, seed)`` plays chosen ones.
         """
-        self._raise_if_wrong()
+        if layouts is not None:  # until analyses use env.decision
+            if len(layouts) != n:
+                raise ValueError(f"{len(layouts)} layouts for {n} environments")
+            return self.decision.vector(layouts, seed)
+        require_valid(self)
         task = f"MiniGrid-MemoryS{self.size}-v0"
-        if layouts is None and chosen(self.backend, task) is Backend.envpool:
+        if chosen(self.backend, task) is Backend.envpool:
             from dtx.env.envpool_backend import EnvPool
 
             return EnvPool(task, n, seed, self.max_steps, start=(1, self.size // 2))
         from dtx.env.gymnasium_backend import Gymnasium
 
-        if layouts is not None and len(layouts) != n:
-            raise ValueError(f"{len(layouts)} layouts for {n} environments")
-        each = [None] * n if layouts is None else [int(layout) for layout in layouts]
-        return Gymnasium([partial(self.make, layout) for layout in each], seed, self.max_steps)
+        return Gymnasium([self.make] * n, seed, self.max_steps)
 
-    def _raise_if_wrong(self) -> None:
-        for field, problem in self.check():
-            raise UserError(f"env.{field}: {problem}")
+    # Until analyses use env.decision: the same under the names of before.
+
+    @property
+    def decision_step(self) -> int:
+        """See :attr:`MemoryDecision.step`."""
+        return self.decision.step
+
+    def layouts(self) -> list[str]:
+        """See :attr:`MemoryDecision.layouts`."""
+        return list(self.decision.layouts)
+
+    def correct_turn(self, layouts: np.ndarray | Sequence[int]) -> np.ndarray:
+        """See :meth:`MemoryDecision.turns`."""
+        return self.decision.turns(layouts)[0]
+
+    def wrong_turn(self, layouts: np.ndarray | Sequence[int]) -> np.ndarray:
+        """See :meth:`MemoryDecision.turns`."""
+        return self.decision.turns(layouts)[1]
+
+    def routine(self, layout: int) -> list[int]:
+        """See :meth:`MemoryDecision.routine`."""
+        return self.decision.routine(layout)
+
+    def at_decision(self, observations: np.ndarray) -> np.ndarray:
+        """See :meth:`MemoryDecision.here`."""
+        return self.decision.here(observations)
+
+    def layout_of(self, first_observations: np.ndarray, at_junction: np.ndarray) -> np.ndarray:
+        """See :meth:`MemoryDecision.layout_of`."""
+        return self.decision.layout_of(first_observations, at_junction)
 
 
 @dataclass(frozen=True)
@@ -243,37 +145,131 @@ class MemoryDecision:
 
     @property
     def layouts(self) -> tuple[str, ...]:
-        """The four layouts."""
+        """The four layouts by name; a layout's index is its place here."""
         return LAYOUTS
 
     @property
     def step(self) -> int:
-        """The corridor's length: 4 in the 7x7 world."""
-        return self.env.decision_step
+        """Actions of the routine before its turn: the corridor's length, 4 in the 7x7 world."""
+        return self.env.size - 3
 
     def routine(self, layout: int) -> list[int]:
         """The actions of the shortest way to success."""
-        return self.env.routine(layout)
+        right, _ = self.turns([layout])
+        return [FORWARD] * self.step + [int(right[0]), FORWARD]
 
     def turns(self, layouts: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The turns towards the matching object and towards the other, by layout index, (n,) each."""
-        return self.env.correct_turn(layouts), self.env.wrong_turn(layouts)
+        """LEFT or RIGHT, towards the matching object and towards the other, by layout index, (n,) each."""
+        on_the_left = np.asarray(layouts) % 2 == 0
+        return np.where(on_the_left, LEFT, RIGHT), np.where(on_the_left, RIGHT, LEFT)
 
     def here(self, observations: np.ndarray) -> np.ndarray:
-        """Whether the agent stands at the junction, facing along the corridor."""
-        return self.env.at_decision(observations)
+        """Whether the agent stands at the junction facing along the corridor.
+
+        There left or right, then forward, ends the episode. After :attr:`step` actions it is also
+        on the routine: nothing else gets there that early.
+
+        Args:
+            observations: (..., 7, 7, 3) uint8.
+
+        Returns:
+            (...) bool.
+        """
+        return _at_junction(observations)
 
     def layout_of(self, first: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """Layout index from an episode's first observation and one at the junction."""
-        return self.env.layout_of(first, at)
+        """Layout index from an episode's first observation and one at the junction.
+
+        Args:
+            first: (..., 7, 7, 3) uint8.
+            at: (..., 7, 7, 3) uint8, where :meth:`here` holds.
+
+        Returns:
+            (...) int64.
+        """
+        instruction = _instruction(first)
+        matches_right = at[..., 1, 6, 0] != instruction
+        return 2 * (instruction == BALL).astype(np.int64) + matches_right
 
     def make(self, layout: int) -> gymnasium.Env:
         """One environment of minigrid itself that plays one layout."""
-        return self.env.make(layout)
+        return _make(self.env, layout)
 
     def vector(self, layouts: Sequence[int], seed: int) -> VectorEnv:
-        """One copy a layout index, which plays nothing else."""
-        return self.env.vector(len(layouts), seed, layouts)
+        """One copy a layout index, which plays nothing else.
+
+        They run on gymnasium whatever the backend: envpool cannot choose a layout.
+        """
+        from dtx.env.gymnasium_backend import Gymnasium
+
+        require_valid(self.env)
+        makers = [partial(self.make, int(layout)) for layout in layouts]
+        return Gymnasium(makers, seed, self.env.horizon)
+
+
+@dataclass(frozen=True)
+class MemoryRoles:
+    """Roles of Memory's things: a :class:`dtx.env.roles.Roles`.
+
+    Attributes:
+        size: Cells along a side of the world.
+    """
+
+    size: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The agent, the instruction, the two objects at the junction by side and by meaning."""
+        return ("agent", "instruction", "target_left", "target_right", "target", "decoy")
+
+    @property
+    def complement(self) -> Complement | None:
+        """The type that the instruction is not: what a decoy would have to show."""
+        return lambda first: "ball" if _instruction(first) == KEY else "key"
+
+    def where(self, world: MiniGridEnv) -> dict[str, list[Cell]]:
+        """Where they are at the start; left and right are those of the agent arriving.
+
+        ``target`` is the object at the junction that matches the instruction, ``decoy`` the other.
+        """
+        middle, far = self.size // 2, self.size - 2
+        instruction, left, right = (1, middle - 1), (far, middle - 2), (far, middle + 2)
+        wanted = _type_at(world, instruction)
+        matches = {cell: _type_at(world, cell) == wanted for cell in (left, right)}
+        return {
+            "agent": [agent_cell(world)],
+            "instruction": [instruction],
+            "target_left": [left],
+            "target_right": [right],
+            "target": [cell for cell, same in matches.items() if same],
+            "decoy": [cell for cell, same in matches.items() if not same],
+        }
+
+    def predicates(self) -> dict[str, Predicate]:
+        """``decision``: see :meth:`MemoryDecision.here`."""
+        return {"decision": _at_junction}
+
+    def settle(self, world: MiniGridEnv) -> None:
+        """Set anew at which side the episode ends with success: where the object matches.
+
+        Raises:
+            Unsettled: Both match.
+        """
+        from minigrid.envs.memory import MemoryEnv
+
+        assert isinstance(world, MemoryEnv)
+        where = self.where(world)
+        if len(where["target"]) > 1:
+            raise Unsettled("both objects at the junction match the instruction")
+        middle = self.size // 2
+        beside = {
+            role: [(x, y + (1 if y < middle else -1)) for x, y in where[role]]
+            for role in ("target", "decoy")
+        }
+        nowhere = (-1, -1)
+        # Where neither matches, either side fails; the world knows one failing cell, so the left one.
+        world.success_pos = next(iter(beside["target"]), nowhere)
+        world.failure_pos = next(iter(beside["decoy"]), nowhere)
 
 
 def register() -> None:
@@ -286,3 +282,34 @@ def register() -> None:
             gymnasium.register(
                 task, "dtx.env.memory_task:MemoryFixedStart", kwargs={"size": size, "max_steps": 50}
             )
+
+
+def _make(env: Memory, layout: int | None) -> gymnasium.Env:
+    import gymnasium
+
+    require_valid(env)
+    register()
+    return gymnasium.make(
+        env.id,
+        max_steps=env.max_steps,
+        layout=layout,
+        render_mode="rgb_array",
+        disable_env_checker=True,
+    )
+
+
+def _at_junction(observations: np.ndarray) -> np.ndarray:
+    objects = observations[..., 0]
+    ahead, left, right = objects[..., 3, 5], objects[..., 1, 6], objects[..., 5, 6]
+    # Facing back from the junction shows the two objects as well, but the corridor ahead.
+    return (ahead == WALL) & np.isin(left, (KEY, BALL)) & np.isin(right, (KEY, BALL))
+
+
+def _instruction(first: np.ndarray) -> np.ndarray:
+    """The instruction's object index (KEY or BALL) in observations at the start, (...) uint8."""
+    return first[..., 2, 6, 0]
+
+
+def _type_at(world: MiniGridEnv, cell: Cell) -> str | None:
+    thing = world.grid.get(*cell)
+    return None if thing is None else thing.type

@@ -1,4 +1,4 @@
-"""Memory with a fixed start on minigrid: the reference that ``memory.py`` registers with Gymnasium."""
+"""Memory with a fixed start on minigrid: the reference, registered with Gymnasium by ``memory.py``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from minigrid.core.world_object import Ball, Key
 from minigrid.envs.memory import MemoryEnv
 
-from dtx.env.memory import LAYOUTS
+from dtx.env.memory_layouts import LAYOUTS
 
 
 class MemoryFixedStart(MemoryEnv):
@@ -17,7 +17,7 @@ class MemoryFixedStart(MemoryEnv):
     Args:
         size: Cells along a side of the world, odd.
         max_steps: Steps allowed in an episode.
-        layout: Index into ``dtx.env.memory.LAYOUTS`` to play nothing else; None draws one for each
+        layout: Index into ``dtx.env.memory_layouts.LAYOUTS`` to play nothing else; None draws one for each
             episode.
         **kwargs: minigrid's own (render_mode).
     """

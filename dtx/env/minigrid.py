@@ -8,15 +8,18 @@ import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dtx.config.ranges import Count
 from dtx.env.decision import Decision
-from dtx.env.roles import Cell, Predicate, Unsettled, roles_by_type
+from dtx.env.environment import require_valid
+from dtx.env.roles import Cell, Complement, Predicate, Roles, Unsettled, roles_by_type
 from dtx.env.vector import Backend, VectorEnv
 from dtx.errors import UserError
 
 if TYPE_CHECKING:
     import gymnasium
+    from minigrid.minigrid_env import MiniGridEnv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +33,11 @@ class MiniGrid:
     """
 
     id: str
-    max_steps: int | None
+    max_steps: Count | None
     backend: Backend
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Yield (field, what is wrong and what to do)."""
-        if self.max_steps is not None and self.max_steps < 1:
-            yield "max_steps", f"{self.max_steps} allows no step; give 1 or more, or null"
         known = known_ids()
         if self.id not in known:
             yield "id", f"unknown environment {self.id!r}{_suggestions(self.id, known)}"
@@ -45,6 +46,11 @@ class MiniGrid:
     def decision(self) -> Decision | None:
         """None: the task has no fixed layouts with a scripted way to one deciding turn."""
         return None
+
+    @property
+    def roles(self) -> Roles | None:
+        """The agent, and a role for each type of object."""
+        return MiniGridRoles(self.id)
 
     @property
     def n_actions(self) -> int:
@@ -77,8 +83,7 @@ class MiniGrid:
         """
         import gymnasium
 
-        for field, problem in self.check():
-            raise UserError(f"env.{field}: {problem}")
+        require_valid(self)
         kwargs = {} if self.max_steps is None else {"max_steps": self.max_steps}
         try:
             with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -92,8 +97,7 @@ class MiniGrid:
 
     def vector(self, n: int, seed: int) -> VectorEnv:
         """n copies that start their next episode by themselves; see ``dtx.env.vector``."""
-        for field, problem in self.check():
-            raise UserError(f"env.{field}: {problem}")
+        require_valid(self)
         if chosen(self.backend, self.id) is Backend.envpool:
             from dtx.env.envpool_backend import EnvPool
 
@@ -102,12 +106,28 @@ class MiniGrid:
 
         return Gymnasium([self.make] * n, seed, self.horizon)
 
+
+@dataclass(frozen=True)
+class MiniGridRoles:
+    """Roles in any MiniGrid task, the types of its objects: a :class:`dtx.env.roles.Roles`.
+
+    Attributes:
+        id: Of the task, for errors.
+    """
+
+    id: str
+
     @property
-    def role_names(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         """The agent, and the types of objects, each of which is a role."""
         return ("agent", "ball", "box", "door", "floor", "goal", "key", "lava")
 
-    def roles(self, world: Any) -> dict[str, list[Cell]]:
+    @property
+    def complement(self) -> Complement | None:
+        """None: what the task's instruction is, if it has one, is not known."""
+        return None
+
+    def where(self, world: MiniGridEnv) -> dict[str, list[Cell]]:
         """Where they are in a world at its start."""
         return roles_by_type(world)
 
@@ -115,14 +135,14 @@ class MiniGrid:
         """None: which step matters is given by its number."""
         return {}
 
-    def settle(self, world: Any) -> None:
+    def settle(self, world: MiniGridEnv) -> None:
         """Nothing, where all that counts is in the grid.
 
         Raises:
             Unsettled: The task keeps more beside its grid; it needs a file like dynamic_obstacles.py.
         """
         for name in ("obstacles", "success_pos"):
-            if hasattr(world, name):
+            if name in vars(world):
                 raise Unsettled(
                     f"{self.id} keeps {name} beside its grid; env=minigrid cannot edit it"
                 )

@@ -7,24 +7,39 @@ x column from the left, y row from the top.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import gymnasium
+    from minigrid.core.world_object import WorldObj
+    from minigrid.minigrid_env import MiniGridEnv
 
 Cell = tuple[int, int]
 Predicate = Callable[[np.ndarray], np.ndarray]
 """(..., 7, 7, 3) uint8 observations to (...) bool."""
+Complement = Callable[[np.ndarray], str]
+"""An episode's first observation (7, 7, 3) uint8 to a type of object."""
 
 
 class Roles(Protocol):
-    """An environment whose things have roles; dtx/env/memory.py and door_key.py are examples."""
+    """The roles of the things in a task's worlds.
+
+    ``env.roles`` is one of these, or None; dtx/env/memory.py and door_key.py have examples.
+    """
 
     @property
-    def role_names(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         """All roles that a world of this task may have."""
         ...
 
-    def roles(self, world: Any) -> dict[str, list[Cell]]:
+    @property
+    def complement(self) -> Complement | None:
+        """Gives the type of object that the instruction is not; None for a task without instruction."""
+        ...
+
+    def where(self, world: MiniGridEnv) -> dict[str, list[Cell]]:
         """Where the things of each role lie in a world at its start."""
         ...
 
@@ -32,7 +47,7 @@ class Roles(Protocol):
         """Named questions about an observation; ``decision`` where the task has a decision."""
         ...
 
-    def settle(self, world: Any) -> None:
+    def settle(self, world: MiniGridEnv) -> None:
         """Set anew what the world keeps beside its grid, after the grid was edited.
 
         Raises:
@@ -45,12 +60,21 @@ class Unsettled(Exception):
     """A world that the task's rules do not cover; says why."""
 
 
-def cells_of(world: Any, kind: str) -> list[Cell]:
+def world_of(env: gymnasium.Env) -> MiniGridEnv:
+    """The world under an environment's wrappers."""
+    from minigrid.minigrid_env import MiniGridEnv
+
+    world = env.unwrapped
+    assert isinstance(world, MiniGridEnv), f"{world} is no environment of minigrid"
+    return world
+
+
+def cells_of(world: MiniGridEnv, kind: str) -> list[Cell]:
     """Cells that hold an object of a type (``key``, ``door``), row by row."""
     return [cell for cell, thing in things(world) if thing.type == kind]
 
 
-def things(world: Any) -> list[tuple[Cell, Any]]:
+def things(world: MiniGridEnv) -> list[tuple[Cell, WorldObj]]:
     """All objects in a world with their cells, row by row, walls too."""
     width = world.width
     return [
@@ -60,16 +84,16 @@ def things(world: Any) -> list[tuple[Cell, Any]]:
     ]
 
 
-def agent_cell(world: Any) -> Cell:
+def agent_cell(world: MiniGridEnv) -> Cell:
     """Where the agent stands."""
     x, y = world.agent_pos
     return int(x), int(y)
 
 
-def roles_by_type(world: Any) -> dict[str, list[Cell]]:
+def roles_by_type(world: MiniGridEnv) -> dict[str, list[Cell]]:
     """A role for the agent, and one for each type of object that is there but walls."""
-    found: dict[str, list[Cell]] = {"agent": [agent_cell(world)]}
+    roles: dict[str, list[Cell]] = {"agent": [agent_cell(world)]}
     for cell, thing in things(world):
         if thing.type != "wall":
-            found.setdefault(thing.type, []).append(cell)
-    return found
+            roles.setdefault(thing.type, []).append(cell)
+    return roles

@@ -184,10 +184,10 @@ class LoadedModel(Loaded):
         from dtx.dt.rollout import decision_contexts
 
         place = self._environment(env)
-        if not hasattr(place, "decision_step"):
+        if place.decision is None:
             raise UserError(f"{type(place).__name__} names no decision; use .windows() or .pairs()")
         check_fits(self.model, place, self.label, plays=False)
-        return decision_contexts(self.model, place, [reward_to_go])[0]
+        return decision_contexts(self.model, place.decision, [reward_to_go])[0]
 
     def pairs(self, which: str | None = None, *overrides: str, env: Any = None) -> PairSet:
         """Declared counterfactual pairs: of the store, or else made now and kept for the session.

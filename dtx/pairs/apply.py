@@ -14,28 +14,28 @@ EMPTY, UNSEEN = 1, 0
 """MiniGrid's object indices of a free cell and of one that the agent cannot see."""
 
 
-def edit_world(world: Any, edits: Sequence[Edit], env: Roles) -> None:
+def edit_world(world: Any, edits: Sequence[Edit], roles: Roles) -> None:
     """Apply state edits in place; the others are skipped.
 
     Args:
         world: At its start, not stepped yet.
-        env: Knows the roles, and settles what the world keeps beside its grid.
+        roles: Of the environment; it settles what the world keeps beside its grid.
 
     Raises:
         Impossible: The world does not allow it; says which edit and which cell.
     """
     state_edits = [edit for edit in edits if edit.op in STATE_OPS]
     for edit in state_edits:
-        _OPERATIONS[edit.op](world, edit, env)
+        _OPERATIONS[edit.op](world, edit, roles)
     if not state_edits:
         return
     try:
-        env.settle(world)
+        roles.settle(world)
     except Unsettled as reason:
         raise Impossible(state_edits[-1], str(reason)) from None
 
 
-def selected(world: Any, edit: Edit, select: Mapping[str, Any], env: Roles) -> list[Cell]:
+def selected(world: Any, edit: Edit, select: Mapping[str, Any], roles: Roles) -> list[Cell]:
     """Cells that meet all that is asked for.
 
     Raises:
@@ -44,7 +44,7 @@ def selected(world: Any, edit: Edit, select: Mapping[str, Any], env: Roles) -> l
     cells = [cell for cell, _ in things(world) if not _on_edge(world, cell)]
     agent = agent_cell(world)
     if "role" in select:
-        cells = env.roles(world).get(select["role"], [])
+        cells = roles.where(world).get(select["role"], [])
     elif "position" in select:
         cells = [_cell(select["position"])]
     if "position" in select:
@@ -63,19 +63,19 @@ def selected(world: Any, edit: Edit, select: Mapping[str, Any], env: Roles) -> l
     return cells
 
 
-def _set_type(world: Any, edit: Edit, env: Roles) -> None:
-    for cell, thing in _selected_things(world, edit, env):
+def _set_type(world: Any, edit: Edit, roles: Roles) -> None:
+    for cell, thing in _selected_things(world, edit, roles):
         to = _mapped(edit, thing.type, cell, "a")
         _put(world, cell, _made(to, thing.color, getattr(thing, "state_name", None)))
 
 
-def _set_colour(world: Any, edit: Edit, env: Roles) -> None:
-    for cell, thing in _selected_things(world, edit, env):
+def _set_colour(world: Any, edit: Edit, roles: Roles) -> None:
+    for cell, thing in _selected_things(world, edit, roles):
         thing.color = _mapped(edit, thing.color, cell, "something")
 
 
-def _set_state(world: Any, edit: Edit, env: Roles) -> None:
-    for cell, thing in _selected_things(world, edit, env):
+def _set_state(world: Any, edit: Edit, roles: Roles) -> None:
+    for cell, thing in _selected_things(world, edit, roles):
         if thing.type != "door":
             raise Impossible(edit, f"a {thing.type} at {cell} has no state; a door has")
         now = DOOR_STATES[2 if thing.is_locked else 0 if thing.is_open else 1]
@@ -83,10 +83,10 @@ def _set_state(world: Any, edit: Edit, env: Roles) -> None:
         thing.is_open, thing.is_locked = to == "open", to == "locked"
 
 
-def _exchange(world: Any, edit: Edit, env: Roles) -> None:
+def _exchange(world: Any, edit: Edit, roles: Roles) -> None:
     ends = []
     for name in ("a", "b"):
-        cells = selected(world, edit, edit.fields[name], env)
+        cells = selected(world, edit, edit.fields[name], roles)
         if len(cells) > 1:
             shown = ", ".join(map(str, cells))
             raise Impossible(edit, f"{name} must be one cell, but is {shown}")
@@ -101,8 +101,8 @@ def _exchange(world: Any, edit: Edit, env: Roles) -> None:
     _put(world, second, things_there[0])
 
 
-def _move(world: Any, edit: Edit, env: Roles) -> None:
-    cells, to = selected(world, edit, edit.fields["select"], env), _cell(edit.fields["to"])
+def _move(world: Any, edit: Edit, roles: Roles) -> None:
+    cells, to = selected(world, edit, edit.fields["select"], roles), _cell(edit.fields["to"])
     if len(cells) > 1:
         raise Impossible(
             edit,
@@ -120,12 +120,12 @@ def _move(world: Any, edit: Edit, env: Roles) -> None:
     _put(world, to, thing)
 
 
-def _remove(world: Any, edit: Edit, env: Roles) -> None:
-    for cell, _ in _selected_things(world, edit, env):
+def _remove(world: Any, edit: Edit, roles: Roles) -> None:
+    for cell, _ in _selected_things(world, edit, roles):
         _put(world, cell, None)
 
 
-def _add(world: Any, edit: Edit, env: Roles) -> None:
+def _add(world: Any, edit: Edit, roles: Roles) -> None:
     cell, fields = _cell(edit.fields["at"]), edit.fields
     _need_free(world, edit, cell)
     _put(world, cell, _made(fields["type"], fields.get("colour", "green"), fields.get("state")))
@@ -142,9 +142,9 @@ _OPERATIONS = {
 }
 
 
-def _selected_things(world: Any, edit: Edit, env: Roles) -> list[tuple[Cell, Any]]:
+def _selected_things(world: Any, edit: Edit, roles: Roles) -> list[tuple[Cell, Any]]:
     found = []
-    for cell in selected(world, edit, edit.fields["select"], env):
+    for cell in selected(world, edit, edit.fields["select"], roles):
         thing = world.grid.get(*cell)
         if thing is None:
             who = "the agent stands" if cell == agent_cell(world) else "nothing stands"
@@ -201,13 +201,13 @@ def _cell(raw: Sequence[int]) -> Cell:
     return int(raw[0]), int(raw[1])
 
 
-def edit_observations(seen: np.ndarray, edits: Sequence[Edit], env: Any) -> np.ndarray:
+def edit_observations(seen: np.ndarray, edits: Sequence[Edit], roles: Roles) -> np.ndarray:
     """Apply observation edits to a run.
 
     Args:
         seen: (t, 7, 7, 3) uint8.
         edits: The others are skipped.
-        env: Offers ``complement(first_observation)`` where an edit asks for that.
+        roles: Of the environment; with a complement where an edit asks for that.
 
     Returns:
         A copy.
@@ -230,7 +230,10 @@ def edit_observations(seen: np.ndarray, edits: Sequence[Edit], env: Any) -> np.n
                 edit, f"the view's cell ({x}, {y}) at step {frame} is not free, it shows a {name}"
             )
         kind = edit.fields["type"]
-        kind = env.complement(seen[0]) if kind == COMPLEMENT else kind
+        if kind == COMPLEMENT:
+            if roles.complement is None:
+                raise Impossible(edit, "the environment names no complement; name a type")
+            kind = roles.complement(seen[0])
         colour = COLOR_TO_IDX[edit.fields.get("colour", "green")]
         edited[frame, x, y] = (OBJECT_TO_IDX[kind], colour, 0)
     return edited

@@ -157,17 +157,17 @@ class Declared(Stage):
             yield from _tried(_Shown(self))
 
     def _declaration(self) -> Iterator[tuple[str, str]]:
-        env: Any = self.env
-        if not hasattr(env, "roles"):
+        env, roles = self.env, self.env.roles
+        if roles is None:
             yield (
                 "env",
                 f"{type(env).__name__} does not say which things of a world have which role",
             )
             return
-        yield from problems(self.edits, env.role_names)
+        yield from problems(self.edits, roles.names)
         if self.seed < 0:
             yield "seed", "must be 0 or more"
-        known = sorted(env.predicates())
+        known = sorted(roles.predicates())
         if isinstance(self.at, str):
             if self.at not in known:
                 there = f"it has {', '.join(known)}" if known else "it has none"
@@ -179,7 +179,7 @@ class Declared(Stage):
             yield "at", f"the name of a state or a number of steps is wanted, not {self.at!r}"
         elif self.at > self.source.prefix.longest:
             yield "at", f"{self.at} steps are more than source.prefix.longest"
-        if self.source.variants == "all" and not hasattr(env, "layouts"):
+        if self.source.variants == "all" and env.decision is None:
             yield (
                 "source.variants",
                 f"{type(env).__name__} has no list of all worlds; give a number",
@@ -193,7 +193,7 @@ class Declared(Stage):
             complements = [
                 s for s in steps if isinstance(s, Mapping) and s.get("type") == "complement"
             ]
-            if complements and not hasattr(env, "complement"):
+            if complements and roles.complement is None:
                 yield f"edits.{name}", f"{type(env).__name__} has no complement; name a type"
 
     def run(self, out: Path) -> None:
@@ -249,15 +249,16 @@ def _tried(shown: _Shown) -> tuple[tuple[str, str], ...]:
     from dtx.pairs.making import worlds
     from dtx.pairs.runs import copied
 
-    stage, found = shown.stage, []
+    stage, found, roles = shown.stage, [], shown.stage.env.roles
+    assert roles is not None
     tried = [world for _, world in worlds(stage, TRIED)]
     for edits in read(stage.edits).values():
         reasons = []
         at_start = [edit for edit in edits if edit.fields.get("frame") in ("first", 0)]
         for world in tried:
             try:
-                edit_world(copied(world), edits, stage.env)  # type: ignore[arg-type]
-                edit_observations(world.gen_obs()["image"][None], at_start, stage.env)
+                edit_world(copied(world), edits, roles)
+                edit_observations(world.gen_obs()["image"][None], at_start, roles)
             except Impossible as impossible:
                 reasons.append(impossible)
         if len(reasons) == len(tried) and len(tried) < TRIED:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dtx.env.actions import ACTIONS
+from dtx.env.roles import Roles
 from dtx.env.vector import seeds
 from dtx.pairs.apply import edit_observations, edit_rewards_to_go, edit_world
 from dtx.pairs.declared import PrefixPolicy, Replay
@@ -77,7 +78,7 @@ class Made:
             possible = any(pair["edit"] == name for pair in edited)
             if not possible and all(reason.startswith("edits.") for reason in reasons):
                 raise UserError(f"pairs.{reasons[0]}, and nothing else in the other worlds")
-        roles = list(stage.env.role_names)  # type: ignore[attr-defined]
+        roles = list(roles_of(stage).names)
         np.savez_compressed(out / "runs.npz", **_columns(self.runs, roles))
         pictures = {f"run_{i}": run.picture for i, run in enumerate(self.runs)}
         np.savez_compressed(out / "pictures.npz", **pictures)
@@ -119,10 +120,11 @@ def make(stage: Declared) -> Made:
 
 def worlds(stage: Declared, limit: int | None = None) -> list[tuple[str, Any]]:
     """The worlds that clean runs start in, by name, unwrapped."""
-    env: Any = stage.env
+    env = stage.env
     if stage.source.variants == "all":
-        names = env.layouts()
-        made = [(name, env.make(i)) for i, name in enumerate(names)][:limit]
+        assert env.decision is not None
+        names, decision = env.decision.layouts, env.decision
+        made = [(name, decision.make(i)) for i, name in enumerate(names)][:limit]
         numbers = seeds(stage.seed, len(names))
     else:
         numbers = seeds(stage.seed, stage.source.variants)[:limit]
@@ -132,9 +134,16 @@ def worlds(stage: Declared, limit: int | None = None) -> list[tuple[str, Any]]:
     return [(name, world.unwrapped) for name, world in made]
 
 
+def roles_of(stage: Declared) -> Roles:
+    """The environment's roles; ``check()`` refuses one without."""
+    roles = stage.env.roles
+    assert roles is not None
+    return roles
+
+
 class _Making:
     def __init__(self, stage: Declared):
-        self.stage, self.made = stage, Made(stage)
+        self.stage, self.made, self.roles = stage, Made(stage), roles_of(stage)
         self.edits = read(stage.edits)
         self.episodes: Any = stage.dataset.load() if stage.dataset else None  # type: ignore[attr-defined]
         self.policy = self._policy()
@@ -177,7 +186,7 @@ class _Making:
             raise Refused(f"{len(base.actions)} steps, but the clean run has {len(clean.actions)}")
         corrupt = base
         if any(edit.op in OTHER_OPS for edit in edits):
-            seen = edit_observations(base.seen, edits, self.stage.env)
+            seen = edit_observations(base.seen, edits, self.roles)
             to_go = edit_rewards_to_go(base.rewards_to_go, edits)
             parts = (base.actions, base.rewards, base.visible, base.picture)
             corrupt = Run(list(seen), *parts, to_go)
@@ -214,14 +223,14 @@ class _Making:
         stage = self.stage
         policy, reached = self.policy, self.reached
         if edits is not None and clean is not None:
-            edit_world(world, edits, stage.env)  # type: ignore[arg-type]
+            edit_world(world, edits, self.roles)
             if stage.replay is Replay.same_actions:
                 policy, reached = Script(clean.actions), len(clean.actions)
             elif not stage.checks.same_length:
                 reached = len(clean.actions)
         return play(
             world,
-            stage.env,
+            self.roles,
             policy,
             reached,
             target=target,
@@ -234,7 +243,7 @@ class _Making:
         at = self.stage.at
         if isinstance(at, int):
             return step == at
-        return bool(self.stage.env.predicates()[at](observation))  # type: ignore[attr-defined]
+        return bool(self.roles.predicates()[at](observation))
 
     def _policy(self) -> Policy:
         stage, prefix = self.stage, self.stage.source.prefix

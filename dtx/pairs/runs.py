@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dtx.dataset.episodes import Episodes
+from dtx.env.roles import Roles
 
 Reached = Callable[[np.ndarray, int], bool]
 """Observation and number of steps taken, to whether this is the state that the pair is about."""
@@ -69,7 +70,7 @@ def copied(world: Any) -> Any:
 
 def play(
     world: Any,
-    env: Any,
+    roles: Roles,
     policy: Policy,
     reached: Reached | int,
     *,
@@ -81,7 +82,7 @@ def play(
 
     Args:
         world: At its start; it is stepped.
-        env: Knows the roles.
+        roles: Of the environment.
         policy: Acts.
         reached: Asked of every state; or the number of steps to take.
         target: Reward-to-go at the start; it falls by each reward.
@@ -97,7 +98,7 @@ def play(
     policy.begin(world, target)
     while True:
         run.observations.append(observation)
-        run.visible.append(visible(world, env, observation))
+        run.visible.append(visible(world, roles, observation))
         run.rewards_to_go = np.append(run.rewards_to_go, np.float32(to_go))
         if there(observation, len(run.actions)):
             return run
@@ -119,10 +120,10 @@ def _step(world: Any, action: int) -> tuple:
     return seen["image"], *rest
 
 
-def visible(world: Any, env: Any, observation: np.ndarray) -> frozenset[str]:
+def visible(world: Any, roles: Roles, observation: np.ndarray) -> frozenset[str]:
     """Roles of which at least one thing is in view and not hidden."""
     found = {"agent"}
-    for role, cells in env.roles(world).items():
+    for role, cells in roles.where(world).items():
         for cell in cells:
             place = world.relative_coords(*cell)
             if place is not None and observation[*place, 0] != 0:

@@ -17,7 +17,7 @@ FLIPS = ("instruction", "target", "reward_to_go")
 
 def pairs(model: DecisionTransformerModel, env: Memory, flip: str) -> tuple[Context, Context]:
     """Clean and corrupt windows (8 each: layouts at low and high) at the decision."""
-    low, high = decision_contexts(model, env, TARGETS)
+    low, high = decision_contexts(model, env.decision, TARGETS)
     # key/left, key/right, ball/left, ball/right: what differs in one variable, all else equal.
     other = {"instruction": [3, 2, 1, 0], "target": [1, 0, 3, 2], "reward_to_go": [0, 1, 2, 3]}
     partner = torch.tensor(other[flip])

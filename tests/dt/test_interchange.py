@@ -74,7 +74,7 @@ def test_windows_are_what_the_environment_shows_and_do_what_is_asked():
     waited = 0
     for i in range(24):
         layout = 2 * int(batch.instruction[i]) + int(batch.instruction[i] ^ batch.side[i])
-        world = stage.env.vector(1, 0, layouts=[layout])
+        world = stage.env.decision.vector([layout], 0)
         observation = world.reset()
         for step in range(int(batch.real[i].sum())):
             encoded = flatten(one_hot(observation))[0]
@@ -91,11 +91,12 @@ def test_windows_are_what_the_environment_shows_and_do_what_is_asked():
 
 
 def test_the_turn_is_the_parity_of_three_variables_as_the_environment_has_it():
-    env, layout = build_group("env/memory"), torch.arange(4)
+    layout = torch.arange(4)
+    right, wrong = build_group("env/memory").decision.turns(layout.numpy())
     instruction, side = layout // 2, (layout // 2) ^ (layout % 2)
-    for high, wanted in ((1, env.correct_turn), (0, env.wrong_turn)):
+    for high, wanted in ((1, right), (0, wrong)):
         found = turn(instruction, side, torch.full((4,), high))
-        assert found.tolist() == wanted(layout.numpy()).tolist()
+        assert found.tolist() == wanted.tolist()
 
 
 def test_held_out_routes_are_not_trained_on_and_batches_follow_from_their_numbers():
@@ -242,7 +243,7 @@ def test_the_real_one_has_its_variables_where_they_were_put(store, experiment_of
     assert n["interchange/control_accuracy"] < 0.7  # the wrong hypothesis
     assert stage.summary().startswith("planted: interchange accuracy 1.000")
     model, circuit = stage.load(), stage.circuit()
-    assert greedy_by_layout(model, stage.env, TARGETS).tolist() == [[1] * 4, [0] * 4]
+    assert greedy_by_layout(model, stage.env.decision, TARGETS).tolist() == [[1] * 4, [0] * 4]
     for flip in ("instruction", "target", "reward_to_go"):
         clean, corrupt = pairs(model, stage.env, flip)
         with torch.no_grad():

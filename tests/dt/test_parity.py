@@ -60,7 +60,7 @@ def test_logits_attention_and_residuals_are_the_published_ones(network, windows)
 def test_its_greedy_success_by_reward_to_go(network):
     """The shares of the README at ../shared/parity: four layouts, 50 steps at most."""
     targets = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
-    outcome = greedy_by_layout(network, build_group("env/memory"), targets)
+    outcome = greedy_by_layout(network, build_group("env/memory").decision, targets)
     shares = [0, 0, 0, 0, 0.25, 0.25, 0.25, 0.5, 1, 1, 1]
     assert (outcome == 0).mean(1).tolist() == shares
 
@@ -68,10 +68,10 @@ def test_its_greedy_success_by_reward_to_go(network):
 def test_where_its_first_layer_looks(network):
     """Attention on the way to the decision: of L0H3's state queries, and of L0H1's last one."""
     env = build_group("env/memory")
-    padding = network.cfg.n_steps - 1 - env.decision_step
+    padding = network.cfg.n_steps - 1 - env.decision.step
     on = {}
     for target, context in zip(
-        (0.892, 0.0), decision_contexts(network, env, [0.892, 0]), strict=True
+        (0.892, 0.0), decision_contexts(network, env.decision, [0.892, 0]), strict=True
     ):
         with torch.no_grad():
             _, cache = network.run_with_cache(context)

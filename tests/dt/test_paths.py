@@ -46,7 +46,7 @@ class Runs:
 
     def __init__(self, **changes):
         self.model = model(**changes)
-        low, high = decision_contexts(self.model, build_group("env/memory"), (0.0, 5.0))
+        low, high = decision_contexts(self.model, build_group("env/memory").decision, (0.0, 5.0))
         # The other layout and another target: every modality differs, and much.
         self.clean, self.corrupt = low, high[torch.tensor([3, 2, 1, 0])]
         with torch.no_grad():

@@ -60,7 +60,7 @@ def planted(variant: str) -> tuple[Planted, object, Circuit, dict]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_all_greedy_rollouts_are_right(variant):
     stage, model, circuit, headline = planted(variant)
-    outcome = greedy_by_layout(model, stage.env, TARGETS)
+    outcome = greedy_by_layout(model, stage.env.decision, TARGETS)
     assert outcome.tolist() == [[1] * 4, [0] * 4]  # wrong object if little is asked for, else right
     assert headline["planted/right_rollouts"] == headline["planted/rollouts"] == 8
     assert headline["planted/least_logit_difference"] == pytest.approx(
@@ -71,9 +71,10 @@ def test_all_greedy_rollouts_are_right(variant):
 @pytest.mark.parametrize("variant", ["plain", "rotated", "backup", "distractors"])
 def test_logit_differences_are_40_to_the_side_wanted(variant):
     stage, model, circuit, _ = planted(variant)
-    for target, context in zip(TARGETS, decision_contexts(model, stage.env, TARGETS), strict=True):
-        turn = stage.env.correct_turn if target else stage.env.wrong_turn
-        sign = np.where(turn(np.arange(4)) == LEFT, 1, -1)
+    decision = stage.env.decision
+    for target, context in zip(TARGETS, decision_contexts(model, decision, TARGETS), strict=True):
+        right, wrong = decision.turns(np.arange(4))
+        sign = np.where((right if target else wrong) == LEFT, 1, -1)
         np.testing.assert_allclose(difference(model, context), 40 * sign, atol=1e-4)
     assert circuit.logit_difference == 40
 
@@ -222,7 +223,7 @@ def test_layer_norm_directions_sum_to_zero_and_readers_read_their_own():
 
 def test_without_an_instruction_in_the_window_it_walks_on():
     stage, model, _, _ = planted("plain")
-    context = decision_contexts(model, stage.env, (0.892,))[0]
+    context = decision_contexts(model, stage.env.decision, (0.892,))[0]
     context["observation"][:, 0] = context["observation"][:, 1]
     with torch.no_grad():
         assert (model(context)[:, -1].argmax(-1) == FORWARD).all()
@@ -253,7 +254,7 @@ def test_seeds_turn_directions_and_nothing_else():
         models.append(compiled(stage, layout))
     one, two = models
     assert not torch.allclose(one.W_U, two.W_U)
-    context = decision_contexts(one, stage.env, TARGETS)[0]
+    context = decision_contexts(one, stage.env.decision, TARGETS)[0]
     with torch.no_grad():
         torch.testing.assert_close(one(context), two(context), atol=1e-3, rtol=0)
 

@@ -159,15 +159,21 @@ def test_equal_contexts_are_computed_once(monkeypatch):
 class Forked:
     """Two layouts whose routine is one forward step; the right turn is 0 or 1."""
 
-    decision_step = 1
-
-    def layouts(self) -> list[str]:
-        return ["a", "b"]
+    layouts = ("a", "b")
+    step = 1
 
     def routine(self, layout: int) -> list[int]:
         return [2, layout]
 
-    def vector(self, n: int, seed: int, layouts: Sequence[int]) -> Corridor:
+    def turns(self, layouts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        return np.asarray(layouts), 1 - np.asarray(layouts)
+
+    def here(self, observations: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    layout_of = make = here
+
+    def vector(self, layouts: Sequence[int], seed: int) -> Corridor:
         return Corridor([3 + layout for layout in layouts])
 
 

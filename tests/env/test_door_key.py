@@ -30,8 +30,8 @@ def test_roles_name_what_lies_there():
     env = build_group("env/door_key")
     for seed in range(5):
         world = world_of(env, seed)
-        roles = env.roles(world)
-        assert set(roles) == set(env.role_names)
+        roles = env.roles.where(world)
+        assert set(roles) == set(env.roles.names)
         for role in ("key", "door", "goal"):
             (cell,) = roles[role]
             assert world.grid.get(*cell).type == role
@@ -41,18 +41,21 @@ def test_roles_name_what_lies_there():
 def test_the_decision_is_before_the_locked_door_with_the_key_in_hand():
     env = build_group("env/door_key")
     world = world_of(env)
-    door = world.grid.get(*env.roles(world)["door"][0])
-    (x, y), key = env.roles(world)["door"][0], world.grid.get(*env.roles(world)["key"][0])
-    world.grid.set(*env.roles(world)["key"][0], None)
+    door = world.grid.get(*env.roles.where(world)["door"][0])
+    (x, y), key = (
+        env.roles.where(world)["door"][0],
+        world.grid.get(*env.roles.where(world)["key"][0]),
+    )
+    world.grid.set(*env.roles.where(world)["key"][0], None)
     world.agent_pos, world.agent_dir = (x - 1, y), 0
 
     def seen():
-        return env.at_decision(world.gen_obs()["image"])
+        return env.roles.predicates()["decision"](world.gen_obs()["image"])
 
     assert not seen()
     world.carrying = key
     assert seen()
-    assert env.predicates()["door_ahead"](world.gen_obs()["image"])
+    assert env.roles.predicates()["door_ahead"](world.gen_obs()["image"])
     world.step(TOGGLE)
     assert door.is_open and not seen()
 

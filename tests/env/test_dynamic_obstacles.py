@@ -33,7 +33,7 @@ def test_a_step_forward_at_the_decision_runs_into_a_ball():
     met = 0
     for seed in range(40):
         world = world_of(env, seed)
-        there = bool(env.at_decision(world.gen_obs()["image"]))
+        there = bool(env.roles.predicates()["decision"](world.gen_obs()["image"]))
         _, reward, terminated, _, _ = world.step(FORWARD)
         assert there == (terminated and reward == -1)
         met += there
@@ -43,17 +43,17 @@ def test_a_step_forward_at_the_decision_runs_into_a_ball():
 def test_balls_taken_away_and_added_are_the_ones_that_move():
     env = build_group("env/dynamic_obstacles")
     world = world_of(env)
-    first, second = env.roles(world)["obstacle"]
+    first, second = env.roles.where(world)["obstacle"]
     ball = world.grid.get(*second)
     world.grid.set(*first, None)
-    env.settle(world)
+    env.roles.settle(world)
     assert len(world.obstacles) == 1 and world.obstacles[0] is ball
     for _ in range(5):
         world.step(0)
-        assert len(env.roles(world)["obstacle"]) == 1
+        assert len(env.roles.where(world)["obstacle"]) == 1
     any_task = build_group("env/minigrid", [f"env.id={env.id}"])
     with pytest.raises(Unsettled, match="keeps obstacles beside its grid"):
-        any_task.settle(world)
+        any_task.roles.settle(world)
 
 
 def test_wrong_settings_are_explained():

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from minigrid.core.world_object import Ball, Key
 
-from dtx.env.memory import LAYOUTS, LEFT, RIGHT, Memory, register
+from dtx.env.memory import Memory, register
+from dtx.env.memory_layouts import LAYOUTS, LEFT, RIGHT
 from dtx.env.roles import Unsettled
 from dtx.env.vector import Backend
 from dtx.errors import UserError
@@ -19,11 +20,11 @@ def memory(backend: Backend = Backend.auto, size: int = 7, max_steps: int = 50) 
 @pytest.mark.parametrize("layout", range(4))
 def test_the_routine_succeeds_and_its_mirror_image_fails(layout: int, size: int) -> None:
     env = memory(size=size)
-    actions = env.routine(layout)
-    turns = env.correct_turn([layout])[0], env.wrong_turn([layout])[0]
+    actions = env.decision.routine(layout)
+    turns = [turn[0] for turn in env.decision.turns([layout])]
     assert {int(t) for t in turns} == {LEFT, RIGHT}
     for turn, expected in zip(turns, (1 - 0.9 * (size - 1) / 50, 0.0), strict=True):
-        task = env.make(layout)
+        task = env.decision.make(layout)
         task.reset(seed=layout)
         for action in [*actions[:-2], turn]:
             assert not task.step(action)[2]
@@ -36,7 +37,7 @@ def test_the_routine_succeeds_and_its_mirror_image_fails(layout: int, size: int)
 def test_the_decision_is_seen_at_the_junction_facing_along_the_corridor_only(size: int) -> None:
     env = memory(size=size)
     for layout in range(4):
-        task = env.make(layout)
+        task = env.decision.make(layout)
         first = task.reset(seed=0)[0]["image"]
         for x in range(1, size - 1):
             rows = range(1, size - 1) if x == size - 2 else [size // 2]
@@ -45,21 +46,21 @@ def test_the_decision_is_seen_at_the_junction_facing_along_the_corridor_only(siz
                     task.unwrapped.agent_pos, task.unwrapped.agent_dir = (x, y), direction
                     seen = task.unwrapped.gen_obs()["image"]
                     there = (x, y, direction) == (size - 2, size // 2, 0)
-                    assert bool(env.at_decision(seen)) == there, (x, y, direction)
+                    assert bool(env.decision.here(seen)) == there, (x, y, direction)
                     if there:
-                        assert env.layout_of(first, seen) == layout
+                        assert env.decision.layout_of(first, seen) == layout
 
 
 def test_layouts_are_played_where_asked_for() -> None:
     env = memory()
     order = [3, 0, 2, 1, 1]
-    vector = env.vector(5, seed=0, layouts=order)
+    vector = env.decision.vector(order, seed=0)
     for _ in range(2):  # the second episode has the same layout
         first = vector.reset()
-        for action in [2] * env.decision_step:
+        for action in [2] * env.decision.step:
             step = vector.step(np.full(5, action))
-        assert env.at_decision(step.observations).all()
-        np.testing.assert_array_equal(env.layout_of(first, step.observations), order)
+        assert env.decision.here(step.observations).all()
+        np.testing.assert_array_equal(env.decision.layout_of(first, step.observations), order)
 
 
 @pytest.mark.parametrize("backend", [Backend.envpool, Backend.gymnasium])
@@ -67,16 +68,16 @@ def test_episodes_start_fixed_and_all_layouts_are_drawn_equally(backend: Backend
     env, n = memory(backend), 400
     vector = env.vector(n, seed=3)
     first = vector.reset()
-    expected = {env.make(k).reset(seed=0)[0]["image"].tobytes() for k in range(4)}
+    expected = {env.decision.make(k).reset(seed=0)[0]["image"].tobytes() for k in range(4)}
     assert {o.tobytes() for o in first} == expected
     counts = np.zeros(4)
     for _ in range(2):  # the second time after same-step resets
-        for _ in range(env.decision_step):
+        for _ in range(env.decision.step):
             step = vector.step(np.full(n, 2))
-        assert env.at_decision(step.observations).all()
-        layouts = env.layout_of(first, step.observations)
+        assert env.decision.here(step.observations).all()
+        layouts = env.decision.layout_of(first, step.observations)
         counts += np.bincount(layouts, minlength=4)
-        vector.step(env.correct_turn(layouts))
+        vector.step(env.decision.turns(layouts)[0])
         step = vector.step(np.full(n, 2))
         assert step.terminated.all()
         np.testing.assert_allclose(step.reward, 0.892, atol=1e-6)
@@ -91,7 +92,7 @@ def test_envpool_does_what_minigrid_does() -> None:
     rng = np.random.default_rng(1)
     vector = env.vector(n, seed=5)
     observations = vector.reset()
-    tasks = [env.make(layout) for layout in range(4)]
+    tasks = [env.decision.make(layout) for layout in range(4)]
     episodes: list[dict[str, list]] = [{"seen": [o], "did": []} for o in observations]
     replayed, ends = 0, {"terminated": 0, "truncated": 0}
     for _ in range(steps):
@@ -134,11 +135,11 @@ def test_ending_on_the_last_allowed_step_is_termination(backend: Backend) -> Non
     env, n = memory(backend, max_steps=6), 32
     vector = env.vector(n, seed=0)
     first = vector.reset()
-    for _ in range(env.decision_step):
+    for _ in range(env.decision.step):
         step = vector.step(np.full(n, 2))
-    layouts = env.layout_of(first, step.observations)
+    layouts = env.decision.layout_of(first, step.observations)
     good = np.arange(n) % 2 == 0
-    vector.step(np.where(good, env.correct_turn(layouts), env.wrong_turn(layouts)))
+    vector.step(np.where(good, *env.decision.turns(layouts)))
     step = vector.step(np.full(n, 2))
     assert step.terminated.all()
     assert not step.truncated.any()
@@ -174,7 +175,7 @@ def test_check_says_what_is_wrong() -> None:
     assert not list(memory().check())
     with pytest.raises(UserError, match=r"env\.size: 8 is no size"):
         memory(size=8).vector(1, 0)
-    assert memory().layouts() == list(LAYOUTS)
+    assert memory().decision.layouts == LAYOUTS
 
 
 def test_an_edited_world_ends_where_its_objects_say():
@@ -182,7 +183,7 @@ def test_an_edited_world_ends_where_its_objects_say():
     env = Memory(size=7, max_steps=50, backend=Backend.auto)
 
     def world_of(layout):
-        world = env.make(layout).unwrapped
+        world = env.decision.make(layout).unwrapped
         world.reset(seed=0)
         return world
 
@@ -190,16 +191,16 @@ def test_an_edited_world_ends_where_its_objects_say():
     flipped = {0: 3, 1: 2, 2: 1, 3: 0}
     for layout, other in flipped.items():
         world, expected = world_of(layout), world_of(other)
-        (cell,) = env.roles(world)["instruction"]
+        (cell,) = env.roles.where(world)["instruction"]
         now = world.grid.get(*cell).type
         world.grid.set(*cell, kinds["ball" if now == "key" else "key"]("green"))
-        env.settle(world)
+        env.roles.settle(world)
         assert world.success_pos == expected.success_pos
         assert world.failure_pos == expected.failure_pos
-        assert env.roles(world) == env.roles(expected)
-        assert env.complement(world.gen_obs()["image"]) == now
+        assert env.roles.where(world) == env.roles.where(expected)
+        assert env.roles.complement(world.gen_obs()["image"]) == now
     world = world_of(0)
-    (cell,) = env.roles(world)["decoy"]
+    (cell,) = env.roles.where(world)["decoy"]
     world.grid.set(*cell, Key("green"))
     with pytest.raises(Unsettled, match="both objects"):
-        env.settle(world)
+        env.roles.settle(world)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dtx.config.ranges import problems
 from dtx.env.minigrid import MiniGrid
 from dtx.env.vector import Backend
 from dtx.errors import UserError
@@ -80,5 +81,7 @@ def test_envpool_without_the_task_says_what_to_do() -> None:
 
 
 def test_no_step_allowed_is_an_error() -> None:
-    ((field, _),) = minigrid("MiniGrid-Empty-5x5-v0", 0).check()
-    assert field == "max_steps"
+    wrong = minigrid("MiniGrid-Empty-5x5-v0", 0)
+    assert list(problems(wrong)) == [("max_steps", "must be at least 1, not 0")]
+    with pytest.raises(UserError, match=r"env\.max_steps: must be at least 1"):
+        wrong.make()

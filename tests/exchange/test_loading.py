@@ -66,7 +66,7 @@ def test_a_model_plays_runs_and_has_pairs(planted):
     logits, cache = dt.run_with_cache(dt.decisions(0.9), names=["blocks.0.hook_resid_pre"])
     assert set(cache.cache_dict) == {"blocks.0.hook_resid_pre"}
     assert logits[:, -1].argmax(-1).tolist() == [
-        stage.env.correct_turn([i])[0] for i in range(len(logits))
+        stage.env.decision.turns([i])[0][0] for i in range(len(logits))
     ]
     pairs = dt.pairs("memory", "pairs.source.variants=2")
     assert pairs is dt.pairs("memory", "pairs.source.variants=2")

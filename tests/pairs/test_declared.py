@@ -127,7 +127,7 @@ def test_windows_are_those_of_a_rollout(pairs):
     network = model(left_padding=True)
     (batch,) = pairs.batches(network)
     null = ((batch.table["edit"] == "null") & (batch.table["reward_to_go"] == 0.892)).to_numpy()
-    (expected,) = decision_contexts(network, build_group("env/memory"), [0.892])
+    (expected,) = decision_contexts(network, build_group("env/memory").decision, [0.892])
     with torch.no_grad():
         ours = network(batch.where(null).clean)
         assert torch.equal(ours, network(expected))
@@ -438,7 +438,7 @@ def test_what_an_environment_lacks_is_said():
 def test_pairs_of_other_environments(option, tmp_path):
     stage = declared(option, **FEW)
     pairs = made(stage, tmp_path)
-    at_decision = stage.env.at_decision  # type: ignore[attr-defined]
+    at_decision = stage.env.roles.predicates()["decision"]
     runs = pairs.runs
     for batch in pairs.batches(model(n_timesteps=50)):
         for row, pair in batch.table.iterrows():

@@ -107,7 +107,7 @@ class Interchange(ModelStage):
         if self.waits < 0:
             yield "waits", "must be 0 or more"
         # The routine up to the turn, the waits, and the state after the turn.
-        needed = self.env.decision_step + 2 + max(self.waits, 0)
+        needed = self.env.decision.step + 2 + max(self.waits, 0)
         if self.context < needed:
             yield "context", f"{self.context} steps do not hold the routine with waits; {needed} do"
         if 3 * self.context - 1 > model.n_ctx:

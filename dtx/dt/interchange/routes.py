@@ -92,13 +92,13 @@ class Sampler:
 
     def __init__(self, stage: Interchange, held_out: bool):
         self.stage, env = stage, stage.env
-        everything = routes(env.decision_step, stage.waits, stage.context)
+        everything = routes(env.decision.step, stage.waits, stage.context)
         order = 1 + np.random.default_rng(stage.seed).permutation(len(everything.place) - 1)
         out = max(1, round(stage.held_out * len(order)))
         chosen = order[:out] if held_out else np.append(order[out:], 0)
         self.routes = Routes(*(x[np.sort(chosen)] for x in vars(everything).values()))
         self.places = (
-            env.decision_step + 3
+            env.decision.step + 3
         )  # on the way, and after a turn to the left or to the right
         self.table = observation_table(_observations(env).reshape(-1, 7, 7, 3))
 
@@ -106,14 +106,14 @@ class Sampler:
         """Windows with independent, even variables; half of them without a wait, if that is a route."""
         stage, steps = self.stage, self.stage.context
         route = rng.integers(len(self.routes.decision), size=count)
-        if self.routes.decision[0] == stage.env.decision_step:
+        if self.routes.decision[0] == stage.env.decision.step:
             route = np.where(rng.random(count) < 0.5, 0, route)
         layout, high = rng.integers(4, size=count), rng.integers(2, size=count)
         spread = rng.random(count)
         edge = rng.random(count) < 0.25  # the ends of the ranges are what is mostly asked for
         (a, b), (c, d) = stage.low, stage.high
         low_value, high_value = a + spread * (b - a), c + spread * (d - c)
-        best = 1 - 0.9 * (stage.env.decision_step + 2) / stage.env.max_steps
+        best = 1 - 0.9 * (stage.env.decision.step + 2) / stage.env.max_steps
         high_edge = best if c <= best <= d else d
         value = np.where(
             high == 1, np.where(edge, high_edge, high_value), np.where(edge, a, low_value)
@@ -125,11 +125,11 @@ class Sampler:
         turns = turn(tensor(instruction), tensor(side), tensor(high)).numpy()
         place, action = self.routes.place[route], self.routes.action[route]
         real = place >= 0
-        after = stage.env.decision_step + 1
+        after = stage.env.decision.step + 1
         action = np.where(action == TURN, turns[:, None], action)
         seen = np.where(place == after, after + (turns[:, None] == RIGHT), place)
         observation = np.where(real, layout[:, None] * self.places + seen, len(self.table) - 1)
-        wanted = np.where(place == stage.env.decision_step, turns[:, None], FORWARD)
+        wanted = np.where(place == stage.env.decision.step, turns[:, None], FORWARD)
         context = Context.of(
             observation=tensor(observation),
             table=self.table,
@@ -148,12 +148,12 @@ class Sampler:
 
 def _observations(env: Memory) -> np.ndarray:
     """(layouts, p, 7, 7, 3): on the way to the junction, there, and after turning left and right."""
-    layouts = list(range(len(env.layouts())))
+    layouts = list(range(len(env.decision.layouts)))
     seen = []
     for side in (LEFT, RIGHT):
-        vector = env.vector(len(layouts), 0, layouts=layouts)
+        vector = env.decision.vector(layouts, 0)
         way = [vector.reset().copy()]
-        for action in [FORWARD] * env.decision_step + [side]:
+        for action in [FORWARD] * env.decision.step + [side]:
             way.append(vector.step(np.full(len(layouts), action)).observations.copy())
         vector.close()
         seen.append(way)

@@ -115,7 +115,7 @@ class Planted(ModelStage):
         )
 
     def check(self) -> Iterator[tuple[str, str]]:
-        needed = self.env.decision_step + 2
+        needed = self.env.decision.step + 2
         if self.context < needed:
             yield "context", f"{self.context} steps do not hold the routine's {needed}"
         least = self.deciding_layer + 1 + (self.negative_head > 0)

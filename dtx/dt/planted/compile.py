@@ -45,10 +45,12 @@ def compile_and_verify(stage: Planted, out: Path) -> None:
     )
     model = compiled(stage, layout)
     env = stage.env
-    best = 1 - 0.9 * (env.decision_step + 2) / env.max_steps
+    best = 1 - 0.9 * (env.decision.step + 2) / env.max_steps
     targets, wanted = (0.0, best), (Outcome.WRONG, Outcome.SUCCESS)
-    right = greedy_by_layout(model, env, targets) == np.array(wanted)[:, None]
-    gaps = np.stack([logit_differences(model, c) for c in decision_contexts(model, env, targets)])
+    right = greedy_by_layout(model, env.decision, targets) == np.array(wanted)[:, None]
+    gaps = np.stack(
+        [logit_differences(model, c) for c in decision_contexts(model, env.decision, targets)]
+    )
     meant = 2 * TURN_SIZE * (1 - stage.negative_head)
     off = np.abs(np.abs(gaps) - meant).max()
     if not right.all() or off > MOST_OFF * meant:

@@ -112,13 +112,15 @@ def steering_probe(
     At reward-to-go 0 and .9: probabilities of the turns to the goal and away from it. It computes
     8 short contexts, made once. Environments without a decision square give nothing.
     """
-    env = getattr(stage.dataset, "env", None)
-    if env is None or not hasattr(env, "decision_step"):
+    env = stage.dataset.environment
+    if env is None or env.decision is None:
         return dict
+    decision = env.decision
     targets = {"low": 0.0, "high": 0.9}
-    contexts = decision_contexts(network, env, list(targets.values()))
-    layouts = np.arange(len(env.layouts()))
-    turns = {"right_turn": env.correct_turn(layouts), "wrong_turn": env.wrong_turn(layouts)}
+    contexts = decision_contexts(network, decision, list(targets.values()))
+    layouts = np.arange(len(decision.layouts))
+    right, wrong = decision.turns(layouts)
+    turns = {"right_turn": right, "wrong_turn": wrong}
 
     @torch.no_grad()
     def probe() -> dict[str, float]:
