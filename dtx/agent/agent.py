@@ -37,6 +37,11 @@ class AgentStage(Stage):
         """Where the agent learned to act; None if the stage does not say."""
         return None
 
+    @property
+    def may_unpickle(self) -> bool:
+        """Whether the user allowed to unpickle the artefact's files (``agent.unsafe_pickle=true``)."""
+        return False
+
     def load(self) -> Agent:
         """The agent, in evaluation mode."""
         raise NotImplementedError(f"{type(self).__name__} does not say how to load its agent")

@@ -1,4 +1,4 @@
-"""A published, or handed over, agent, as `dtx import` puts it into the store."""
+"""An imported agent: a published checkpoint, or one that `dtx export` wrote."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from dtx.agent.agent import AgentStage
+from dtx.agent.agent import Agent, AgentStage
 from dtx.exchange.published.source import check_digest, copy_beside, found
 from dtx.report import Report, read_metrics, write_atomically
 from dtx.stage import RUNTIME
@@ -16,18 +15,18 @@ from dtx.stage import RUNTIME
 
 @dataclass(frozen=True, kw_only=True)
 class Imported(AgentStage):
-    """Maps the checkpoint to an agent that acts; conf/agent/imported.yaml says what each field means."""
+    """Map a checkpoint to an agent that acts; conf/agent/imported.yaml explains each field."""
 
     file: Path | None = field(metadata=RUNTIME)
     digest: str
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """A digest is one."""
+        """The form of the digest."""
         yield from check_digest(self.digest)
 
     def run(self, out: Path) -> None:
-        """Writes weights, and what stood beside them: published.json, or model.json and lineage.json."""
-        from dtx.agent.provider import load_agent, sizes
+        """Write weights, and what stood beside them: published.json, or model.json and lineage.json."""
+        from dtx.agent.agent_folder import load_agent, sizes
 
         file = found(self, self.file, self.digest)
         if file.is_dir():
@@ -46,15 +45,15 @@ class Imported(AgentStage):
         memory = f"a memory of {n['memory_size']} numbers" if n["recurrent"] else "no memory"
         return f"imported: agent with {memory}, {n['n_actions']} actions; {n['parameters']:,} parameters"
 
-    def load(self) -> Any:
-        """The agent, which acts as the one that was imported."""
-        from dtx.agent.provider import load_agent
+    def load(self) -> Agent:
+        """The agent; it acts as the imported one did."""
+        from dtx.agent.agent_folder import load_agent
 
         return load_agent(self.path)
 
 
 def _write_published(file: Path, out: Path) -> None:
-    """Weights of a checkpoint, and the configs that stood in it."""
+    """Write the weights of a checkpoint, and the configs that stood in it."""
     import json
 
     from dtx.exchange.published.agent import convert, save

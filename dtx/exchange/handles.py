@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from dtx.agent.agent import Agent
     from dtx.dataset.episodes import Episodes
     from dtx.exchange.loading import Origin
     from dtx.pairs.pair_set import PairSet
@@ -110,12 +111,14 @@ class LoadedAgent(Loaded):
     """A trained or imported agent."""
 
     @cached_property
-    def agent(self) -> Any:
+    def agent(self) -> Agent:
         """In evaluation mode; ``agent.step(observations, memory)`` gives logits, values, memory."""
-        from dtx.agent.provider import load_agent
+        from dtx.agent.agent import AgentStage
+        from dtx.agent.agent_folder import load_agent
 
         # Only who wrote agent.unsafe_pickle=true has a policy unpickled.
-        return load_agent(self.folder, getattr(self.origin.stage, "unsafe_pickle", False))
+        stage = self.origin.stage
+        return load_agent(self.folder, isinstance(stage, AgentStage) and stage.may_unpickle)
 
 
 class LoadedDataset(Loaded):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dtx.agent.sb3 import Observation
+from dtx.agent.sb3.observation import Observation
 from dtx.agent.sb3.policy import load, read
 from dtx.agent.sb3.spaces import OneHot
 from dtx.config.compose import build_group, compose, experiment

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtx.agent.agent import AgentStage
+from dtx.agent.sb3.observation import Observation
 from dtx.env.environment import Environment
 from dtx.errors import UserError
 from dtx.exchange.published.source import check_digest, found
@@ -19,18 +19,9 @@ if TYPE_CHECKING:
     from dtx.agent.sb3.policy import SB3Agent
 
 
-class Observation(enum.Enum):
-    """What a policy is shown; conf/agent/sb3.yaml says what each one is."""
-
-    one_hot = "one_hot"
-    indices = "indices"
-    image = "image"
-    dict = "dict"
-
-
 @dataclass(frozen=True, kw_only=True)
 class SB3(AgentStage):
-    """Maps the file to an agent that acts; conf/agent/sb3.yaml says what each field means."""
+    """Map the file to an agent that acts; conf/agent/sb3.yaml explains each field."""
 
     file: Path | None = field(metadata=RUNTIME)
     digest: str
@@ -43,8 +34,13 @@ class SB3(AgentStage):
         """Where the agent learned to act."""
         return self.env
 
+    @property
+    def may_unpickle(self) -> bool:
+        """As the field ``unsafe_pickle`` says."""
+        return self.unsafe_pickle
+
     def check(self) -> Iterator[tuple[str, str]]:
-        """A digest is one."""
+        """The form of the digest."""
         yield from check_digest(self.digest)
 
     def run(self, out: Path) -> None:

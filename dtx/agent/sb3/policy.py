@@ -14,27 +14,32 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from dtx.agent.network import MODEL, WEIGHTS
-from dtx.agent.sb3 import Observation
+from dtx.agent.sb3.observation import Observation
 from dtx.agent.sb3.spaces import (
     as_tensor,
     check,
+    declared_by,
     describe,
     described,
     encoded,
     read_space,
-    told_by,
 )
 from dtx.errors import UserError
 
+if TYPE_CHECKING:
+    from stable_baselines3.common.distributions import Distribution
+    from stable_baselines3.common.policies import ActorCriticPolicy
+
 COPY = "model.zip"
-"""A file that has to be unpickled is kept as it is."""
+"""Name of the copy of a file that has to be unpickled."""
 _ACTIVATIONS = ("Tanh", "ReLU", "ELU", "LeakyReLU", "GELU", "SiLU", "Sigmoid", "Mish", "Identity")
 _NOT_FOR_ACTING = ("optimizer_class", "optimizer_kwargs", "ortho_init")
 _PLAIN_EXTRACTORS = ("FlattenExtractor", "CombinedExtractor")
@@ -44,21 +49,31 @@ class SB3Agent(nn.Module):
     """Acts with a policy of Stable-Baselines3.
 
     Args:
-        policy: Of discrete actions; recurrent if it has ``lstm_actor``.
+        policy: Of discrete actions.
     """
 
-    def __init__(self, policy: Any):
+    def __init__(self, policy: ActorCriticPolicy):
+        from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+
         super().__init__()
+        actions = policy.action_space
+        if not isinstance(actions, spaces.Discrete) or actions.start != 0:
+            raise ValueError(f"its actions are {actions}; Discrete from 0 is wanted")
         self.policy = policy.to("cpu").eval()
-        self.recurrent = hasattr(policy, "lstm_actor")
-        self.n_actions = int(policy.action_space.n)
+        self._recurrent = policy if isinstance(policy, RecurrentActorCriticPolicy) else None
+        self.n_actions = int(actions.n)
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether it remembers."""
+        return self._recurrent is not None
 
     @property
     def memory_size(self) -> int:
         """Numbers that are remembered."""
-        if not self.recurrent:
+        if self._recurrent is None:
             return 0
-        layers, _, width = self.policy.lstm_hidden_state_shape
+        layers, _, width = self._recurrent.lstm_hidden_state_shape
         return 4 * layers * width
 
     def initial_memory(self, n: int) -> Tensor:
@@ -78,22 +93,30 @@ class SB3Agent(nn.Module):
         Returns:
             Logits (n, a), values (n,), memory after the step (n, m).
         """
-        policy = self.policy
-        seen = encoded(as_tensor(observations), policy.observation_space)
-        if not self.recurrent:
-            distribution = policy.get_distribution(seen)
-            return distribution.distribution.logits, policy.predict_values(seen).squeeze(1), memory
+        # Policies take dictionaries too, but sb3_contrib's types say tensors only.
+        seen = cast(Tensor, encoded(as_tensor(observations), self.policy.observation_space))
+        policy = self._recurrent
+        if policy is None:
+            values = self.policy.predict_values(seen)
+            return _logits(self.policy.get_distribution(seen)), values.squeeze(1), memory
         from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
         n = len(memory)
         layers, _, width = policy.lstm_hidden_state_shape
         hidden = memory.view(n, 4, layers, width).permute(1, 2, 0, 3).contiguous()
-        states = RNNStates((hidden[0], hidden[1]), (hidden[2], hidden[3]))
+        actor, critic = (hidden[0], hidden[1]), (hidden[2], hidden[3])
         begins = torch.zeros(n)  # whoever plays sets the memory to zero where an episode begins
-        distribution, _ = policy.get_distribution(seen, states.pi, begins)
-        _, values, _, after = policy(seen, states, begins, deterministic=True)
+        distribution, _ = policy.get_distribution(seen, actor, begins)
+        _, values, _, after = policy(seen, RNNStates(actor, critic), begins, deterministic=True)
         after = torch.stack([*after.pi, *after.vf]).permute(2, 0, 1, 3).reshape(n, -1)
-        return distribution.distribution.logits, values.squeeze(1), after
+        return _logits(distribution), values.squeeze(1), after
+
+
+def _logits(distribution: Distribution) -> Tensor:
+    """(n, a), normalised."""
+    chances = distribution.distribution
+    assert isinstance(chances, torch.distributions.Categorical)
+    return chances.logits
 
 
 def is_sb3(file: Path) -> bool:
@@ -105,7 +128,7 @@ def is_sb3(file: Path) -> bool:
 
 
 def convert(file: Path, out: Path, declared: Observation, unsafe_pickle: bool) -> SB3Agent:
-    """Make the policy, hold it against what is declared, and write what :func:`load` reads.
+    """Make the policy, compare it with what is declared, and write what :func:`load` reads.
 
     Raises:
         UserError: Something cannot be mapped, with the reason.
@@ -124,14 +147,13 @@ def convert(file: Path, out: Path, declared: Observation, unsafe_pickle: bool) -
     space = read_space(data["observation_space"], file.name)
     check(space, declared, file.name)
     actions = read_space(data["action_space"], file.name)
-    n_actions, start = getattr(actions, "n", None), getattr(actions, "start", 0)
-    if n_actions is None or start != 0:
+    if not isinstance(actions, spaces.Discrete) or actions.start != 0:
         raise UserError(f"{file}: its actions are {actions}; Discrete from 0 is wanted")
     described_policy = {
         "library": "stable-baselines3",
         "recurrent": "lstm_actor.weight_ih_l0" in weights,
         "observation_space": describe(space),
-        "n_actions": int(n_actions),
+        "n_actions": int(actions.n),
         "arguments": _arguments(data, file.name),
     }
     agent = _made(described_policy, weights, file.name)
@@ -188,7 +210,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def observation_of(file: Path) -> Observation:
-    """What a policy was trained on, told by its observation space; the weights are not read.
+    """What a policy was trained on, from its observation space; the weights are not read.
 
     Raises:
         UserError: It is none of the forms that dtx can show it.
@@ -198,12 +220,12 @@ def observation_of(file: Path) -> Observation:
             space = json.loads(archive.read("data"))["observation_space"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{file}: cannot be read: {error}") from error
-    return told_by(read_space(space, file.name), file.name)
+    return declared_by(read_space(space, file.name), file.name)
 
 
 def _arguments(data: dict[str, Any], file: str) -> dict[str, Any]:
     """Arguments of the policy's class that matter for acting, as JSON."""
-    found = {}
+    arguments = {}
     for name, value in (data.get("policy_kwargs") or {}).items():
         if name in (":type:", ":serialized:", *_NOT_FOR_ACTING):
             continue
@@ -226,13 +248,11 @@ def _arguments(data: dict[str, Any], file: str) -> dict[str, Any]:
                 f"{file}: policy_kwargs.{name} is {value[:80]}, which only unpickling brings: "
                 "agent.unsafe_pickle=true, if you trust the file"
             )
-        found[name] = value
-    return found
+        arguments[name] = value
+    return arguments
 
 
 def _made(plain: dict[str, Any], weights: dict[str, Tensor], file: str) -> SB3Agent:
-    from gymnasium import spaces
-
     _packages()
     space = described(plain["observation_space"])
     arguments = dict(plain["arguments"])
@@ -249,19 +269,16 @@ def _made(plain: dict[str, Any], weights: dict[str, Tensor], file: str) -> SB3Ag
     return SB3Agent(policy)
 
 
-def _policy_class(recurrent: bool, dictionary: bool) -> Any:
+def _policy_class(recurrent: bool, dictionary: bool) -> type[ActorCriticPolicy]:
     if recurrent:
-        from sb3_contrib.common.recurrent import policies
-    else:
-        from stable_baselines3.common import policies
-    name = "ActorCriticPolicy" if not dictionary else "MultiInputActorCriticPolicy"
-    if recurrent:
-        name = (
-            "RecurrentActorCriticPolicy"
-            if not dictionary
-            else "RecurrentMultiInputActorCriticPolicy"
-        )
-    return getattr(policies, name)
+        from sb3_contrib.common.recurrent import policies as recurrent_policies
+
+        if dictionary:
+            return recurrent_policies.RecurrentMultiInputActorCriticPolicy
+        return recurrent_policies.RecurrentActorCriticPolicy
+    from stable_baselines3.common import policies
+
+    return policies.MultiInputActorCriticPolicy if dictionary else policies.ActorCriticPolicy
 
 
 def _unpickled(file: Path) -> SB3Agent:

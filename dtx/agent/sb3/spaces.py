@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gymnasium
@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from dtx.agent.sb3 import Observation
+from dtx.agent.sb3.observation import Observation
 from dtx.env import encoding
 from dtx.errors import UserError
 
@@ -51,7 +51,7 @@ def form_of(space: spaces.Space) -> Observation | None:
 
 
 def check(space: spaces.Space, declared: Observation, file: str) -> None:
-    """Hold the declared form against the policy's space.
+    """Compare the declared form with the policy's space.
 
     Raises:
         UserError: They differ, with what is there.
@@ -66,7 +66,7 @@ def check(space: spaces.Space, declared: Observation, file: str) -> None:
     )
 
 
-def told_by(space: spaces.Space, file: str) -> Observation:
+def declared_by(space: spaces.Space, file: str) -> Observation:
     """The form that a policy's space has.
 
     Raises:
@@ -106,29 +106,29 @@ def encoded(observations: Tensor, space: spaces.Space) -> Tensor | dict[str, Ten
     )
 
 
-def read_space(told: Mapping[str, Any], file: str) -> spaces.Space:
+def read_space(text: Mapping[str, Any], file: str) -> spaces.Space:
     """A space from the plain text that Stable-Baselines3 writes beside its pickle.
 
     Raises:
         UserError: The text cannot be understood.
     """
-    kind = re.search(r"gymnasium\.spaces\.\w+\.(\w+)'", str(told.get(":type:")))
+    kind = re.search(r"gymnasium\.spaces\.\w+\.(\w+)'", str(text.get(":type:")))
     try:
         if kind and kind[1] == "Discrete":
-            return spaces.Discrete(int(told["n"]), start=int(told["start"]))
+            return spaces.Discrete(int(text["n"]), start=int(text["start"]))
         if kind and kind[1] == "Box":
-            low, high = min(_numbers(told["low"])), max(_numbers(told["high"]))
-            return _box(low, high, told["_shape"], told["dtype"])
+            low, high = min(_numbers(text["low"])), max(_numbers(text["high"]))
+            return _box(low, high, text["_shape"], text["dtype"])
         if kind and kind[1] == "Dict":
             box = r"'(\w+)': Box\(([-+.\w]+), ([-+.\w]+), \(([\d, ]*)\), (\w+)\)"
-            parts = re.findall(box, told["spaces"])
-            if parts and len(parts) == len(re.findall(r"'\w+': ", told["spaces"])):
+            parts = re.findall(box, text["spaces"])
+            if parts and len(parts) == len(re.findall(r"'\w+': ", text["spaces"])):
                 return spaces.Dict(
                     {n: _box(a, b, re.findall(r"\d+", s), d) for n, a, b, s, d in parts}
                 )
     except (KeyError, ValueError, TypeError):
         pass
-    what = told.get("spaces") or told.get(":type:")
+    what = text.get("spaces") or text.get(":type:")
     raise UserError(f"{file}: a space that dtx does not understand: {str(what)[:150]}")
 
 
@@ -153,10 +153,10 @@ def _numbers(printed: str) -> list[float]:
     return [float(word) for word in re.sub(r"[\[\],]|\.\.\.", " ", printed).split()]
 
 
-def _box(low: Any, high: Any, shape: Any, dtype: str) -> spaces.Box:
-    kind = np.dtype(dtype)
-    bounds = [kind.type(float(value)) for value in (low, high)]
-    return spaces.Box(*bounds, tuple(int(size) for size in shape), kind.type)
+def _box(low: float | str, high: float | str, shape: Iterable[int | str], dtype: str) -> spaces.Box:
+    kind = np.dtype(dtype).type
+    sizes = tuple(int(size) for size in shape)
+    return spaces.Box(kind(float(low)), kind(float(high)), sizes, kind)
 
 
 def _text(space: spaces.Space) -> str:

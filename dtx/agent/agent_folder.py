@@ -1,16 +1,23 @@
-"""An agent from an artefact's files, whichever stage wrote them."""
+"""Load an agent from the folder of an artefact or of an export, whichever stage wrote it."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dtx.errors import UserError
 
+if TYPE_CHECKING:
+    from dtx.agent.network import ActorCritic
+    from dtx.agent.sb3.policy import SB3Agent
+    from dtx.exchange.published.agent import PublishedAgent
 
-def load_agent(folder: Path, unsafe_pickle: bool = False) -> Any:
-    """The agent: ``initial_memory(n)``, and ``step(observations, memory)`` to logits, values, memory.
+
+def load_agent(
+    folder: Path, unsafe_pickle: bool = False
+) -> ActorCritic | SB3Agent | PublishedAgent:
+    """The agent, in evaluation mode.
 
     Args:
         folder: Of an artefact, or an exported one.
@@ -37,8 +44,8 @@ def load_agent(folder: Path, unsafe_pickle: bool = False) -> Any:
     return network.load(folder)
 
 
-def sizes(agent: Any) -> dict[str, float]:
-    """What is told of an agent: whether it remembers, in how many numbers, actions, parameters."""
+def sizes(agent: ActorCritic | SB3Agent | PublishedAgent) -> dict[str, float]:
+    """Headline numbers of an agent: whether it is recurrent, sizes of memory and actions, parameters."""
     import torch
 
     memory = agent.initial_memory(1)
