@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,6 @@ def compose(
         ConfigError: Every override that cannot be applied, with a suggestion.
     """
     from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
     from hydra.errors import HydraException
 
     extra = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
@@ -123,7 +123,7 @@ def compose(
     failures = (HydraException, OmegaConfBaseException, ValueError)
     if of_sweeps := [o for o in overrides if o.lstrip("+").startswith(_OF_SWEEPS)]:
         raise ConfigError([(o, "is for sweeps: add -m") for o in of_sweeps])
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with hydra_configs():
         try:
             return hydra_compose("config", [*extra, *overrides], return_hydra_config=with_hydra)
         except failures as error:
@@ -144,6 +144,16 @@ def compose(
         except ConfigError as more:
             errors += more.errors
         raise ConfigError(errors)
+
+
+def hydra_configs() -> AbstractContextManager[None]:
+    """Hydra initialised on dtx's configs, the lists that follow from dtx's own analyses among them."""
+    from hydra import initialize_config_dir
+
+    from dtx.analysis.core.listing import offer_lists
+
+    offer_lists()
+    return initialize_config_dir(str(CONF), version_base="1.3")
 
 
 def _is_choice(override: str, folders: Sequence[Path]) -> bool:

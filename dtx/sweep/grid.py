@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from dtx.config.build import ConfigError, first_line
-from dtx.config.compose import Experiment, compose, experiment
+from dtx.config.compose import Experiment, compose, experiment, hydra_configs
 from dtx.errors import UserError
 from dtx.run.plan import Step, missing, plan, stages
 from dtx.stage import Stage
@@ -166,13 +166,10 @@ def read_sweep(overrides: Sequence[str], config_dir: Path | None = None) -> Swee
 
 def _parse(overrides: Sequence[str], config_dir: Path | None) -> list[Override]:
     """All overrides; those that cannot be read are explained as without a sweep."""
-    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    from dtx.config.compose import CONF
-
     errors, parsed = [], []
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with hydra_configs():
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         for text in overrides:
             try:

@@ -18,7 +18,7 @@ import psutil
 from rich.markup import escape
 
 from dtx.config.build import first_line
-from dtx.config.compose import CONF, OnError, experiment
+from dtx.config.compose import OnError, experiment, hydra_configs
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console, copied_to
 from dtx.report import write_atomically
@@ -288,7 +288,6 @@ class _Launcher:
         """Run some parts, at once if the launcher can, and wait for all."""
         if not parts:
             return []
-        from hydra import initialize_config_dir
         from hydra._internal.callbacks import Callbacks
         from hydra.core.global_hydra import GlobalHydra
         from hydra.types import HydraContext
@@ -296,7 +295,7 @@ class _Launcher:
         parts = [replace(part, failed=dict(failed)) for part in parts]
         on_error = self.sweep.first.on_error
         task = Task(parts, self.launched, self.folder, self.parent, on_error, self.only_here)
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with hydra_configs():
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
             config = compose_launcher(hydra, self._overrides())

@@ -153,14 +153,13 @@ def hydra_candidates(word: str, overrides: Sequence[str], config_dir: Path | Non
 
     Overrides that Hydra does not take are left out, so that one mistake does not end all help.
     """
-    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
-    from dtx.config.compose import CONF
+    from dtx.config.compose import hydra_configs
 
     extra = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
-    with warnings.catch_warnings(), initialize_config_dir(str(CONF), version_base="1.3"):
+    with warnings.catch_warnings(), hydra_configs():
         warnings.simplefilter("ignore")
         plugin = DefaultCompletionPlugin(GlobalHydra.instance().config_loader())
         found: list[str] = []

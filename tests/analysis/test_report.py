@@ -3,49 +3,73 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from dtx.analysis.core.claims import Claim, summarise, write_claims
+from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.listing import built_in
+from dtx.analysis.core.result import Check, Claim, Control, Relation, Result, Verdict
 from dtx.analysis.report import ReportPage
-from dtx.analysis.report.lines import ESTABLISHED, NOT_ASKED, NOT_ESTABLISHED, lines
+from dtx.analysis.report.lines import (
+    ESTABLISHED,
+    HYPOTHESES,
+    INSTRUMENTS,
+    NOT_ASKED,
+    NOT_ESTABLISHED,
+    lines,
+    results_of,
+)
 from dtx.config.build import ConfigError
 from dtx.config.compose import build_group, compose, experiment
 from dtx.figures import new
-from dtx.report import Report, read_metrics
+from dtx.report import read_metrics
 from dtx.run.runner import run
 from dtx.stage import Stage
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding(Stage):
-    """Claims what it is told to. Control: the same, untold. Exact check: it is as told."""
+class Judged(Analysis):
+    """Comes out as its fields say."""
 
-    verdict: str
-    failed: tuple[str, ...]
+    question: ClassVar[str] = "Does it hold?"
+
+    verdict: Verdict
     error: float
+    control: float
 
-    def run(self, out: Path) -> None:
-        report = Report(out)
-        claim = Claim(claim="<b>it holds</b>", wanted="> 1", found="2", verdict=self.verdict)
-        write_claims(report, [claim], self.failed)
-        report.headline({"finding/identity_error": self.error, "finding/distinct_inputs": 12})
+    def compute(self) -> Result:
+        claim = Claim(
+            id="holds",
+            text="<b>it holds</b>",
+            criterion="> 1",
+            evidence="2",
+            verdict=self.verdict,
+        )
+        return Result(
+            finding="effect 2",
+            metrics={"effect": 2.0},
+            checks=[Check(name="twice is twice", error=self.error, tolerance=1e-3)],
+            controls=[
+                Control(name="untrained", value=2.0, must_be=Relation.ABOVE, against=self.control)
+            ],
+            claims=[claim],
+            distinct_inputs=12,
+        )
+
+    def figures(self, result: Result) -> Iterator[tuple[str, Any]]:
         figure, axes = new(mosaic=[["a"]])
-        axes["a"].plot([0, 1])
-        report.figure("line", figure)
-
-    def summary(self) -> str:
-        return summarise(self.path)
+        axes["a"].plot([0, result.metrics["effect"]])
+        yield "line", figure
 
 
-def made(**changes) -> Finding:
-    values = {"verdict": "confirmed", "failed": (), "error": 1e-7} | changes
-    return Finding(**values)
+def made(**changes) -> Judged:
+    values: dict[str, Any] = {"verdict": Verdict.CONFIRMED, "error": 1e-7, "control": 1.0} | changes
+    return Judged(**values)
 
 
 @pytest.fixture
@@ -61,47 +85,68 @@ def built(store, experiment_of):
 
 
 def by_question(analyses: dict[str, Stage]) -> dict[str, tuple[str, str]]:
-    return {line.question: (line.status, line.answer) for line in lines(analyses)}
+    summary = lines(analyses, results_of(analyses))
+    return {line.question: (line.status, line.answer) for line in summary}
 
 
-def test_claims_come_out_under_their_verdict(built):
-    analyses = {"one": made(), "two": made(verdict="depends", error=2.0)}
+def test_claims_are_counted_by_their_verdict(built):
+    analyses: dict[str, Stage] = {"one": made(), "two": made(verdict=Verdict.DEPENDS)}
     built(analyses)
-    found = by_question(analyses)
-    status, answer = found["What became of each declared hypothesis?"]
+    status, answer = by_question(analyses)[HYPOTHESES]
     assert status == ESTABLISHED
-    assert answer == "confirmed: <b>it holds</b>\ndepends: <b>it holds</b>"
-    status, answer = found["Are the instruments sound?"]
-    assert status == ESTABLISHED and answer == "identity errors: finding 1e-07, finding 2"
+    assert answer == "1 confirmed: <b>it holds</b>\n1 depends: <b>it holds</b>"
+    assert by_question(analyses)[INSTRUMENTS] == (ESTABLISHED, "2 of 2 hold")
 
 
-def test_an_analysis_that_establishes_nothing_is_not_made_better(built):
-    analyses = {"one": made(failed=("control as large",))}
-    built(analyses)
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"error": 3.0}, "check failed: twice is twice: 3 is above 0.001"),
+        ({"error": float("nan")}, "check not measured: twice is twice"),
+        ({"control": 2.0}, "control failed: untrained: 2 is not above 2"),
+        ({"control": float("nan")}, "control not measured: untrained"),
+    ],
+)
+def test_a_broken_instrument_is_never_established(built, change, reason):
+    analyses: dict[str, Stage] = {"one": made(**change)}
+    report = built(analyses)
     found = by_question(analyses)
-    assert found["What became of each declared hypothesis?"][0] == NOT_ESTABLISHED
-    assert found["Are the instruments sound?"][0] == NOT_ESTABLISHED
+    assert found["Does it hold?"] == (NOT_ESTABLISHED, f"not established ({reason}): effect 2")
+    assert found[HYPOTHESES] == (NOT_ESTABLISHED, "1 not established: <b>it holds</b>")
+    broken = "check" in reason
+    assert found[INSTRUMENTS][0] == (NOT_ESTABLISHED if broken else ESTABLISHED)
+    n = read_metrics(report.path)
+    assert n["report/confirmed"] == 0 and n["report/not_established"] == 2 + broken
+    page = (report.path / "figures" / "report.html").read_text()
+    assert "FAILED" in page or "not measured" in page
+
+
+def test_a_health_line_is_not_established_by_one_broken_check_among_many(built):
+    analyses: dict[str, Stage] = {"one": made(), "two": made(error=3.0)}
+    built(analyses)
+    status, answer = by_question(analyses)[INSTRUMENTS]
+    assert status == NOT_ESTABLISHED
+    assert answer == "1 of 2 hold\ntwo: twice is twice: 3 > 0.001"
 
 
 def test_what_was_not_chosen_is_not_asked(built):
     report = built({"one": made()})
     n = read_metrics(report.path)
     table = pd.read_parquet(report.path / "tables" / "lines.parquet")
-    assert len(table) == n["report/lines"] == 10
-    assert (table["status"] == NOT_ASKED).sum() == n["report/not_asked"] == 8
-    assert "2 of 10 headline lines established" in report.summary()
-    steered = table[table["question"].str.contains("steered")].iloc[0]
-    assert steered["answer"] == "would be told by steering"
+    assert (table["status"] == NOT_ASKED).sum() == n["report/not_asked"] == len(built_in())
+    assert n["report/asked"] == 3 and "3 of 3 lines established" in report.summary()
+    lens = table[table["question"] == built_in()["lens"].question].iloc[0]
+    assert lens["answer"] == "not run: add lens to `analysis=`"
 
 
 def test_the_page_stands_alone_and_shows_text_as_text(built):
-    report = built({"one": made(), "two": made(failed=("identity 3 of 4",))})
+    report = built({"one": made(), "two": made(error=3.0)})
     page = (report.path / "figures" / "report.html").read_text()
     assert not re.search(r"(src|href)=\"(?!data:|#)", page) and "<script" not in page
     assert page.count("data:image/png;base64,") == 2
     assert "&lt;b&gt;it holds&lt;/b&gt;" in page and "<b>it holds</b>" not in page
-    assert "not established: identity 3 of 4" in page
-    assert "the same, untold" in page and "it is as told" in page  # of the class's docstring
+    assert "check failed: twice is twice" in page
+    assert "untrained: 2, must be above 1: holds" in page
     assert made().label in page
 
 
@@ -122,20 +167,3 @@ def test_two_reports_cannot_report_on_each_other():
     raw["analysis"]["again"] = raw["analysis"]["report"]
     with pytest.raises(ConfigError, match="needs itself"):
         experiment(raw)
-
-
-def test_lines_of_real_analyses(built):
-    """Patching's line says where the effect lies, or that a shuffled donor brings as much."""
-    stage = build_group("analysis/activation_patching", ["pairs.dataset=null", "dt=planted"])
-    built({"patching": stage})
-    status, flow = by_question({"patching": stage})["How does the information flow?"]
-    assert status == ESTABLISHED
-    assert "instruction_flip: before layer 0 at S1 (1.00)" in flow
-    assert "L1 attn_out at S5 (1.00)" in flow
-    _, decided = by_question({"patching": stage})[
-        "Where does it decide, and what flips the decision?"
-    ]
-    assert (
-        "instruction_flip: moves the logit difference by" in decided
-        and "flips it in 100%" in decided
-    )

@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from dtx.analysis.scorecard.scores import auroc, measure, score
 from dtx.analysis.scorecard.truth import HOWEVER, NOTHING, OPEN, TOGETHER, Known, Truth
 
 from dtx.analysis.activation_patching import Node
 from dtx.analysis.scorecard import Negative, Scorecard, Wrong
 from dtx.analysis.scorecard import answers as scorecard_answers
-from dtx.analysis.scorecard.scores import auroc, measure, score
 from dtx.config.compose import build_group, compose, experiment
 from dtx.dt.shuffled_reward_to_go import ShuffledRewardToGo
 from dtx.report import read_metrics

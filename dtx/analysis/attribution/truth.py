@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from dtx.analysis.core.answers import Subject, Wrong, rows
+from dtx.analysis.core.answers import Subject, rows
+from dtx.analysis.core.scoring import Wrong
 from dtx.analysis.core.truth import name_of
 from dtx.dt.circuit import Circuit
 

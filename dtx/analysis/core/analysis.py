@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from dtx.analysis.core.result import Result
+from dtx.analysis.core.scoring import Scoring
 from dtx.report import Page, Report
 from dtx.stage import Stage
 
@@ -51,11 +52,15 @@ class Analysis(Stage):
     Attributes:
         question: What is asked, as a reader of the report would ask it.
         true_of_planted: Ids of the claims that hold in every planted model, by construction.
+        scoring: What the scorecard holds it to; None for an analysis that is not about one model.
+        cover: The figure that stands for it in the gallery; by default the first.
         needs: By field (``env``, ``pairs.env``): what its object must offer, checked before anything runs.
     """
 
     question: ClassVar[str] = ""
     needs: ClassVar[Mapping[str, Need]] = {}
+    scoring: ClassVar[Scoring | None] = Scoring()
+    cover: ClassVar[str] = ""
     true_of_planted: ClassVar[frozenset[str]] = frozenset()
 
     def compute(self) -> Result:

@@ -8,8 +8,7 @@ known). A score is a share: of the restored logit difference, or of the whole on
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from dtx.analysis.core.hooks import HOOKS
-from dtx.analysis.core.result import Result
+from dtx.analysis.core.result import CLAIMS, About, Claim, Result, Verdict
+from dtx.analysis.core.scoring import Wrong
 from dtx.analysis.core.truth import ANY_INPUT, FLIPS, TOGETHER, Known, Truth
 from dtx.dt.circuit import Circuit
 from dtx.dt.model import ModelConfig
@@ -26,13 +26,6 @@ from dtx.dt.paths import edges as all_edges
 COLUMNS = ["part", "edit", "what", "position", "score", "label", "expected"]
 GAP = 0.5
 """Logits: where the logit difference is smaller, an effect must be as large as this to count as found."""
-
-
-class Wrong(enum.Enum):
-    """What an analysis must not find in a negative: anything at all, or an effect of reward-to-go."""
-
-    everything = "everything"
-    reward_to_go = "reward_to_go"
 
 
 @dataclass(frozen=True)
@@ -77,6 +70,47 @@ class Subject:
         if self.wrong is Wrong.reward_to_go:
             keep &= table["edit"].map(FLIPS.get) == "reward_to_go"
         return table.loc[keep]
+
+
+def answers_of(
+    subject: Subject, frames: Iterable[pd.DataFrame], true_of_planted: Collection[str]
+) -> pd.DataFrame:
+    """Everything that an analysis answered and that is known to be right or wrong, its claims too.
+
+    Args:
+        subject: The analysis' result on a model.
+        frames: What its ``truth.py`` yields.
+        true_of_planted: Ids of its claims that hold in every planted model.
+    """
+    everything = [frame for frame in (*frames, _claims(subject, true_of_planted)) if len(frame)]
+    if not everything:
+        return pd.DataFrame(columns=COLUMNS)
+    return pd.concat(everything, ignore_index=True).reindex(columns=COLUMNS)
+
+
+def _claims(subject: Subject, true_of_planted: Collection[str]) -> pd.DataFrame:
+    """One answer a claim: score 1 if it was confirmed."""
+    rows = []
+    for claim in subject.result.claims:
+        label = _claim_label(subject, claim, true_of_planted)
+        if label is not None:
+            confirmed = claim.verdict is Verdict.CONFIRMED
+            rows.append((claim.text, float(confirmed), float(label)))
+    frame = pd.DataFrame(rows, columns=["what", "score", "label"])
+    return frame.assign(part=CLAIMS, edit="", position=TOGETHER, expected=np.nan)
+
+
+def _claim_label(subject: Subject, claim: Claim, true_of_planted: Collection[str]) -> int | None:
+    """Whether a claim is true of the model (1), must not be confirmed (0), or is not scored (None)."""
+    if claim.about is About.INSTRUMENT:
+        return None
+    if subject.wrong is Wrong.everything:
+        return 0
+    if subject.wrong is Wrong.reward_to_go:
+        return 0 if claim.about is About.REWARD_TO_GO else None
+    if subject.circuit is not None and subject.circuit.neurons:
+        return 1 if claim.id in true_of_planted else None
+    return None
 
 
 def effect(table: pd.DataFrame, gap: float, positive: float) -> pd.Series:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from dtx.analysis.core.answers import Subject, Wrong, rows
+from dtx.analysis.core.answers import Subject, rows
+from dtx.analysis.core.scoring import Wrong
 
 
 def answers(subject: Subject, high: float, step: int, threshold: float) -> Iterator[pd.DataFrame]:

@@ -12,10 +12,10 @@ from dtx.stage import Stage
 
 @dataclass(frozen=True, kw_only=True)
 class ReportPage(Stage):
-    """Gathers the artefacts of other analyses; ``conf/analysis/report.yaml`` explains the fields.
+    """Gathers the results of other analyses; ``conf/analysis/report.yaml`` explains the fields.
 
-    Emits the page ``figures/report.html``, the table ``lines`` (the ten headline lines), and ``report/*``
-    counts of verdicts. It computes nothing and judges nothing anew: a verdict is that of the analysis.
+    Writes the page ``figures/report.html``, the table ``lines``, and ``report/*`` counts of verdicts. It
+    computes nothing and judges nothing anew: what is established is so by the analysis' own result.
     """
 
     analyses: dict[str, Stage]
@@ -29,23 +29,23 @@ class ReportPage(Stage):
             )
 
     def run(self, out: Path) -> None:
-        """Write the page, the table of lines, the headline."""
+        """Write the page, the table of lines, the counts."""
         import pandas as pd
 
-        from dtx.analysis.report.lines import counts, lines
-        from dtx.analysis.report.page import Page
+        from dtx.analysis.report.lines import counts, lines, results_of
+        from dtx.analysis.report.page import ReportHtml
 
-        found = lines(self.analyses)
+        results = results_of(self.analyses)
+        summary = lines(self.analyses, results)
         report = Report(out)
-        report.table("lines", pd.DataFrame([vars(line) for line in found]))
-        report.page("report", Page(self, found))
-        report.headline(counts(found, self.analyses))
+        report.table("lines", pd.DataFrame([vars(line) for line in summary]))
+        report.page("report", ReportHtml(self.analyses, results, summary))
+        report.headline(counts(summary, results))
 
     def summary(self) -> str:
-        """Where the page is, and how the lines came out."""
+        """Where the page is, and how many lines are established."""
         n = {k: int(v or 0) for k, v in read_metrics(self.path).items()}
         return (
-            f"{n['report/established']} of {n['report/lines']} headline lines established, "
-            f"{n['report/not_established']} not, {n['report/not_asked']} not asked: "
-            f"{self.path / 'figures' / 'report.html'}"
+            f"{n['report/established']} of {n['report/asked']} lines established, "
+            f"{n['report/not_asked']} not asked: {self.path / 'figures' / 'report.html'}"
         )

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
-import inspect
-import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dtx.analysis.report import ReportPage
-from dtx.analysis.report.lines import Line, claims_of, refused
-from dtx.report import read_metrics
+from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.result import Result
+from dtx.analysis.report.lines import NOT_ASKED, Line
 from dtx.stage import Stage
 
 _STYLE = """
@@ -65,57 +62,83 @@ _COLOURS = {
 }
 
 
-class Page:
-    """Writes itself like a plotly figure, so that :meth:`dtx.report.Report.page` takes it."""
+class ReportHtml:
+    """The page; it writes itself like a plotly figure, so that :meth:`dtx.report.Report.page` takes it.
 
-    def __init__(self, stage: ReportPage, lines: list[Line]):
-        self.stage, self.lines = stage, lines
+    Args:
+        analyses: The stages by name.
+        results: Of those that are analyses.
+        lines: What stands at the top.
+    """
+
+    def __init__(
+        self, analyses: Mapping[str, Stage], results: Mapping[str, Result], lines: list[Line]
+    ):
+        self.analyses, self.results, self.lines = analyses, results, lines
 
     def write_html(self, path: Path, **_: Any) -> None:
         """Write the page with all pictures in it."""
-        analyses = self.stage.analyses
+        analyses = self.analyses
+        asked = [line for line in self.lines if line.status != NOT_ASKED]
         parts = [
             '<!doctype html><html lang="en"><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>dtx report</title><style>{_STYLE}</style>",
             "<h1>What the Decision Transformer has learnt</h1>",
-            f'<p class="soft">{len(analyses)} analyses of one run. Each verdict is that of the analysis: it '
-            "counts as established only if its exact check holds and its control stays below it.</p>",
+            f'<p class="soft">{len(analyses)} analyses of one run. A line is established if every exact '
+            "check and every control of its analysis holds.</p>",
             "<nav>",
             *(f'<a href="#{_text(name)}">{_text(name)}</a>' for name in analyses),
             '<a href="#inputs">inputs</a></nav><ol>',
-            *(self._line(number, line) for number, line in enumerate(self.lines, 1)),
+            *(_line(number, line) for number, line in enumerate(asked, 1)),
             "</ol>",
-            *(part for name, stage in analyses.items() for part in _section(name, stage)),
+            *_not_asked([line for line in self.lines if line.status == NOT_ASKED]),
+            *(
+                part
+                for name, stage in analyses.items()
+                for part in _section(name, stage, self.results.get(name))
+            ),
             *_lineage(analyses),
             "</html>",
         ]
         path.write_text("\n".join(parts) + "\n")
 
-    def _line(self, number: int, line: Line) -> str:
-        said = "".join(f"<p>{_text(part)}</p>" for part in line.answer.split("\n"))
-        return (
-            f"<li><b>{number}</b><b>{_text(line.question)}</b>{_verdict(line.status)}"
-            f'<div class="answer">{said}</div></li>'
-        )
+
+def _line(number: int, line: Line) -> str:
+    paragraphs = "".join(f"<p>{_text(part)}</p>" for part in line.answer.split("\n"))
+    return (
+        f"<li><b>{number}</b><b>{_text(line.question)}</b>{_verdict(line.status)}"
+        f'<div class="answer">{paragraphs}</div></li>'
+    )
 
 
-def _section(name: str, stage: Stage) -> Iterator[str]:
+def _not_asked(lines: list[Line]) -> Iterator[str]:
+    """Questions that other analyses would answer."""
+    if lines:
+        yield f'<details class="soft"><summary>{len(lines)} questions were not asked</summary><ul>'
+        yield from (f"<li>{_text(line.question)} ({_text(line.answer)})</li>" for line in lines)
+        yield "</ul></details>"
+
+
+def _section(name: str, stage: Stage, result: Result | None) -> Iterator[str]:
     """One analysis: what was asked, what came out, how sure, its figures."""
     yield f'<section id="{_text(name)}"><h2>{_text(name)}</h2>'
-    yield f'<p class="soft">{_text(asked(stage))}</p>'
-    claims = claims_of(stage)
-    if claims and not refused(stage):
-        yield "<table><thead><tr><th>claim</th><th>verdict</th><th>wanted</th><th>found</th></tr></thead>"
-        for claim in claims:
+    if isinstance(stage, Analysis):
+        yield f'<p class="soft">{_text(stage.question)}</p>'
+    if result is not None and result.claims and result.established:
+        heads = "".join(
+            f"<th>{word}</th>" for word in ("claim", "verdict", "criterion", "evidence")
+        )
+        yield f"<table><thead><tr>{heads}</tr></thead>"
+        for claim in result.claims:
             yield (
-                f"<tr><td><b>{_text(claim.claim)}</b></td><td>{_verdict(claim.verdict)}</td>"
-                f'<td data-is="wanted">{_text(claim.wanted)}</td>'
-                f'<td data-is="found">{_text(claim.found)}</td></tr>'
+                f"<tr><td><b>{_text(claim.text)}</b></td><td>{_verdict(claim.verdict.value)}</td>"
+                f'<td data-is="criterion">{_text(claim.criterion)}</td>'
+                f'<td data-is="evidence">{_text(claim.evidence)}</td></tr>'
             )
         yield "</table>"
     else:
-        yield f"<p>{_text(stage.summary())}</p>"
+        yield f"<p>{_text(stage.summary() if result is None else result.summary)}</p>"
     yield '<div class="figures">'
     for picture in sorted((stage.path / "figures").glob("*.png")):
         data = base64.b64encode(picture.read_bytes()).decode()
@@ -124,37 +147,35 @@ def _section(name: str, stage: Stage) -> Iterator[str]:
             f'src="data:image/png;base64,{data}"></figure>'
         )
     yield "</div><dl>"
-    for title, text in sureness(stage):
+    for title, text in _evidence(stage, result):
         yield f"<dt>{title}</dt><dd>{_text(text)}</dd>"
     yield "</dl></section>"
 
 
-def asked(stage: Stage) -> str:
-    """The question: the first line of the file that defines the analysis."""
-    text = inspect.getdoc(sys.modules[type(stage).__module__]) or type(stage).__name__
-    return text.split("\n\n")[0].replace("\n", " ")
-
-
-def sureness(stage: Stage) -> Iterator[tuple[str, str]]:
-    """What speaks for and against the numbers: controls, exact checks, distinct inputs, pages."""
-    description = " ".join((inspect.getdoc(type(stage)) or "").replace("`", "").split())
-    controls = re.findall(r"(Controls?: .*?|Exact checks?: .*?)(?=\.(?: [A-Z]|$))", description)
-    for control in controls:
-        title, _, text = control.partition(": ")
-        yield title.lower(), text
-    n = read_metrics(stage.path)
-    for name, value in n.items():
-        if name.endswith("identity_error"):
-            yield "identity error", "missing" if value is None else f"{value:.2g}"
-        if name.endswith("distinct_inputs") and value is not None:
-            yield "distinct inputs", f"{value:,.0f}"
+def _evidence(stage: Stage, result: Result | None) -> Iterator[tuple[str, str]]:
+    """What speaks for and against the numbers: exact checks, controls, distinct inputs, pages."""
+    for check in result.checks if result else ():
+        error = "not measured" if check.error is None else f"{check.error:.2g}"
+        state = "holds" if check.holds else "FAILED"
+        yield "exact check", f"{check.name}: {error} (at most {check.tolerance:g}): {state}"
+    for control in result.controls if result else ():
+        value, against = (
+            "not measured" if x is None else f"{x:.3g}" for x in (control.value, control.against)
+        )
+        state = "holds" if control.holds else "FAILED"
+        yield (
+            "control",
+            f"{control.name}: {value}, must be {control.must_be.value} {against}: {state}",
+        )
+    if result and result.distinct_inputs is not None:
+        yield "distinct inputs", f"{result.distinct_inputs:,}"
     pages = sorted(p.name for p in (stage.path / "figures").glob("*.html"))
     if pages:
-        yield "to look through", ", ".join(f"{stage.label}/figures/{page}" for page in pages)
+        yield "interactive", ", ".join(f"{stage.label}/figures/{page}" for page in pages)
     yield "artefact", stage.label
 
 
-def _lineage(analyses: dict[str, Stage]) -> Iterator[str]:
+def _lineage(analyses: Mapping[str, Stage]) -> Iterator[str]:
     """All stages that the analyses stand on, with their settings."""
     yield '<section id="inputs"><h2>inputs</h2><p class="soft">What the analyses stand on, nearest first.</p>'
     yield "<table><thead><tr><th>artefact</th><th>what came out</th></tr></thead>"
@@ -170,8 +191,7 @@ def _lineage(analyses: dict[str, Stage]) -> Iterator[str]:
 
 
 def _verdict(status: str) -> str:
-    word = status.split(":")[0]
-    return f'<span class="verdict {_COLOURS.get(word, "open")}">{_text(word)}</span>'
+    return f'<span class="verdict {_COLOURS.get(status, "open")}">{_text(status)}</span>'
 
 
 def _text(text: str) -> str:

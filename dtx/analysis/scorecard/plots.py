@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from dtx import figures
-
-if TYPE_CHECKING:
-    from dtx.analysis.scorecard import Scorecard
-    from dtx.report import Report
+from dtx.analysis.core.result import Result
+from dtx.analysis.scorecard.spec import ScorecardSpec
 
 WORDS = {
     "identity": "identity\nerror",
@@ -19,7 +17,7 @@ WORDS = {
     "recall": "recall",
     "auroc": "AUROC",
     "position": "right\ntoken",
-    "false_positives": "found\nwrongly",
+    "false_positives": "false\npositives",
 }
 GOOD, BAD, NONE = "#d7eee0", "#f6d5d8", "#ffffff"
 
@@ -49,8 +47,9 @@ def worst(scores: pd.DataFrame) -> pd.DataFrame:
     return found.unstack(["group", "measure"])  # type: ignore[return-value]
 
 
-def draw(report: Report, scores: pd.DataFrame, stage: Scorecard) -> None:
-    """Figure ``scorecard``."""
+def draw(result: Result, spec: ScorecardSpec) -> Figure:
+    """Analyses down, models and measures across, every value printed; red where a gate fails."""
+    scores = result.tables["scores"]
     table, wanted = worst(scores), columns(scores)
     beyond = worst(scores[scores["value"] > scores["tolerance"]])  # exact checks that failed
     names = list(table.index)
@@ -65,12 +64,10 @@ def draw(report: Report, scores: pd.DataFrame, stage: Scorecard) -> None:
         for x, column in enumerate(wanted):
             value = float(table.loc[name, column]) if column in table else np.nan
             failed = column[1] == "identity" and name in beyond.index and column in beyond
-            good = not failed if column[1] == "identity" else _good(column, value, stage)
+            good = not failed if column[1] == "identity" else _good(column, value, spec)
             colour = NONE if np.isnan(value) else GOOD if good else BAD
-            axis.add_patch(
-                figures.plt.Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", lw=1.5)
-            )
-            axis.text(x + 0.5, y + 0.5, _told(column[1], value), ha="center", va="center", size=6)
+            axis.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", lw=1.5))
+            axis.text(x + 0.5, y + 0.5, _shown(column[1], value), ha="center", va="center", size=6)
     axis.set_yticks(np.arange(len(names)) + 0.5, names, size=6.5)
     axis.set_xticks(np.arange(len(wanted)) + 0.5, [_head(*column) for column in wanted], size=5)
     axis.tick_params(length=0)
@@ -83,7 +80,7 @@ def draw(report: Report, scores: pd.DataFrame, stage: Scorecard) -> None:
         axis.text(middle, -1.75, title, ha="center", va="center", size=6.5, weight="bold")
         if places[0]:
             axis.axvline(places[0], color="#8d99ae", lw=0.8)
-    report.figure("scorecard", figure)
+    return figure
 
 
 def _head(group: str, measure: str) -> str:
@@ -93,16 +90,16 @@ def _head(group: str, measure: str) -> str:
     return group.replace("behaviour_", "behaviour\n").replace("_", " ")
 
 
-def _good(column: tuple[str, str], value: float, stage: Scorecard) -> bool:
+def _good(column: tuple[str, str], value: float, spec: ScorecardSpec) -> bool:
     group, measure = column
     if measure == "false_positives":
-        return value <= (0 if group == "T0" else stage.most_false_positives)
+        return value <= (0 if group == "T0" else spec.most_false_positives)
     if measure == "error":
-        return value <= stage.tolerance
-    return value >= (1 if group == "T0" else stage.least_auroc)
+        return value <= spec.tolerance
+    return value >= (1 if group == "T0" else spec.least_auroc)
 
 
-def _told(measure: str, value: float) -> str:
+def _shown(measure: str, value: float) -> str:
     if np.isnan(value):
         return "-"
     if measure in ("identity", "error"):
