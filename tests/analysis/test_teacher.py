@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from dtx.agent.imported import Imported
+from dtx.analysis.core.result import About, Verdict
 from dtx.analysis.teacher import Teacher
-from dtx.analysis.teacher.compute import (
-    DT,
-    N_GRAM,
-    by_episode,
-    divergence,
+from dtx.analysis.teacher.compute import by_episode, compute, divergence
+from dtx.analysis.teacher.policies import (
     held_out,
     log_softmax,
     model_policy,
     n_gram,
     teacher_logits,
 )
+from dtx.analysis.teacher.spec import DT, N_GRAM
+from dtx.config.ranges import problems
 from dtx.dt.decision_transformer import Balance, Padding, Windows
 from dtx.dt.windows import Drawn, Sampler
 from dtx.exchange.published.source import digest_of
@@ -149,8 +149,22 @@ def test_stage_compares_with_controls(store, experiment_of, stage):
     assert gram.kl < 0.2 and gram.agreement > 0.9
     assert set(table[table.model == DT].asked_for) == {"own", "0", "0.9"}
     assert (table.kl >= 0).all() and (table.kl_low <= table.kl + 1e-12).all()
+    result = stage.result()
+    assert result.established
+    assert result.claim("teacher_and_model_agree").verdict is Verdict.NOT_CONFIRMED
+    assert result.claim("lower_reward_to_go_simulates_hotter_teacher").about is About.REWARD_TO_GO
     assert "teacher and model agree: not confirmed" in stage.summary()
+    assert numbers["teacher/distinct_inputs"] <= numbers["teacher/states"]
     assert (stage.path / "figures" / "teacher.png").stat().st_size > 10_000
+
+
+def test_a_policy_that_is_no_number_establishes_nothing(stage, episodes):
+    """The divergence of a policy from itself is then no number, so that the check was not measured."""
+    teacher = ConstantAgent(torch.tensor([1.0, 2.0, torch.nan]))
+    result = compute(stage, model(n_actions=3), teacher, episodes)
+    assert not result.established
+    assert {claim.verdict for claim in result.claims} == {Verdict.NOT_ESTABLISHED}
+    assert "check" in result.summary
 
 
 @pytest.mark.parametrize("kind", ["sb3", "imported"])
@@ -183,10 +197,12 @@ def test_teachers_of_others(store, experiment_of, stage, env, tmp_path, kind):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"temperatures": (0.0,)}, "temperatures"),
+        ({"temperatures": (0.0,)}, "temperatures[0]"),
+        ({"temperatures": ()}, "temperatures"),
+        ({"checkpoint": -1}, "checkpoint"),
         ({"n_gram": 0}, "n_gram"),
         ({"episodes": 0}, "episodes"),
     ],
 )
 def test_impossible_values_are_named(stage, change, field):
-    assert field in [name for name, _ in dataclasses.replace(stage, **change).check()]
+    assert field in [name for name, _ in problems(dataclasses.replace(stage, **change))]

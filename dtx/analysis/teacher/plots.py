@@ -1,21 +1,26 @@
-"""B3's figure: agreement and divergence of each model, and likelihood under the teacher by reward-to-go."""
+"""The figure: agreement and divergence of each model, and likelihood under the teacher by reward-to-go."""
 
 from __future__ import annotations
 
-from dtx.analysis.teacher import Teacher
-from dtx.analysis.teacher.compute import DT, N_GRAM, OWN, UNTRAINED, Results
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dtx.analysis.core.result import Result
+from dtx.analysis.teacher.spec import DT, N_GRAM, OWN, UNTRAINED
 from dtx.figures import new
-from dtx.report import Report
 
 COLOURS = {DT: "#1d3557", N_GRAM: "#e9a23b", UNTRAINED: "#8d99ae"}
 
 
-def draw(report: Report, results: Results, stage: Teacher) -> None:
-    """Write ``teacher.png``."""
-    table = results.comparison
+def draw(result: Result, temperatures: Sequence[float]) -> Figure:
+    """Agreement and divergence by model; below, likelihood by reward-to-go."""
+    table = result.tables["comparison"]
     figure, axes = new(7.0, 4.6, mosaic=[["agreement", "kl"], ["likelihood", "likelihood"]])
     own = table[table.asked_for == OWN]
-    first = own[own.temperature == min(stage.temperatures)].set_index("model")
+    first = own[own.temperature == min(temperatures)].set_index("model")
     axis = axes["agreement"]
     for place, (name, colour) in enumerate(COLOURS.items()):
         row = first.loc[name]
@@ -27,7 +32,7 @@ def draw(report: Report, results: Results, stage: Teacher) -> None:
     axis.set(title="Same most probable action", xlabel="share of states", xlim=(0, 1.1))
     axis = axes["kl"]
     for place, (name, colour) in enumerate(COLOURS.items()):
-        for shift, t in zip((-0.18, 0.18), stage.temperatures, strict=False):
+        for shift, t in zip((-0.18, 0.18), temperatures, strict=False):
             row = own[(own.model == name) & (own.temperature == t)].iloc[0]
             axis.barh(place + shift, row.kl, color=colour, height=0.32)
             axis.plot([row.kl_low, row.kl_high], [place + shift] * 2, color="black", lw=1)
@@ -41,25 +46,24 @@ def draw(report: Report, results: Results, stage: Teacher) -> None:
     axis.set_yticks(range(len(COLOURS)), [])
     axis.invert_yaxis()
     axis.set(title="KL(teacher || model)", xlabel="nats", xlim=(0, float(own.kl_high.max()) * 1.45))
-    _likelihood(axes["likelihood"], results, stage)
-    said = (
+    _likelihood(axes["likelihood"], table, temperatures)
+    states = (
         f"{int(first.loc[DT].states):,} states of {int(first.loc[DT].episodes):,} held-out episodes"
     )
     figure.suptitle(
-        f"Model against teacher at {said}", fontsize=10, fontweight="bold", x=0.01, ha="left"
+        f"Model against teacher at {states}", fontsize=10, fontweight="bold", x=0.01, ha="left"
     )
-    report.figure("teacher", figure)
+    return figure
 
 
-def _likelihood(axis, results: Results, stage: Teacher) -> None:
+def _likelihood(axis: Axes, table: pd.DataFrame, temperatures: Sequence[float]) -> None:
     """Likelihood under the teacher at each temperature, by reward-to-go asked for; the n-gram's is flat."""
-    table = results.comparison
-    mine = table[(table.model == DT) & (table.asked_for != OWN)].copy()
-    mine["asked_for"] = mine.asked_for.astype(float)
+    asked = table[(table.model == DT) & (table.asked_for != OWN)].copy()
+    asked["asked_for"] = asked.asked_for.astype(float)
     gram = table[table.model == N_GRAM].set_index("temperature").likelihood
     colours = ["#d1495b", "#5b8fb9", "#2a9d5c", "#8d5fb9"]
-    for index, t in enumerate(stage.temperatures):
-        rows = mine[mine.temperature == t].sort_values("asked_for")
+    for index, t in enumerate(temperatures):
+        rows = asked[asked.temperature == t].sort_values("asked_for")
         colour = colours[index % len(colours)]
         axis.plot(rows.asked_for, rows.likelihood, "o-", color=colour, ms=4, label=f"under T={t:g}")
         axis.fill_between(
@@ -73,7 +77,7 @@ def _likelihood(axis, results: Results, stage: Teacher) -> None:
         axis.axhline(gram[t], color=colour, ls=":", lw=1.2)
     axis.set(
         title="Log-likelihood of the model's policy under its teacher",
-        xlabel="reward-to-go asked for in the place of the episode's own (dotted: n-gram)",
+        xlabel="counterfactual reward-to-go (dotted: n-gram)",
         ylabel="nats an action",
     )
     axis.legend()
