@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from dtx.analysis.attribution.compute import attribute
-from dtx.analysis.congruence import TOLERANCE, Congruence
-from dtx.analysis.congruence.compute import MEAN, congruence, growth_of, identity_error
-from dtx.analysis.core.claims import read_claims
+from dtx.analysis.congruence import Congruence
+from dtx.analysis.congruence import compute as computing
+from dtx.analysis.congruence.compute import MEAN, TOLERANCE, congruence, growth_of, identity_errors
+from dtx.analysis.congruence.spec import CongruenceSpec
 from dtx.analysis.core.inputs import Inputs
+from dtx.analysis.core.result import Verdict
+from dtx.config.ranges import problems
 from dtx.dt.processing import processed
 from dtx.env.actions import Action
 from dtx.report import read_metrics
@@ -37,7 +40,9 @@ def test_activations_times_congruence_are_the_mlps_attribution(variant):
     spec, model = build(*VARIANTS[variant])
     scramble(model)
     context = contexts(spec)
-    assert identity_error(model, context) < 1e-10
+    errors = identity_errors(model, context)
+    assert set(errors) == ({"raw", "folded"} if model.cfg.normalization_type else {"raw"})
+    assert max(errors.values()) < 1e-10
     # The other way round: the attribution's neurons are activations times folded congruence over the scale.
     found = attribute(model, context, (0, 2))
     twin = processed(model, dtype=torch.float64)
@@ -88,9 +93,34 @@ def test_stage_shows_checkpoints_and_the_untrained_twin(store, experiment_of, st
     final = growth[(growth.model == "trained") & growth.step.isna()].set_index(["layer", "action"])
     kept = growth[growth.step == stage.dt.steps].set_index(["layer", "action"])
     assert np.allclose(final["size"], kept["size"][final.index])  # the last checkpoint is the model
-    (claim,) = read_claims(stage.path)
-    assert claim.verdict in ("confirmed", "not confirmed", "depends")
+    (claim,) = stage.result().claims
+    assert claim.verdict is not Verdict.NOT_ESTABLISHED and stage.result().established
+    assert stage.summary().startswith("congruence with left/forward grows with layer: ")
     assert (stage.path / "figures" / "congruence.png").stat().st_size > 10_000
+
+
+SPEC = CongruenceSpec(actions=(Action.left, Action.right), untrained=1, resamples=50, seed=0)
+
+
+@pytest.mark.parametrize("broken", ["values", "missing"])
+def test_a_broken_identity_is_not_established(monkeypatch, broken):
+    """Weights that are not those of the run, and numbers that are none."""
+    spec, model = build()
+    assert computing.compute(SPEC, model, contexts(spec)).established
+    factor = 2.0 if broken == "values" else torch.nan
+    monkeypatch.setattr(computing, "congruence", lambda m: factor * congruence(m))
+    result = computing.compute(SPEC, model, contexts(spec))
+    assert not result.established and not any(check.holds for check in result.checks)
+    assert [claim.verdict for claim in result.claims] == [Verdict.NOT_ESTABLISHED]
+
+
+def test_growth_of_an_untrained_model_is_not_established(monkeypatch):
+    spec, model = build()
+    grown = computing.Growth([1.0, 2.0], 2.0, 1.9, 2.1, True)
+    monkeypatch.setattr(computing, "growth_of", lambda *_: {"left": grown, "right": grown})
+    result = computing.compute(SPEC, model, contexts(spec))
+    assert all(check.holds for check in result.checks) and not result.established
+    assert "untrained" in result.summary
 
 
 @pytest.mark.parametrize(
@@ -103,4 +133,5 @@ def test_stage_shows_checkpoints_and_the_untrained_twin(store, experiment_of, st
     ],
 )
 def test_impossible_values_are_named(stage, change, field):
-    assert [name for name, _ in dataclasses.replace(stage, **change).check()] == [field]
+    wrong = dataclasses.replace(stage, **change)
+    assert [name for name, _ in (*problems(wrong), *wrong.check())] == [field]

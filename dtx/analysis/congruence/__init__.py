@@ -1,66 +1,58 @@
-"""W3: how much each neuron's output weights raise each action's logit, by layer and over training."""
+"""Congruence: how much each neuron's output weights raise each action's logit, by layer and over training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
+from dtx.analysis.congruence.spec import CongruenceSpec
+from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.inputs import Inputs
+from dtx.analysis.core.result import Result
+from dtx.config.ranges import Natural
 from dtx.dt.model_stage import ModelStage
-from dtx.dt.provider import check_checkpoint
-from dtx.env.actions import Action
-from dtx.report import Report
-from dtx.stage import Stage
 
-TOLERANCE = 1e-5
-"""How far activations times congruence may be from what the MLP adds to the logits."""
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from dtx.analysis.core.answers import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
-class Congruence(Stage):
+class Congruence(CongruenceSpec, Analysis):
     """C = W_out W_U; ``conf/analysis/congruence.yaml`` explains the fields.
 
-    Control: the same architecture untrained, and the checkpoints. Exact check: the sum of activations times
-    C, plus the bias, is the MLP's direct logit attribution, with raw and with folded weights.
-    Emits tables ``congruence``, ``growth``, ``claims``, a figure and ``congruence/*`` numbers.
+    Control: the same architecture untrained; the kept checkpoints are shown beside it. Exact checks: the sum
+    of activations times C, plus the bias, is the MLP's direct logit attribution, with raw and with folded
+    weights.
     """
+
+    question: ClassVar[str] = "How much does each neuron raise each action's logit?"
 
     windows: Inputs
     dt: ModelStage
-    checkpoint: int | None
-    actions: tuple[Action, ...]
-    untrained: int
-    resamples: int
-    seed: int
+    checkpoint: Natural | None
 
-    def check(self) -> Iterator[tuple[str, str]]:
-        """Ranges."""
-        yield from check_checkpoint(self.checkpoint)
-        if not self.actions or len(set(self.actions)) < len(self.actions):
-            yield "actions", "needs at least one action, and none twice"
-        if self.resamples < 1:
-            yield "resamples", "must be at least 1"
-        for name in ("seed", "untrained"):
-            if getattr(self, name) < 0:
-                yield name, "must be 0 or more"
+    def compute(self) -> Result:
+        """Read the weights of the model, of its checkpoints and of an untrained one."""
+        from dtx.analysis.congruence.compute import compute
+        from dtx.dt.provider import load_at
 
-    def run(self, out: Path) -> None:
-        """Measure; an interrupted run starts again, it takes seconds."""
-        from dtx.analysis.congruence.compute import measure
+        model = load_at(self.dt, self.checkpoint, self.windows.env)
+        steps = sorted(self.dt.checkpoints())
+        checkpoints = ((step, load_at(self.dt, step)) for step in steps)
+        return compute(self, model, self.windows.deciding(model)[0], checkpoints)
+
+    def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:
+        """``congruence``: strips of neurons by layer, and their mean size over training."""
         from dtx.analysis.congruence.plots import draw
-        from dtx.analysis.core.claims import write_claims
 
-        report = Report(out)
-        results = measure(self)
-        report.table("congruence", results.table)
-        report.table("growth", results.growth)
-        report.headline(results.headline)
-        write_claims(report, [results.claim], results.failed)
-        draw(report, results, self)
+        yield "congruence", draw(result, [action.value for action in self.actions], self.seed)
 
-    def summary(self) -> str:
-        """The claim with its verdict."""
-        from dtx.analysis.core.claims import summarise
+    def answers(self, subject: Subject) -> Iterator[pd.DataFrame]:
+        """Which neurons of a known model write the turn."""
+        from dtx.analysis.congruence.truth import answers
 
-        return summarise(self.path)
+        return answers(subject)

@@ -1,10 +1,11 @@
-"""Congruence of a model, its checkpoints and its untrained twin, and what the activations make of it.
+"""Congruence of a model, its checkpoints and an untrained model, and what activations add by it.
 
 Letters: l layer, b window, n token, d model, f neuron, a action.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,89 +14,105 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from dtx.analysis.congruence import TOLERANCE, Congruence
-from dtx.analysis.core.claims import Claim, verdict
+from dtx.analysis.congruence.spec import FOLDED, RAW, TRAINED, UNTRAINED, CongruenceSpec
 from dtx.analysis.core.inputs import distinct_inputs
+from dtx.analysis.core.result import Check, Claim, Control, Relation, Result, Verdict, largest
 from dtx.dt.context import Context
-from dtx.dt.model import DecisionTransformerModel, load
+from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import EXACT, Step, blocks_of, copy_of, processed
-from dtx.dt.provider import load_at, untrained_like
+from dtx.dt.provider import untrained_like
 from dtx.env.actions import Action
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread
 
-TRAINED, UNTRAINED = "trained", "untrained"
+TOLERANCE = 1e-5
+"""How far activations times congruence may be from what the MLP adds to the logits."""
 MEAN, TAIL = "mean |C|", "99th percentile of |C|"
 MEASURES = {MEAN: np.mean, TAIL: partial(np.quantile, q=0.99)}
 """What grows: the typical neuron, or the strongest ones."""
+SHORT = {MEAN: "mean", TAIL: "tail"}
+"""Of the measures, in the names of metrics."""
 
 
-@dataclass
-class Results:
-    """Tables and numbers of the analysis.
+def compute(
+    spec: CongruenceSpec,
+    model: DecisionTransformerModel,
+    context: Context,
+    checkpoints: Iterable[tuple[int, DecisionTransformerModel]] = (),
+) -> Result:
+    """Read the weights, check them against a run, judge growth.
 
-    Attributes:
-        table: One row a weight: model (trained, untrained), weights (raw, folded), layer, neuron, action,
-            congruence, cosine (of the neuron's output and the action's direction).
-        growth: One row a model, step, layer and action: model, step (missing for the untrained twin and the
-            last weights), layer, action, size (mean of the absolute congruence, folded), low, high, cosine.
-        headline: ``congruence/*`` scalars.
-        claim: What the study says of it. failed: Identities and controls that did not hold.
+    Args:
+        spec: Whose logits, and the control's seed.
+        model: Any.
+        context: Windows on which activations are compared.
+        checkpoints: (step, model) during training.
+
+    Returns:
+        Table ``congruence``: one row a weight: model (trained, untrained), weights (raw, folded), layer,
+        neuron, action, congruence, cosine (of the neuron's output and the action's direction). ``growth``:
+        one row a model, step, layer and action: model, step (missing for the untrained one and the last
+        weights), layer, action, size (mean of the absolute congruence, folded), low, high, cosine.
     """
-
-    table: pd.DataFrame
-    growth: pd.DataFrame
-    headline: dict[str, float | None]
-    claim: Claim
-    failed: list[str]
-
-
-def measure(stage: Congruence) -> Results:
-    """Read the weights, check them against a run, judge growth."""
     with one_thread():
-        model = load_at(stage.dt, stage.checkpoint, stage.windows.env)
-        twin = untrained_like(model, stage.untrained)
-        context, _ = stage.windows.deciding(model)
-        error = max(identity_error(m, context) for m in (model, twin))
-        tables = []
-        for name, network in ((TRAINED, model), (UNTRAINED, twin)):
-            for weights in ("raw", "folded"):
-                rows = _rows(network, stage.actions, weights)
-                tables.append(rows.assign(model=name, weights=weights))
-        table = pd.concat(tables, ignore_index=True)
-        growth = [_sizes(part, stage, name) for name, part in _folded(table)]
-        for step, path in sorted(stage.dt.checkpoints().items()):
-            rows = _rows(load(stage.dt.path, path), stage.actions, "folded")
-            growth.append(_sizes(rows, stage, TRAINED).assign(step=step))
-    growth = pd.concat(growth, ignore_index=True)
-    judged = {
-        (name, what): growth_of(part, what, stage.resamples, stage.seed)
-        for name, part in _folded(table)
-        for what in MEASURES
-    }
-    failed = (
-        [] if error < TOLERANCE else [f"activations times C miss the MLP's output by {error:.1e}"]
-    )
-    if all(g.grown for g in judged[UNTRAINED, MEAN].values()):
-        failed.append("an untrained model grows as well")
-    headline: dict[str, float | None] = {
-        "congruence/identity_error": error,
-        "congruence/distinct_inputs": float(distinct_inputs(context)),
-        "congruence/neurons": float(model.cfg.d_mlp * model.cfg.n_layers),
-    }
-    for (name, what), found in judged.items():
-        suffix = "" if name == TRAINED else "_untrained"
-        kind = "mean" if what == MEAN else "tail"
-        headline[f"congruence/actions_grown_{kind}{suffix}"] = float(
-            sum(g.grown for g in found.values())
+        models = {TRAINED: model, UNTRAINED: untrained_like(model, spec.untrained)}
+        errors = [identity_errors(each, context) for each in models.values()]
+        table = pd.concat(
+            [
+                _rows(each, spec.actions, weights).assign(model=name, weights=weights)
+                for name, each in models.items()
+                for weights in (RAW, FOLDED)
+            ],
+            ignore_index=True,
         )
-        for action, g in found.items():
-            headline[f"congruence/{action}_{kind}_ratio{suffix}"] = g.ratio
+        sizes = [_sizes(spec, rows, name) for name, rows in _folded(table)]
+        sizes += [
+            _sizes(spec, _rows(each, spec.actions, FOLDED), TRAINED).assign(step=step)
+            for step, each in checkpoints
+        ]
+    judged = {
+        (name, measure): growth_of(rows, measure, spec.resamples, spec.seed)
+        for name, rows in _folded(table)
+        for measure in MEASURES
+    }
+    claim = _claim(judged[TRAINED, MEAN], judged[TRAINED, TAIL])
+    chance = judged[UNTRAINED, MEAN].values()
+    control = Control(
+        name="actions whose congruence grows with layer, untrained model",
+        value=float(sum(g.grown for g in chance)),
+        must_be=Relation.BELOW,
+        against=float(len(chance)),
+    )
+    return Result(
+        finding=f"{claim.text}: {claim.verdict.value} ({claim.evidence})",
+        metrics={"neurons": float(model.cfg.d_mlp * model.cfg.n_layers), **_metrics(judged)},
+        checks=[
+            Check(
+                name=f"activations times C are the MLP's direct logit attribution, {weights} weights",
+                error=largest(each[weights] for each in errors),
+                tolerance=TOLERANCE,
+            )
+            for weights in errors[0]
+        ],
+        controls=[control],
+        claims=[claim],
+        tables={"congruence": table, "growth": pd.concat(sizes, ignore_index=True)},
+        distinct_inputs=distinct_inputs(context),
+    )
+
+
+def _metrics(judged: Mapping[tuple[str, str], dict[str, Growth]]) -> dict[str, float | None]:
+    metrics: dict[str, float | None] = {}
+    for (name, measure), growth in judged.items():
+        suffix, short = "" if name == TRAINED else "_untrained", SHORT[measure]
+        grown = sum(g.grown for g in growth.values())
+        metrics[f"actions_grown_{short}{suffix}"] = float(grown)
+        for action, g in growth.items():
+            metrics[f"{action}_{short}_ratio{suffix}"] = g.ratio
     for action, g in judged[TRAINED, MEAN].items():
         for layer, size in enumerate(g.sizes):
-            headline[f"congruence/{action}_layer{layer}"] = size
-    claim = _claim(judged[TRAINED, MEAN], judged[TRAINED, TAIL])
-    return Results(table, growth, headline, claim, failed)
+            metrics[f"{action}_layer{layer}"] = size
+    return metrics
 
 
 @torch.no_grad()
@@ -105,43 +122,43 @@ def congruence(model: DecisionTransformerModel) -> torch.Tensor:
 
 
 @torch.no_grad()
-def identity_error(model: DecisionTransformerModel, context: Context) -> float:
+def identity_errors(model: DecisionTransformerModel, context: Context) -> dict[str, float]:
     """Largest distance of activations times C, plus the bias, from what the MLPs add to the logits.
 
     The MLP's output, as the hook gives it, goes through the unembedding alone (raw weights) and through the
     final LayerNorm with its scale held as well (folded weights against the model's own LayerNorm).
+
+    Returns:
+        By weights; a model without LayerNorm has nothing to fold, so that only raw ones are compared.
     """
     context = context.to(torch.float64)
     own = copy_of(model, torch.float64)
-    wanted = [
-        f"blocks.{i}.{n}"
-        for i in range(model.cfg.n_layers)
-        for n in ("hook_mlp_out", "mlp.hook_post")
-    ]
+    layers = range(model.cfg.n_layers)
+    names = [f"blocks.{i}.{n}" for i in layers for n in ("hook_mlp_out", "mlp.hook_post")]
     has_norm = model.cfg.normalization_type is not None
     scale = ["ln_final.hook_scale"] if has_norm else []
-    _, cache = own.run_with_cache(context, names_filter=[*wanted, *scale])
+    _, cache = own.run_with_cache(context, names_filter=[*names, *scale])
     folded = processed(model, (Step.fold_layer_norm, Step.centre_writing), torch.float64)
-    worst = 0.0
+    errors: dict[str, list[float]] = {RAW: [], FOLDED: []}
     for layer, (block, twin) in enumerate(zip(blocks_of(own), blocks_of(folded), strict=True)):
         out_bnd = cache[f"blocks.{layer}.hook_mlp_out"]
         post_bnf = cache[f"blocks.{layer}.mlp.hook_post"]
         raw = post_bnf @ congruence(own)[layer] + block.mlp.b_out @ own.W_U
-        worst = max(worst, (raw - out_bnd @ own.W_U).abs().max().item())
+        errors[RAW].append((raw - out_bnd @ own.W_U).abs().max().item())
         if has_norm:
             scale_bn1 = cache["ln_final.hook_scale"]
             centred_bnd = out_bnd - out_bnd.mean(-1, keepdim=True)
             added = (centred_bnd / scale_bn1 * own.ln_final.w) @ own.W_U  # type: ignore[operator]
-            mine = (post_bnf @ congruence(folded)[layer] + twin.mlp.b_out @ folded.W_U) / scale_bn1
-            worst = max(worst, (mine - added).abs().max().item())
-    return worst
+            weights = post_bnf @ congruence(folded)[layer] + twin.mlp.b_out @ folded.W_U
+            errors[FOLDED].append((weights / scale_bn1 - added).abs().max().item())
+    return {weights: largest(values) for weights, values in errors.items() if values}
 
 
 def _rows(
     model: DecisionTransformerModel, actions: tuple[Action, ...], weights: str
 ) -> pd.DataFrame:
     """One row a layer, neuron and action."""
-    if weights == "folded":
+    if weights == FOLDED:
         model = processed(model, EXACT, torch.float64)
     value_lfa = congruence(model)
     direction_ad = F.normalize(model.W_U.double().T, dim=-1)
@@ -163,18 +180,18 @@ def _rows(
     return pd.concat(parts, ignore_index=True)
 
 
-def _folded(table: pd.DataFrame):
+def _folded(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield (model, its folded rows)."""
     for name in (TRAINED, UNTRAINED):
-        yield name, table[(table.model == name) & (table.weights == "folded")]
+        yield name, table.loc[(table.model == name) & (table.weights == FOLDED)]
 
 
-def _sizes(rows: pd.DataFrame, stage: Congruence, name: str) -> pd.DataFrame:
+def _sizes(spec: CongruenceSpec, rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """Mean absolute congruence of each layer and action, with an interval over neurons."""
     found = []
     for (layer, action), part in rows.groupby(["layer", "action"], sort=False):  # type: ignore[misc]
         size = part.congruence.abs().to_numpy()
-        low, high = bootstrap(size, stage.resamples, stage.seed)
+        low, high = bootstrap(size, spec.resamples, spec.seed)
         cosine = float(part.cosine.abs().mean())
         found.append((name, np.nan, layer, action, float(size.mean()), low, high, cosine))
     columns = ["model", "step", "layer", "action", "size", "low", "high", "cosine"]
@@ -215,18 +232,19 @@ def growth_of(rows: pd.DataFrame, measure: str, resamples: int, seed: int) -> di
 
 
 def _claim(mean: dict[str, Growth], tail: dict[str, Growth]) -> Claim:
-    def told(found: dict[str, Growth]) -> str:
+    def by_layer(growth: dict[str, Growth]) -> str:
         return "; ".join(
             f"{action} {', '.join(f'{size:.2f}' for size in g.sizes)}"
             f" (last/first {g.ratio:.2f} [{g.low:.2f}, {g.high:.2f}])"
-            for action, g in found.items()
+            for action, g in growth.items()
         )
 
     every, some = (kind(g.grown for g in mean.values()) for kind in (all, any))
     return Claim(
-        claim=f"congruence with {'/'.join(mean)} grows with layer",
-        wanted="|C| rises from each layer to the next, last/first above 1 beyond its interval; depends: for "
-        "some actions, or for the strongest neurons alone",
-        found=f"{MEAN} by layer: {told(mean)}; {TAIL}: {told(tail)}",
-        verdict=verdict(every, partly=some or any(g.grown for g in tail.values())),
+        id="congruence_grows_with_layer",
+        text=f"congruence with {'/'.join(mean)} grows with layer",
+        criterion="|C| rises from each layer to the next, last/first above 1 beyond its interval; depends: "
+        "for some actions, or for the strongest neurons alone",
+        evidence=f"{MEAN} by layer: {by_layer(mean)}; {TAIL}: {by_layer(tail)}",
+        verdict=Verdict.of(every, partly=some or any(g.grown for g in tail.values())),
     )

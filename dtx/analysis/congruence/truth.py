@@ -6,15 +6,16 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from dtx.analysis.congruence.spec import RAW, TRAINED
 from dtx.analysis.core.answers import Subject, rows
 
 
 def answers(subject: Subject) -> Iterator[pd.DataFrame]:
-    """W3: which neurons write the turn; sizes as shares of the largest."""
+    """Which neurons write the turn; sizes as shares of the largest."""
     if subject.circuit is None or not subject.circuit.neurons:
         return
     table = subject.table("congruence")
-    table = table[(table["model"] == "trained") & (table["weights"] == "raw")]
+    table = table[(table["model"] == TRAINED) & (table["weights"] == RAW)]
     size = table.pivot_table(index=["layer", "neuron"], columns="action", values="congruence")
     score = (size["left"] - size["right"]).abs()
     true = {(n.layer, n.neuron) for n in subject.circuit.neurons}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -314,6 +314,12 @@ class Arrays(Mapping[str, "np.ndarray"]):
 
     def __len__(self) -> int:
         return len(self._paths)
+
+
+def largest(errors: Iterable[float]) -> float:
+    """The largest error, 0 if there are none; NaN if one is, which ``max`` may pass over."""
+    values = list(errors)
+    return math.nan if any(map(math.isnan, values)) else max(values, default=0.0)
 
 
 def finite(value: float | None) -> float | None:
