@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dtx.analysis.congruence.compute import congruence, identity_error
+from dtx.analysis.congruence.compute import congruence, identity_errors
+from dtx.analysis.core.result import largest
 from dtx.analysis.neurons import NAME, Neurons
 from dtx.analysis.neurons.states import States, states_of
 from dtx.dataset.episodes import Episodes
@@ -96,7 +97,8 @@ def measure(stage: Neurons) -> Results:
             for name, sets in ((TRAINED, (TRAINED, RANDOM)), (UNTRAINED, (UNTRAINED,)))
         ]
         same = states.drawn.length == np.bincount(states.drawn.length).argmax()
-        congruent = identity_error(model, states.context(np.flatnonzero(same)[:64]))
+        compared = states.context(np.flatnonzero(same)[:64])
+        congruent = largest(identity_errors(model, compared).values())
     table = pd.concat(neurons, ignore_index=True)
     headline = _headline(stage, table, states)
     headline["neurons/recomputed_error"] = max(errors)
