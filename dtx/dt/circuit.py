@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dtx.dt.tokens import DECISION_TRANSFORMER, REWARD_TO_GO
 from dtx.errors import UserError
 from dtx.report import write_atomically
 
@@ -36,12 +37,13 @@ def positions(steps: int) -> dict[str, tuple[int, ...]]:
     Args:
         steps: Timesteps up to the decision, itself included.
     """
-    last = 3 * (steps - 1)
+    layout = DECISION_TRANSFORMER
+    asked = tuple(layout.place(REWARD_TO_GO, step) for step in range(steps))
     return {
-        INSTRUCTION_STATE: (1,),
-        LAST_REWARD_TO_GO: (last,),
-        LAST_STATE: (last + 1,),
-        ALL_REWARD_TO_GO: tuple(range(0, last + 1, 3)),
+        INSTRUCTION_STATE: (layout.first_state,),
+        LAST_REWARD_TO_GO: asked[-1:],
+        LAST_STATE: (layout.last_state(steps),),
+        ALL_REWARD_TO_GO: asked,
     }
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dtx.dt.layers import Packing
+from dtx.dt.tokens import DECISION_TRANSFORMER, TokenLayout
 
 
 class Context(dict):
@@ -25,22 +26,25 @@ class Context(dict):
         action: (b, t) int64; the last one of a window is not read. The number of actions is padding.
         reward_to_go: (b, t) float; a behaviour clone does not read it.
         timestep: (b, t) int64 since the start of the episode, 0 in left padding.
+
+    Attributes:
+        layout: The order of the tokens that the windows become.
     """
 
-    tokens_per_step = 3
+    layout: TokenLayout = DECISION_TRANSFORMER
 
     @classmethod
-    def of(cls, *, reward_to_go_as_token: bool = True, **values: Tensor) -> Context:
-        """Build a context; ``reward_to_go_as_token`` only decides the ``shape`` that it tells."""
+    def of(cls, *, layout: TokenLayout = DECISION_TRANSFORMER, **values: Tensor) -> Context:
+        """Build a context; the ``layout`` of the model that reads it decides its ``shape``."""
         context = cls(values)
-        context.tokens_per_step = 3 if reward_to_go_as_token else 2
+        context.layout = layout
         return context
 
     @property
     def shape(self) -> torch.Size:
         """(b, n): windows and tokens in each."""
         windows, steps = self["timestep"].shape
-        return torch.Size((windows, steps * self.tokens_per_step - 1))
+        return torch.Size((windows, self.layout.tokens(steps)))
 
     @property
     def ndim(self) -> int:
@@ -84,7 +88,7 @@ class Context(dict):
         changed = type(self)(
             {k: v if k == "table" and not table else change(v) for k, v in self.items()}
         )
-        changed.tokens_per_step = self.tokens_per_step
+        changed.layout = self.layout
         return changed
 
 

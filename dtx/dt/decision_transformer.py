@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dtx.dataset.dataset import Dataset
 from dtx.dt.model_stage import ModelStage
+from dtx.dt.tokens import layout_of
 from dtx.report import read_metrics
 from dtx.stage import RUNTIME
 from dtx.training.trainer import Trainer
@@ -177,7 +178,7 @@ class DecisionTransformer(ModelStage):
     @property
     def tokens(self) -> int:
         """Tokens of the longest window; its last action is not one."""
-        return self.windows.context * (3 if self.reward_to_go else 2) - 1
+        return layout_of(self.reward_to_go).tokens(self.windows.context)
 
     def model_config(self) -> ModelConfig:
         """The transformer's config, with what this stage adds to its architecture."""
@@ -227,7 +228,7 @@ class DecisionTransformer(ModelStage):
         if windows.context < 1:
             yield "windows.context", "must be at least 1 step"
         elif self.tokens > model.n_ctx:
-            longest = (model.n_ctx + 1) // (3 if self.reward_to_go else 2)
+            longest = layout_of(self.reward_to_go).steps(model.n_ctx)
             yield (
                 "windows.context",
                 f"{windows.context} steps are {self.tokens} tokens, more than the position table's "

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from dtx.dt.tokens import TokenLayout
+
 EPSILON = 1e-5
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 
@@ -53,12 +55,12 @@ class Packing:
     Attributes:
         groups: Windows sorted by length, one group a length.
         state_t: (states of all windows,) position of every state token among the N tokens.
-        tokens_per_step: 3 with reward-to-go, 2 for a behaviour clone.
+        layout: The order of the tokens of a timestep.
     """
 
     groups: tuple[Group, ...]
     state_t: Tensor
-    tokens_per_step: int
+    layout: TokenLayout
 
 
 class _HalfProduct(torch.autograd.Function):
@@ -138,7 +140,7 @@ class Attention(nn.Module):
         for name in ("q", "k", "v", "z", "attn_scores", "pattern", "result"):
             setattr(self, f"hook_{name}", HookPoint())
 
-    def _project(self, x: Tensor, name: str) -> Tensor:
+    def project(self, x: Tensor, name: str) -> Tensor:
         """Queries, keys or values (..., h, e) of (..., d), or of one input a head (b, n, h, d)."""
         weight_hde, bias_he = getattr(self, f"W_{name}"), getattr(self, f"b_{name}")
         h, d, e = weight_hde.shape
@@ -147,17 +149,18 @@ class Attention(nn.Module):
         flat = F.linear(x, weight_hde.transpose(1, 2).reshape(h * e, d), bias_he.reshape(h * e))
         return flat.unflatten(-1, (h, e))
 
-    def _output(self, z: Tensor) -> Tensor:
+    def output(self, z: Tensor) -> Tensor:
+        """The sum of all heads' outputs (..., d), with the bias, of their z (..., h, e)."""
         return F.linear(z.flatten(-2), self.W_O.flatten(0, 1).T, self.b_O)
 
     def forward(self, query_bnd: Tensor, key_bnd: Tensor, value_bnd: Tensor) -> Tensor:
         """Attend over padded windows (b, n, d); inputs may also be one a head (b, n, h, d)."""
-        q_bnhe = self.hook_q(self._project(query_bnd, "Q"))
-        k_bnhe = self.hook_k(self._project(key_bnd, "K"))
-        v_bnhe = self.hook_v(self._project(value_bnd, "V"))
+        q_bnhe = self.hook_q(self.project(query_bnd, "Q"))
+        k_bnhe = self.hook_k(self.project(key_bnd, "K"))
+        v_bnhe = self.hook_v(self.project(value_bnd, "V"))
         z_bnhe = self.hook_z(self._attend(q_bnhe, k_bnhe, v_bnhe))
         if not self.cfg.use_attn_result:
-            return self._output(z_bnhe)
+            return self.output(z_bnhe)
         result_bnhd = self.hook_result(torch.einsum("bnhe,hed->bnhd", z_bnhe, self.W_O))
         return result_bnhd.sum(2) + self.b_O
 
@@ -174,9 +177,9 @@ class Attention(nn.Module):
 
     def last(self, x_bnd: Tensor) -> Tensor:
         """The output at the last token alone (b, 1, d): it sees all the others."""
-        q_bhe = self._project(x_bnd[:, -1:], "Q").transpose(1, 2)
-        k, v = (self._project(x_bnd, name).transpose(1, 2) for name in "KV")
-        return self._output(F.scaled_dot_product_attention(q_bhe, k, v).transpose(1, 2))
+        q_bhe = self.project(x_bnd[:, -1:], "Q").transpose(1, 2)
+        k, v = (self.project(x_bnd, name).transpose(1, 2) for name in "KV")
+        return self.output(F.scaled_dot_product_attention(q_bhe, k, v).transpose(1, 2))
 
     def packed(self, x_Nd: Tensor, packing: Packing, states_only: bool) -> Tensor:
         """Attend over a packed batch; with ``states_only`` just the state tokens ask and are returned."""
@@ -193,7 +196,7 @@ class Attention(nn.Module):
         for group, q_g, k_g, v_g in zip(
             packing.groups, q.split(asking), k.split(tokens), v.split(tokens), strict=True
         ):
-            mask = _state_mask(group, packing.tokens_per_step) if states_only else None
+            mask = _state_mask(group, packing.layout) if states_only else None
             z_bhne = F.scaled_dot_product_attention(
                 *(x.unflatten(0, (group.windows, -1)).transpose(1, 2) for x in (q_g, k_g, v_g)),
                 attn_mask=mask,
@@ -211,9 +214,9 @@ class Attention(nn.Module):
         return [part.unflatten(1, self.b_Q.shape) for part in fused.split(weights[0].shape[1], 1)]
 
 
-def _state_mask(group: Group, tokens_per_step: int) -> Tensor:
-    """(t, m): the state token of step t stands at 3t + 1 (2t in a clone) and sees what is not later."""
-    place_t = torch.arange(group.states) * tokens_per_step + tokens_per_step - 2
+def _state_mask(group: Group, layout: TokenLayout) -> Tensor:
+    """(t, m): which tokens the state token of each step sees, those that are not later."""
+    place_t = torch.arange(group.states) * layout.per_step + layout.first_state
     return torch.arange(group.tokens)[None, :] <= place_t[:, None]
 
 
@@ -281,6 +284,11 @@ class Block(nn.Module):
         resid_bnd = self.hook_resid_mid(resid_bnd + self.hook_attn_out(self.attn(*inputs)))
         mlp_in = self.hook_mlp_in(resid_bnd.clone()) if self.cfg.use_hook_mlp_in else resid_bnd
         return self.hook_resid_post(resid_bnd + self.hook_mlp_out(self.mlp(self.ln2(mlp_in))))
+
+    @property
+    def hook_points(self) -> list[HookPoint]:
+        """All of its activations."""
+        return [module for module in self.modules() if isinstance(module, HookPoint)]
 
     def last(self, resid_bnd: Tensor) -> Tensor:
         """The block's output at the last token alone (b, 1, d), without hooks."""

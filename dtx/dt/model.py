@@ -25,6 +25,7 @@ from transformer_lens.hook_points import HookPoint
 from dtx.dt.context import Context, Packed
 from dtx.dt.layers import Block, hooked, norm
 from dtx.dt.state_encoder import ConvolutionalState
+from dtx.dt.tokens import TokenLayout, layout_of
 from dtx.dt.transformer_lens import TransformerLensMethods
 from dtx.errors import UserError
 from dtx.report import write_atomically
@@ -91,9 +92,9 @@ class ModelConfig:
     )
 
     @property
-    def tokens_per_step(self) -> int:
-        """3 for (R, S, A), 2 for a behaviour clone's (S, A)."""
-        return 3 if self.reward_to_go else 2
+    def layout(self) -> TokenLayout:
+        """The order of the tokens that the model reads."""
+        return layout_of(self.reward_to_go)
 
     @property
     def d_vocab_out(self) -> int:
@@ -228,25 +229,25 @@ class DecisionTransformerModel(TransformerLensMethods, HookedRootModule):
             return_type: ``logits``; other values, known to TransformerLens, mean nothing here.
         """
         resid_bnd = self.residual(context)
-        return self.unembed(
-            self.ln_final(resid_bnd)[:, self.first_state :: self.cfg.tokens_per_step]
-        )
+        return self.unembed(self.ln_final(resid_bnd)[:, self.cfg.layout.states])
 
     def last_logits(self, context: Context) -> Tensor:
         """Action logits (b, a) at the last state, for acting: nothing else of the last block is computed."""
         if self.has_hooks:
             return self(context)[:, -1]
-        resid_bnd = self._embedded(context)
-        for block in self.blocks[:-1]:
-            resid_bnd = block(resid_bnd)
+        resid_bnd = self.residual(context, self.cfg.n_layers - 1)
         return self.unembed(self.ln_final(self.blocks[-1].last(resid_bnd)))[:, 0]
 
-    def residual(self, context: Context) -> Tensor:
-        """Residual stream (b, n, d) after the last block."""
+    def residual(self, context: Context, layer: int | None = None) -> Tensor:
+        """Residual stream (b, n, d) before a layer; 0: the embedding; None: after the last one."""
         resid_bnd = self._embedded(context)
-        for block in self.blocks:
+        for block in self.blocks[:layer]:
             resid_bnd = block(resid_bnd)
         return resid_bnd
+
+    def read(self, resid: Tensor) -> Tensor:
+        """Action logits (..., a) that the last LayerNorm and the unembedding read in a stream (..., d)."""
+        return self.unembed(self.ln_final(resid))
 
     def _embedded(self, context: Context) -> Tensor:
         resid_bnd = self.hook_embed(self.embed(context))
@@ -267,11 +268,6 @@ class DecisionTransformerModel(TransformerLensMethods, HookedRootModule):
         for block in self.blocks[:-1]:
             resid_Nd = block.packed(resid_Nd, batch.packing, states_only=False)
         return self.unembed(self.ln_final(self.blocks[-1].packed(resid_Nd, batch.packing, True)))
-
-    @property
-    def first_state(self) -> int:
-        """Place of the first state token: after R_1, or first of all in a behaviour clone."""
-        return self.cfg.tokens_per_step - 2
 
     @property
     def has_hooks(self) -> bool:

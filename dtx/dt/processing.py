@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dtx.dt.layers import MLP, Block, LayerNorm
+from dtx.dt.forward import blocks_of
+from dtx.dt.layers import MLP, LayerNorm
 from dtx.dt.model import DecisionTransformerModel, ModelConfig
 
 
@@ -98,11 +99,6 @@ def copy_of(model: DecisionTransformerModel, dtype: torch.dtype) -> DecisionTran
     twin.setup()
     twin.load_state_dict(model.state_dict())
     return twin.to(dtype).requires_grad_(False).eval()
-
-
-def blocks_of(model: DecisionTransformerModel) -> list[Block]:
-    """The model's blocks, typed."""
-    return list(model.blocks)  # type: ignore[arg-type]
 
 
 def _give_biases(model: DecisionTransformerModel, layer: int) -> None:

@@ -17,6 +17,7 @@ from dtx.dt.context import Context, Packed
 from dtx.dt.decision_transformer import Balance, Windows
 from dtx.dt.layers import Group, Packing
 from dtx.dt.model import ModelConfig
+from dtx.dt.tokens import TokenLayout
 from dtx.env.encoding import flatten, one_hot
 from dtx.errors import UserError
 from dtx.training.ranks import ALONE, Rank
@@ -147,7 +148,8 @@ class Sampler:
         total = np.float32((weight * drawn.length).sum())
         if rank.count > 1:
             drawn, weight = _share(drawn, weight, rank)
-        cfg, per = self.cfg, self.cfg.tokens_per_step
+        cfg, layout = self.cfg, self.cfg.layout
+        per = layout.per_step
         pad_w = cfg.n_steps - drawn.length if cfg.left_padding else np.zeros_like(drawn.length)
         steps_w = drawn.length + pad_w
         within_k, window_k = _ragged(steps_w)
@@ -162,10 +164,11 @@ class Sampler:
             contents.insert(0, len(table) + cfg.n_actions + 1 + value_k)
         time_k = np.where(real_k, drawn.begin[window_k] + within_k - pad_w[window_k], 0)
         kept = np.ones((len(row_k), per), bool)
-        kept[np.cumsum(steps_w) - 1, -1] = False  # a window's last action is not a token
+        # A window's last action is not a token.
+        kept[np.cumsum(steps_w) - 1, layout.first_state + 1 :] = False
         kept = kept.ravel()
         place = (within_k[:, None] * per + np.arange(per)).ravel()[kept]
-        is_state = np.tile(np.arange(per) == per - 2, len(row_k))[kept]
+        is_state = np.tile(np.arange(per) == layout.first_state, len(row_k))[kept]
         tensor = torch.from_numpy
         return Packed(
             table=table,
@@ -173,7 +176,7 @@ class Sampler:
             content=tensor(np.stack(contents, 1).ravel()[kept]),
             timestep=tensor(np.repeat(time_k, per)[kept]),
             place=tensor(place),
-            packing=Packing(_groups(steps_w, per), tensor(np.flatnonzero(is_state)), per),
+            packing=Packing(_groups(steps_w, layout), tensor(np.flatnonzero(is_state)), layout),
             target=tensor(np.where(real_k, action_k, 0)),
             weight=tensor((weight[window_k] * real_k).astype(np.float32)),
             total=torch.tensor(total),
@@ -195,7 +198,7 @@ class Sampler:
         action = np.where(real, self.action[row], cfg.n_actions).astype(np.int64)
         tensor = torch.from_numpy
         context = Context.of(
-            reward_to_go_as_token=cfg.reward_to_go,
+            layout=cfg.layout,
             observation=tensor(index.reshape(real.shape)),
             table=table,
             action=tensor(action),
@@ -276,10 +279,10 @@ def _ragged(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(len(window)) - (np.cumsum(lengths) - lengths)[window], window
 
 
-def _groups(steps_w: np.ndarray, per: int) -> tuple[Group, ...]:
+def _groups(steps_w: np.ndarray, layout: TokenLayout) -> tuple[Group, ...]:
     """Groups of equally long windows, which are sorted by length."""
     lengths, counts = np.unique(steps_w, return_counts=True)
     return tuple(
-        Group(count, steps * per - 1, steps)
+        Group(count, layout.tokens(steps), steps)
         for steps, count in zip(lengths.tolist(), counts.tolist(), strict=True)
     )

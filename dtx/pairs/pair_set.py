@@ -9,7 +9,6 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,8 @@ import torch
 from torch import Tensor
 
 from dtx.dt.context import Context
-from dtx.dt.rollout import History
+from dtx.dt.history import History
+from dtx.dt.tokens import ACTION, REWARD_TO_GO, STATE
 from dtx.errors import UserError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class PairSet:
     def _batch(self, cfg: ModelConfig, table: pd.DataFrame) -> PairBatch:
         states, p = int(table["states"].iloc[0]), len(table)
         row = np.concatenate([table["clean"], table["corrupt"]])
-        history = History(SimpleNamespace(cfg=cfg), 2 * p, states)  # type: ignore[arg-type]
+        history = History(cfg, 2 * p, states)
         for t in range(states):
             history.see(self.runs["observation"][row, t], self.runs["reward_to_go"][row, t])
             if t < states - 1:
@@ -156,16 +156,15 @@ class PairSet:
         context = history.context(np.arange(2 * p))
         clean, corrupt = context[:p], context[p:]
         changed = differing(clean, corrupt)
-        per, n = cfg.tokens_per_step, changed.shape[1]
-        tokens = range(n)
+        layout, n = cfg.layout, changed.shape[1]
         steps = clean["timestep"].shape[1]
         real = min(states, steps)
         shown = self.runs["visible"][table["clean"].to_numpy(), states - real : states]
         roles = {}
         for k, role in enumerate(self.about["roles"]):
-            there = np.zeros((p, steps, per), bool)
-            there[:, steps - real :, per - 2] = shown[:, :, k]
-            roles[role] = torch.from_numpy(there.reshape(p, -1)[:, :n])
+            there = np.zeros((p, n), bool)
+            there[:, layout.states][:, steps - real :] = shown[:, :, k]
+            roles[role] = torch.from_numpy(there)
         place = {int(pair): i for i, pair in enumerate(table["pair"])}
         return PairBatch(
             table=table,
@@ -176,17 +175,14 @@ class PairSet:
             negative=torch.full((p,), self.about["negative"]),
             control_of=torch.tensor([place.get(int(of), -1) for of in table["of"]]),
             roles=roles,
-            names=[f"{'RSA'[3 - per :][i % per]}{i // per + 1}" for i in tokens],
+            names=layout.names(n),
         )
 
 
 def differing(clean: Context, corrupt: Context) -> Tensor:
     """Tokens (p, n) bool whose content differs; both contexts share their table of observations."""
-    parts = [
-        clean["observation"] != corrupt["observation"],
-        clean["action"] != corrupt["action"],
-    ]
-    if clean.tokens_per_step == 3:
-        parts.insert(0, clean["reward_to_go"] != corrupt["reward_to_go"])
+    column = {STATE: "observation", ACTION: "action", REWARD_TO_GO: "reward_to_go"}
+    names = [column[kind] for kind in clean.layout.kinds]
+    differ_btk = torch.stack([clean[name] != corrupt[name] for name in names], 2)
     time = (clean["timestep"] != corrupt["timestep"]).unsqueeze(2)
-    return (torch.stack(parts, 2) | time).flatten(1)[:, : clean.shape[1]]
+    return (differ_btk | time).flatten(1)[:, : clean.shape[1]]

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dtx.dt.tokens import KINDS, kind_of
 from dtx.pairs.making import NULL, changed
 from dtx.pairs.runs import Run, view_picture
 from dtx.report import Report
 
 if TYPE_CHECKING:
-    from dtx.pairs.making import Made
+    from dtx.dt.tokens import KINDS, kind_of
+from dtx.pairs.making import Made
 
 PER_PAGE = 4
 """Worlds side by side."""
@@ -98,7 +100,7 @@ def _four(clean: Run, corrupt: Run) -> tuple[np.ndarray, str]:
 
 
 def _caption(names: list[str], at: int) -> str:
-    kinds = {kind: [n for n in names if n[0] == kind] for kind in "RSA"}
+    kinds = {kind: [n for n in names if kind_of(n) == kind] for kind in KINDS}
     parts = []
     for kind, those in kinds.items():
         if those:

@@ -6,7 +6,6 @@ import copy
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -242,9 +241,9 @@ class Model:
 
     def begin(self, world: Any, target: float) -> None:
         """Forget what was seen."""
-        from dtx.dt.rollout import History
+        from dtx.dt.history import History
 
-        self._history = History(SimpleNamespace(cfg=self.model.cfg), 1, self.horizon + 1)  # type: ignore[arg-type]
+        self._history = History(self.model.cfg, 1, self.horizon + 1)
 
     def act(self, observation: np.ndarray, reward_to_go: float) -> int:
         """Its most probable action."""

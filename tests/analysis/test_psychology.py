@@ -21,6 +21,7 @@ from dtx.analysis.psychology.compute import (
 from dtx.analysis.psychology.states import FORWARD, LEFT, RIGHT, reach
 from dtx.config.compose import build_group
 from dtx.dt.rollout import decision_probabilities
+from dtx.dt.tokens import DECISION_TRANSFORMER
 from dtx.env.encoding import one_hot
 from dtx.env.memory import BALL
 from dtx.report import read_metrics
@@ -48,7 +49,11 @@ class Scripted:
     def __init__(self, env):
         self.env = env
         self.cfg = SimpleNamespace(
-            n_actions=7, n_steps=9, left_padding=False, reward_to_go=True, tokens_per_step=3
+            n_actions=7,
+            n_steps=9,
+            left_padding=False,
+            reward_to_go=True,
+            layout=DECISION_TRANSFORMER,
         )
 
     def last_logits(self, context):

@@ -144,7 +144,7 @@ def test_every_preset_is_valid_and_learns(option, tmp_path):
 def test_a_clone_trains_without_reward_to_go(tmp_path):
     tiny("dt.reward_to_go=false").run(tmp_path)
     model = models.load(tmp_path)
-    assert model.cfg.tokens_per_step == 2 and model.embed.W_R is None
+    assert model.cfg.layout.kinds == "SA" and model.embed.W_R is None
     assert json.loads((tmp_path / "model.json").read_text())["reward_to_go"] is False
 
 

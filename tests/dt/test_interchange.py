@@ -134,7 +134,7 @@ def test_an_interchange_puts_each_output_where_it_belongs():
             wanted[i, last[i], 0] = z[0][instruction[i], last[instruction[i]], 0]
             wanted[i, last[i], 1] = z[0][asked[i], last[asked[i]], 1]
         for layer, value in enumerate((wanted, z[1][rest])):
-            out = model.blocks[layer].attn._output(value)
+            out = model.blocks[layer].attn.output(value)
             torch.testing.assert_close(seen[layer], out, atol=1e-5, rtol=0)
 
 

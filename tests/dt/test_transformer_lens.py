@@ -19,7 +19,7 @@ def test_attributions_of_all_parts_add_up_to_the_logits(variant):
     stage, network = build(*VARIANTS[variant])
     context = contexts(stage)
     logits, cache = run_with_cache(network, context)
-    places = range(network.first_state, context.shape[1], network.cfg.tokens_per_step)
+    places = range(*network.cfg.layout.states.indices(context.shape[1]))
     for expand in (False, True):
         parts = cache.get_full_resid_decomposition(expand_neurons=expand)
         for action in (1, torch.full((12, 1), 1)):

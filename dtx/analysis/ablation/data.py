@@ -67,8 +67,8 @@ def data_of(stage: Ablation, model: DecisionTransformerModel, context: Context) 
     windows, tokens = real_bn.shape
     shape = (windows, stage.donors, tokens)
     # eligible (n, q, m): which tokens of data may stand in for a token.
-    kind_m = torch.arange(real_qm.shape[1]) % cfg.tokens_per_step
-    kind_n = torch.arange(tokens) % cfg.tokens_per_step
+    kind_m = torch.from_numpy(cfg.layout.slot_of(real_qm.shape[1]))
+    kind_n = torch.from_numpy(cfg.layout.slot_of(tokens))
     if aligned:
         eligible = torch.eye(tokens)[:, None, :].expand(-1, len(found), -1)
         donor = rng.integers(len(found), size=shape[:2])

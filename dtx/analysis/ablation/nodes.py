@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from dtx.dt.context import Context
+from dtx.dt.forward import run_from
 from dtx.dt.model import DecisionTransformerModel, ModelConfig
-from dtx.dt.processing import blocks_of
 
 HEAD, ATTENTION, MLP, NEURON = "head", "attention", "mlp", "neuron"
 HOOKS = {
@@ -160,12 +160,5 @@ class Ablator:
             return torch.where(chosen, new(part, value_rnuw), value_rnuw).reshape(value.shape)
 
         resid_rnd = self.base[f"blocks.{layer}.hook_resid_pre"][row]
-        blocks = blocks_of(self.model)[layer:]
-        with self.model.hooks(fwd_hooks=[(hook_of(layer, kind), replace)]):
-            resid_rnd = blocks.pop(0)(resid_rnd)
-        for block in blocks[:-1]:
-            resid_rnd = block(resid_rnd)
-        if blocks:
-            last = blocks[-1]
-            resid_rnd = last(resid_rnd) if self.hooked else last.last(resid_rnd)
-        return self.model.unembed(self.model.ln_final(resid_rnd[:, -1]))
+        hooks = [(hook_of(layer, kind), replace)]
+        return run_from(self.model, layer, resid_rnd, hooks, last_token_only=not self.hooked)

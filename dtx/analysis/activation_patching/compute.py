@@ -21,6 +21,7 @@ from dtx.analysis.activation_patching.claims import strongest
 from dtx.analysis.core.hooks import HOOKS
 from dtx.analysis.core.pair_runs import PairRuns, mean_rho
 from dtx.analysis.core.rest_of_run import RestOfRun, needed
+from dtx.dt.forward import run_from
 from dtx.pairs.pair_set import PairBatch, PairSet
 from dtx.training.threads import one_thread
 
@@ -220,17 +221,9 @@ class _Sweep:
             mine.copy_(torch.where(mask_bn.unsqueeze(-1), new, mine))
             return value
 
-        blocks: Any = list(model.blocks)[layer:]
         if kind == "resid_pre":
-            resid_bnd = patch(resid_bnd)
-        else:
-            with model.hooks(fwd_hooks=[(name, patch)]):
-                resid_bnd = blocks.pop(0)(resid_bnd)
-        for block in blocks[:-1]:
-            resid_bnd = block(resid_bnd)
-        if blocks:
-            resid_bnd = blocks[-1].last(resid_bnd)
-        return model.unembed(model.ln_final(resid_bnd[:, -1]))
+            return run_from(model, layer, patch(resid_bnd))
+        return run_from(model, layer, resid_bnd, [(name, patch)])
 
 
 def name_of(layer: int, kind: str, head: int | None) -> str:

@@ -18,8 +18,9 @@ from torch import Tensor
 from dtx.analysis.attribution import TOLERANCE, Attribution
 from dtx.analysis.core.inputs import cell_names, distinct_inputs, positions
 from dtx.dt.context import Context
+from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.processing import blocks_of, copy_of, processed
+from dtx.dt.processing import copy_of, processed
 from dtx.dt.provider import load_at
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dtx.analysis.activation_patching.compute import HOOKS
 from dtx.analysis.core.pair_runs import PairRuns
+from dtx.dt.forward import Hook, run_from
 from dtx.dt.paths import EMBEDDED
 
 if TYPE_CHECKING:
@@ -143,36 +144,28 @@ class Gradients:
         self, hooks: Sequence[str], rows: Tensor, shares: Tensor
     ) -> tuple[Gradient, Tensor]:
         kept, keep = _keeper(hooks)
-        with self.model.hooks(fwd_hooks=keep):
-            resid_bnd = self._between(EMBEDDED, rows, shares)
-            for block in self.model.blocks:
-                resid_bnd = block(resid_bnd)
-        return self._backward(resid_bnd[:, -1], rows, kept)
+        resid_bnd = self._between(EMBEDDED, rows, shares)
+        logits_ba = run_from(self.model, 0, resid_bnd, keep, last_token_only=False)
+        return self._backward(logits_ba, rows, kept)
 
     def _over_own(
         self, layer: int, kind: str, rows: Tensor, shares: Tensor
     ) -> tuple[Gradient, Tensor]:
         name = hook_of(layer, kind)
-        resid_bnd = leaf = self._between(name, rows, shares)
-        blocks: Any = list(self.model.blocks)[layer:]
-        kept = {name: leaf}
-        if kind != "resid_pre":
-            more, keep = _keeper([hook_of(layer, "attn_out")] if kind == "z" else [])
-            with self.model.hooks(fwd_hooks=[(name, lambda value, hook: leaf), *keep]):
-                resid_bnd = blocks.pop(0)(self.runs.base[hook_of(layer, "resid_pre")][rows])
-            kept |= more
-        for block in blocks[:-1]:
-            resid_bnd = block(resid_bnd)
-        if blocks:
-            resid_bnd = blocks[-1].last(resid_bnd)
-        return self._backward(resid_bnd[:, -1], rows, kept)
+        leaf = self._between(name, rows, shares)
+        if kind == "resid_pre":
+            return self._backward(run_from(self.model, layer, leaf), rows, {name: leaf})
+        kept, keep = _keeper([hook_of(layer, "attn_out")] if kind == "z" else [])
+        resid_bnd = self.runs.base[hook_of(layer, "resid_pre")][rows]
+        hooks = [(name, lambda value, hook: leaf), *keep]
+        logits_ba = run_from(self.model, layer, resid_bnd, hooks)
+        return self._backward(logits_ba, rows, {name: leaf, **kept})
 
     def _backward(
-        self, last_bd: Tensor, rows: Tensor, kept: dict[str, Tensor]
+        self, logits_ba: Tensor, rows: Tensor, kept: dict[str, Tensor]
     ) -> tuple[Gradient, Tensor]:
         batch, place = self.runs.batch, torch.arange(len(rows))
-        logits = self.model.unembed(self.model.ln_final(last_bd))
-        difference = logits[place, batch.positive[rows]] - logits[place, batch.negative[rows]]
+        difference = logits_ba[place, batch.positive[rows]] - logits_ba[place, batch.negative[rows]]
         found = torch.autograd.grad(difference.sum(), list(kept.values()))
         return dict(zip(kept, found, strict=True)), difference.detach()
 
@@ -190,7 +183,7 @@ def differentiable(model: DecisionTransformerModel) -> Iterator[None]:
             parameter.requires_grad_(wanted[name])
 
 
-def _keeper(hooks: Sequence[str]) -> tuple[dict[str, Tensor], list]:
+def _keeper(hooks: Sequence[str]) -> tuple[dict[str, Tensor], list[Hook]]:
     """A place for activations, and the hooks that put them there."""
     kept: dict[str, Tensor] = {}
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from dtx.analysis.circuits import TOLERANCE, Circuits
 from dtx.analysis.core.inputs import cell_names, distinct_inputs, positions
 from dtx.dt.context import Context
+from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.processing import blocks_of, processed
+from dtx.dt.processing import processed
 from dtx.dt.provider import load_at, untrained_like
 from dtx.env.actions import Action
 from dtx.env.encoding import flatten, one_hot

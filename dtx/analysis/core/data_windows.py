@@ -68,5 +68,5 @@ def missing_steps(context: Context, cfg: ModelConfig) -> Tensor:
 
 def real_tokens(context: Context, cfg: ModelConfig) -> Tensor:
     """(b, n) bool: not padding."""
-    step_n = torch.arange(context.shape[1]) // cfg.tokens_per_step
+    step_n = torch.from_numpy(cfg.layout.step_of(context.shape[1]))
     return step_n >= missing_steps(context, cfg)[:, None]

@@ -83,7 +83,7 @@ class Inputs:
                 for k, v in parts[0].items()
             }
         )
-        context.tokens_per_step = parts[0].tokens_per_step
+        context.layout = parts[0].layout
         layouts = self.env.layouts()  # type: ignore[attr-defined]
         rows = [(layout, target) for target in self.targets for layout in layouts]
         frame = pd.DataFrame(rows, columns=["layout", "target"])
@@ -146,7 +146,7 @@ def distinct_inputs(context: Context) -> int:
         else observation[context["observation"].numpy()]
     )
     columns = [seen, context["action"][:, : shape[1] - 1].numpy(), context["timestep"].numpy()]
-    if context.tokens_per_step == 3:
+    if context.layout.has_reward_to_go:
         columns.append(context["reward_to_go"].numpy())
     windows = np.concatenate([c.astype(np.float64) for c in columns], axis=1)
     return len(np.unique(windows, axis=0))
@@ -154,8 +154,7 @@ def distinct_inputs(context: Context) -> int:
 
 def positions(context: Context) -> list[str]:
     """Names of the tokens: R1 S1 A1 R2 ... and the last state."""
-    kinds = "RSA" if context.tokens_per_step == 3 else "SA"
-    return [f"{kinds[n % len(kinds)]}{n // len(kinds) + 1}" for n in range(context.shape[1])]
+    return context.layout.names(context.shape[1])
 
 
 def cell_names() -> list[str]:

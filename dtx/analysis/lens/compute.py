@@ -169,7 +169,7 @@ def streams(model: DecisionTransformerModel, context: Context, chosen: np.ndarra
         for part in ("mid", "post")
     ]
     names.insert(0, "blocks.0.hook_resid_pre")
-    state = slice(model.first_state, None, model.cfg.tokens_per_step)
+    state = model.cfg.layout.states
     residuals, logits = [], []
     for begin in range(0, len(context), CHUNK):
         part = slice(begin, begin + CHUNK)
@@ -182,7 +182,7 @@ def streams(model: DecisionTransformerModel, context: Context, chosen: np.ndarra
 
 def read(model: DecisionTransformerModel, resid: Tensor) -> Tensor:
     """The logit lens: logits (..., a) of residual streams (..., d)."""
-    return model.unembed(model.ln_final(resid))
+    return model.read(resid)
 
 
 def fit(

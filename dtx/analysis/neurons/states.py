@@ -70,7 +70,7 @@ class States:
         steps = self.drawn.length[which]
         if cfg.left_padding:
             steps = np.full_like(steps, cfg.n_steps)
-        return (steps - 1) * cfg.tokens_per_step + cfg.tokens_per_step - 2
+        return cfg.layout.last_state(steps)
 
 
 def states_of(

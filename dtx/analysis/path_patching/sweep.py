@@ -119,7 +119,7 @@ class Sweep:
         ):
             if name == "q" and begin + width <= start:
                 continue
-            new_rwhe = block.attn._project(x_rwd, name.upper())
+            new_rwhe = block.attn.project(x_rwd, name.upper())
             z_rhce = change(layer, row_r, begin, start, new_rwhe)
             out_rhcd = torch.einsum("rhce,hed->rhcd", z_rhce, block.attn.W_O)
             h, c = out_rhcd.shape[1:3]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from dtx.dt.context import Context
+from dtx.dt.history import History
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.rollout import History
 
 LEFT, RIGHT, FORWARD = 0, 1, 2
 """MiniGrid's kinetic actions."""
@@ -121,7 +121,7 @@ def contexts(
         seen = np.stack([poses.observations[y][p] for y in layouts for p in mine])
         taken = np.array([poses.actions[p] for y in layouts for p in mine], np.int64)
         each = len(seen)
-        history = History(model, each * len(targets), length + 1)
+        history = History(model.cfg, each * len(targets), length + 1)
         for step in range(length + 1):
             history.see(np.tile(seen[:, step], (len(targets), 1, 1, 1)), np.repeat(targets, each))
             if step < length:

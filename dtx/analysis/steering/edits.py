@@ -15,7 +15,9 @@ from torch import Tensor
 from dtx.analysis.steering import Tokens
 from dtx.analysis.steering.windows import asked
 from dtx.dt.context import Context
+from dtx.dt.forward import run_from
 from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.tokens import REWARD_TO_GO, STATE
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,14 @@ def residual(layer: int) -> str:
 def mask(context: Context, tokens: Tokens) -> Tensor:
     """Where in the windows, (b, n) bool."""
     b, n = context.shape
-    per = context.tokens_per_step
-    place_n = torch.arange(n)
-    state_n = place_n % per == per - 2
-    asked_n = place_n % per == 0 if per == 3 else torch.zeros(n, dtype=torch.bool)
+    layout, place_n = context.layout, torch.arange(n)
+    state_n, asked_n = (torch.from_numpy(layout.is_kind(n, k)) for k in (STATE, REWARD_TO_GO))
     if tokens is Tokens.first_state:
         if "one_hot" in context:
             padding_bt = context["one_hot"].abs().sum(-1) == 0
         else:
             padding_bt = context["observation"] == len(context["table"]) - 1
-        first_b = (~padding_bt).int().argmax(1) * per + per - 2
+        first_b = (~padding_bt).int().argmax(1) * layout.per_step + layout.first_state
         return place_n[None] == first_b[:, None]
     where_n = {
         Tokens.last_state: place_n == n - 1,
@@ -114,22 +114,11 @@ class Steered:
         model, edit = self.model, self.edit
         if edit.vector is None and donor is None:
             donor = activations(model, asked(context, edit.clamp), edit.hook)
-        blocks: Any = list(model.blocks)
-        resid_bnd = model._embedded(context) if start is None else start
-        for block in blocks[: edit.layer] if start is None else ():
-            resid_bnd = block(resid_bnd)
+        resid_bnd = model.residual(context, edit.layer) if start is None else start
         patch = self._patch(context, donor)
-        rest = blocks[edit.layer :]
         if edit.hook == residual(edit.layer):
-            resid_bnd = patch(resid_bnd)
-        else:
-            with model.hooks(fwd_hooks=[(edit.hook, patch)]):
-                resid_bnd = rest.pop(0)(resid_bnd)
-        for block in rest[:-1]:
-            resid_bnd = block(resid_bnd)
-        if rest:
-            resid_bnd = rest[-1].last(resid_bnd)
-        return model.unembed(model.ln_final(resid_bnd[:, -1]))
+            return run_from(model, edit.layer, patch(resid_bnd))
+        return run_from(model, edit.layer, resid_bnd, [(edit.hook, patch)])
 
     def _patch(self, context: Context, donor: Tensor | None) -> Callable:
         edit = self.edit

@@ -17,8 +17,8 @@ from torch import Tensor
 from dtx.analysis.core.inputs import Inputs, distinct_inputs
 from dtx.analysis.steering import Detour, Goal, Place, Steering
 from dtx.dt.context import Context
+from dtx.dt.history import History
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.rollout import History
 from dtx.errors import UserError
 
 CHANGE, KEEP, TOWARDS = "change", "keep", "towards"
@@ -155,7 +155,7 @@ class WindowMaker:
         table = pd.DataFrame(rows.values())
         batches = []
         for length, group in table.groupby(table["actions"].map(len)):
-            history = History(self.model, len(group), int(length) + 1)  # type: ignore[call-overload]
+            history = History(self.model.cfg, len(group), int(length) + 1)  # type: ignore[call-overload]
             seen = np.stack(
                 [self._play(r.layout, r.actions) for r in group.itertuples()]  # type: ignore[arg-type]
             )

@@ -12,8 +12,9 @@ import torch
 
 from dtx.agent.agent import Agent
 from dtx.dataset.episodes import Episodes, Split
+from dtx.dt.history import History
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.rollout import CHUNK, History
+from dtx.dt.rollout import CHUNK
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def model_policy(
 ) -> np.ndarray:
     """Log-probabilities (s, a) float64 of the model acting along the episodes; equal contexts once."""
     e, steps = replay.observation.shape
-    history = History(model, e, steps)
+    history = History(model.cfg, e, steps)
     logits = np.zeros((e, steps, model.cfg.n_actions))
     for step in range(steps):
         history.see(replay.observations[replay.observation[:, step]], reward_to_go[:, step])

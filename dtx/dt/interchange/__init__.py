@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dtx.dt.decision_transformer import Architecture
 from dtx.dt.model_stage import ModelStage
+from dtx.dt.tokens import DECISION_TRANSFORMER
 from dtx.env.memory import Memory
 from dtx.report import read_metrics
 from dtx.stage import RUNTIME
@@ -110,11 +111,9 @@ class Interchange(ModelStage):
         needed = self.env.decision.step + 2 + max(self.waits, 0)
         if self.context < needed:
             yield "context", f"{self.context} steps do not hold the routine with waits; {needed} do"
-        if 3 * self.context - 1 > model.n_ctx:
-            yield (
-                "context",
-                f"{3 * self.context - 1} tokens are more than model.n_ctx={model.n_ctx}",
-            )
+        tokens = DECISION_TRANSFORMER.tokens(self.context)
+        if tokens > model.n_ctx:
+            yield "context", f"{tokens} tokens are more than model.n_ctx={model.n_ctx}"
         if model.n_timesteps < self.env.max_steps:
             yield "model.n_timesteps", f"must reach env.max_steps={self.env.max_steps}"
         if model.n_actions != self.env.n_actions:

@@ -14,7 +14,8 @@ from dtx.dt.model import DecisionTransformerModel
 
 def last_token(batch: Batch) -> Tensor:
     """(b,) token of the decision's state."""
-    return 3 * batch.decision + 1
+    layout = batch.context.layout
+    return layout.per_step * batch.decision + layout.first_state
 
 
 def run_plain(network: DecisionTransformerModel, batch: Batch) -> tuple[Tensor, list[Tensor]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dtx.dt.model_stage import ModelStage
 from dtx.dt.planted.features import ACTIONS, CIRCUIT, DISTRACTION, SEEN
+from dtx.dt.tokens import DECISION_TRANSFORMER
 from dtx.env.memory import Memory
 from dtx.report import read_metrics
 
@@ -86,7 +87,7 @@ class Planted(ModelStage):
             act_fn="relu",
             gated_mlp=False,
             normalization_type="LN" if self.layer_norm else None,
-            n_ctx=3 * self.context - 1,
+            n_ctx=DECISION_TRANSFORMER.tokens(self.context),
             n_steps=self.context,
             n_timesteps=self.env.max_steps,
             time_embedding="learned",

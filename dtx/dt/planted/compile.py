@@ -17,6 +17,7 @@ from dtx.dt.planted import features
 from dtx.dt.planted.circuit import NEURONS, TURN_SIZE
 from dtx.dt.planted.features import Layout, lay_out
 from dtx.dt.rollout import decision_contexts, greedy_by_layout
+from dtx.dt.tokens import REWARD_TO_GO
 from dtx.env.encoding import VIEW
 from dtx.env.memory import BALL, FORWARD, KEY, LEFT, RIGHT
 from dtx.errors import UserError
@@ -139,7 +140,8 @@ def _embeddings(stage: Planted, model: DecisionTransformerModel, layout: Layout)
     embed.W_time[:] = _tensor(np.outer(share, write(features.TIME)))
     place = np.arange(model.cfg.n_ctx)
     rows = np.outer(features.PLACES * place / (model.cfg.n_ctx - 1), write(features.PLACE))
-    rows += np.outer(place % 3 == 0, write(features.AT_REWARD_TO_GO)) + layout.ballast
+    asked = model.cfg.layout.is_kind(len(place), REWARD_TO_GO)
+    rows += np.outer(asked, write(features.AT_REWARD_TO_GO)) + layout.ballast
     model.pos_embed.W_pos[:] = _tensor(rows)
 
 
@@ -165,7 +167,7 @@ class _Writer:
 
     def copy_reward_to_go(self) -> None:
         """Head 0 of the first block: from the last reward-to-go token to all tokens of the step."""
-        later = SHARP / (3 * self.token)  # so much for each step later
+        later = SHARP / (self.model.cfg.layout.per_step * self.token)  # so much for each step later
         key = later * self.read(features.PLACE, "all")
         most = later * features.PLACES
         key = key + (most + SHARP) * self.read(features.AT_REWARD_TO_GO, "all")

@@ -61,7 +61,7 @@ def test_it_computes_what_was_published(options, tmp_path):
     shown = seen if raw else one_hot(seen)
     shown[:, :padding] = 0
     context = Context.of(
-        reward_to_go_as_token=cfg.reward_to_go,
+        layout=cfg.layout,
         one_hot=torch.from_numpy(encoded),
         action=torch.from_numpy(np.pad(actions, ((0, 0), (0, 1)), constant_values=cfg.n_actions)),
         reward_to_go=torch.from_numpy(returns),
