@@ -6,7 +6,6 @@ d width · m memory (d for a GRU; 2d for an LSTM: hidden, then cell) · a action
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +172,13 @@ def save(agent: ActorCritic, folder: Path) -> None:
     save_file(
         {k: v.detach().cpu().contiguous() for k, v in agent.state_dict().items()}, folder / WEIGHTS
     )
-    plain = {k: getattr(v, "value", v) for k, v in dataclasses.asdict(agent.architecture).items()}
+    architecture = agent.architecture
+    plain = {
+        "encoder": architecture.encoder.value,
+        "memory": architecture.memory.value,
+        "width": architecture.width,
+        "n_actions": architecture.n_actions,
+    }
     (folder / MODEL).write_text(json.dumps(plain, indent=1) + "\n")
 
 

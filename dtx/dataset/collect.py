@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from dtx.agent.agent import Agent
 from dtx.dataset.episodes import EpisodeWriter, Outcome
+from dtx.env.environment import Environment
+from dtx.env.vector import VectorEnv
 from dtx.progress import Bar, progress
 from dtx.training.threads import one_thread
 
-if TYPE_CHECKING:
-    from dtx.dataset.rollouts import Rollouts
 
-
-def collect(stage: Rollouts, agent: Any, writer: EpisodeWriter) -> None:
-    """Record the episodes of every part of the mixture.
+def collect(
+    agent: Agent,
+    env: Environment,
+    writer: EpisodeWriter,
+    parts: Sequence[tuple[float, int]],
+    *,
+    environments: int,
+    seed: int,
+) -> None:
+    """Record episodes of an agent at several temperatures.
 
     Args:
-        stage: Says how many, at which temperatures, in how many environments, with which seed.
-        agent: Offers ``initial_memory(n)`` and ``step(observations, memory)`` (see dtx/agent/network.py).
+        agent: Who plays.
+        env: Where.
         writer: Gets the finished episodes.
+        parts: Temperature and number of episodes of each part.
+        environments: Played at once.
+        seed: Of the worlds and of sampling.
     """
-    with one_thread(), progress("rollouts", stage.episodes, "episodes") as bar:
-        for part, (share, quota) in enumerate(zip(stage.mixture, stage.quotas(), strict=True)):
-            seed = int(np.random.SeedSequence([stage.seed, part]).generate_state(1)[0])
-            _play(stage, agent, writer, bar, share.temperature, quota, seed)
+    total = sum(quota for _, quota in parts)
+    with one_thread(), progress("rollouts", total, "episodes") as bar:
+        for part, (temperature, quota) in enumerate(parts):
+            if quota:
+                own = int(np.random.SeedSequence([seed, part]).generate_state(1)[0])
+                vector = env.vector(min(environments, quota), own)
+                _play(agent, vector, writer, bar, temperature, quota, own)
 
 
 @torch.inference_mode()
 def _play(
-    stage: Rollouts,
-    agent: Any,
+    agent: Agent,
+    env: VectorEnv,
     writer: EpisodeWriter,
     bar: Bar,
     temperature: float,
@@ -42,12 +56,8 @@ def _play(
     """Play ``quota`` episodes. Every episode that was started is finished and kept: to stop at the first
     ``quota`` that end would favour short ones.
     """
-    if quota == 0:
-        return
-    n = min(stage.environments, quota)
-    env = stage.env.vector(n, seed)
+    n, horizon = env.n, env.horizon
     noise = torch.Generator().manual_seed(seed)
-    horizon = env.horizon
     steps = {
         "observation": np.zeros((n, horizon), np.int32),
         "action": np.zeros((n, horizon), np.uint8),

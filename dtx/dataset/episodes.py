@@ -204,7 +204,9 @@ class EpisodeWriter:
 def _write(
     path: Path, columns: Mapping[str, np.ndarray | pa.Array], metadata: Mapping[str, str]
 ) -> None:
-    arrays = [c if isinstance(c, pa.Array) else pa.array(c) for c in columns.values()]
+    arrays: list[pa.Array] = [
+        c if isinstance(c, pa.Array) else pa.array(c) for c in columns.values()
+    ]
     schema = pa.schema(
         [(n, a.type) for n, a in zip(columns, arrays, strict=True)], metadata=dict(metadata)
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dtx.config.ranges import Seed, ShareBelowOne
 from dtx.dataset.dataset import Dataset
 from dtx.env.environment import Environment
 from dtx.errors import UserError
@@ -16,14 +17,14 @@ from dtx.stage import RUNTIME
 
 @dataclass(frozen=True, kw_only=True)
 class Imported(Dataset):
-    """Converts the trajectories to our files; conf/dataset/imported.yaml says what each field means."""
+    """Convert trajectories to our files; conf/dataset/imported.yaml explains each field."""
 
     env: Environment = field(metadata=RUNTIME)
     file: Path | None = field(metadata=RUNTIME)
     digest: str
     unsafe_pickle: bool = field(metadata=RUNTIME)
-    validation: float
-    seed: int
+    validation: ShareBelowOne
+    seed: Seed
 
     @property
     def environment(self) -> Environment:
@@ -31,12 +32,8 @@ class Imported(Dataset):
         return self.env
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """Ranges."""
+        """The form of the digest."""
         yield from check_digest(self.digest)
-        if not 0 <= self.validation < 1:
-            yield "validation", "must be at least 0 and below 1"
-        if self.seed < 0:
-            yield "seed", "must be 0 or more"
 
     def run(self, out: Path) -> None:
         """Write the three files of a dataset."""

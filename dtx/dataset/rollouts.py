@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from dtx.agent.agent import AgentStage
+from dtx.config.ranges import Count, NotEmpty, Positive, PositiveShare, Seed, ShareBelowOne
 from dtx.dataset.dataset import Dataset
 from dtx.env.environment import Environment
 from dtx.report import Report, read_metrics
@@ -19,22 +20,12 @@ class Share:
     """A part of the mixture.
 
     Attributes:
-        temperature: The agent's logits are divided by it before sampling.
+        temperature: The agent's logits are divided by it before sampling; a small one is nearly greedy.
         share: Of the episodes.
     """
 
-    temperature: float
-    share: float
-
-    def check(self) -> Iterator[tuple[str, str]]:
-        """A softmax needs a positive temperature; a part needs some episodes."""
-        if self.temperature <= 0:
-            yield (
-                "temperature",
-                f"must be above 0, not {self.temperature:g} (a small one is nearly greedy)",
-            )
-        if not 0 < self.share <= 1:
-            yield "share", f"must be above 0 and at most 1, not {self.share:g}"
+    temperature: Positive
+    share: PositiveShare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +36,11 @@ class Rollouts(Dataset):
 
     env: Environment
     agent: AgentStage
-    episodes: int
-    mixture: tuple[Share, ...]
-    environments: int
-    validation: float
-    seed: int
+    episodes: Count
+    mixture: Annotated[tuple[Share, ...], NotEmpty()]
+    environments: Count
+    validation: ShareBelowOne
+    seed: Seed
 
     @property
     def environment(self) -> Environment:
@@ -57,18 +48,10 @@ class Rollouts(Dataset):
         return self.env
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """Ranges, and shares that add up."""
+        """Shares that add up."""
         total = sum(part.share for part in self.mixture)
-        if not self.mixture or abs(total - 1) > 1e-6:
+        if self.mixture and abs(total - 1) > 1e-6:
             yield "mixture", f"shares must add up to 1, not {total:g}"
-        if self.episodes < 1:
-            yield "episodes", "must be at least 1"
-        if self.environments < 1:
-            yield "environments", "must be at least 1"
-        if not 0 <= self.validation < 1:
-            yield "validation", "must be at least 0 and below 1"
-        if self.seed < 0:
-            yield "seed", "must be 0 or more"
 
     def quotas(self) -> list[int]:
         """Episodes of each part of the mixture; they add up to ``episodes``."""
@@ -85,7 +68,15 @@ class Rollouts(Dataset):
 
         agent = self.agent.load()
         writer = EpisodeWriter(out)
-        collect(self, agent, writer)
+        temperatures = [part.temperature for part in self.mixture]
+        collect(
+            agent,
+            self.env,
+            writer,
+            list(zip(temperatures, self.quotas(), strict=True)),
+            environments=self.environments,
+            seed=self.seed,
+        )
         metadata = {"env": self.env.id, "agent": self.agent.label, "dataset": self.label}
         writer.finish(self.validation, self.seed, metadata)
         self._report(Report(out), out)

@@ -96,7 +96,7 @@ def recognised(file: Path, unsafe_pickle: bool, config_dir: Path | None = None) 
 
 def _refuse_minari(file: Path) -> None:
     """A Minari dataset needs no import: say how it is used."""
-    from dtx.dataset.minari import wrong_id
+    from dtx.dataset.minari.ids import wrong_id
 
     name, root = str(file).removeprefix("minari:"), ""
     if file.is_dir():

@@ -11,7 +11,7 @@ import dtx
 from dtx.cli import main
 from dtx.config.compose import ConfigError, build_group, compose, experiment
 from dtx.dataset.episodes import Episodes, Outcome
-from dtx.dataset.minari import choice_of
+from dtx.dataset.minari.ids import choice_of
 from dtx.dataset.minari.read import opened
 from dtx.dataset.minari.write import spec_of, write
 from dtx.dataset.rollouts import Rollouts, Share

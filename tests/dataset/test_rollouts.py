@@ -1,8 +1,10 @@
 import dataclasses
+from itertools import chain
 
 import numpy as np
 import pytest
 
+from dtx.config import ranges
 from dtx.config.compose import build_group
 from dtx.dataset.episodes import Outcome
 from dtx.dataset.rollouts import Rollouts, Share
@@ -92,12 +94,13 @@ def test_a_truncated_table_is_a_clear_error(store, experiment_of, env):
     ],
 )
 def test_impossible_values_are_named(env, changes, field):
-    assert [name for name, _ in stage(env, **changes).check()] == [field]
+    broken = stage(env, **changes)
+    assert [name for name, _ in chain(ranges.problems(broken), broken.check())] == [field]
 
 
 @pytest.mark.parametrize("temperature", [0, -1])
 def test_a_temperature_of_zero_or_below_is_refused(temperature):
-    assert dict(Share(temperature=temperature, share=1).check())["temperature"]
+    assert dict(ranges.problems(Share(temperature=temperature, share=1)))["temperature"]
 
 
 def test_quotas_add_up():

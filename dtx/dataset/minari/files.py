@@ -16,6 +16,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ OWN = "dtx"
 TOOLS = "needs Minari and h5py: pip install 'dtx[minari]'"
 
 
-def minari() -> Any:
+def minari() -> ModuleType:
     """The package, or a UserError that says how to get it."""
     try:
         import h5py  # noqa: F401  Minari's own format
@@ -68,12 +69,12 @@ def read_columns(path: Path) -> dict[str, Any]:
     from pyarrow import feather
 
     table = feather.read_table(str(path))
-    found = {}
+    columns = {}
     for name in table.column_names:
         column = table.column(name)
         is_text = pa.types.is_dictionary(column.type)
-        found[name] = column.to_pylist() if is_text else column.to_numpy()
-    return found
+        columns[name] = column.to_pylist() if is_text else column.to_numpy()
+    return columns
 
 
 def packed(observations: np.ndarray) -> str:

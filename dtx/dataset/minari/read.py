@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dtx.dataset.episodes import Episodes, EpisodeWriter, Outcome
 from dtx.dataset.minari.files import (
@@ -28,12 +29,15 @@ from dtx.dataset.minari.files import (
     write_columns,
     write_facts,
 )
+from dtx.dataset.minari.ids import choice_of
+from dtx.dataset.minari.spec import MinariSpec
 from dtx.env.encoding import VIEW, channels
 from dtx.errors import UserError
 from dtx.progress import progress
 
 if TYPE_CHECKING:
-    from dtx.dataset.minari import Minari
+    from minari import MinariDataset
+    from minari.dataset.minari_storage import MinariStorage
 
 UNKNOWN_TEMPERATURE = 1.0
 """Of episodes that others recorded: Minari does not say at which temperature they were sampled."""
@@ -42,41 +46,46 @@ BESIDE = ("direction", "mission")
 MOST_ACTIONS = 254  # an action takes a byte, and the number of actions stands for padding
 
 
-def write(stage: Minari, out: Path) -> dict[str, int]:
+def write(spec: MinariSpec, out: Path, label: str) -> dict[str, int]:
     """Convert; gives the headline numbers.
+
+    Args:
+        spec: Which dataset.
+        out: Folder of the artefact.
+        label: Of the stage, for the metadata of the episodes.
 
     Raises:
         UserError: The dataset is not there, or something in it cannot be mapped.
     """
-    dataset = opened(stage.id, stage.root, stage.download)
-    n_actions, beside = understood(dataset, stage.id)
-    if n_actions != stage.env.n_actions:
+    dataset = opened(spec.id, spec.root, spec.download)
+    n_actions, beside = understood(dataset, spec.id)
+    if n_actions != spec.env.n_actions:
         raise UserError(
-            f"dataset.id: {stage.id} has {n_actions} actions, but env={stage.env.id} has "
-            f"{stage.env.n_actions}; choose the environment that it was recorded in{_advice(dataset)}"
+            f"dataset.id: {spec.id} has {n_actions} actions, but env={spec.env.id} has "
+            f"{spec.env.n_actions}; choose the environment that it was recorded in{_advice(dataset)}"
         )
     own = dataset.storage.metadata.get(OWN)
     with closing(EpisodeWriter(out)) as writer:
-        reader = _Reader(stage.id, writer, beside, n_actions)
+        reader = _Reader(spec.id, writer, beside, n_actions)
         if own:  # our table of observations keeps its order, so that every column is the same again
             for row in unpacked(own["observations"]):
                 writer.identify(row[None])
         digest = _take_all(reader, dataset.storage, dataset.episode_indices)
-        if stage.digest not in (None, digest):
+        if spec.digest not in (None, digest):
             raise UserError(
-                f"dataset.digest: the episodes of {stage.id} have {digest}, not {stage.digest}: it is not "
+                f"dataset.digest: the episodes of {spec.id} have {digest}, not {spec.digest}: it is not "
                 "the dataset that was meant"
             )
         env = dataset.env_spec.id if dataset.env_spec is not None else None
         whole = len(reader.split) == len(reader.ends["seed"])
         split = np.array(reader.split, np.uint8) if whole else None
-        told = {"env": str(env), "minari": stage.id, "dataset": stage.label}
-        writer.finish(stage.validation, stage.seed, told, split)
+        origin = {"env": str(env), "minari": spec.id, "dataset": label}
+        writer.finish(spec.validation, spec.seed, origin, split)
     _keep(reader, dataset, out, env, digest)
     return _headline(reader, out)
 
 
-def _take_all(reader: _Reader, storage: Any, places: np.ndarray) -> str:
+def _take_all(reader: _Reader, storage: MinariStorage, places: np.ndarray) -> str:
     """Read every episode; gives the digest of all."""
     known = storage.get_episode_metadata(places)
     with progress("minari", len(places), "episodes") as bar:
@@ -88,7 +97,7 @@ def _take_all(reader: _Reader, storage: Any, places: np.ndarray) -> str:
     return reader.digest.hexdigest()
 
 
-def opened(name: str, root: Path | None, download: bool) -> Any:
+def opened(name: str, root: Path | None, download: bool) -> MinariDataset:
     """A Minari dataset of this machine.
 
     Raises:
@@ -128,7 +137,7 @@ def folder_of_datasets(root: Path | None) -> Iterator[None]:
             os.environ["MINARI_DATASETS_PATH"] = before
 
 
-def understood(dataset: Any, name: str) -> tuple[int, tuple[str, ...]]:
+def understood(dataset: MinariDataset, name: str) -> tuple[int, tuple[str, ...]]:
     """How many actions there are, and what an observation holds beside the image.
 
     Raises:
@@ -149,7 +158,7 @@ def understood(dataset: Any, name: str) -> tuple[int, tuple[str, ...]]:
         if more := [key for key in beside if key not in BESIDE]:
             raise UserError(f"{name}: its observations hold {more[0]!r}, which dtx cannot keep")
     if not isinstance(image, spaces.Box) or image.shape != (VIEW, VIEW, 3):
-        shape = getattr(image, "shape", None) or type(image).__name__
+        shape = (None if image is None else image.shape) or type(image).__name__
         raise UserError(
             f"{name}: its observations are {shape}, not MiniGrid's view of {VIEW} x {VIEW} cells with 3 "
             "indices; pixels and other views cannot be read"
@@ -216,7 +225,7 @@ class _Reader:
         for key in sorted(self.moments.keys() - {"reward"}):
             self.digest.update(json.dumps(np.asarray(seen[key]).tolist()).encode())
 
-    def _images(self, images: Any, place: str) -> np.ndarray:
+    def _images(self, images: ArrayLike, place: str) -> np.ndarray:
         images = np.asarray(images)
         small = images.astype(np.uint8)
         try:
@@ -228,7 +237,7 @@ class _Reader:
         return small
 
 
-def _keep(reader: _Reader, dataset: Any, out: Path, env: str | None, digest: str) -> None:
+def _keep(reader: _Reader, dataset: MinariDataset, out: Path, env: str | None, digest: str) -> None:
     from minari.serialization import serialize_space
 
     write_columns(
@@ -248,7 +257,7 @@ def _keep(reader: _Reader, dataset: Any, out: Path, env: str | None, digest: str
     if moments:
         write_columns(out / MOMENTS, moments)
     storage = dataset.storage
-    told = (
+    kept = (
         "dataset_id",
         "algorithm_name",
         "author",
@@ -269,7 +278,7 @@ def _keep(reader: _Reader, dataset: Any, out: Path, env: str | None, digest: str
             "env_spec": dataset.env_spec.to_json() if dataset.env_spec is not None else None,
             "metadata": {
                 k: sorted(metadata[k]) if isinstance(metadata[k], set) else metadata[k]
-                for k in told
+                for k in kept
                 if k in metadata
             },
             "lineage": {k: v for k, v in (metadata.get(OWN) or {}).items() if k != "observations"},
@@ -289,7 +298,5 @@ def _headline(reader: _Reader, out: Path) -> dict[str, int]:
     }
 
 
-def _advice(dataset: Any) -> str:
-    from dtx.dataset.minari import choice_of
-
+def _advice(dataset: MinariDataset) -> str:
     return f" ({choice_of(dataset.env_spec.id)})" if dataset.env_spec is not None else ""

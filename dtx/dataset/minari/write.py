@@ -10,14 +10,13 @@ import copy
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dtx.dataset.episodes import Episodes, Outcome
-from dtx.dataset.minari import wrong_id
 from dtx.dataset.minari.files import (
     ENDS,
     FACTS,
@@ -28,12 +27,16 @@ from dtx.dataset.minari.files import (
     read_columns,
     read_facts,
 )
+from dtx.dataset.minari.ids import wrong_id
 from dtx.dataset.minari.read import folder_of_datasets
 from dtx.env.encoding import VIEW
 from dtx.errors import UserError
 from dtx.progress import progress
 
 if TYPE_CHECKING:
+    from gymnasium.envs.registration import EnvSpec
+    from minari.data_collector import EpisodeBuffer
+
     from dtx.env.environment import Environment
     from dtx.exchange.handles import LoadedDataset
     from dtx.store.store import Store
@@ -86,7 +89,7 @@ def write(loaded: LoadedDataset, name: str, root: Path | None, author: str) -> P
         try:
             dataset = package.create_dataset_from_buffers(
                 name,
-                _shown(_episodes(folder, episodes, facts), len(episodes.start)),  # type: ignore[arg-type]
+                _shown(_episodes(folder, episodes, facts), len(episodes.start)),
                 **spaces,
                 author=author,
                 algorithm_name=str(record["config"].get("agent", folder.name)),
@@ -103,7 +106,9 @@ def write(loaded: LoadedDataset, name: str, root: Path | None, author: str) -> P
     return place
 
 
-def _episodes(folder: Path, episodes: Episodes, facts: dict[str, Any] | None) -> Iterator[Any]:
+def _episodes(
+    folder: Path, episodes: Episodes, facts: dict[str, Any] | None
+) -> Iterator[EpisodeBuffer]:
     from minari.data_collector import EpisodeBuffer
 
     ends = read_columns(folder / ENDS) if facts else None
@@ -120,21 +125,25 @@ def _episodes(folder: Path, episodes: Episodes, facts: dict[str, Any] | None) ->
         ended = episodes.outcome[i] != Outcome.TRUNCATED
         reward = episodes.reward[part] if rewards is None else rewards[moments][:-1]
         seed = int(ends["seed"][i]) if ends else -1
+        # EpisodeBuffer's types say lists; arrays are taken too, and keep their number type.
+        columns: dict[str, Any] = {
+            "observations": {"image": images, **{k: v[moments] for k, v in beside.items()}}
+            if is_dict
+            else images,
+            "actions": episodes.action[part].astype(np.int64),
+            "rewards": reward.astype(facts["reward_type"] if facts else np.float32),
+        }
         yield EpisodeBuffer(
             id=i,
             seed=None if seed < 0 else seed,
-            observations={"image": images, **{k: v[moments] for k, v in beside.items()}}
-            if is_dict
-            else images,
-            actions=episodes.action[part].astype(np.int64),
-            rewards=reward.astype(facts["reward_type"] if facts else np.float32),
+            **columns,
             terminations=last & (ends["terminated"][i] if ends else ended),
             truncations=last & (ends["truncated"][i] if ends else not ended),
             infos={},
         )
 
 
-def _shown(buffers: Iterator[Any], count: int) -> Iterator[Any]:
+def _shown(buffers: Iterator[EpisodeBuffer], count: int) -> Iterator[EpisodeBuffer]:
     """The same, one at a time (a list would hold everything twice), with a bar: 9 ms each add up."""
     with progress("export", count, "episodes") as bar:
         for buffer in buffers:
@@ -185,7 +194,7 @@ def _our_spaces(loaded: LoadedDataset) -> dict[str, Any]:
     }
 
 
-def spec_of(env: Environment) -> Any:
+def spec_of(env: Environment) -> EnvSpec:
     """Gymnasium's spec of an environment with only the image as its observation.
 
     It names our class of the task where MiniGrid has none, so whoever makes it needs dtx installed.
@@ -206,7 +215,7 @@ def spec_of(env: Environment) -> Any:
     return spec
 
 
-def _can_be_made(spec: Any) -> bool:
+def _can_be_made(spec: EnvSpec) -> bool:
     import gymnasium
 
     try:
@@ -217,7 +226,7 @@ def _can_be_made(spec: Any) -> bool:
 
 
 def _lineage(
-    folder: Path, record: dict[str, Any], episodes: Episodes, facts: dict[str, Any] | None
+    folder: Path, record: Mapping[str, Any], episodes: Episodes, facts: dict[str, Any] | None
 ) -> dict[str, Any]:
     return {
         "stage": folder.name,

@@ -10,6 +10,7 @@ import resource
 import sys
 
 import numpy as np
+from numpy._core import multiarray, numeric
 
 MEMORY = 16 << 30
 """Bytes of address space: a compressed file of some kilobytes can hold any amount."""
@@ -50,9 +51,9 @@ class Restricted(pickle.Unpickler):
 
     def find_class(self, module, name):
         if module in _NUMPY and name in ("_reconstruct", "scalar"):
-            return getattr(np._core.multiarray, name)
+            return getattr(multiarray, name)
         if module in ("numpy.core.numeric", "numpy._core.numeric") and name == "_frombuffer":
-            return np._core.numeric._frombuffer
+            return getattr(numeric, name)
         return ALLOWED.get((module, name), Placeholder)
 
     def persistent_load(self, _pid):
@@ -68,17 +69,17 @@ def main(file: str, out: str) -> None:
         start = stream.read(2)
     opener = {b"\x1f\x8b": gzip.open, b"\xfd7": lzma.open}.get(start, open)
     with opener(file, "rb") as stream:
-        found = Restricted(stream).load()
-    if not isinstance(found, dict) or not isinstance(found.get("data"), dict):
+        content = Restricted(stream).load()
+    if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
         raise ValueError("it holds no dictionary with 'data'")
     arrays = {}
     for name in ("observations", "actions", "rewards", "dones", "truncated"):
-        if name not in found["data"]:
+        if name not in content["data"]:
             raise ValueError(f"data.{name} is missing")
-        arrays[name] = np.asarray(found["data"][name])
+        arrays[name] = np.asarray(content["data"][name])
         if arrays[name].dtype.kind not in "biuf":
             raise ValueError(f"data.{name} is no array of numbers")
-    metadata = found.get("metadata")
+    metadata = content.get("metadata")
     args = metadata.get("args") if isinstance(metadata, dict) else None
     if isinstance(args, str):
         import json
