@@ -164,9 +164,9 @@ def test_layouts_are_known_by_the_first_view_or_the_decision(env):
     small = build_group("env/memory")
     large = build_group("env/memory", ["env.size=11"])
     for task in (small, large):
-        vector = task.vector(4, 0, layouts=[0, 1, 2, 3])
+        vector = task.decision.vector([0, 1, 2, 3], 0)
         seen = [vector.reset().copy()]
-        for _ in range(task.decision_step):
+        for _ in range(task.decision.step):
             seen.append(vector.step(np.full(4, 2)).observations.copy())
         vector.close()
         steps = len(seen)
@@ -178,7 +178,7 @@ def test_layouts_are_known_by_the_first_view_or_the_decision(env):
             start=np.arange(4) * steps,
             length=np.full(4, steps),
         )
-        assert layouts_of(episodes, task, np.array([3, 0, 2, 1])).tolist() == [3, 0, 2, 1]
+        assert layouts_of(episodes, task.decision, np.array([3, 0, 2, 1])).tolist() == [3, 0, 2, 1]
 
 
 def test_selectivity_is_one_for_a_fact_and_nothing_for_noise(stage):

@@ -14,7 +14,6 @@ from torch import Tensor
 from dtx.analysis.ablation import Ablation
 from dtx.analysis.ablation.nodes import HOOKS, hook_of
 from dtx.analysis.core.data_windows import beginnings, missing_steps, real_tokens
-from dtx.analysis.core.decision import has_decision
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 
@@ -52,7 +51,7 @@ def data_of(stage: Ablation, model: DecisionTransformerModel, context: Context) 
     """Windows of data; tokens stand in for those of the same place if lengths agree, else for their kind."""
     cfg, inputs = model.cfg, stage.windows
     seed = stage.seed + 1  # not the windows that are ablated, where those are of the demonstrations
-    if has_decision(inputs.env):
+    if inputs.env.decision is not None:
         steps = context["timestep"].shape[1] - int(missing_steps(context, cfg)[0])
         episodes = inputs.dataset.load()
         found = beginnings(episodes, cfg, steps, stage.reference, seed)[0]

@@ -68,15 +68,15 @@ class Inputs:
         """
         import pandas as pd
 
-        from dtx.analysis.core.decision import has_decision
         from dtx.dt.context import Context
         from dtx.dt.rollout import decision_contexts
 
-        if not has_decision(self.env):
+        decision = self.env.decision
+        if decision is None:
             return self.demonstrated(model)
         import torch
 
-        parts = decision_contexts(model, self.env, self.targets)
+        parts = decision_contexts(model, decision, self.targets)
         context = Context(  # all parts have the same table
             {
                 k: v if k == "table" else torch.cat([part[k] for part in parts])
@@ -84,8 +84,7 @@ class Inputs:
             }
         )
         context.layout = parts[0].layout
-        layouts = self.env.layouts()  # type: ignore[attr-defined]
-        rows = [(layout, target) for target in self.targets for layout in layouts]
+        rows = [(layout, target) for target in self.targets for layout in decision.layouts]
         frame = pd.DataFrame(rows, columns=["layout", "target"])
         frame.insert(0, "window", range(len(frame)))
         return context, frame

@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 
 from dtx.analysis.core.data_windows import sampler
-from dtx.analysis.core.decision import has_decision
 from dtx.analysis.core.inputs import channel_name, cut
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel, ModelConfig
 from dtx.dt.windows import Drawn, Sampler
 from dtx.env.actions import Action
+from dtx.env.decision import Decision
 
 UNKNOWN, ELSEWHERE = "unknown", "elsewhere"
 CHUNK = 256
@@ -123,11 +123,12 @@ def _facts(frame: pd.DataFrame, episodes: Episodes, env: Any, high: float) -> di
         "action before": names[frame.action_before],
         "ahead": np.array([channel_name(kind) for kind in range(11)])[seen[:, 3, 5, 0]],
     }
-    if not has_decision(env):
+    decision = env.decision
+    if decision is None:
         return facts
-    layout = layouts_of(episodes, env, frame.episode.to_numpy())
-    words = np.array([*env.layouts(), UNKNOWN])
-    there = env.at_decision(seen)
+    layout = layouts_of(episodes, decision, frame.episode.to_numpy())
+    words = np.array([*decision.layouts, UNKNOWN])
+    there = decision.here(seen)
     sides = np.array([name.partition("/") for name in words])
     facts["instruction"] = sides[layout, 0]
     facts["target side"] = np.where(sides[layout, 2] == "", UNKNOWN, sides[layout, 2])
@@ -137,11 +138,11 @@ def _facts(frame: pd.DataFrame, episodes: Episodes, env: Any, high: float) -> di
     return facts
 
 
-def layouts_of(episodes: Episodes, env: Any, episode: np.ndarray) -> np.ndarray:
+def layouts_of(episodes: Episodes, decision: Decision, episode: np.ndarray) -> np.ndarray:
     """(s,) layout of each episode, -1 where neither its first view nor its decision tells."""
     firsts = []
-    for layout in range(len(env.layouts())):
-        world = env.make(layout)
+    for layout in range(len(decision.layouts)):
+        world = decision.make(layout)
         firsts.append(world.reset(seed=0)[0]["image"])
         world.close()
     firsts = np.stack(firsts)
@@ -152,9 +153,9 @@ def layouts_of(episodes: Episodes, env: Any, episode: np.ndarray) -> np.ndarray:
         begin = episodes.start[episode[s]]
         rows = episodes.observation[begin : begin + episodes.length[episode[s]]]
         seen = episodes.observations[rows]
-        at = np.flatnonzero(env.at_decision(seen))
+        at = np.flatnonzero(decision.here(seen))
         if len(at):
-            found[s] = env.layout_of(seen[0], seen[at[0]])
+            found[s] = decision.layout_of(seen[0], seen[at[0]])
     return found
 
 
@@ -162,12 +163,13 @@ def world_picture(episodes: Episodes, env: Any, state: pd.Series) -> np.ndarray 
     """The world at a state, played again from its layout; None where that cannot be known."""
     from dtx.pairs.runs import picture
 
-    if not has_decision(env):
+    decision = env.decision
+    if decision is None:
         return None
-    layout = int(layouts_of(episodes, env, np.array([state.episode]))[0])
+    layout = int(layouts_of(episodes, decision, np.array([state.episode]))[0])
     if layout < 0:
         return None
-    world = env.make(layout)
+    world = decision.make(layout)
     seen = world.reset(seed=0)[0]["image"]
     begin = int(episodes.start[state.episode])
     for action in episodes.action[begin : begin + int(state.step)]:
