@@ -1,0 +1,127 @@
+"""What every analysis keeps to, whatever it is about: nobody names it here, it is found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.listing import built_in
+from dtx.analysis.core.result import Result, Verdict
+from dtx.config.build import ConfigError
+from dtx.report import RESULT, read_metrics
+from dtx.run.plan import stages
+from dtx.store import store as stores
+from tests.agents import Constant
+from tests.analysis.contract import small
+
+CASES = ("memory", "door_key", "behaviour_clone", "untrained")
+ALONE = [name for name, analysis in built_in().items() if name != "scorecard"]
+"""All but the one that runs all others: tests/analysis/test_scorecard.py has it."""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> Iterator[stores.Store]:
+    """One store for all cases, so that demonstrations and models are made once."""
+    with stores.used(stores.Store(tmp_path_factory.mktemp("contract") / "store")) as store:
+        yield store
+
+
+def made(stage, store: stores.Store) -> Path:
+    """The artefact of a stage, made if it is not there, its inputs first."""
+    for each in stages([stage]):
+        if not store.has(each):
+            with store.work(each) as work:
+                each.run(work)
+                store.commit(each, work, {})
+    return store.artefact(stage)
+
+
+@pytest.fixture(scope="module")
+def analysis_of(rollouts, tiny):
+    """An analysis in small, by name and case."""
+
+    def make(name: str, case: str) -> Analysis:
+        agent, dataset, dt = rollouts.agent, rollouts, tiny
+        overrides: list[str] = []
+        if case == "door_key":
+            overrides = ["env=door_key", "pairs=door_key", "env.size=5", "env.max_steps=20"]
+            from dtx.config.compose import build_group
+
+            env = build_group("env/door_key", ["env.size=5", "env.max_steps=20"])
+            dataset = dataclasses.replace(rollouts, env=env, episodes=60)
+        dt = dataclasses.replace(tiny, dataset=dataset)
+        if case == "behaviour_clone":
+            dt = dataclasses.replace(dt, reward_to_go=False)
+        if case == "untrained":
+            optimiser = dataclasses.replace(dt.optimiser, warm_up=0)
+            dt = dataclasses.replace(dt, steps=0, optimiser=optimiser)
+        assert isinstance(agent, Constant)
+        return small(name, overrides, dataset, dt, agent)
+
+    return make
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_it_is_declared_in_full(name):
+    analysis = built_in()[name]
+    assert analysis.question.endswith("?")
+    declared = {field.name for field in dataclasses.fields(analysis)}
+    assert {place.split(".")[0] for place in analysis.needs} <= declared
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", ALONE)
+def test_every_analysis_keeps_the_contract(name, case, analysis_of, shared, tmp_path, monkeypatch):
+    try:
+        stage = analysis_of(name, case)
+    except ConfigError as error:
+        assert case == "door_key" and built_in()[name].needs  # refused before anything runs
+        assert all(
+            "\n" not in line and place.startswith("analysis.") for place, line in error.errors
+        )
+        return
+    assert not list(stage.missing())
+    folder = made(stage, shared)
+
+    # result.json is complete, and is what everybody reads.
+    result, recorded = stage.result(), json.loads((folder / RESULT).read_text())
+    assert recorded["analysis"] == name and recorded["established"] is result.established
+    assert result.finding and result.checks
+    assert not any("/" in metric for metric in result.metrics)
+    assert read_metrics(folder) == {f"{name}/{k}": v for k, v in result.metrics.items()}
+    assert set(recorded["tables"]) <= set(result.tables)
+    assert set(recorded["arrays"]) == set(result.arrays)
+    assert len({claim.id for claim in result.claims}) == len(result.claims)
+    assert all(claim.id.isidentifier() for claim in result.claims)
+    assert all(c.text and c.criterion and c.evidence for c in result.claims)
+    assert stage.summary() == result.summary
+    assert stage.summary().startswith("not established (") is not result.established
+
+    # What does not hold is not established, and neither are its claims.
+    for place, check in enumerate(result.checks):
+        for error in (2 * check.tolerance + 3.0, None):
+            checks = list(result.checks)
+            checks[place] = dataclasses.replace(check, error=error)
+            broken = dataclasses.replace(result, checks=checks)
+            assert not broken.established
+            assert all(c.verdict is Verdict.NOT_ESTABLISHED for c in broken.claims)
+
+    # Figures are drawn again from what is on record.
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+
+    def refuse(self) -> Result:
+        raise AssertionError("redrawing computes")
+
+    monkeypatch.setattr(type(stage), "compute", refuse)
+    stage.redraw(copy)
+    drawn = {p.name: p.read_bytes() for p in sorted((folder / "figures").glob("*"))}
+    again = {p.name: p.read_bytes() for p in sorted((copy / "figures").glob("*"))}
+    assert drawn and set(drawn) == set(again)
+    assert [name for name in drawn if drawn[name] != again[name]] == []
