@@ -133,7 +133,7 @@ def let_dtx_find(small: Path, monkeypatch) -> None:
 
     modules = [dtx.config.compose]
     for path in sorted((ROOT / "dtx").rglob("*.py")):
-        if re.search(r"^from dtx\.config import .*\bCONF\b", path.read_text(), re.M):
+        if re.search(r"^from dtx\.config\.compose import .*\bCONF\b", path.read_text(), re.M):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             modules.append(importlib.import_module(name))
     for module in modules:

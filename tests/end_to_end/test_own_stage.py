@@ -1,11 +1,13 @@
-"""The page docs/own_stage.md, done as it says: from an installed wheel, in a folder that is not the clone."""
+"""The pages on stages and analyses of your own, done as they say: from a wheel, outside the clone."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,11 @@ import pytest
 from tests.fast import FAST
 
 ROOT = Path(__file__).parent.parent.parent
-PAGE = (ROOT / "docs" / "own_stage.md").read_text()
+PAGES = {
+    "entropy": (ROOT / "docs" / "own_stage.md").read_text(),
+    "sureness": (ROOT / "docs" / "own_analysis.md").read_text(),
+}
+"""By the stage that the page writes."""
 TINY = [o for o in FAST if o.startswith(("agent.", "dataset."))]
 
 
@@ -37,24 +43,27 @@ def installed(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Path:
-    """The two files of the page."""
+    """The two files of each page."""
     folder = tmp_path_factory.mktemp("lab")
-    (python,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    (yaml,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
-    (folder / "entropy.py").write_text(python)
     (folder / "conf" / "analysis").mkdir(parents=True)
-    (folder / "conf" / "analysis" / "entropy.yaml").write_text(yaml)
+    for name, page in PAGES.items():
+        (python,) = re.findall(r"```python\n(.*?)```", page, re.S)
+        (yaml,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
+        (folder / f"{name}.py").write_text(python)
+        (folder / "conf" / "analysis" / f"{name}.yaml").write_text(yaml)
     return folder
 
 
-def test_the_page_works_from_a_wheel(installed, lab):
+@pytest.fixture
+def dtx(installed, lab) -> Callable[..., str]:
+    """The command, from the wheel, in the lab: gives what it prints."""
     environment = {
         **{k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "200",
     }
 
-    def dtx(*args: str) -> str:
+    def run(*args: str, status: int = 0) -> str:
         # -P: what `dtx` on the PATH does; `python -m` alone would add the working directory.
         done = subprocess.run(
             [installed, "-P", "-m", "dtx", *args],
@@ -63,9 +72,13 @@ def test_the_page_works_from_a_wheel(installed, lab):
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == status, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    return run
+
+
+def test_the_page_on_a_stage_works_from_a_wheel(dtx, installed, lab):
     where = subprocess.run(
         [installed, "-P", "-c", "import dtx; print(dtx.__file__)"],
         capture_output=True,
@@ -89,21 +102,35 @@ def test_the_page_works_from_a_wheel(installed, lab):
     assert "code changed: entropy.py" in dtx("plan", "analysis=entropy", *TINY)
 
 
-def test_its_mistakes_are_one_line(installed, lab):
-    done = subprocess.run(
-        [
-            installed,
-            "-P",
-            "-m",
-            "dtx",
-            "plan",
-            "analysis=entropy",
-            "analysis.entropy.pseudocount=-1",
-        ],
-        cwd=lab,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+def test_its_mistakes_are_one_line(dtx):
+    wrong = "analysis.entropy.pseudocount=-1"
+    (line,) = dtx("plan", "analysis=entropy", wrong, status=2).splitlines()
     assert "analysis.entropy.pseudocount: must not be negative, is -1.0" in line
+
+
+def test_the_page_on_an_analysis_works_from_a_wheel(dtx, lab):
+    """Its result is typed and judged, its figure redrawn; where a need is not met, plan refuses it."""
+    lines = (lab / "sureness.py").read_text().splitlines()
+    assert len([line for line in lines if line.strip()]) <= 60
+    tiny = [*TINY, *(o for o in FAST if o.startswith("dt."))]
+    chosen = "analysis=[sureness,report]"
+    dtx("run", chosen, *tiny, "tracking.enabled=false")
+    (folder,) = (lab / "store").glob("sureness-*")
+    result = json.loads((folder / "result.json").read_text())
+    (check,), (control,) = result["checks"], result["controls"]
+    assert check["holds"] and check["error"] <= check["tolerance"]
+    assert control["value"] == result["metrics"]["bits"]
+    assert control["holds"] is (control["value"] < control["against"]) is result["established"]
+    (report,) = (lab / "store").glob("report-*/figures/report.html")
+    assert "How sure is the model where it decides?" in report.read_text()
+
+    figure = folder / "figures" / "sureness.png"
+    before = figure.read_bytes()
+    source = lab / "sureness.py"
+    source.write_text(source.read_text().replace("entropy at the decision (bits)", "bits"))
+    dtx("redraw", chosen, *tiny, "tracking.enabled=false")
+    assert figure.read_bytes() != before
+
+    need = ["env=door_key", "pairs=door_key"]
+    (line,) = dtx("plan", "analysis=[sureness]", *need, status=2).splitlines()
+    assert line in PAGES["sureness"]  # the page shows it
