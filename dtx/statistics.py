@@ -1,4 +1,4 @@
-"""Intervals and rank correlation, vectorised over groups."""
+"""Intervals, rank correlation, effective rank."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+
+
+def effective_rank(singular_values: np.ndarray) -> float:
+    """Participation ratio of squared singular values: 1 for one direction, r for r equal ones."""
+    square = np.asarray(singular_values) ** 2
+    return float(square.sum() ** 2 / max((square**2).sum(), 1e-300))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

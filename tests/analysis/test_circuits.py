@@ -5,12 +5,16 @@ import pandas as pd
 import pytest
 import torch
 
-from dtx.analysis.circuits import TOLERANCE, Circuits
-from dtx.analysis.circuits.compute import Scores, composition, effective_rank, singular
+from dtx.analysis.circuits import Circuits
+from dtx.analysis.circuits import compute as computing
+from dtx.analysis.circuits.compute import TOLERANCE, Scores, composition, singular
+from dtx.analysis.circuits.spec import CircuitsSpec
 from dtx.analysis.core.inputs import Inputs
+from dtx.config.ranges import problems
 from dtx.dt.processing import processed
 from dtx.report import read_metrics
 from dtx.run.runner import run
+from dtx.statistics import effective_rank
 from tests.dt.test_model import VARIANTS, build, contexts
 from tests.dt.test_parity import context_of, network, windows  # noqa: F401  # fixtures
 from tests.dt.test_processing import published, scramble
@@ -83,8 +87,8 @@ def test_singular_values_make_up_the_matrix_and_ranks_are_counted():
             else attn.W_V[head] @ attn.W_O[head]
         )
         assert np.sqrt((part.value**2).sum()) == pytest.approx(matrix.norm().item())
-    assert effective_rank(pd.Series([3.0, 3.0, 0.0])) == pytest.approx(2)
-    assert effective_rank(pd.Series([5.0, 0.0])) == pytest.approx(1)
+    assert effective_rank(np.array([3.0, 3.0, 0.0])) == pytest.approx(2)
+    assert effective_rank(np.array([5.0, 0.0])) == pytest.approx(1)
 
 
 @published
@@ -115,11 +119,47 @@ def test_stage_writes_tables_figures_and_verdict(store, experiment_of, stage):
     ov = ov[(ov.model == "trained") & (ov.layer == 1) & (ov["head"] == 1)]
     mine = ov[ov.token == "action forward"].value.to_numpy()
     assert np.allclose(mine, wanted.detach().numpy())
-    assert "not established" in stage.summary() or "strongest composition" in stage.summary()
+    result = stage.result()
+    (control,) = result.controls
+    assert result.established == control.holds == bool(numbers["circuits/established"])
+    assert control.against == numbers["circuits/composition_untrained_max"]
+    assert "strongest composition" in stage.summary()
     for name in ("circuits.png", "composition.png"):
         assert (stage.path / "figures" / name).stat().st_size > 10_000
 
 
+@pytest.fixture
+def episodes(store, experiment_of, rollouts):
+    run(experiment_of(rollouts))
+    return rollouts.load()
+
+
+@pytest.mark.parametrize("broken", [3.0, float("nan")])
+def test_a_broken_identity_is_not_established(monkeypatch, episodes, broken):
+    """Scores at run time that the parts do not add up to, while heads compose."""
+    spec, model = build("dt.model.d_model=64", "dt.model.n_heads=8")
+    plant(model, source=5, target=2)
+    settings = CircuitsSpec(untrained=1, resamples=10, seed=0)
+    assert computing.compute(settings, model, contexts(spec), episodes).established
+
+    class Broken(Scores):
+        def __init__(self, model, context):
+            super().__init__(model, context)
+            self.real = [score + broken for score in self.real]
+
+    monkeypatch.setattr(computing, "Scores", Broken)
+    result = computing.compute(settings, model, contexts(spec), episodes)
+    assert all(control.holds for control in result.controls) and not result.established
+    assert result.metrics["established"] == 0 and "attention scores" in result.summary
+
+
+def test_one_layer_has_no_composition(episodes):
+    spec, model = build("dt.model.n_layers=1")
+    settings = CircuitsSpec(untrained=1, resamples=10, seed=0)
+    result = computing.compute(settings, model, contexts(spec), episodes)
+    assert result.established and not result.controls and "no composition" in result.finding
+
+
 @pytest.mark.parametrize("change", [{"resamples": 0}, {"seed": -1}, {"untrained": -1}])
 def test_impossible_values_are_named(stage, change):
-    assert [name for name, _ in dataclasses.replace(stage, **change).check()] == list(change)
+    assert [name for name, _ in problems(dataclasses.replace(stage, **change))] == list(change)

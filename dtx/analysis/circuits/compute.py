@@ -6,59 +6,120 @@ Letters: b window, n query token, m key token, d model, h head, e head width, a 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from dtx.analysis.circuits import TOLERANCE, Circuits
+from dtx.analysis.circuits.spec import TRAINED, UNTRAINED, CircuitsSpec
+from dtx.analysis.core.channels import occurring
 from dtx.analysis.core.inputs import cell_names, distinct_inputs, positions
+from dtx.analysis.core.result import Check, Control, Relation, Result, largest
+from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import processed
-from dtx.dt.provider import load_at, untrained_like
+from dtx.dt.provider import untrained_like
 from dtx.env.actions import Action
-from dtx.env.encoding import flatten, one_hot
-from dtx.statistics import bootstrap
+from dtx.statistics import bootstrap, effective_rank
 from dtx.training.threads import one_thread
 
-TRAINED, UNTRAINED = "trained", "untrained"
+TOLERANCE = 1e-5
+"""How far a factorised attention score may be from the one at run time."""
 
 
-def measure(stage: Circuits) -> tuple[dict[str, pd.DataFrame], dict[str, float | None]]:
-    """All tables by name, and the headline.
+def compute(
+    spec: CircuitsSpec, model: DecisionTransformerModel, context: Context, episodes: Episodes
+) -> Result:
+    """Factorise scores, read OV, compose heads, of a model and of an untrained one.
 
-    modality: model, layer, head, query, key (kinds R S A), preference (score less its mean over all keys
-    that the query sees), low, high. parts: model, layer, head, query_part, key_part, score. ov: model, layer,
-    head, token, action, value. composition: model, kind (Q K V), source, target, score. singular: model,
-    circuit (QK OV), layer, head, rank, value.
+    Args:
+        spec: The control's seed, and intervals.
+        model: Any.
+        context: Windows on which scores are compared.
+        episodes: Channels of the view that occur in them are read by OV.
+
+    Returns:
+        Table ``modality``: model, layer, head, query, key (kinds R S A), preference (score less its mean over
+        all keys that the query sees), low, high. ``parts``: model, layer, head, query_part, key_part, score.
+        ``ov``: model, layer, head, token, action, value. ``composition``: model, kind (Q K V), source,
+        target, score. ``singular``: model, circuit (QK OV), layer, head, rank, value.
     """
+    channels = occurring(episodes)
+    parts: dict[str, list[pd.DataFrame]] = {}
+    errors = []
     with one_thread(), torch.no_grad():
-        model = load_at(stage.dt, stage.checkpoint, stage.windows.env)
-        context, _ = stage.windows.deciding(model)
-        seen = _seen_channels(stage)
-        found: dict[str, list[pd.DataFrame]] = {}
-        error = 0.0
-        for name, network in (
-            (TRAINED, model),
-            (UNTRAINED, untrained_like(model, stage.untrained)),
-        ):
-            twin = processed(network, dtype=torch.float64)
-            scores = Scores(twin, context)
-            error = max(error, scores.error())
-            tables = {
-                "modality": _modality(scores, context, stage),
+        models = {TRAINED: model, UNTRAINED: untrained_like(model, spec.untrained)}
+        for name, each in models.items():
+            folded = processed(each, dtype=torch.float64)
+            scores = Scores(folded, context)
+            errors.append(scores.error())
+            of_model = {
+                "modality": _modality(spec, scores, context),
                 "parts": scores.table(),
-                "ov": _ov(twin, seen),
-                "composition": composition(twin),
-                "singular": singular(twin),
+                "ov": _ov(folded, channels),
+                "composition": composition(folded),
+                "singular": singular(folded),
             }
-            for key, table in tables.items():
-                found.setdefault(key, []).append(table.assign(model=name))
-    frames = {key: pd.concat(parts, ignore_index=True) for key, parts in found.items()}
-    return frames, _headline(frames, error, distinct_inputs(context))
+            for table_name, table in of_model.items():
+                parts.setdefault(table_name, []).append(table.assign(model=name))
+    tables = {name: pd.concat(of_models, ignore_index=True) for name, of_models in parts.items()}
+    return _result(tables, largest(errors), distinct_inputs(context))
+
+
+def _result(tables: Mapping[str, pd.DataFrame], error: float, distinct: int) -> Result:
+    check = Check(
+        name="the parts of attention scores add up to those at run time",
+        error=error,
+        tolerance=TOLERANCE,
+    )
+    metrics = _ranks(tables["singular"])
+    controls = []
+    finding = f"factorised scores are those at run time within {error:.1e}"
+    score = dict(list(tables["composition"].groupby("model").score))
+    if score:
+        highest, limit = float(score[TRAINED].max()), float(score[UNTRAINED].max())
+        control = Control(
+            name="strongest composition of two heads, beside the strongest of an untrained model",
+            value=highest,
+            must_be=Relation.ABOVE,
+            against=limit,
+        )
+        controls.append(control)
+        metrics["composition_max"] = highest
+        metrics["composition_untrained_max"] = limit
+        metrics["composition_above_untrained"] = float((score[TRAINED] > limit).mean())
+        metrics["established"] = float(check.holds and control.holds)
+        trained = tables["composition"].query(f"model == '{TRAINED}'")
+        best = trained.sort_values("score", ascending=False).iloc[0]
+        finding = (
+            f"strongest composition {best.source} -> {best.target} ({best.kind}) {best.score:.3f}, "
+            f"untrained at most {limit:.3f}; {finding} in {distinct} distinct windows"
+        )
+    else:
+        finding += "; one layer, no composition"
+    return Result(
+        finding=finding,
+        metrics=metrics,
+        checks=[check],
+        controls=controls,
+        tables=tables,
+        distinct_inputs=distinct,
+    )
+
+
+def _ranks(singular_values: pd.DataFrame) -> dict[str, float | None]:
+    """Mean effective rank of the heads by circuit and model."""
+    by_head = singular_values.groupby(["model", "circuit", "layer", "head"]).value
+    mean = by_head.apply(effective_rank).groupby(["model", "circuit"]).mean()
+    suffix = {TRAINED: "", UNTRAINED: "_untrained"}
+    return {
+        f"{circuit.lower()}_effective_rank{suffix[model]}": float(mean[model, circuit])
+        for model, circuit in mean.index
+    }
 
 
 class Scores:
@@ -117,9 +178,9 @@ class Scores:
 
     def error(self) -> float:
         """Largest distance of a factorised score from the one at run time."""
-        return max(
-            (mine - real)[..., self.visible_nm].abs().max().item()
-            for mine, real in zip(self.total, self.real, strict=True)
+        return largest(
+            (total - real)[..., self.visible_nm].abs().max().item()
+            for total, real in zip(self.total, self.real, strict=True)
         )
 
     def table(self) -> pd.DataFrame:
@@ -134,7 +195,7 @@ class Scores:
         return pd.DataFrame(rows, columns=["layer", "head", "query_part", "key_part", "score"])
 
 
-def _embedded(model: DecisionTransformerModel, cache) -> dict[str, Tensor]:
+def _embedded(model: DecisionTransformerModel, cache: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Content, time and position of every token, each (b, n, d)."""
     contents = [cache["embed.hook_state"], cache["embed.hook_action"]]
     if model.cfg.reward_to_go:
@@ -148,7 +209,7 @@ def _embedded(model: DecisionTransformerModel, cache) -> dict[str, Tensor]:
     return parts
 
 
-def _modality(scores: Scores, context: Context, stage: Circuits) -> pd.DataFrame:
+def _modality(spec: CircuitsSpec, scores: Scores, context: Context) -> pd.DataFrame:
     """What each kind of query prefers: scores less their mean over the keys that the query sees."""
     kind_n = np.array([name[0] for name in positions(context)])
     visible_nm, rows = scores.visible_nm.numpy(), []
@@ -160,9 +221,9 @@ def _modality(scores: Scores, context: Context, stage: Circuits) -> pd.DataFrame
                 pair = visible_nm & (kind_n == query)[:, None] & (kind_n == key)[None, :]
                 preference_bh = score_bhnm[:, :, pair].mean(-1)
                 for head in range(preference_bh.shape[1]):
-                    mine = preference_bh[:, head]
-                    ends = bootstrap(mine, stage.resamples, stage.seed)
-                    rows.append((layer, head, query, key, float(mine.mean()), *ends))
+                    of_head = preference_bh[:, head]
+                    ends = bootstrap(of_head, spec.resamples, spec.seed)
+                    rows.append((layer, head, query, key, float(of_head.mean()), *ends))
     columns = ["layer", "head", "query", "key", "preference", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -243,39 +304,3 @@ def singular(model: DecisionTransformerModel) -> pd.DataFrame:
             for head, value_r in enumerate(value_hr.tolist()):
                 rows += [(circuit, layer, head, rank, value) for rank, value in enumerate(value_r)]
     return pd.DataFrame(rows, columns=["circuit", "layer", "head", "rank", "value"])
-
-
-def effective_rank(values: pd.Series) -> float:
-    """Participation ratio of squared singular values: 1 for one direction, r for r equal ones."""
-    square = values.to_numpy() ** 2
-    return float(square.sum() ** 2 / max((square**2).sum(), 1e-300))
-
-
-def _seen_channels(stage: Circuits) -> np.ndarray:
-    """Channels of a flattened observation that some, not all, observations of the data have."""
-    episodes = stage.windows.dataset.load()
-    seen = flatten(one_hot(episodes.observations)).astype(bool)
-    return np.flatnonzero(seen.any(0) & ~seen.all(0))
-
-
-def _headline(
-    frames: dict[str, pd.DataFrame], error: float, windows: int
-) -> dict[str, float | None]:
-    numbers: dict[str, float | None] = {
-        "circuits/identity_error": error,
-        "circuits/distinct_inputs": float(windows),
-    }
-    by_model = dict(list(frames["composition"].groupby("model").score))
-    if by_model:
-        mine, control = by_model[TRAINED], by_model[UNTRAINED]
-        limit = float(control.max())
-        numbers["circuits/composition_max"] = float(mine.max())
-        numbers["circuits/composition_untrained_max"] = limit
-        numbers["circuits/composition_above_untrained"] = float((mine > limit).mean())
-        numbers["circuits/established"] = float(error < TOLERANCE and bool(mine.max() > limit))
-    ranks = frames["singular"].groupby(["model", "circuit", "layer", "head"]).value
-    mean = ranks.apply(effective_rank).groupby(["model", "circuit"]).mean()
-    for (model, circuit), value in mean.items():  # type: ignore[misc]
-        suffix = "" if model == TRAINED else "_untrained"
-        numbers[f"circuits/{circuit.lower()}_effective_rank{suffix}"] = float(value)
-    return numbers

@@ -1,25 +1,21 @@
-"""What heads prefer by modality, how many directions they use, and which compose."""
+"""The figures: what heads prefer by modality, how many directions they use, and which compose."""
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from dtx.analysis.circuits.compute import TRAINED, UNTRAINED, effective_rank
+from dtx.analysis.circuits.spec import TRAINED, UNTRAINED
+from dtx.analysis.core.plots import MODEL_COLOURS, heatmap, limit_of, title
+from dtx.analysis.core.result import Result
 from dtx.figures import new
-from dtx.report import Report
-
-COLOURS = {TRAINED: "#3a6ea5", UNTRAINED: "#b9bfcc"}
+from dtx.statistics import effective_rank
 
 
-def draw(report: Report, tables: dict[str, pd.DataFrame]) -> None:
-    """Two figures: ``circuits`` (modality and rank) and, with several layers, ``composition``."""
-    _circuits(report, tables["modality"], tables["singular"])
-    if len(tables["composition"]):
-        _composition(report, tables["composition"])
-
-
-def _circuits(report: Report, modality: pd.DataFrame, singular: pd.DataFrame) -> None:
+def circuits(result: Result) -> Figure:
+    """One row a head: scores by modality of the model and of an untrained one, and effective ranks."""
+    modality = result.tables["modality"]
     heads = modality.assign(
         name="L" + modality["layer"].astype(str) + "H" + modality["head"].astype(str),
         pair=modality["query"] + "\u2192" + modality["key"],
@@ -31,59 +27,57 @@ def _circuits(report: Report, modality: pd.DataFrame, singular: pd.DataFrame) ->
         mosaic=[[TRAINED, UNTRAINED, "QK", "OV"]],
         width_ratios=[1.5, 1.5, 1, 1],
     )
-    limit = float(heads.preference.abs().max()) or 1.0
+    limit = limit_of(heads.preference)
     image = None
     for model in (TRAINED, UNTRAINED):
-        axis, mine = axes[model], heads[heads.model == model]
-        grid = mine.pivot(index="name", columns="pair", values="preference").loc[names, pairs]
-        image = axis.imshow(grid, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-        axis.set_xticks(range(len(pairs)), pairs, rotation=90, fontsize=7)
-        axis.set_yticks(range(len(names)), names if model == TRAINED else [], fontsize=7)
-        axis.set(title=f"scores, {model}")
-        axis.grid(False)
+        rows = heads[heads.model == model]
+        grid = rows.pivot(index="name", columns="pair", values="preference").loc[names, pairs]
+        image = heatmap(axes[model], grid, names, pairs, limit=limit)
+        if model == UNTRAINED:
+            axes[model].set_yticks(range(len(names)), [])
+        axes[model].set(title=f"scores, {model}")
     figure.colorbar(
         image, ax=[axes[TRAINED], axes[UNTRAINED]], location="bottom", shrink=0.7, pad=0.02,
         label="score less the query's mean (query\u2192key)",
     )  # fmt: skip
+    singular = result.tables["singular"]
     ranks = singular.groupby(["model", "circuit", "layer", "head"]).value.apply(effective_rank)
-    widest = 1.08 * float(ranks.max())
     for circuit in ("QK", "OV"):
-        axis = axes[circuit]
-        for model, colour in COLOURS.items():
-            value = ranks[model, circuit].to_numpy()
-            axis.scatter(value, range(len(names)), s=18, color=colour, label=model)
-        axis.set_yticks(range(len(names)), [])
-        axis.set(title=f"{circuit} rank", xlim=(0, widest), ylim=(len(names) - 0.5, -0.5))
-        axis.set_xlabel("effective rank", fontsize=8)
-    figure.legend(
-        *axes["OV"].get_legend_handles_labels(), loc="lower right", ncols=1, markerscale=1.2
-    )
-    report.figure("circuits", figure)
+        _ranks(axes[circuit], ranks, circuit, len(names))
+    handles, labels = axes["OV"].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower right", ncols=1, markerscale=1.2)
+    return figure
 
 
-def _composition(report: Report, composition: pd.DataFrame) -> None:
+def _ranks(axis: Axes, ranks: pd.Series, circuit: str, heads: int) -> None:
+    for model, colour in MODEL_COLOURS.items():
+        value = ranks[model, circuit].to_numpy()
+        axis.scatter(value, range(heads), s=18, color=colour, label=model)
+    axis.set_yticks(range(heads), [])
+    axis.set(title=f"{circuit} rank", xlim=(0, 1.08 * float(ranks.max())), ylim=(heads - 0.5, -0.5))
+    axis.set_xlabel("effective rank", fontsize=8)
+
+
+def composition(result: Result) -> Figure:
+    """One panel a model and kind of input: what a head writes (row) that a later head reads (column)."""
+    table = result.tables["composition"]
     kinds = ("Q", "K", "V")
     figure, axes = new(7.0, 5.2, mosaic=[[f"{m} {k}" for k in kinds] for m in (TRAINED, UNTRAINED)])
-    figure.suptitle(
-        "Composition: what a head writes (row), a later head reads (column)",
-        fontsize=10, fontweight="bold", x=0.02, ha="left",
-    )  # fmt: skip
-    sources = list(dict.fromkeys(composition.source))
-    targets = list(dict.fromkeys(composition.target))
-    limit, image = float(composition.score.max()), None
+    title(figure, "Composition: what a head writes (row), a later head reads (column)")
+    sources, targets = list(dict.fromkeys(table.source)), list(dict.fromkeys(table.target))
+    limit, image = limit_of(table.score), None
+    step = max(1, len(sources) // 8)
     for model in (TRAINED, UNTRAINED):
         for kind in kinds:
             axis = axes[f"{model} {kind}"]
-            mine = composition[(composition.model == model) & (composition.kind == kind)]
-            grid = mine.pivot(index="source", columns="target", values="score")
+            rows = table[(table.model == model) & (table.kind == kind)]
+            grid = rows.pivot(index="source", columns="target", values="score")
             grid = grid.reindex(index=sources, columns=targets)
-            image = axis.imshow(np.ma.masked_invalid(grid), cmap="viridis", vmin=0, vmax=limit)
-            step = max(1, len(sources) // 8)
+            image = heatmap(axis, grid, (), (), limit=limit, cmap="viridis", low=0, aspect="equal")
             axis.set_xticks(
                 range(0, len(targets), step), targets[::step], rotation=90, fontsize=6.5
             )
             axis.set_yticks(range(0, len(sources), step), sources[::step], fontsize=6.5)
             axis.set(title=f"{kind}, {model}")
-            axis.grid(False)
     figure.colorbar(image, ax=list(axes.values()), shrink=0.6, label="composition score")
-    report.figure("composition", figure)
+    return figure
