@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import hashlib
 import inspect
 import json
+import typing
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +24,8 @@ from dtx.report import read_metrics
 
 RUNTIME = {"runtime": True}
 """Field metadata: the field says how to compute (device, batch of environments at evaluation), not what."""
-
-
+TARGET = "_target_"
+"""Under this name YAML and records name the class of a value."""
 CHECKPOINT = "resume.ckpt"
 """A stage may keep its state under this name to go on from; it is taken away at the commit."""
 
@@ -125,8 +127,12 @@ class Stage:
         return found
 
     def config(self) -> dict[str, Any]:
-        """All fields as plain values, inputs as their labels; what ``done.json`` and MLflow show."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        """All fields as plain values, inputs as their labels; what ``done.json`` and MLflow show.
+
+        A nested value names its class under ``_target_``, as YAML does, where the field's type leaves it
+        open: ``env: {_target_: dtx.env.memory.Memory, size: 7, ...}``. Records of before have no such names.
+        """
+        return _fields_of(self)
 
     def source_file(self) -> Path:
         """The file that defines the stage."""
@@ -189,17 +195,44 @@ def _stages_in(value: Any, place: str) -> Iterator[tuple[str, Stage]]:
             yield from _stages_in(v, f"{place}.{i}")
 
 
-def _plain(value: Any) -> Any:
+def _fields_of(value: Any) -> dict[str, Any]:
+    known = _declared(type(value))
+    fields = [f.name for f in dataclasses.fields(value)]
+    return {name: _plain(getattr(value, name), known.get(name)) for name in fields}
+
+
+def _plain(value: Any, declared: type | None) -> Any:
+    """A value of a field as JSON has it; ``declared`` is the class that the field's type names."""
     if isinstance(value, Stage):
         return value.label
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        kind = type(value)
+        named = {} if kind is declared else {TARGET: identity_name(kind)}
+        return named | _fields_of(value)
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _plain(v, declared) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [_plain(v, declared) for v in value]
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+@functools.cache
+def _declared(kind: type) -> dict[str, type]:
+    """The dataclass that the type of each field names, where it names just one."""
+    try:
+        hints = typing.get_type_hints(kind)
+    except NameError:  # a class in a function, whose types are not to be found
+        return {}
+    classes = {name: set(_classes(hint)) for name, hint in hints.items()}
+    return {name: some.pop() for name, some in classes.items() if len(some) == 1}
+
+
+def _classes(hint: Any) -> Iterator[type]:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        yield hint
+    for inner in typing.get_args(hint):
+        yield from _classes(inner)

@@ -1,8 +1,9 @@
 import dataclasses
+from typing import Any, Protocol
 
 import pytest
 
-from dtx.stage import identity
+from dtx.stage import Stage, identity
 from tests.toys import Number, Part, Sign, Sum
 
 
@@ -45,3 +46,42 @@ def test_inputs_are_the_nested_stages():
     assert {k: v.value for k, v in total.inputs().items()} == {"left": 1, "right": 2}
     assert total.config()["left"] == total.left.label
     assert total.label == f"{total.name}-{total.key}"
+
+
+class Shape(Protocol):
+    area: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Square:
+    side: float
+
+    @property
+    def area(self) -> float:
+        return self.side**2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawing(Stage):
+    exact: Square
+    perhaps: Square | None
+    open_: Shape
+    anything: Any
+    many: dict[str, Square]
+    mixed: tuple[Shape, ...]
+
+
+def test_a_config_names_the_class_of_a_value_that_the_field_leaves_open():
+    one = Square(2.0)
+    drawing = Drawing(
+        exact=one, perhaps=one, open_=one, anything=one, many={"a": one}, mixed=(one, one)
+    )
+    named = {"_target_": "tests.test_stage.Square", "side": 2.0}
+    assert drawing.config() == {
+        "exact": {"side": 2.0},
+        "perhaps": {"side": 2.0},
+        "open_": named,
+        "anything": named,
+        "many": {"a": {"side": 2.0}},
+        "mixed": [named, named],
+    }

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from dtx.env.environment import Environment
 from dtx.errors import Interrupted, UserError
 from dtx.report import Report
 from dtx.stage import RUNTIME, Stage
@@ -127,3 +128,13 @@ def count_run(out: Path, name: str) -> None:
 def runs(folder: Path, name: str) -> int:
     path = folder / f"runs.{name}"
     return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed(Stage):
+    """Made in an environment, of which it writes the id."""
+
+    env: Environment
+
+    def run(self, out: Path) -> None:
+        (out / "env.txt").write_text(self.env.id)

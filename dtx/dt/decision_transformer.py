@@ -18,6 +18,7 @@ from dtx.training.trainer import Trainer
 if TYPE_CHECKING:
     from dtx.dataset.episodes import Episodes
     from dtx.dt.model import ModelConfig
+    from dtx.env.environment import Environment
 
 
 class Activation(enum.Enum):
@@ -176,6 +177,11 @@ class DecisionTransformer(ModelStage):
     trainer: Trainer = field(metadata=RUNTIME)
 
     @property
+    def environment(self) -> Environment | None:
+        """Where the demonstrations were played."""
+        return self.dataset.environment
+
+    @property
     def tokens(self) -> int:
         """Tokens of the longest window; its last action is not one."""
         return layout_of(self.reward_to_go).tokens(self.windows.context)
@@ -277,7 +283,7 @@ class DecisionTransformer(ModelStage):
 
     def _check_environment(self) -> Iterator[tuple[str, str]]:
         """What the demonstrations' environment asks of the model, where both say so before anything runs."""
-        env = self.dataset.environment
+        env = self.environment
         if env is None:
             return
         limit, actions = env.max_steps, env.n_actions

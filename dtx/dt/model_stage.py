@@ -12,6 +12,7 @@ from dtx.stage import Stage
 if TYPE_CHECKING:
     from dtx.dt.circuit import Circuit
     from dtx.dt.model import DecisionTransformerModel
+    from dtx.env.environment import Environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,11 @@ class ModelStage(Stage):
     """
 
     circuit_is_known: ClassVar[bool] = False
+
+    @property
+    def environment(self) -> Environment | None:
+        """What the model was made to act in; None if the stage does not say."""
+        return None
 
     def load(self) -> DecisionTransformerModel:
         """The model, in evaluation mode."""

@@ -144,7 +144,7 @@ def _known(store: Store, folder: Path, record: Mapping[str, Any]) -> dict[str, A
 
 def _tell_environment(known: dict[str, Any], made: list[Path]) -> None:
     """Add the id of an agent's environment: its own record holds the settings alone, its episodes the id."""
-    from dtx.env.recorded import recorded_id
+    from dtx.exchange.environments import recorded_id
 
     ids = {id for folder in made if (id := recorded_id(folder)) is not None}
     if "env" in known["config"] and len(ids) == 1:
@@ -153,7 +153,7 @@ def _tell_environment(known: dict[str, Any], made: list[Path]) -> None:
 
 def _slim(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """What of a record is of use to others: no host, no path, no uncommitted code."""
-    from dtx.env.recorded import recorded_id
+    from dtx.exchange.environments import recorded_id
 
     kept = {name: record[name] for name in _KEPT if name in record}
     config = {k: v for k, v in kept.get("config", {}).items() if k != "file"}

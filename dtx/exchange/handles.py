@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dtx.errors import UserError
 from dtx.report import CURVES, Tables, read_metrics
+from dtx.stage import TARGET
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,10 +75,15 @@ class Loaded:
     @cached_property
     def env(self) -> Any:
         """The environment of the task; None if no record tells it."""
-        from dtx.env.recorded import environment, in_stages, recorded_id
+        from dtx.exchange.environments import of_record, of_stage, recorded_id
 
         origin = self.origin
-        if origin.stage is not None and (found := in_stages(origin.stage)) is not None:
+        own = self.config.get("env")
+        if isinstance(own, dict) and TARGET in own:
+            found = of_record(own, None, origin.config_dir)
+            if found is not None:
+                return found
+        if origin.stage is not None and (found := of_stage(origin.stage)) is not None:
             return found
         records = {self.label: origin.record, **origin.records}
         ids = [r["env_id"] for r in records.values() if r.get("env_id")]
@@ -86,15 +92,15 @@ class Loaded:
         for record in records.values():
             values = record.get("config", {}).get("env")
             if isinstance(values, dict):
-                return environment(values, ids[0] if ids else None, origin.config_dir)
+                return of_record(values, ids[0] if ids else None, origin.config_dir)
         return origin.env
 
     def _environment(self, given: Any) -> Any:
         """The environment to use: a given one, one by the name of its config, or the recorded one."""
         if isinstance(given, str):
-            from dtx.env.recorded import chosen
+            from dtx.exchange.environments import of_config
 
-            return chosen(given, self.origin.config_dir)
+            return of_config(given, self.origin.config_dir)
         found = self.env if given is None else given
         if found is None:
             raise UserError(

@@ -155,7 +155,7 @@ def _sb3(file: Path, unsafe_pickle: bool) -> Recognised:
 
 
 def _handed_over(folder: Path, config_dir: Path | None) -> Recognised:
-    from dtx.env.recorded import overrides_of
+    from dtx.exchange.environments import overrides_of
     from dtx.exchange.handles import Loaded
     from dtx.exchange.loading import LINEAGE, exported, kind_of
 

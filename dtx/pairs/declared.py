@@ -149,6 +149,11 @@ class Declared(Stage):
     checks: Checks
     seed: int
 
+    @property
+    def environment(self) -> Environment:
+        """Where the runs are played."""
+        return self.env
+
     def check(self) -> Iterator[tuple[str, str]]:
         """What is wrong with the declaration; where it is sound, edits are tried in a few worlds."""
         found = list(self._declaration())

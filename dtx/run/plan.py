@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dtx.config.compose import OnDrift
+from dtx.config.ranges import problems
 from dtx.errors import UserError
 from dtx.progress import duration
 from dtx.run import drift
-from dtx.stage import Stage, is_runtime
+from dtx.stage import TARGET, Stage, is_runtime
 from dtx.store.store import DONE, Store
 
 _SHOWN = 4  # changed fields named in a reason
@@ -179,6 +180,8 @@ class Records:
 def _difference(stage: Stage, record: Mapping[str, Any]) -> str:
     """``config changed: episodes 100 -> 200; input changed: agent``."""
     before, now = dict(_flat(record["config"])), dict(_flat(stage.config()))
+    before.update(_unnamed(stage, record["config"]))
+    _compare_classes(before, now)
     inputs, runtime = stage.inputs().keys(), set(_runtime(stage))
     names = [n for n in now if before.get(n) != now[n] and n not in runtime]
     names += [n for n in before if n not in now and n not in runtime]
@@ -195,6 +198,45 @@ def _difference(stage: Stage, record: Mapping[str, Any]) -> str:
     if changed:
         told.append(f"input changed: {', '.join(changed)}")
     return "; ".join(told) or "new"
+
+
+def _unnamed(stage: Stage, recorded: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Values of another class than the stage's, in a record of before records named classes."""
+    config = stage.config()
+    for field in dataclasses.fields(stage):
+        value, before = getattr(stage, field.name), recorded.get(field.name)
+        now = config[field.name]
+        if not (isinstance(now, Mapping) and TARGET in now and isinstance(before, Mapping)):
+            continue
+        if TARGET not in before and not _may_be(value, before):
+            yield f"{field.name}.{TARGET}", "(another)"
+
+
+def _may_be(value: Any, recorded: Mapping[str, Any]) -> bool:
+    """Whether recorded fields can be those of an object of a value's class."""
+    if recorded.keys() != {f.name for f in dataclasses.fields(value)}:
+        return False
+    numbers = {name: v for name, v in recorded.items() if isinstance(v, (int, float))}
+    other = dataclasses.replace(value, **numbers)
+    own = other.check() if "check" in dir(type(value)) else ()
+    return not any((*problems(other), *own))
+
+
+def _compare_classes(before: dict[str, str], now: dict[str, str]) -> None:
+    """Show a value of another class as one change, ``env Memory -> DoorKey``, in the place of its fields.
+
+    A class that only one side names is no difference: earlier records named none.
+    """
+    for place in {n for n in (*before, *now) if n.rpartition(".")[2] == TARGET}:
+        value = place.rpartition(".")[0]
+        one, other = before.pop(place, None), now.pop(place, None)
+        if one is None or other is None or one == other:
+            continue
+        names = [name.rpartition(".")[2] for name in (one, other)]
+        for side, full, short in zip((before, now), (one, other), names, strict=True):
+            for field in [n for n in side if n.startswith(f"{value}.")]:
+                del side[field]
+            side[value] = full if len(set(names)) == 1 else short
 
 
 def _flat(value: Any, place: str = "") -> Iterator[tuple[str, str]]:

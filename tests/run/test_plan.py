@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from dtx.config.compose import OnDrift
+from dtx.config.compose import OnDrift, build_group
 from dtx.errors import Interrupted, UserError
 from dtx.run import drift, plan
 from dtx.run.runner import run
-from tests.toys import Number, Sum, runs
+from tests.toys import Number, Placed, Sum, runs
 
 ONE, TWO = Number(value=1), Number(value=2)
 TOTAL = Sum(left=ONE, right=TWO)
@@ -54,6 +54,42 @@ def test_a_raised_version_is_told(store, experiment_of, monkeypatch):
     monkeypatch.setattr(Number, "version", 2)
     newer = Number(value=1)
     assert steps(store, newer) == {newer.label: ("run", "version 1 -> 2")}
+
+
+def in_(option: str, *overrides: str) -> Placed:
+    return Placed(env=build_group(f"env/{option}", [*overrides]))
+
+
+def test_another_environment_is_named_in_record_and_plan(store, experiment_of):
+    memory, key = in_("memory"), in_("door_key", "env.size=8", "env.max_steps=50")
+    run(experiment_of(memory))
+    assert store.done(memory)["config"]["env"] == {
+        "_target_": "dtx.env.memory.Memory",
+        "size": 7,
+        "max_steps": 50,
+        "backend": "auto",
+    }
+    assert steps(store, key)[key.label] == ("run", "config changed: env Memory -> DoorKey")
+    larger = in_("memory", "env.size=9")
+    assert steps(store, larger)[larger.label] == ("run", "config changed: env.size 7 -> 9")
+
+
+def test_a_record_that_names_no_class_is_compared_by_what_it_has(store, experiment_of):
+    """As those of earlier versions."""
+    memory = in_("memory")
+    run(experiment_of(memory))
+    config = memory.config()
+    del config["env"]["_target_"]
+    store.amend(memory, {"config": config})
+    assert steps(store, memory) == {memory.label: ("reuse", "")}
+    larger = in_("memory", "env.size=9")
+    assert steps(store, larger)[larger.label] == ("run", "config changed: env.size 7 -> 9")
+    for other in (in_("door_key", "env.size=8"), in_("minigrid"), in_("dynamic_obstacles")):
+        name = type(other.env).__name__
+        assert steps(store, other)[other.label] == (
+            "run",
+            f"config changed: env (another) -> {name}",
+        )
 
 
 def test_forced_and_interrupted_are_told(store, experiment_of):

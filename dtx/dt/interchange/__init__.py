@@ -67,6 +67,11 @@ class Interchange(ModelStage):
     checkpoint_every: int = field(metadata=RUNTIME)
 
     @property
+    def environment(self) -> Memory:
+        """What the model was made to act in."""
+        return self.env
+
+    @property
     def reward_to_go(self) -> bool:
         """It reads reward-to-go, as every model here that is no behaviour clone."""
         return True

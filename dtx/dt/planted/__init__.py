@@ -51,6 +51,11 @@ class Planted(ModelStage):
         return 2 if self.backup_head else 1
 
     @property
+    def environment(self) -> Memory:
+        """What the model was made to act in."""
+        return self.env
+
+    @property
     def reward_to_go(self) -> bool:
         """It reads reward-to-go."""
         return True
