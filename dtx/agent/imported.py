@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dtx.agent.agent import Agent, AgentStage
-from dtx.exchange.published.source import check_digest, copy_beside, found
+from dtx.exchange.published.source import check_digest, copy_beside, verified
 from dtx.report import Report, read_metrics, write_atomically
 from dtx.stage import RUNTIME
 
@@ -28,7 +28,7 @@ class Imported(AgentStage):
         """Write weights, and what stood beside them: published.json, or model.json and lineage.json."""
         from dtx.agent.agent_folder import load_agent, sizes
 
-        file = found(self, self.file, self.digest)
+        file = verified(self.file, self.digest, self.label)
         if file.is_dir():
             for name in ("weights.safetensors", "model.json"):
                 if (file / name).is_file():

@@ -25,7 +25,7 @@ WEIGHTS, MODEL = "weights.safetensors", "model.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What a saved agent's weights belong to; the content of ``model.json``."""
+    """Sizes and kinds of an agent's parts; the content of ``model.json``."""
 
     encoder: Encoder
     memory: Recurrence
@@ -48,14 +48,14 @@ class LinearEncoder(nn.Module):
         if torch.is_grad_enabled():
             x_ud = encoding.flat_one_hot(observations_u) @ self.weight
         else:
-            # The sum of the 147 active rows: the same, 4 times as fast forward, slower backward.
+            # The sum of the 147 active rows: equal, 4 times as fast forward, slower backward.
             active = encoding.active_indices(observations_u)
             x_ud = F.embedding_bag(active, self.weight, mode="sum")
         return F.relu(x_ud + self.bias)
 
 
 class ConvEncoder(nn.Module):
-    """BabyAI's shape of encoder: embed each cell, two 3x3 convolutions, the maximum over the view.
+    """Encoder after BabyAI: embed each cell, two 3x3 convolutions, maximum over the view.
 
     With half its channels and without its batch normalisation, whose running statistics make rollouts
     and updates disagree. Source: Hui et al. 2020, "BabyAI 1.1", https://arxiv.org/abs/2007.12770.
@@ -89,7 +89,7 @@ class ActorCritic(nn.Module):
 
     Args:
         architecture: Sizes and kinds of the parts.
-        seed: The initial weights follow from it; the global random state is left alone.
+        seed: Of the initial weights; the global random state is not changed.
     """
 
     def __init__(self, architecture: Architecture, seed: int = 0):

@@ -1,4 +1,4 @@
-"""Playing with an agent: rollouts to learn from, and fresh episodes to measure it on.
+"""Playing with an agent: rollouts to learn from, and fresh episodes to evaluate it on.
 
 Axes: t time · n environments · m memory · a actions.
 """
@@ -20,13 +20,13 @@ class Rollout:
     """What n environments did for t steps.
 
     Attributes:
-        observations: (t, n, 7, 7, 3) uint8, what each action answered.
+        observations: (t, n, 7, 7, 3) uint8, what each action was chosen from.
         actions: (t, n) int64.
         log_probs: (t, n) float32, of the actions taken.
         values: (t, n) float32.
         rewards: (t, n) float32.
         next_values: (t, n) float32, what each step bootstraps from: the next frame's value; 0 where the
-            task ended the episode; the value of the final observation where the step limit did.
+            task ended the episode; the final observation's value where the step limit did.
         begins: (t, n) bool, the frame begins an episode.
         ended: (t, n) bool, the frame's step ended its episode.
         memory: (n, m) float32, before the first frame.
@@ -48,7 +48,7 @@ class Rollout:
 
 
 class Collector:
-    """Plays n environments on and on and remembers where they stand.
+    """Plays n environments continuously and keeps their state between calls.
 
     Args:
         env: The environments, which are reset here.
@@ -88,7 +88,7 @@ class Collector:
             self._length += 1
             over = np.flatnonzero(step.truncated)
             if len(over):
-                # A step limit is not part of the task: what would have come is worth its value.
+                # A step limit is not part of the task: the return after it is estimated by the value.
                 last = step.final_observations[over]
                 next_values[t, over] = self.agent.step(last, memory[over])[1].numpy()
             ended = np.flatnonzero(step.ended)
@@ -120,13 +120,13 @@ def advantages(rollout: Rollout, gamma: float, gae_lambda: float) -> np.ndarray:
     """Generalised advantage estimates, (t, n) float32.
 
     Source: Schulman et al. 2016, https://arxiv.org/abs/1506.02438, equation 16; the sum stops where an
-    episode ends, and what is beyond a step limit or the rollout's end counts by its value.
+    episode ends; the return beyond a step limit or the rollout's end is estimated by the value.
     """
-    surprise = rollout.rewards + gamma * rollout.next_values - rollout.values
-    estimate = np.empty_like(surprise)
-    running = np.zeros(surprise.shape[1], dtype=np.float32)
-    for t in reversed(range(len(surprise))):
-        running = surprise[t] + np.where(rollout.ended[t], 0, gamma * gae_lambda * running)
+    delta = rollout.rewards + gamma * rollout.next_values - rollout.values
+    estimate = np.empty_like(delta)
+    running = np.zeros(delta.shape[1], dtype=np.float32)
+    for t in reversed(range(len(delta))):
+        running = delta[t] + np.where(rollout.ended[t], 0, gamma * gae_lambda * running)
         estimate[t] = running
     return estimate
 
@@ -158,7 +158,7 @@ def measure(
 ) -> Outcomes:
     """Play fresh episodes, sampling from softmax(logits / temperature), and count how they end.
 
-    Every environment plays equally many: taking whichever end first would favour short episodes.
+    Every environment plays equally many: taking those that end first would favour short episodes.
 
     Args:
         agent: Who plays.

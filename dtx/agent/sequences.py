@@ -1,10 +1,10 @@
-"""A rollout cut into pieces of episodes, so that one fused call runs them all, each distinct one once.
+"""Cut a rollout into pieces of episodes, so that one fused call computes each distinct piece once.
 
 Memory is reset where an episode begins. Rather than stepping through time and masking, a rollout of n
 environments is cut there into pieces, which are sorted by length and packed time step by time step as
 ``torch.nn.utils.rnn.PackedSequence`` wants it: the more episodes end, the fewer sequential steps.
-Memory follows from observations alone, so pieces that begin an episode and see the same are the same;
-once a policy goes straight to its goal, nearly all are.
+Memory is a function of the observations, so pieces that begin an episode and have equal observations
+are equal; once a policy goes straight to its goal, nearly all are.
 
 Axes: t time within the rollout · n environments · f frames · p frames of the distinct pieces, packed.
 """
@@ -24,7 +24,7 @@ class Pieces:
         observation_p: (p,) int64, index of each packed frame's observation.
         batch_sizes: (longest piece,) int64, how many pieces are that long or longer.
         env: (pieces,) int64, each piece's environment, longest piece first.
-        carries: (pieces,) bool, the piece goes on with the memory from before the rollout; the others
+        carries: (pieces,) bool, the piece starts with the memory from before the rollout; the others
             begin an episode.
         frame_f: (f,) int64, all frames of these environments, as places in the flattened (t, n).
         place_f: (f,) int64, where in (p,) each of them is computed.
@@ -59,11 +59,11 @@ def cut(begins: np.ndarray, observation: np.ndarray, envs: np.ndarray) -> Pieces
     within = np.arange(int(length.max()))
     alive = within < length[:, None]  # (pieces, longest)
     place = start[:, None] + within
-    story = np.where(alive, seen[np.minimum(place, cuts.size - 1)], -1)
+    content = np.where(alive, seen[np.minimum(place, cuts.size - 1)], -1)
     # What is carried over is taken to differ between environments.
-    story = np.column_stack([np.where(carries, envs[row] + 1, 0), story])
-    whole = story.view(np.dtype((np.void, story.shape[1] * story.itemsize))).ravel()
-    _, first, which = np.unique(whole, return_index=True, return_inverse=True)
+    content = np.column_stack([np.where(carries, envs[row] + 1, 0), content])
+    rows = content.view(np.dtype((np.void, content.shape[1] * content.itemsize))).ravel()
+    _, first, which = np.unique(rows, return_index=True, return_inverse=True)
 
     order = np.argsort(-length[first], kind="stable")
     rank = np.empty_like(order)
@@ -74,7 +74,7 @@ def cut(begins: np.ndarray, observation: np.ndarray, envs: np.ndarray) -> Pieces
     offset = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     frame_row, frame_time = np.divmod(place[alive], steps)
     return Pieces(
-        observation_p=story[kept, 1:].T[shown],
+        observation_p=content[kept, 1:].T[shown],
         batch_sizes=sizes,
         env=envs[row[kept]],
         carries=carries[kept],

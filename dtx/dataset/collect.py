@@ -32,7 +32,7 @@ def collect(
         writer: Gets the finished episodes.
         parts: Temperature and number of episodes of each part.
         environments: Played at once.
-        seed: Of the worlds and of sampling.
+        seed: Of the layouts and of sampling.
     """
     total = sum(quota for _, quota in parts)
     with one_thread(), progress("rollouts", total, "episodes") as bar:
@@ -53,7 +53,7 @@ def _play(
     quota: int,
     seed: int,
 ) -> None:
-    """Play ``quota`` episodes. Every episode that was started is finished and kept: to stop at the first
+    """Play ``quota`` episodes. Every episode that starts is finished and kept: stopping at the first
     ``quota`` that end would favour short ones.
     """
     n, horizon = env.n, env.horizon

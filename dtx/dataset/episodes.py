@@ -94,7 +94,7 @@ class Episodes:
 def rewards_to_go(reward: np.ndarray, start: np.ndarray, length: np.ndarray) -> np.ndarray:
     """Sum of an episode's rewards from each step on, (N,) float32.
 
-    Summed backwards within each episode, so that a failure's is exactly 0.
+    Summed backwards within each episode, so that it is exactly 0 for an episode without reward.
     """
     to_go = np.array(reward, dtype=np.float32)
     longest_first = np.argsort(-length, kind="stable")

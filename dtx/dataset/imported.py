@@ -10,7 +10,7 @@ from dtx.config.ranges import Seed, ShareBelowOne
 from dtx.dataset.dataset import Dataset
 from dtx.env.environment import Environment
 from dtx.errors import UserError
-from dtx.exchange.published.source import check_digest, found
+from dtx.exchange.published.source import check_digest, verified
 from dtx.report import Report, read_metrics
 from dtx.stage import RUNTIME
 
@@ -39,7 +39,7 @@ class Imported(Dataset):
         """Write the three files of a dataset."""
         from dtx.exchange.published.dataset import write
 
-        file = found(self, self.file, self.digest)
+        file = verified(self.file, self.digest, self.label)
         if not self.unsafe_pickle:
             raise UserError(
                 f"{file}: is a pickle; if you trust it, say so: dataset.unsafe_pickle=true"

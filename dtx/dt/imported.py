@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtx.dt.model_stage import ModelStage
-from dtx.exchange.published.source import check_digest, copy_beside, found
+from dtx.exchange.published.source import check_digest, copy_beside, verified
 from dtx.report import Report, read_metrics, write_atomically
 from dtx.stage import RUNTIME
 
@@ -31,7 +31,7 @@ class Imported(ModelStage):
         """Writes weights, model.json, and what stood beside them: published.json, or lineage.json."""
         from dtx.dt.model import load, save
 
-        file = found(self, self.file, self.digest)
+        file = verified(self.file, self.digest, self.label)
         if file.is_dir():
             model = load(file)
             copy_beside(file, out)
@@ -70,6 +70,6 @@ def _published(file: Path, out: Path) -> DecisionTransformerModel:
 
     checkpoint = read(file)
     converted = convert(checkpoint)
-    known = {"file": checkpoint.file, "left_aside": converted.left_aside, **checkpoint.configs}
+    known = {"file": checkpoint.file, "left_aside": converted.ignored, **checkpoint.configs}
     write_atomically(out / "published.json", json.dumps(known, indent=1) + "\n")
     return converted.model

@@ -1,7 +1,7 @@
 """Train a Lightning module for a number of steps, with a progress bar and exact resume.
 
-Batches are step numbers: a module computes its batch from (seed, step), so that a resumed run sees what
-an uninterrupted one would have seen. Lightning's own mid-epoch resume is not used: it restores its loops,
+Batches are step numbers: a module computes its batch from (seed, step), so that a resumed run sees
+the batches of an uninterrupted one. Lightning's own mid-epoch resume is not used: it restores its loops,
 not the data's order, and its checkpoints need unpickling of arbitrary objects.
 """
 
@@ -58,7 +58,7 @@ def fit(
     accelerator: str = "cpu",
     rank: Rank = ALONE,
 ) -> None:
-    """Train ``module`` for ``steps`` steps, going on from ``out/resume.ckpt`` if it is there.
+    """Train ``module`` for ``steps`` steps, from ``out/resume.ckpt`` on if it exists.
 
     Args:
         module: Its ``training_step`` gets the step number.

@@ -197,7 +197,7 @@ def test_what_is_left_to_the_user_is_asked_for(option):
     group = option.split("/")[0]
     with pytest.raises(ConfigError, match=rf"^{group}.digest: needs a value$"):
         build_group(option)
-    with pytest.raises(ConfigError, match=rf"^{group}.digest: is no SHA-256"):
+    with pytest.raises(ConfigError, match=rf"^{group}.digest: is not the SHA-256"):
         build_group(option, [f"{group}.digest=abc"])
 
 
@@ -234,7 +234,7 @@ def test_every_preset_builds(preset):
         (["analysis=[]"], "analysis: at least one is wanted"),
         (["tracking.experiment=' '"], "tracking.experiment: needs a name"),
         (["store.path="], "store.path: a path is wanted"),
-        (["seed=-1"], "seed: -1 is negative"),
+        (["seed=-1"], "seed: must be 0 or more, not -1"),
         (["dt.model.n_timesteps=20"], "dt.model.n_timesteps: 20 timesteps are known, but an"),
         (["dt.model.n_actions=3"], "dt.model.n_actions: 3, but the environment has 7"),
         (["analysis.calibration.criteria.high=0"], "criteria.high: 0 must be above the low target"),

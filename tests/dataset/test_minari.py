@@ -238,7 +238,7 @@ def test_the_digest_names_the_episodes(store, experiment_of, four_rooms):
     digest = json.loads((stage.path / "minari.json").read_text())["digest"]
     right = build_group("dataset/minari", ["dataset.id=rooms/walks-v0", f"dataset.digest={digest}"])
     run(experiment_of(right))
-    with pytest.raises(UserError, match="not the dataset that was meant"):
+    with pytest.raises(UserError, match="not the expected dataset"):
         run(experiment_of(dataclasses.replace(right, digest="0" * 64)))
 
 
@@ -257,7 +257,7 @@ def test_the_digest_names_the_episodes(store, experiment_of, four_rooms):
             spaces.Box(0, 1, (7, 7, 3)),
             None,
             (7, 7, 3),
-            "episode 0: an observation is none of 7 x 7 x 3",
+            "episode 0: an observation is not 7 x 7 x 3",
         ),
         (IMAGE, None, (7, 7, 3), "episode 0: an observation holds an index beyond"),
     ],
@@ -284,14 +284,14 @@ def test_a_missing_dataset_and_a_taken_name_are_one_line(store, experiment_of, f
     stage = build_group("dataset/minari", ["dataset.id=no/such-v1"])
     with pytest.raises(UserError, match=r"no no/such-v1 in .*dataset.download=true"):
         run(experiment_of(stage))
-    with pytest.raises(ConfigError, match="is no Minari id"):
+    with pytest.raises(ConfigError, match="is not a Minari id"):
         build_group("dataset/minari", ["dataset.id=walks"])
     stage = build_group("dataset/minari", ["dataset.id=rooms/walks-v0"])
     run(experiment_of(stage))
     loaded = dtx.load("dataset", stage.label, store=store)
     with pytest.raises(UserError, match=r"give another version \(--as rooms/walks-v1\)"):
         write(loaded, "rooms/walks-v0", None, "me")
-    with pytest.raises(UserError, match="--as 'walks' is no Minari id"):
+    with pytest.raises(UserError, match="--as 'walks' is not a Minari id"):
         write(loaded, "walks", None, "me")
 
 

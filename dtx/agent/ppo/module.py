@@ -2,8 +2,9 @@
 
 An iteration is a rollout and its update, and is a function of the weights and of its number alone: all
 randomness comes from generators seeded by (seed, attempt, iteration). Environments cannot be saved, so
-every ``checkpoint_every`` iterations they begin anew from a derived seed, and the episodes cut there
-count by their value, as at any rollout's end. A run resumed there goes on as if never stopped.
+every ``checkpoint_every`` iterations they start again from a derived seed, and the returns of the
+episodes cut there are estimated by the value, as at any rollout's end. A resumed run is therefore
+identical to an uninterrupted one.
 
 Axes: t time · n environments · f frames · p frames of the distinct pieces, packed · a actions.
 """
@@ -54,7 +55,7 @@ def generator(seed: int, *path: str | int) -> torch.Generator:
 
 
 class PPOModule(ResumableModule):
-    """Learns an environment and writes curves.
+    """Train an agent by PPO and write curves.
 
     Args:
         spec: The settings.
@@ -91,7 +92,7 @@ class PPOModule(ResumableModule):
         spec = self.spec
         collector = self._collector
         if collector is None or step % spec.checkpoint_every == 0:
-            collector = self._begin_anew(step)
+            collector = self._restart_environments(step)
         rollout = collector.collect(spec.rollout_steps, self._generator("act", step))
         curves = self._learn(rollout, step)
         if len(rollout.lengths):
@@ -167,7 +168,7 @@ class PPOModule(ResumableModule):
             "fresh/episode_length": outcomes.length,
         }
 
-    def _begin_anew(self, step: int) -> Collector:
+    def _restart_environments(self, step: int) -> Collector:
         if self._collector is not None:
             self._collector.env.close()
         seed = derived(self.spec.seed, "env", self.attempt, step)
@@ -289,6 +290,6 @@ class Frames:
         self.values = torch.from_numpy(rollout.values.ravel())
         self.returns = torch.from_numpy((estimate + rollout.values).ravel())
         raw = torch.from_numpy(estimate.ravel())
-        # Once all goes as expected the spread vanishes: dividing by it would blow noise up to signal.
+        # Once everything is predicted the spread vanishes: dividing by it would amplify noise.
         self.advantages = (raw - raw.mean()) / raw.std().clamp(min=LEAST_SPREAD)
         self.memory = rollout.memory

@@ -21,7 +21,7 @@ def train(spec: PPOSpec, out: Path, name: str = "ppo") -> None:
 
     Args:
         spec: The settings.
-        out: Folder of the artefact; training goes on from a checkpoint that is there.
+        out: Folder of the artefact; a checkpoint there is resumed.
         name: On the progress bar.
     """
     report = Report(out)

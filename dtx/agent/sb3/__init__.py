@@ -11,7 +11,7 @@ from dtx.agent.agent import AgentStage
 from dtx.agent.sb3.observation import Observation
 from dtx.env.environment import Environment
 from dtx.errors import UserError
-from dtx.exchange.published.source import check_digest, found
+from dtx.exchange.published.source import check_digest, verified
 from dtx.report import Report, read_metrics
 from dtx.stage import RUNTIME
 
@@ -47,7 +47,7 @@ class SB3(AgentStage):
         """Write weights and a description of the policy; a copy of the file if it has to be unpickled."""
         from dtx.agent.sb3.policy import convert
 
-        file = found(self, self.file, self.digest)
+        file = verified(self.file, self.digest, self.label)
         agent = convert(file, out, self.observation, self.unsafe_pickle)
         if agent.n_actions != self.env.n_actions:
             raise UserError(

@@ -1,7 +1,7 @@
-"""From a file of Stable-Baselines3 to an agent that acts in our rollouts, without unpickling.
+"""Convert a file of Stable-Baselines3 to an agent that acts in our rollouts, without unpickling.
 
 A file is a zip: ``policy.pth`` holds the weights, which torch reads with ``weights_only``, and ``data`` is
-JSON with pickles in it, beside each of which the same stands as plain text. The text is all that is read.
+JSON with pickles in it, each with a plain-text description. Only the text is read.
 
 Axes: n environments · m memory (hidden and cell of the actor's layers, then of the critic's) · a actions.
 """
@@ -105,7 +105,7 @@ class SB3Agent(nn.Module):
         layers, _, width = policy.lstm_hidden_state_shape
         hidden = memory.view(n, 4, layers, width).permute(1, 2, 0, 3).contiguous()
         actor, critic = (hidden[0], hidden[1]), (hidden[2], hidden[3])
-        begins = torch.zeros(n)  # whoever plays sets the memory to zero where an episode begins
+        begins = torch.zeros(n)  # the caller sets the memory to zero where an episode begins
         distribution, _ = policy.get_distribution(seen, actor, begins)
         _, values, _, after = policy(seen, RNNStates(actor, critic), begins, deterministic=True)
         after = torch.stack([*after.pi, *after.vf]).permute(2, 0, 1, 3).reshape(n, -1)
@@ -166,7 +166,7 @@ def load(folder: Path, unsafe_pickle: bool) -> SB3Agent:
     """Read what :func:`convert` wrote.
 
     Raises:
-        UserError: It is damaged, or has to be unpickled and that was not said.
+        UserError: It is damaged, or has to be unpickled and that is not allowed.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -213,7 +213,7 @@ def observation_of(file: Path) -> Observation:
     """What a policy was trained on, from its observation space; the weights are not read.
 
     Raises:
-        UserError: It is none of the forms that dtx can show it.
+        UserError: dtx has no such form.
     """
     try:
         with zipfile.ZipFile(file) as archive:

@@ -42,7 +42,7 @@ class OneHot(gymnasium.ObservationWrapper):
 
 
 def form_of(space: spaces.Space) -> Observation | None:
-    """The form that a space has; None if it is none of ours."""
+    """The form that a space has; None if dtx has no such form."""
     if isinstance(space, spaces.Dict):
         inner = space.spaces.get("image")
         known = set(space.spaces) == {"image"} and inner is not None and form_of(inner) is not None
@@ -70,7 +70,7 @@ def declared_by(space: spaces.Space, file: str) -> Observation:
     """The form that a policy's space has.
 
     Raises:
-        UserError: It has none of ours, which are named.
+        UserError: dtx has no such form; the message names those that it has.
     """
     if (form := form_of(space)) is not None:
         return form

@@ -18,7 +18,7 @@ from dtx.report import Report, read_metrics
 class Minari(MinariSpec, Dataset):
     """Convert a Minari dataset to our files; conf/dataset/minari.yaml explains each field.
 
-    Beside them it keeps what only Minari's format holds (dtx/dataset/minari/files.py), so that
+    It also keeps what only Minari's format holds (dtx/dataset/minari/files.py), so that
     ``dtx export`` gives the same episodes back.
     """
 

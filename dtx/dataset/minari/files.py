@@ -1,4 +1,4 @@
-"""What Minari's format holds beside our columns, kept as files of the artefact so that nothing is lost.
+"""Files of an artefact for what Minari's format has and our columns do not.
 
 ::
 
@@ -6,7 +6,7 @@
     ends.feather    one row an episode: observation after the last action (row of observations.arrow),
                     terminated, truncated, seed
     moments.feather one row an observation, the last one of an episode too: what the policy saw beside the
-                    image (direction, mission), and rewards that are no float32; absent if there is nothing
+                    image (direction, mission), and rewards that float32 cannot hold; absent if there is nothing
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dtx.report import write_atomically
 
 FACTS, ENDS, MOMENTS = "minari.json", "ends.feather", "moments.feather"
 OWN = "dtx"
-"""Key of Minari's metadata that holds what we write there: lineage, and the table of observations."""
+"""Key of Minari's metadata for what we write there: lineage, and the table of observations."""
 TOOLS = "needs Minari and h5py: pip install 'dtx[minari]'"
 
 

@@ -9,9 +9,7 @@ def wrong_id(name: str) -> str | None:
     """What is wrong with a Minari id; None if nothing is."""
     if re.fullmatch(r"([-\w]+/)*[-\w]+-v\d+", name):
         return None
-    return (
-        f"{name!r} is no Minari id: NAME-vNUMBER, with namespaces before it (minigrid/fourrooms-v0)"
-    )
+    return f"{name!r} is not a Minari id: NAME-vNUMBER, with namespaces before it (minigrid/fourrooms-v0)"
 
 
 def choice_of(env: str) -> str:

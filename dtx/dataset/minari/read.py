@@ -1,7 +1,7 @@
-"""From a Minari dataset to our files. An episode of T steps has T+1 observations there.
+"""Convert a Minari dataset to our files. An episode of T steps has T+1 observations there.
 
 Observation forms: MiniGrid's image (7, 7, 3) of indices, alone or as ``image`` of a dictionary whose
-``direction`` and ``mission`` are kept, but not shown to models.
+``direction`` and ``mission`` are kept, but no model reads them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 UNKNOWN_TEMPERATURE = 1.0
 """Of episodes that others recorded: Minari does not say at which temperature they were sampled."""
 BESIDE = ("direction", "mission")
-"""What MiniGrid's dictionary holds beside the image."""
+"""Entries of MiniGrid's dictionary other than the image."""
 MOST_ACTIONS = 254  # an action takes a byte, and the number of actions stands for padding
 
 
@@ -67,14 +67,14 @@ def write(spec: MinariSpec, out: Path, label: str) -> dict[str, int]:
     own = dataset.storage.metadata.get(OWN)
     with closing(EpisodeWriter(out)) as writer:
         reader = _Reader(spec.id, writer, beside, n_actions)
-        if own:  # our table of observations keeps its order, so that every column is the same again
+        if own:  # keep the order of our table of observations, so that every column is equal
             for row in unpacked(own["observations"]):
                 writer.identify(row[None])
         digest = _take_all(reader, dataset.storage, dataset.episode_indices)
         if spec.digest not in (None, digest):
             raise UserError(
                 f"dataset.digest: the episodes of {spec.id} have {digest}, not {spec.digest}: it is not "
-                "the dataset that was meant"
+                "the expected dataset"
             )
         env = dataset.env_spec.id if dataset.env_spec is not None else None
         whole = len(reader.split) == len(reader.ends["seed"])
@@ -101,7 +101,7 @@ def opened(name: str, root: Path | None, download: bool) -> MinariDataset:
     """A Minari dataset of this machine.
 
     Raises:
-        UserError: It is not there or is damaged.
+        UserError: It is missing or damaged.
     """
     package = minari()
     with folder_of_datasets(root), warnings.catch_warnings():
@@ -114,7 +114,7 @@ def opened(name: str, root: Path | None, download: bool) -> MinariDataset:
                 f"dataset.id: no {name} in {place}; dataset.download=true fetches it, dataset.root=FOLDER "
                 "looks elsewhere"
             ) from None
-        except Exception as error:  # whatever a damaged file or a server brings
+        except Exception as error:  # a damaged file or a server can raise anything
             raise UserError(
                 f"{name}: Minari cannot open it: {type(error).__name__}: {error}"
             ) from error
@@ -138,10 +138,10 @@ def folder_of_datasets(root: Path | None) -> Iterator[None]:
 
 
 def understood(dataset: MinariDataset, name: str) -> tuple[int, tuple[str, ...]]:
-    """How many actions there are, and what an observation holds beside the image.
+    """The number of actions, and what an observation holds other than the image.
 
     Raises:
-        UserError: Actions or observations are of another kind.
+        UserError: dtx cannot read such actions or observations.
     """
     from gymnasium import spaces
 
@@ -178,7 +178,7 @@ class _Reader:
         self.exact_rewards, self.infos = True, 0
 
     def take(self, episode: dict[str, Any], known: dict[str, Any]) -> None:
-        """One episode, and what Minari's metadata says of it."""
+        """Append an episode; ``known`` is its metadata."""
         place = f"{self.name}, episode {episode['id']}"
         seen = episode["observations"]
         images = self._images(seen["image"] if isinstance(seen, dict) else seen, place)
@@ -190,9 +190,11 @@ class _Reader:
                 f"{place}: {len(images)} observations, {length} actions, {rewards.shape} rewards"
             )
         if ((actions < 0) | (actions >= self.n_actions)).any() or not np.isfinite(rewards).all():
-            raise UserError(f"{place}: holds an action or a reward that is none")
+            raise UserError(
+                f"{place}: holds an action outside the space or a reward that is not finite"
+            )
         if any(flags[:-1].any() for flags in ends.values()):
-            raise UserError(f"{place}: goes on after its end")
+            raise UserError(f"{place}: has steps after its end")
         ids = self.writer.identify(images)
         small = rewards.astype(np.float32)
         self.exact_rewards &= bool((small == rewards).all())
@@ -230,7 +232,7 @@ class _Reader:
         small = images.astype(np.uint8)
         try:
             if images.shape[1:] != (VIEW, VIEW, 3) or (small != images).any():
-                raise ValueError("an observation is none of 7 x 7 x 3 indices")
+                raise ValueError("an observation is not 7 x 7 x 3 indices")
             channels(small)
         except ValueError as error:
             raise UserError(f"{place}: {error}") from None

@@ -1,7 +1,7 @@
-"""From an artefact of demonstrations to a Minari dataset, with all that is needed to read it back the same.
+"""Export demonstrations as a Minari dataset from which the same columns can be read back.
 
-Our files do not hold the observation after an episode's last action, which Minari wants: demonstrations that
-came from Minari give back theirs; for others the last observation stands twice, and the metadata says so.
+Minari stores the observation after an episode's last action, which our files do not hold: demonstrations
+that came from Minari keep theirs; for others the last observation is repeated, and the metadata says so.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def write(loaded: LoadedDataset, name: str, root: Path | None, author: str) -> P
         Folder of the dataset.
 
     Raises:
-        UserError: The id is none or is taken.
+        UserError: The id is not valid or is taken.
     """
     package = minari()
     if problem := wrong_id(name):
@@ -89,7 +89,7 @@ def write(loaded: LoadedDataset, name: str, root: Path | None, author: str) -> P
         try:
             dataset = package.create_dataset_from_buffers(
                 name,
-                _shown(_episodes(folder, episodes, facts), len(episodes.start)),
+                _with_progress(_episodes(folder, episodes, facts), len(episodes.start)),
                 **spaces,
                 author=author,
                 algorithm_name=str(record["config"].get("agent", folder.name)),
@@ -143,8 +143,8 @@ def _episodes(
         )
 
 
-def _shown(buffers: Iterator[EpisodeBuffer], count: int) -> Iterator[EpisodeBuffer]:
-    """The same, one at a time (a list would hold everything twice), with a bar: 9 ms each add up."""
+def _with_progress(buffers: Iterator[EpisodeBuffer], count: int) -> Iterator[EpisodeBuffer]:
+    """The buffers one by one, with a progress bar; an episode takes 9 ms, and a list would hold all twice."""
     with progress("export", count, "episodes") as bar:
         for buffer in buffers:
             yield buffer
@@ -152,7 +152,7 @@ def _shown(buffers: Iterator[EpisodeBuffer], count: int) -> Iterator[EpisodeBuff
 
 
 def _columns(episodes: Episodes) -> Iterator[dict[str, Any]]:
-    """What our episodes have and Minari's lack, as metadata of each episode."""
+    """Metadata of each episode: the columns that Minari's format lacks."""
     for temperature, outcome, split in zip(
         episodes.temperature, episodes.outcome, episodes.split, strict=True
     ):
@@ -164,7 +164,7 @@ def _columns(episodes: Episodes) -> Iterator[dict[str, Any]]:
 
 
 def _spaces(facts: dict[str, Any]) -> dict[str, Any]:
-    """As they were in the dataset that was read."""
+    """Spaces and environment specs as they were in the dataset that was read."""
     from gymnasium.envs.registration import EnvSpec
     from minari.serialization import deserialize_space
 
@@ -197,7 +197,7 @@ def _our_spaces(loaded: LoadedDataset) -> dict[str, Any]:
 def spec_of(env: Environment) -> EnvSpec:
     """Gymnasium's spec of an environment with only the image as its observation.
 
-    It names our class of the task where MiniGrid has none, so whoever makes it needs dtx installed.
+    It names our class of the task where MiniGrid has none, so dtx must be installed to make it.
     """
     from gymnasium.envs.registration import WrapperSpec
 

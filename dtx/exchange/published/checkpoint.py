@@ -45,7 +45,7 @@ class Checkpoint:
 
 
 class Taken:
-    """Tensors are taken one by one, with their shape; what nobody took is refused in the end.
+    """Tensors, taken one by one with a check of their shape; :meth:`finish` refuses those left over.
 
     Args:
         checkpoint: Where from.
@@ -63,16 +63,16 @@ class Taken:
         """A tensor as float32; ``None`` in the shape is any size.
 
         Raises:
-            UserError: It is not there, has another shape, or holds something that is no number.
+            UserError: It is not there, has another shape, or holds numbers that are not finite.
         """
         tensor = self._left.pop(self.prefix + name, None)
         if tensor is None:
             raise self.checkpoint.refuse(f"tensor {self.prefix + name} is missing")
-        found = tuple(tensor.shape)
-        if len(found) != len(shape) or any(w not in (None, f) for w, f in zip(shape, found)):  # noqa: B905
+        actual = tuple(tensor.shape)
+        if len(actual) != len(shape) or any(w not in (None, a) for w, a in zip(shape, actual)):  # noqa: B905
             wanted = ", ".join("any" if size is None else str(size) for size in shape)
             raise self.checkpoint.refuse(
-                f"tensor {self.prefix + name} has shape {list(found)}, but [{wanted}] belongs there"
+                f"tensor {self.prefix + name} has shape {list(actual)}, but [{wanted}] belongs there"
             )
         if not (tensor.is_floating_point() and bool(torch.isfinite(tensor).all())):
             raise self.checkpoint.refuse(
@@ -81,14 +81,14 @@ class Taken:
         return tensor.float().contiguous()
 
     def drop(self, *names: str) -> list[str]:
-        """Leave aside tensors that have no part in what is imported; gives those that were there."""
+        """Ignore tensors that have no part in what is imported; gives the names of those that are there."""
         there = [name for name in names if name in self]
         for name in there:
             del self._left[self.prefix + name]
         return there
 
     def finish(self) -> None:
-        """Refuse what was not taken."""
+        """Refuse tensors that were not taken."""
         if self._left:
             name, tensor = next(iter(self._left.items()))
             more = f" (and {len(self._left) - 1} more)" if len(self._left) > 1 else ""
@@ -98,7 +98,7 @@ class Taken:
 
 
 class Fields:
-    """A stored config, whose fields are taken one by one; an unknown one is refused in the end.
+    """A stored config, whose fields are taken one by one; :meth:`finish` refuses unknown ones.
 
     Args:
         checkpoint: Where from.
@@ -133,7 +133,7 @@ class Fields:
         return self.checkpoint.refuse(f"{self.config}.{name} = {str(value)[:60]!r}: {why}")
 
     def finish(self, *ignored: str) -> None:
-        """Refuse fields that nobody took; those named do not change what the model computes."""
+        """Refuse fields that were not taken, other than ``ignored`` ones, which do not change the model."""
         unknown = [name for name in self._left if name not in ignored]
         if unknown:
             raise self.checkpoint.refuse(
@@ -143,7 +143,7 @@ class Fields:
 
 @dataclass(frozen=True)
 class Seen:
-    """Where a model was trained and how it saw its world.
+    """Where a model was trained, and in which form it read observations.
 
     Attributes:
         env: Gymnasium id. max_steps: Of an episode. one_hot: Whether observations came one-hot encoded.
@@ -158,7 +158,7 @@ def seen_of(checkpoint: Checkpoint) -> Seen:
     """Read the environment's config.
 
     Raises:
-        UserError: The model saw something else than MiniGrid's 7x7 view.
+        UserError: The model read something else than MiniGrid's 7x7 view.
     """
     fields = Fields(checkpoint, "environment_config")
     fields.must_be("fully_observed", False, (bool,), False)
@@ -191,7 +191,7 @@ def read(path: Path) -> Checkpoint:
     """Read a checkpoint without running anything that is in it.
 
     Raises:
-        UserError: It is no checkpoint of a known form.
+        UserError: It is not a checkpoint of a known form.
     """
     try:
         with path.open("rb") as file:
@@ -213,17 +213,17 @@ def read(path: Path) -> Checkpoint:
 
 def _torch(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a file that is none makes of torch
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises anything on a file that is not a checkpoint
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             f"{path.name}: cannot be read as tensors and nothing else ({reason[0][:160]})"
         ) from None
-    if not isinstance(found, dict) or not isinstance(found.get(WEIGHTS_AT), dict):
+    if not isinstance(content, dict) or not isinstance(content.get(WEIGHTS_AT), dict):
         raise UserError(
             f"{path.name}: holds no {WEIGHTS_AT}, so it is no checkpoint of the studies"
         )
-    return dict(found.pop(WEIGHTS_AT)), found
+    return dict(content.pop(WEIGHTS_AT)), content
 
 
 def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -240,12 +240,12 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _json(path: Path, name: str, value: Any) -> Mapping[str, Any]:
     """A stored config: a text with JSON, or the dictionary itself."""
     try:
-        found = json.loads(value) if isinstance(value, str) else value
+        config = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        config = None
+    if not isinstance(config, dict):
         raise UserError(f"{path.name}: {name} is not a config in JSON")
-    return found
+    return config
 
 
 def folded(parts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""From the arrays of a published trajectory file to our dataset.
+"""Convert the arrays of a published trajectory file to our dataset.
 
 Axes: t step of the collection · n environment played side by side · s step of an episode.
 """
@@ -54,7 +54,7 @@ def write(
     for n in range(grid[1]):
         ends = np.flatnonzero(done[:, n] | cut[:, n])
         begins = np.concatenate([[0], ends + 1])
-        unfinished += begins[-1] < grid[0]  # the collection stopped in the middle of it
+        unfinished += begins[-1] < grid[0]  # the collection stopped within an episode
         for begin, end in zip(begins[:-1], ends, strict=True):
             part = slice(begin, end + 1)
             steps = {

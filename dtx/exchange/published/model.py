@@ -1,7 +1,7 @@
-"""From a published checkpoint of a Decision Transformer, or of a behaviour clone, to our model.
+"""Convert a published checkpoint of a Decision Transformer, or of a behaviour clone, to our model.
 
 The studies' model: tokens are modality embedding + time embedding; TransformerLens's blocks; windows are
-padded on the left. Two more heads predict states and rewards: nothing reads them, they are left aside.
+padded on the left. Two more heads predict states and rewards: nothing reads them, so they are ignored.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Converted:
 
     Attributes:
         model: In evaluation mode. seen: Where it was trained.
-        left_aside: Tensors that have no part in choosing actions.
+        ignored: Tensors that have no part in choosing actions.
     """
 
     model: DecisionTransformerModel
     seen: Seen
-    left_aside: list[str]
+    ignored: list[str]
 
 
 def is_transformer(checkpoint: Checkpoint) -> bool:
@@ -82,16 +82,16 @@ def convert(checkpoint: Checkpoint) -> Converted:
         weights |= _block(taken, cfg, layer, scaled)
     if cfg.normalization_type:
         weights |= _norm(taken, "ln_final", d, scaled)
-    left_aside = taken.drop(*_OTHER_HEADS)
+    ignored = taken.drop(*_OTHER_HEADS)
     taken.finish()
     fields.finish("seed", "device")
     model = DecisionTransformerModel(cfg)
     model.load_state_dict({name: value.contiguous() for name, value in weights.items()})
-    return Converted(model.eval(), seen, left_aside)
+    return Converted(model.eval(), seen, ignored)
 
 
 def _model_config(fields: Fields, taken: Taken, d: int, n_ctx: int) -> tuple[ModelConfig, bool]:
-    """Sizes by the tensors' shapes, which the config must not contradict; the activation by the config.
+    """Sizes from the tensors' shapes, which the config must not contradict; the activation from the config.
 
     Returns:
         The config (steps, timesteps and actions are not set yet), and whether LayerNorms have weights.

@@ -1,4 +1,4 @@
-"""The file or folder that an imported stage is made from; needed once, named for good by its digest."""
+"""Source of an imported stage: a file or folder, identified by its SHA-256."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dtx.errors import UserError
-from dtx.stage import Stage
 
 MODEL_FILES = ("weights.safetensors", "model.json", "circuit.json")
-"""What of an exported folder its digest is of."""
+"""Files of an exported folder that its digest covers."""
 
 
 def check_digest(digest: str) -> Iterator[tuple[str, str]]:
@@ -20,7 +19,7 @@ def check_digest(digest: str) -> Iterator[tuple[str, str]]:
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         yield (
             "digest",
-            "is no SHA-256 of a file: 64 hexadecimal digits; `dtx import FILE` writes it",
+            "is not the SHA-256 of a file: 64 hexadecimal digits; `dtx import FILE` writes it",
         )
 
 
@@ -35,27 +34,32 @@ def digest_of(path: Path) -> str:
     if not path.is_dir():
         return digest_of_file(path)
     there = [path / name for name in MODEL_FILES if (path / name).is_file()]
-    told = "".join(f"{file.name} {digest_of_file(file)}\n" for file in there)
-    return hashlib.sha256(told.encode()).hexdigest()
+    digests = "".join(f"{file.name} {digest_of_file(file)}\n" for file in there)
+    return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def copy_beside(folder: Path, out: Path) -> None:
-    """Keep what an exported folder tells of its model: where it comes from, a known circuit, configs."""
+    """Copy the descriptions in an exported folder: lineage, known circuit, published configs."""
     for name in ("lineage.json", "circuit.json", "published.json"):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
 
 
-def found(stage: Stage, file: Path | None, digest: str) -> Path:
-    """The file or folder, if it is there and is the one that was imported.
+def verified(file: Path | None, digest: str, label: str) -> Path:
+    """The file or folder, after a check that it is the one that was imported.
+
+    Args:
+        file: As the config says.
+        digest: Of the file that was imported.
+        label: Of the stage, for messages.
 
     Raises:
-        UserError: It is not, with what to do.
+        UserError: It is missing or has another digest.
     """
     again = f"`dtx import FILE` puts the file with SHA-256 {digest[:12]}... there again"
     if file is None or not file.exists():
         where = "names no file" if file is None else f"was made from {file}, which is gone"
-        raise UserError(f"{stage.label} is not in the store and {where}; {again}")
+        raise UserError(f"{label} is not in the store and {where}; {again}")
     if digest_of(file) != digest:
-        raise UserError(f"{file}: is not the file that {stage.label} was imported from; {again}")
+        raise UserError(f"{file}: is not the file that {label} was imported from; {again}")
     return file

@@ -1,8 +1,8 @@
 """The studies' trajectory files, which are pickles, as plain arrays.
 
-A pickle can run any program when it is read. So this is done by a process of its own, with bounded
-memory, in which no class but numpy's arrays and plain containers is ever made: an object of any other comes
-back empty. The result is an ``.npz`` without objects.
+A pickle can run any program when it is read. So a separate process with bounded memory reads it and
+makes only numpy's arrays and plain containers: objects of other classes come back empty. It writes an
+``.npz`` without objects.
 
 Format: ``{"data": {"observations", "actions", "rewards", "dones", "truncated", ...}, "metadata": {"args"}}``,
 arrays (step of the collection, environment, ...), compressed by gzip or xz or not at all.
@@ -56,8 +56,8 @@ def unpickled(file: Path) -> dict[str, np.ndarray]:
         # Nothing of this process's environment: no tokens, no paths.
         process = subprocess.run(command, env={}, capture_output=True, text=True, cwd=folder)
         if process.returncode:
-            said = process.stderr.strip().splitlines() or [f"exit status {process.returncode}"]
-            raise UserError(f"{file.name}: cannot be read as trajectories ({said[-1][:200]})")
+            lines = process.stderr.strip().splitlines() or [f"exit status {process.returncode}"]
+            raise UserError(f"{file.name}: cannot be read as trajectories ({lines[-1][:200]})")
         with np.load(out, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in (*ARRAYS, "env")}
 

@@ -1,4 +1,4 @@
-"""Run as a program of its own: read a pickle of trajectories, write its arrays. Imports nothing of dtx.
+"""Program for a separate process: read a pickle of trajectories, write its arrays. Does not import dtx.
 
 ``python -I unpickle.py FILE OUT.npz``
 """
@@ -28,7 +28,7 @@ _NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
 
 
 class Placeholder:
-    """Stands for an object of any other class: it takes whatever it is given and does nothing."""
+    """Replaces an object of any other class: accepts all arguments and does nothing."""
 
     def __init__(self, *_args, **_kwargs):
         pass

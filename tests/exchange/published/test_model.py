@@ -100,7 +100,7 @@ def test_safetensors_with_the_configs_as_metadata(tmp_path):
     torch_file = convert(read(write(tmp_path / "a.pt", tensors, config)))
     ours, theirs = (c.model.state_dict() for c in (converted, torch_file))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
-    assert "state_predictor.weight" in converted.left_aside
+    assert "state_predictor.weight" in converted.ignored
 
 
 W_Q = "transformer.blocks.0.attn.W_Q"
