@@ -1,4 +1,4 @@
-"""Kinds of network parts that a config can choose; apart from the network, so that planning needs no torch."""
+"""Kinds of network parts that a config can choose; in their own file, so that planning needs no torch."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
     ends.feather    one row an episode: observation after the last action (row of observations.arrow),
                     terminated, truncated, seed
     moments.feather one row an observation, the last one of an episode too: what the policy saw beside the
-                    image (direction, mission), and rewards that float32 cannot hold; absent if there is nothing
+                    image (direction, mission), and rewards that float32 cannot hold; absent if empty
 """
 
 from __future__ import annotations
