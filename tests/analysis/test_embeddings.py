@@ -3,12 +3,17 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from dtx.analysis.embeddings import TOLERANCE, Embeddings, Subset
-from dtx.analysis.embeddings.compute import antipodal, clustered, members, principal
+from dtx.analysis.embeddings import Embeddings
+from dtx.analysis.embeddings import compute as computing
+from dtx.analysis.embeddings.compute import TOLERANCE, antipodal, clustered, members, principal
+from dtx.analysis.embeddings.spec import EmbeddingsSpec, Subset
+from dtx.config.ranges import problems
 from dtx.errors import UserError
 from dtx.report import read_metrics
 from dtx.run.runner import run
+from tests.dt.test_model import build
 
 KEY, BALL = 5, 6
 OBJECTS = Subset(channels=("key", "ball"), cells=None)
@@ -93,18 +98,62 @@ def test_stage_writes_tables_figures_and_verdict(store, experiment_of, stage):
     assert (read["norms"].kind == "state").sum() == numbers["embeddings/channels"]
     assert set(read["maps"].channel) == {"key", "ball"}
     # A model that was trained for three steps has nothing that stands out, and the stage says so.
-    assert stage.summary().startswith("not established")
+    assert stage.summary().startswith("not established (control failed: antipodal pairs")
+    result = stage.result()
+    assert all(check.holds for check in result.checks)
+    share = read["components"].set_index("component")
+    assert numbers["embeddings/objects_pc12"] == share.share[[1, 2]].sum()
+    assert numbers["embeddings/objects_random_95"] == share.random_95[2]
     for name in ("embeddings.png", "components.png", "embeddings.html"):
         assert (stage.path / "figures" / name).stat().st_size > 10_000
+
+
+@pytest.fixture
+def opposite(store, experiment_of, rollouts):
+    """A model in whose embedding the ball of each cell is opposite to the key, and the episodes."""
+    run(experiment_of(rollouts))
+    _, model = build()
+    with torch.no_grad():
+        table = model.embed.W_S
+        table[BALL * 49 : (BALL + 1) * 49] = -table[KEY * 49 : (KEY + 1) * 49]
+    return model, rollouts.load()
+
+
+SPEC = EmbeddingsSpec(
+    antipodal=-0.5, subsets={"objects": OBJECTS}, controls=20, resamples=20, seed=0
+)
+
+
+def test_planted_opposites_are_established(opposite):
+    result = computing.compute(SPEC, *opposite)
+    assert result.established and result.metrics["antipodal_pairs"] > 5
+
+
+@pytest.mark.parametrize("broken", ["relabelling", "shares"])
+def test_a_broken_identity_is_not_established(monkeypatch, opposite, broken):
+    """Cosines that depend on the order of the channels; shares that do not add to 1."""
+    if broken == "relabelling":
+        count = iter(range(1000))
+
+        def drifting(*arguments):
+            cosine, pairs, number = antipodal(*arguments)
+            return cosine, pairs.assign(cosine=pairs.cosine + next(count)), number
+
+        monkeypatch.setattr(computing, "antipodal", drifting)
+    else:
+        monkeypatch.setattr(computing, "principal", lambda x: (np.ones(5), principal(x)[1]))
+    result = computing.compute(SPEC, *opposite)
+    assert [check.holds for check in result.checks] == [broken != "relabelling", broken != "shares"]
+    assert all(control.holds for control in result.controls) and not result.established
 
 
 @pytest.mark.parametrize(
     "change", [{"controls": 3}, {"antipodal": 0.1}, {"subsets": {}}, {"seed": -1}, {"resamples": 0}]
 )
 def test_impossible_values_are_named(stage, change):
-    assert [name for name, _ in dataclasses.replace(stage, **change).check()] == list(change)
+    assert [name for name, _ in problems(dataclasses.replace(stage, **change))] == list(change)
 
 
 def test_a_cell_outside_the_view_is_named():
     wrong = Subset(channels=(), cells=((2, 6), (7, 0)))
-    assert [name for name, _ in wrong.check()] == ["channels", "cells"]
+    assert [name for name, _ in (*problems(wrong), *wrong.check())] == ["channels", "cells"]

@@ -5,118 +5,167 @@ Letters: i, j rows (channels that occur in the data), d model, c channel of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 import torch
 
+from dtx.analysis.core.channels import occurring
+from dtx.analysis.core.controls import STRONGEST
 from dtx.analysis.core.inputs import channel_name
-from dtx.analysis.embeddings import Embeddings, Subset
+from dtx.analysis.core.result import Check, Control, Relation, Result, largest
+from dtx.analysis.embeddings.spec import EmbeddingsSpec, Subset
+from dtx.dataset.episodes import Episodes
+from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import Step, processed
-from dtx.dt.provider import load_at
 from dtx.env.actions import Action
-from dtx.env.encoding import CHANNELS, flatten, one_hot
+from dtx.env.encoding import CHANNELS
 from dtx.errors import UserError
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread
 
-STRONGEST = 0.95
-"""Quantile of the controls that a number must exceed."""
+TOLERANCE = 1e-9
+"""How far shares may be from adding to 1, and numbers from those of the relabelled table."""
 
 
-@dataclass
-class Results:
-    """Tables and numbers of the analysis.
+def compute(spec: EmbeddingsSpec, model: DecisionTransformerModel, episodes: Episodes) -> Result:
+    """Norms and cosines of all channels that occur, principal components of subsets.
 
-    Attributes:
-        norms: One row an embedding vector: kind (state, action, time, reward-to-go), name, column, row, norm.
-        pairs: One row a pair of channels in one cell: column, row, one, other, cosine, antipodal.
-        components: One row a subset and component: subset, component, share, random_95 (of PC1 and of
-            PC1+2 in random subsets, else missing), members.
-        maps: One row a subset, component and member: subset, component, channel, column, row, projection.
-        headline: ``embeddings/*`` scalars.
-        cosine_ij: Of all channels that occur. order: That clusters them. names: Their names.
+    Args:
+        spec: What counts as antipodal, the subsets, the controls.
+        model: Any.
+        episodes: Only channels that occur in them are read.
+
+    Returns:
+        Table ``norms``: one row an embedding vector: kind (state, action, time, reward-to-go), name, column,
+        row, norm. ``pairs``: one row a pair of channels in one cell: column, row, one, other, cosine,
+        antipodal. ``components``: one row a subset and component: subset, component, share, random_95 (of PC1
+        and of PC1+2 in random subsets, else missing), members. ``maps``: one row a subset, component and
+        member: subset, component, channel, column, row, projection. Arrays ``cosine`` (i, i) of all channels
+        that occur, in the order of ``norms``, and ``order`` (i,) that makes similar ones neighbours.
+
+    Raises:
+        UserError: A subset names an unknown channel, or has fewer than three that occur.
     """
-
-    norms: pd.DataFrame
-    pairs: pd.DataFrame
-    components: pd.DataFrame
-    maps: pd.DataFrame
-    headline: dict[str, float | None]
-    cosine_ij: np.ndarray
-    order: np.ndarray
-    names: list[str]
-
-
-def measure(stage: Embeddings) -> Results:
-    """All tables."""
     with one_thread():
-        model = processed(
-            load_at(stage.dt, stage.checkpoint), (Step.centre_writing,), torch.float64
-        )
-    episodes = stage.dataset.load()
-    seen = flatten(one_hot(episodes.observations)).astype(bool)
-    channel_i = np.flatnonzero(seen.any(0) & ~seen.all(0))
+        model = processed(model, (Step.centre_writing,), torch.float64)
+    channel_i = occurring(episodes)
     embedding_id = model.embed.W_S.numpy()[channel_i]
-    rng = np.random.default_rng(stage.seed)
-    cosine_ij, pairs, count = antipodal(embedding_id, channel_i, stage.antipodal)
+    rng = np.random.default_rng(spec.seed)
+    cosine_ij, pairs, count = antipodal(embedding_id, channel_i, spec.antipodal)
     chance = [
-        _gaussian_count(embedding_id, channel_i, stage.antipodal, rng)
-        for _ in range(stage.controls)
+        _gaussian_count(embedding_id, channel_i, spec.antipodal, rng) for _ in range(spec.controls)
     ]
-    error = _relabelling_error(embedding_id, channel_i, stage.antipodal, rng)
-    low, high = bootstrap(np.linalg.norm(embedding_id, axis=1), stage.resamples, stage.seed)
-    headline: dict[str, float | None] = {
-        "embeddings/channels": float(len(channel_i)),
-        "embeddings/distinct_observations": float(len(episodes.observations)),
-        "embeddings/norm": float(np.linalg.norm(embedding_id, axis=1).mean()),
-        "embeddings/norm_low": low,
-        "embeddings/norm_high": high,
-        "embeddings/antipodal_pairs": float(count),
-        "embeddings/antipodal_random_95": float(np.quantile(chance, STRONGEST)),
+    relabelled = _relabelling_error(embedding_id, channel_i, spec.antipodal, rng)
+    subsets = {
+        name: _components(spec, subset, name, embedding_id, channel_i, rng)
+        for name, subset in spec.subsets.items()
     }
-    components, maps = [], []
-    for name, subset in stage.subsets.items():
-        member_i = members(subset, channel_i, name)
-        if len(member_i) < 3:
-            raise UserError(
-                f"subsets.{name}: only {len(member_i)} of its channels occur in the demonstrations; "
-                "principal components need at least 3: name more channels or cells"
-            )
-        share, projection = principal(embedding_id[member_i])
-        random = [
-            principal(embedding_id[rng.choice(len(channel_i), len(member_i), replace=False)])[0]
-            for _ in range(stage.controls)
-        ]
-        error = max(error, abs(share.sum() - 1))
-        first, both = (np.quantile([r[:k].sum() for r in random], STRONGEST) for k in (1, 2))
-        headline[f"embeddings/{name}_pc12"] = float(share[:2].sum())
-        headline[f"embeddings/{name}_random_95"] = float(both)
-        for component, value in enumerate(share):
-            limit = {0: float(first), 1: float(both)}.get(component)
-            components.append((name, component + 1, float(value), limit, len(member_i)))
-        for component in range(min(2, projection.shape[1])):
-            for place, i in enumerate(member_i):
-                column, row = _cell(channel_i[i])
-                kind = channel_name(channel_i[i] // 49)
-                value = float(projection[place, component])
-                maps.append((name, component + 1, kind, column, row, value))
-    headline["embeddings/identity_error"] = float(error)
-    return Results(
-        norms=_norms(model, channel_i),
-        pairs=pairs,
-        components=pd.DataFrame(
-            components, columns=["subset", "component", "share", "random_95", "members"]
-        ),
-        maps=pd.DataFrame(
-            maps, columns=["subset", "component", "channel", "column", "row", "projection"]
-        ),
-        headline=headline,
-        cosine_ij=cosine_ij,
-        order=clustered(cosine_ij),
-        names=[_name(c) for c in channel_i],
+    low, high = bootstrap(np.linalg.norm(embedding_id, axis=1), spec.resamples, spec.seed)
+    components, maps = (
+        pd.concat(t, ignore_index=True) for t in zip(*subsets.values(), strict=True)
     )
+    tables = {
+        "norms": _norms(model, channel_i),
+        "pairs": pairs,
+        "components": components,
+        "maps": maps,
+    }
+    metrics: dict[str, float | None] = {
+        "channels": float(len(channel_i)),
+        "distinct_observations": float(len(episodes.observations)),
+        "norm": float(np.linalg.norm(embedding_id, axis=1).mean()),
+        "norm_low": low,
+        "norm_high": high,
+        "antipodal_pairs": float(count),
+        "antipodal_random_95": float(np.quantile(chance, STRONGEST)),
+    }
+    for name, rows in components.groupby("subset", sort=False):
+        metrics[f"{name}_pc12"] = float(rows.share.iloc[:2].sum())
+        metrics[f"{name}_random_95"] = float(rows.random_95.iloc[1])
+    return _result(spec, tables, metrics, relabelled, cosine_ij)
+
+
+def _result(
+    spec: EmbeddingsSpec,
+    tables: dict[str, pd.DataFrame],
+    metrics: dict[str, float | None],
+    relabelled: float,
+    cosine_ij: np.ndarray,
+) -> Result:
+    share = tables["components"].groupby("subset").share.sum()
+    found, chance = metrics["antipodal_pairs"], metrics["antipodal_random_95"]
+    evidence = [f"{found:.0f} antipodal pairs in one cell (Gaussian: at most {chance:.0f})"]
+    evidence += [
+        f"{name}: PC1+2 {metrics[f'{name}_pc12']:.0%} (random subsets "
+        f"{metrics[f'{name}_random_95']:.0%})"
+        for name in spec.subsets
+    ]
+    return Result(
+        finding=f"{', '.join(evidence)}; {metrics['channels']:.0f} channels that occur",
+        metrics=metrics,
+        checks=[
+            Check(
+                name="relabelled channels give the same cosines and shares",
+                error=relabelled,
+                tolerance=TOLERANCE,
+            ),
+            Check(
+                name="the components' shares of variance add to 1",
+                error=largest(abs(total - 1) for total in share),
+                tolerance=TOLERANCE,
+            ),
+        ],
+        controls=[
+            Control(
+                name="antipodal pairs in one cell, beside 95% of Gaussian tables",
+                value=found,
+                must_be=Relation.ABOVE,
+                against=chance,
+            )
+        ],
+        tables=tables,
+        arrays={"cosine": cosine_ij, "order": clustered(cosine_ij)},
+    )
+
+
+def _components(
+    spec: EmbeddingsSpec,
+    subset: Subset,
+    name: str,
+    embedding_id: np.ndarray,
+    channel_i: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A subset's principal components, beside those of random subsets, and the maps of the first two."""
+    member_i = members(subset, channel_i, name)
+    if len(member_i) < 3:
+        raise UserError(
+            f"subsets.{name}: only {len(member_i)} of its channels occur in the demonstrations; "
+            "principal components need at least 3: name more channels or cells"
+        )
+    share, projection = principal(embedding_id[member_i])
+    random = [
+        principal(embedding_id[rng.choice(len(channel_i), len(member_i), replace=False)])[0]
+        for _ in range(spec.controls)
+    ]
+    limit = np.full(len(share), np.nan)
+    limit[:2] = [np.quantile([r[:k].sum() for r in random], STRONGEST) for k in (1, 2)]
+    components = pd.DataFrame(
+        {
+            "subset": name,
+            "component": np.arange(len(share)) + 1,
+            "share": share,
+            "random_95": limit,
+            "members": len(member_i),
+        }
+    )
+    maps = [
+        (name, component + 1, channel_name(channel_i[i] // 49), *_cell(channel_i[i]), value)
+        for component in range(min(2, projection.shape[1]))
+        for i, value in zip(member_i, projection[:, component].tolist(), strict=True)
+    ]
+    columns = ["subset", "component", "channel", "column", "row", "projection"]
+    return components, pd.DataFrame(maps, columns=columns)
 
 
 def antipodal(
@@ -191,10 +240,10 @@ def _relabelling_error(
     _, again, count_again = antipodal(embedding_id[shuffled], channel_i[shuffled], threshold)
     cosines = np.abs(np.sort(pairs.cosine) - np.sort(again.cosine)).max(initial=0.0)
     shares = np.abs(principal(embedding_id)[0] - principal(embedding_id[shuffled])[0]).max()
-    return float(max(cosines, shares, abs(count - count_again)))
+    return largest([float(cosines), float(shares), abs(count - count_again)])
 
 
-def _norms(model, channel_i: np.ndarray) -> pd.DataFrame:
+def _norms(model: DecisionTransformerModel, channel_i: np.ndarray) -> pd.DataFrame:
     embed, known = model.embed, list(Action)
     rows = [
         ("state", _name(c), *_cell(c), float(np.linalg.norm(embed.W_S[c].numpy())))
