@@ -12,9 +12,13 @@ import pandas as pd
 import pytest
 import torch
 
-from dtx.analysis.activation_patching import ActivationPatching, Direction, Node
-from dtx.analysis.activation_patching.compute import HOOKS, measure
+from dtx.analysis.activation_patching import ActivationPatching
+from dtx.analysis.activation_patching.compute import compute
+from dtx.analysis.activation_patching.sweep import Sweep
+from dtx.analysis.core.patching_spec import HOOKS, Direction, Node
+from dtx.analysis.core.result import Verdict
 from dtx.config.compose import build_group
+from dtx.config.ranges import problems
 from dtx.dt.model import DecisionTransformerModel, initialise
 from dtx.pairs.making import make
 from dtx.pairs.pair_set import PairSet
@@ -67,8 +71,9 @@ def test_everything_is_one_and_nothing_and_the_unchanged_are_zero(stage, pairs, 
     padding = changes.pop("left_padding")
     network = model(**changes)
     network.cfg.left_padding = padding
-    found = measure(wanted, network, only(pairs, "key/left", "ball/left"))
-    assert found.identity_error < 1e-4 and found.null_change < 1e-5
+    found = compute(wanted, network, only(pairs, "key/left", "ball/left"))
+    assert len(found.checks) == 4 and found.metrics["identity_error"] < 1e-4
+    assert found.metrics["null_change"] < 1e-5 and found.established
     sets = found.tables["sets"]
     assert {"everything", "nothing", "unchanged", "R", "R without R1"} <= set(sets["set"])
     assert sets["rho"].notna().sum() > 20
@@ -88,7 +93,7 @@ def test_the_batched_sweep_is_one_patch_after_the_other(stage, pairs, direction)
     few = only(pairs, "key/left")
     few = dataclasses.replace(few, table=few.table[few.table["kind"] == "edit"].head(3))
     wanted = dataclasses.replace(stage, direction=direction, nodes=ALL, windows=37)
-    table = measure(wanted, network, few).tables["patches"]
+    table = compute(wanted, network, few).tables["patches"]
     (batch,) = few.batches(network)
     sides = (batch.clean, batch.corrupt)
     source, base = sides if direction is Direction.denoise else sides[::-1]
@@ -118,10 +123,30 @@ def test_the_batched_sweep_is_one_patch_after_the_other(stage, pairs, direction)
 def test_pairs_closer_than_the_gap_are_missing_not_numbers(stage, pairs):
     wide = dataclasses.replace(pairs, about={**pairs.about, "min_ld_gap": 1e6})
     quick = dataclasses.replace(stage, nodes=(Node.resid_pre,))
-    found = measure(quick, model(), only(wide, "key/left"))
+    found = compute(quick, model(), only(wide, "key/left"))
     assert found.tables["patches"]["rho"].isna().all()
     assert not found.tables["runs"]["measurable"].any()
-    assert np.isnan(found.identity_error)
+    assert [check.error is None for check in found.checks] == [False]  # that of the null pairs
+    assert list(found.reasons()) == ["in no pair do the two runs differ by min_ld_gap"]
+    assert not found.claims
+
+
+def test_a_broken_identity_establishes_nothing(stage, pairs, monkeypatch):
+    """A sweep that patches the wrong layer, and one whose null pairs change."""
+    quick = dataclasses.replace(stage, nodes=(Node.mlp_out,))
+    few = only(pairs, "key/left", "ball/left")
+    assert compute(quick, model(), few).established
+    added = Sweep._added
+    monkeypatch.setattr(Sweep, "_added", lambda *args: added(*args) + 1)
+    broken = compute(quick, model(), few)
+    assert not broken.established and broken.claims
+    assert {claim.verdict for claim in broken.claims} == {Verdict.NOT_ESTABLISHED}
+    assert "check failed: patching within a null pair" in broken.summary
+    monkeypatch.undo()
+    patched = Sweep._patched
+    monkeypatch.setattr(Sweep, "_patched", lambda *args: 3 * patched(*args))
+    broken = compute(quick, model(), few)
+    assert "check failed: patching the embeddings of all tokens" in broken.summary
 
 
 # --- the published model -----------------------------------------------------------------------------
@@ -134,7 +159,7 @@ def test_the_published_figures(stage, pairs, network):
     def swept(edit, direction, nodes):
         chosen = edited[edited["edit"] == edit].reset_index(drop=True)
         wanted = dataclasses.replace(stage, direction=direction, nodes=nodes)
-        return measure(wanted, network, dataclasses.replace(pairs, table=chosen)).tables
+        return compute(wanted, network, dataclasses.replace(pairs, table=chosen)).tables
 
     effects = swept("instruction_flip", Direction.denoise, (Node.resid_pre, Node.mlp_out, Node.z))
     rho = effects["effects"].set_index(["reward_to_go", "name", "token"])["rho"]
@@ -179,7 +204,7 @@ class Random(Stage):
         return {}
 
 
-def test_the_stage_writes_tables_figures_and_a_verdict(stage, store, experiment_of, monkeypatch):
+def test_the_stage_writes_tables_figures_and_claims(stage, store, experiment_of):
     from dtx.run.runner import run
 
     declared = dataclasses.replace(
@@ -193,28 +218,33 @@ def test_the_stage_writes_tables_figures_and_a_verdict(stage, store, experiment_
     strict = dataclasses.replace(whole, tolerance=1e-12)
     run(experiment_of(whole, strict))
     n = read_metrics(whole.path)
-    assert n["patching/identity_error"] < 1e-4 and n["patching/null_change"] < 1e-5
-    assert n["patching/distinct_inputs"] <= 16
+    assert n["activation_patching/identity_error"] < 1e-4
+    assert n["activation_patching/null_change"] < 1e-5
+    assert n["activation_patching/distinct_inputs"] <= 16
     effects = pd.read_parquet(whole.path / "tables" / "effects.parquet")
     assert set(effects["kind"]) == {"edit", "shuffled_donor"}
     known = effects.dropna(subset=["rho"])
     assert ((known["low"] <= known["rho"] + 1e-9) & (known["rho"] <= known["high"] + 1e-9)).all()
     assert (whole.path / "figures" / "patching_swap_targets.png").stat().st_size > 5000
     page = (whole.path / "figures" / "patching.html").read_text()
-    assert "swap_targets, asked for 0.9: the edit" in page and "other worlds" in page
+    assert "swap_targets, asked for 0.9: the edit" in page and "unrelated layouts" in page
     assert not re.search(r'<(script|link)[^>]+(src|href)="http', page)  # opens without a network
     assert "swap_targets: most by L" in whole.summary()
-    donors = effects["kind"] == "shuffled_donor"  # that bring more, at every place
-    effects.loc[donors, "rho"] = 99.0
-    monkeypatch.setattr(pd, "read_parquet", lambda path: effects)
-    assert "swap_targets: not established, most by L" in whole.summary()
-    monkeypatch.undo()
-    assert strict.summary().startswith("not established: identity error")
+    result = whole.result()
+    assert result.established and result.claim("swap_targets_carried").verdict is Verdict.CONFIRMED
+    for figure in (whole.path / "figures").iterdir():
+        figure.write_bytes(b"")
+    whole.redraw(whole.path)
+    assert (whole.path / "figures" / "patching_swap_targets.png").stat().st_size > 5000
+    assert (whole.path / "figures" / "patching.html").read_text() == page
+    assert strict.summary().startswith("not established (check failed: patching")
+    claims = strict.result().claims
+    assert claims and {claim.verdict for claim in claims} == {Verdict.NOT_ESTABLISHED}
 
 
 def test_wrong_settings_are_explained(stage):
     wrong = dataclasses.replace(stage, nodes=(), tolerance=0.0, windows=0, seed=-1, checkpoint=-1)
-    assert {field for field, _ in wrong.check()} == {
+    assert {field for field, _ in problems(wrong)} == {
         "nodes",
         "tolerance",
         "windows",

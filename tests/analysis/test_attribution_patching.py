@@ -12,13 +12,17 @@ import pandas as pd
 import pytest
 import torch
 
-from dtx.analysis.activation_patching import Direction, Node
-from dtx.analysis.attribution_patching import EDGE_METHODS, NODE_METHODS, AttributionPatching
+from dtx.analysis.attribution_patching import AttributionPatching
 from dtx.analysis.attribution_patching.agreement import agreement
-from dtx.analysis.attribution_patching.compute import Estimates, Found, headline, measure
-from dtx.analysis.attribution_patching.gradients import Gradients, differentiable, hook_of
-from dtx.analysis.core.pair_runs import PairRuns
+from dtx.analysis.attribution_patching.compute import _claims, compute
+from dtx.analysis.attribution_patching.estimates import Estimates
+from dtx.analysis.attribution_patching.gradients import Gradients, differentiable
+from dtx.analysis.attribution_patching.spec import EDGE_METHODS, NODE_METHODS
+from dtx.analysis.core.patching import PairRuns
+from dtx.analysis.core.patching_spec import Direction, Node, hook_of
+from dtx.analysis.core.result import Result, Verdict
 from dtx.config.compose import build_group
+from dtx.config.ranges import problems
 from dtx.dt import paths
 from dtx.dt.model import load
 from dtx.pairs.making import make
@@ -80,7 +84,7 @@ def test_a_gradient_is_the_finite_difference(pairs, changes):
         at_base = gradients.at_base([paths.EMBEDDED, *(hook_of(1, n.value) for n in NODES)])
         for kind in NODES:
             name = hook_of(1, kind.value)
-            run = functools.partial(gradients._over_own, 1, kind.value)
+            run = functools.partial(gradients._over_own, 1, kind)
             (_, low), (own, here), (_, high) = (
                 run(rows, torch.full((len(rows),), x, dtype=torch.double)) for x in (-step, 0, step)
             )
@@ -109,7 +113,7 @@ def test_integrated_gradients_add_to_patching_the_whole_activation(pairs, direct
         with differentiable(network):
             for kind in NODES:
                 name = hook_of(0, kind.value)
-                mean = gradients.over_own(0, kind.value)[name]
+                mean = gradients.over_own(0, kind)[name]
                 found = ((runs.source[name] - runs.base[name]) * mean).flatten(1).sum(1)
                 with torch.no_grad():
                     put = (name, lambda value, hook: runs.source[hook.name])
@@ -154,7 +158,7 @@ def test_a_senders_edges_add_to_its_node_and_null_pairs_change_nothing(stage, pa
             ("integrated_inputs", "eap_ig"),
         ):
             summed = estimates.edge_estimates[edge_method][own].sum(0)
-            node = estimates.node(node_method, 0, "z")[:, :, 1]
+            node = estimates.node(node_method, 0, Node.z)[:, :, 1]
             assert node.abs().max() > 1e-4
             torch.testing.assert_close(summed, node, atol=1e-5, rtol=0)
         nodes = estimates.nodes()
@@ -165,7 +169,7 @@ def test_a_senders_edges_add_to_its_node_and_null_pairs_change_nothing(stage, pa
 # --- exact values ------------------------------------------------------------------------------------
 
 
-def rows_of(found: Found, part: str, edit: str) -> pd.DataFrame:
+def rows_of(found: Result, part: str, edit: str) -> pd.DataFrame:
     table = found.tables[part]
     return table[(table["kind"] == "edit") & (table["edit"] == edit) & table["exact"].notna()]
 
@@ -180,8 +184,8 @@ def test_estimates_are_exact_where_the_planted_model_is_linear(stage, pairs, var
     few = dataclasses.replace(
         few, table=few.table[few.table["kind"] == "edit"].reset_index(drop=True)
     )
-    found = measure(wanted, planted(*variant), few)
-    assert found.identity_error <= 0.08 and found.edge_sum_error < 1e-5
+    found = compute(wanted, planted(*variant), few)
+    assert found.metrics["identity_error"] <= 0.08 and found.metrics["edge_sum_error"] < 1e-5
     # A flip takes one deciding neuron from 1 to -1 and another from -1 to 1: the gradient counts the first
     # twice, which is what both together do.
     for edit in ("instruction_flip", "swap_targets"):
@@ -211,7 +215,7 @@ def test_the_published_models_agreement(stage, pairs, network):
     few = dataclasses.replace(pairs, table=edited.reset_index(drop=True))
     nodes = (Node.resid_pre, Node.mlp_out, Node.z)
     wanted = dataclasses.replace(stage, edges=0, steps=8, most_steps=64, nodes=nodes)
-    table = measure(wanted, network, few).tables["agreement"]
+    table = compute(wanted, network, few).tables["agreement"]
     r = table[table["group"] == "all"].set_index(["method", "edit"])["r"]
     # The figures known for this model: .74 to .90 from the gradient, .99 integrated.
     assert 0.6 < r["attribution_patching", "instruction_flip"] < 0.9
@@ -275,7 +279,7 @@ def test_a_donors_estimates_are_compared_with_the_edit_it_stands_in_for():
 # --- the stage ---------------------------------------------------------------------------------------
 
 
-def test_the_stage_writes_tables_figures_and_a_verdict(stage, store, experiment_of, monkeypatch):
+def test_the_stage_writes_tables_figures_and_claims(stage, store, experiment_of):
     from dtx.run.runner import run
 
     declared = dataclasses.replace(
@@ -300,27 +304,57 @@ def test_the_stage_writes_tables_figures_and_a_verdict(stage, store, experiment_
     for name in ("attribution_patching.png", "attribution_patching.html"):
         assert (whole.path / "figures" / name).stat().st_size > 20_000
     assert whole.summary().startswith("r with exact patching: nodes: attribution patching")
+    result = whole.result()
+    assert result.established and len(result.checks) == 3
+    claims = {claim.id: claim.verdict for claim in result.claims}
+    assert claims == {f"{m}_agrees": Verdict.CONFIRMED for m in (*NODE_METHODS, *EDGE_METHODS)}
     for name, value, words in (
-        ("identity_error", 0.2, "not established: identity error 0.2"),
-        ("identity_error", None, "not established: in no pair"),
-        ("null_change", 0.1, "not established: null change 0.1"),
-        ("eap_random_r_high", 1.0, "not established: random pairings reach 1.0"),
-        ("eap_donor_r", 1.0, "donors from other worlds give 1.00"),
+        ("eap_random_r_high", 1.0, "random pairings 1.00"),
+        ("eap_random_r_high", None, "random pairings not measured"),
+        ("eap_donor_r", 1.0, "unrelated layouts 1.00"),
     ):
-        changed = {**n, f"attribution_patching/{name}": value}
-        monkeypatch.setattr(
-            "dtx.analysis.attribution_patching.read_metrics", lambda _, c=changed: c
-        )
-        assert words in whole.summary()
+        (eap,) = [c for c in _claims({**result.metrics, name: value}) if c.id == "eap_agrees"]
+        assert eap.verdict is Verdict.NOT_CONFIRMED and words in eap.evidence
+    for figure in (whole.path / "figures").iterdir():
+        figure.write_bytes(b"")
+    whole.redraw(whole.path)
+    for name in ("attribution_patching.png", "attribution_patching.html"):
+        assert (whole.path / "figures" / name).stat().st_size > 20_000
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("null", "check failed: patching within a null pair"),
+        ("edge_sum", "check failed: the estimates of a sender's edges"),
+        ("identity", "check failed: integrated gradients"),
+    ],
+)
+def test_a_broken_identity_establishes_nothing(stage, pairs, monkeypatch, what, words):
+    quick = dataclasses.replace(stage, nodes=(Node.mlp_out,), steps=2, most_steps=2, tolerance=10.0)
+    few = only(pairs, "key/left")
+    if what == "identity":  # so many steps are not enough
+        quick = dataclasses.replace(quick, tolerance=1e-7)
+    elif what == "null":
+        add = Estimates._add
+        monkeypatch.setattr(Estimates, "_add", lambda self, t, m, r, c: add(self, t, m, r, c + 1))
+    else:
+        edges = Estimates._edges
+        monkeypatch.setattr(Estimates, "_edges", lambda self, gradient: 2 * edges(self, gradient))
+    broken = compute(quick, model(), few)
+    assert not broken.established and words in broken.summary
+    assert broken.claims and {c.verdict for c in broken.claims} == {Verdict.NOT_ESTABLISHED}
 
 
 def test_without_edges_and_above_every_gap_nothing_is_claimed(stage, pairs, store):
     wide = dataclasses.replace(pairs, about={**pairs.about, "min_ld_gap": 1e6})
     quick = dataclasses.replace(stage, nodes=(Node.mlp_out,), edges=0, steps=2)
-    found = measure(quick, model(), only(wide, "key/left"))
+    found = compute(quick, model(), only(wide, "key/left"))
     assert found.tables["nodes"]["exact"].isna().all() and "edges" not in found.tables
-    assert np.isnan(headline(found)["attribution_patching/identity_error"])
+    assert list(found.reasons()) == ["in no pair do the two runs differ by min_ld_gap"]
+    assert len(found.checks) == 1 and not found.claims
     assert not len(found.tables["agreement"])
+    assert not list(quick.figures(found))
 
 
 def test_wrong_settings_are_explained(stage):
@@ -335,7 +369,7 @@ def test_wrong_settings_are_explained(stage):
         most_steps=2,
         edges=-1,
     )
-    assert {field for field, _ in wrong.check()} == {
+    assert {field for field, _ in [*problems(wrong), *wrong.check()]} == {
         "nodes",
         "tolerance",
         "windows",

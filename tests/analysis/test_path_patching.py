@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
-from dtx.analysis.activation_patching import Direction
-from dtx.analysis.core.pair_runs import PairRuns
+from dtx.analysis.core.patching import PairRuns
+from dtx.analysis.core.patching_spec import Direction
 from dtx.analysis.path_patching import PathPatching, Tokens
 from dtx.analysis.path_patching.compute import Found, measure
 from dtx.analysis.path_patching.sweep import Sweep, wanted

@@ -1,4 +1,4 @@
-"""From patching effects to verdicts: does an edit of the world move through the tokens as the study saw it?
+"""Claims about patching effects: an edit moves through the tokens as the MemoryDT study saw it.
 
 Source of the claims: the MemoryDT study, activation patching on states and on reward-to-go.
 """
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from dtx.analysis.core.claims import Claim, verdict
+from dtx.analysis.core.patching import above_control
+from dtx.analysis.core.patching_spec import DONOR, EDIT
+from dtx.analysis.core.result import About, Claim, Verdict
 
 MOST = 0.5
 """Share of the difference that must be brought for a place to "carry" it."""
@@ -20,10 +22,11 @@ WHOLE = 0.01
 
 @dataclass(frozen=True)
 class Strongest:
-    """Where most of an edit lies before the last layer's end, and what a shuffled donor brings there.
+    """The component that brings most of an edit before the last layer's end, and its control.
 
     ``rho`` and ``control`` are means over all targets: a patch may bring much at one reward-to-go and little
-    at another. ``control`` is None where no donor was measured.
+    at another. ``control``: with activations from an unrelated layout at the same place; None where none was
+    measured.
     """
 
     name: str
@@ -33,30 +36,34 @@ class Strongest:
 
     @property
     def established(self) -> bool:
-        """Whether it is more than the donor brings."""
+        """Whether it brings more than its control."""
         return self.control is None or self.rho > self.control
+
+    @property
+    def place(self) -> str:
+        """``L1 mlp_out at S5``."""
+        return f"{self.name} at {self.token}"
 
 
 def strongest(effects: pd.DataFrame, edit: str) -> Strongest | None:
     """The component at a token that brings most; None where the runs differ by less than the gap."""
-    mine = effects[(effects["edit"] == edit) & effects["rho"].notna()]
-    inner = mine[mine["node"] != "resid_post"]
+    of_edit = effects[(effects["edit"] == edit) & effects["rho"].notna()]
+    inner = of_edit[of_edit["node"] != "resid_post"]
     parts = inner[~inner["node"].str.startswith("resid")]
-    if "edit" in set(parts["kind"]):
+    if EDIT in set(parts["kind"]):
         inner = parts
-    over = {
-        kind: inner[inner["kind"] == kind].groupby(["name", "token"], sort=False)["rho"].mean()
-        for kind in ("edit", "shuffled_donor")
-    }
-    if not len(over["edit"]):
+    over, controls = (
+        inner[inner["kind"] == kind].groupby(["name", "token"], sort=False)["rho"].mean()
+        for kind in (EDIT, DONOR)
+    )
+    if not len(over):
         return None
-    at = over["edit"].index.to_list()[int(over["edit"].to_numpy().argmax())]
-    donors = over["shuffled_donor"].to_dict()
-    return Strongest(*at, float(over["edit"].max()), donors.get(at))
+    at = over.index.to_list()[int(over.to_numpy().argmax())]
+    return Strongest(*at, float(over.max()), controls.to_dict().get(at))
 
 
 def claims(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
-    """One claim for each edit whose runs differ enough.
+    """Claims for each edit whose runs differ enough: its strongest patch, and how it moves.
 
     An edit of the world (patching all state tokens brings it): from its own token to the last state.
     An edit of reward-to-go (patching all its tokens brings it): collected by an MLP at the last state.
@@ -65,25 +72,28 @@ def claims(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
         tables: ``effects`` and ``sets`` of the sweep.
     """
     effects, sets = tables["effects"], tables["sets"]
-    found = []
+    made = []
     for edit in effects["edit"].drop_duplicates():
-        mine = effects[(effects["edit"] == edit) & effects["rho"].notna()]
-        mine = mine[mine["reward_to_go"] == mine["reward_to_go"].max()]
-        own, donor = (mine[mine["kind"] == kind] for kind in ("edit", "shuffled_donor"))
+        best = strongest(effects, edit)
+        if best is not None:
+            made.append(above_control(edit, best.place, best.rho, best.control))
+        rows = effects[(effects["edit"] == edit) & effects["rho"].notna()]
+        rows = rows[rows["reward_to_go"] == rows["reward_to_go"].max()]
+        own, donor = (rows[rows["kind"] == kind] for kind in (EDIT, DONOR))
         if not len(own):
             continue
         kind = edited_kind(sets, edit)
         if kind == "S" and "resid_pre" in set(own["node"]):
-            found.append(_moves(edit, own, donor))
+            made.append(_moves(edit, own, donor))
         elif kind == "R" and "mlp_out" in set(own["node"]):
-            found.append(_collected(edit, own, donor))
-    return found
+            made.append(_collected(edit, own, donor))
+    return made
 
 
 def edited_kind(sets: pd.DataFrame, edit: str) -> str:
     """S, R or A: the kind of token whose embeddings, patched together, bring an edit; "" for none alone."""
-    mine = sets[(sets["edit"] == edit) & (sets["kind"] == "edit")]
-    brought: dict = mine.groupby("set")["rho"].mean().to_dict()
+    rows = sets[(sets["edit"] == edit) & (sets["kind"] == EDIT)]
+    brought: dict = rows.groupby("set")["rho"].mean().to_dict()
     return next((kind for kind in "SRA" if brought.get(kind, 0.0) > 1 - WHOLE), "")
 
 
@@ -105,12 +115,13 @@ def _moves(edit: str, own: pd.DataFrame, donor: pd.DataFrame) -> Claim:
     ahead = control is None or inner[last].iloc[-1] > control
     path = ", ".join(f"{row[first]:.2f} / {row[last]:.2f}" for _, row in over.iterrows())
     return Claim(
-        claim=f"{edit} moves from the edited token to the last state",
-        wanted=f"patching the stream brings over {MOST} at the edited token before the first layer, "
+        id=f"{edit}_moves",
+        text=f"{edit} moves from the edited token to the last state",
+        criterion=f"patching the stream brings over {MOST} at the edited token before the first layer, "
         "at the last state before the last layer, and never at a third token",
-        found=f"{first} / {last} before each layer and at the end: {path}; a third token at most {other:.2f}"
-        + ("" if control is None else f"; shuffled donor at {last} {control:.2f}"),
-        verdict=verdict(moved and ahead and other <= MOST, partly=moved and ahead),
+        evidence=f"{first} / {last} before each layer and at the end: {path}; a third token at most "
+        f"{other:.2f}" + ("" if control is None else f"; unrelated layout at {last} {control:.2f}"),
+        verdict=Verdict.of(moved and ahead and other <= MOST, partly=moved and ahead),
     )
 
 
@@ -127,17 +138,19 @@ def _collected(edit: str, own: pd.DataFrame, donor: pd.DataFrame) -> Claim:
     ahead = control is None or best.rho > control
     single = "" if asked.empty else f"; a single R token at most {asked['rho'].max():.2f}"
     return Claim(
-        claim=f"{edit} is collected by an MLP",
-        wanted=f"one MLP's output at the last state brings over {MOST} (less, but more than any attention "
+        id=f"{edit}_collected",
+        text=f"{edit} is collected by an MLP",
+        criterion=f"one MLP's output at the last state brings over {MOST} (less, but more than any attention "
         "output there: depends)",
-        found=f"{best['name']} at {best.token} {best.rho:.2f} [{best.low:.2f}, {best.high:.2f}], attention "
-        f"outputs there at most {attention:.2f}{single}"
-        + ("" if control is None else f"; shuffled donor there {control:.2f}"),
-        verdict=verdict(best.rho > MOST and ahead, partly=best.rho > attention and ahead),
+        evidence=f"{best['name']} at {best.token} {best.rho:.2f} [{best.low:.2f}, {best.high:.2f}], "
+        f"attention outputs there at most {attention:.2f}{single}"
+        + ("" if control is None else f"; unrelated layout there {control:.2f}"),
+        verdict=Verdict.of(best.rho > MOST and ahead, partly=best.rho > attention and ahead),
+        about=About.REWARD_TO_GO,
     )
 
 
 def _control(donor: pd.DataFrame, node: str, layer: int, token: str) -> float | None:
-    """What the shuffled donor brings at the same place; None where it was not measured."""
+    """What an unrelated layout's activations bring at the same place; None where it was not measured."""
     there = donor[(donor["node"] == node) & (donor["layer"] == layer) & (donor["token"] == token)]
     return float(there["rho"].iloc[0]) if len(there) else None

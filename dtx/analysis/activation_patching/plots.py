@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
 
-from dtx.report import Report
-
-if TYPE_CHECKING:
-    from dtx.analysis.activation_patching.compute import Found
-
-
-def draw(report: Report, found: Found) -> None:
-    """A figure an edit: mean rho over its pairs, and with donors from other worlds beside; a page of all."""
-    patches = found.tables["patches"]
-    for edit in found.edits:
-        mine = patches[(patches["edit"] == edit) & patches["rho"].notna()]
-        if "edit" in set(mine["kind"]):
-            _heatmap(report, edit, mine, found.tokens)
-    report.page("patching", page(found.tables["effects"], found.tokens))
+from dtx.analysis.core.patching_spec import DONOR, EDIT
+from dtx.analysis.core.result import Result
+from dtx.figures import new
 
 
-def _heatmap(report: Report, edit: str, patches: pd.DataFrame, tokens: list[str]) -> None:
-    from dtx import figures
+def heatmaps(result: Result) -> Iterator[tuple[str, Figure]]:
+    """A figure an edit: mean rho over its pairs, beside that with activations from other layouts."""
+    patches, tokens = result.tables["patches"], result.arrays["tokens"].tolist()
+    for edit in patches["edit"].drop_duplicates():
+        rows = patches[(patches["edit"] == edit) & patches["rho"].notna()]
+        if EDIT in set(rows["kind"]):
+            yield f"patching_{edit}", _heatmap(edit, rows, tokens)
 
-    own = patches[patches["kind"] == "edit"]
+
+def _heatmap(edit: str, patches: pd.DataFrame, tokens: list[str]) -> Figure:
+    own = patches[patches["kind"] == EDIT]
     names = list(dict.fromkeys(own["name"]))
     # Tokens at which nothing happens anywhere, most of all padding, would only make it wide.
     moved = own.groupby("position")["rho"].apply(lambda rho: rho.abs().max() > 1e-3)
     shown = [i for i in range(len(tokens)) if moved.get(i, False)] or list(range(len(tokens)))
     height = 1.3 + 0.145 * len(names)
-    figure, axes = figures.new(7.0, height, mosaic=[["edit", "control"]], width_ratios=[1, 1])
-    titles = {"edit": edit.replace("_", " "), "control": "control: another world's donor"}
-    kinds = {"edit": "edit", "control": "shuffled_donor"}
+    figure, axes = new(7.0, height, mosaic=[["edit", "control"]], width_ratios=[1, 1])
+    titles = {"edit": edit.replace("_", " "), "control": "control: unrelated layout"}
+    kinds = {"edit": EDIT, "control": DONOR}
     for place, axis in axes.items():
-        mine = patches[patches["kind"] == kinds[place]]
+        rows = patches[patches["kind"] == kinds[place]]
         grid = np.full((len(names), len(shown)), np.nan)
-        for (name, position), rho in mine.groupby(["name", "position"])["rho"].mean().items():  # type: ignore[misc]
+        for (name, position), rho in rows.groupby(["name", "position"])["rho"].mean().items():  # type: ignore[misc]
             if position in shown:
                 grid[names.index(name), shown.index(position)] = rho
         image = axis.imshow(grid, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
@@ -54,26 +52,21 @@ def _heatmap(report: Report, edit: str, patches: pd.DataFrame, tokens: list[str]
                 axis.axhline(i - 0.5, color="#333", linewidth=0.8)
     pairs = own["pair"].nunique()
     bar = figure.colorbar(image, ax=list(axes.values()), shrink=0.6)
-    bar.set_label(f"rho, mean of {pairs} pairs")
-    report.figure(f"patching_{edit}", figure)
+    bar.set_label(f"restored logit difference, mean of {pairs} pairs")
+    return figure
 
 
-def page(effects: pd.DataFrame, tokens: list[str]) -> Any:
-    """All effects to look through: choose edit and reward-to-go, point at a cell for its interval.
-
-    Args:
-        effects: Of the sweep. tokens: Names of the tokens.
-    """
-    import plotly.graph_objects as go
-
-    kinds = {"edit": "the edit", "shuffled_donor": "control: other worlds' donors"}
+def page(result: Result) -> go.Figure:
+    """All effects to look through: choose edit and reward-to-go, point at a cell for its interval."""
+    effects, tokens = result.tables["effects"], result.arrays["tokens"].tolist()
+    kinds = {EDIT: "the edit", DONOR: "control: activations from unrelated layouts"}
     names = list(dict.fromkeys(effects["name"]))
     figure, titles = go.Figure(), []
     known = effects[effects["rho"].notna()]
-    for key, mine in known.groupby(["edit", "reward_to_go"], sort=False):
+    for key, rows in known.groupby(["edit", "reward_to_go"], sort=False):
         edit, target = key  # type: ignore[misc]
         for kind, words in kinds.items():
-            of_kind = mine[mine["kind"] == kind]
+            of_kind = rows[rows["kind"] == kind]
             if not len(of_kind):
                 continue
             rho = _grid(of_kind, "rho", names, tokens)
@@ -94,7 +87,7 @@ def page(effects: pd.DataFrame, tokens: list[str]) -> Any:
         for shown, title in enumerate(titles)
     ]
     figure.update_layout(
-        title=None if titles else "the runs of no pair differ by the gap",
+        title=None if titles else "the two runs of no pair differ enough (min_ld_gap)",
         height=160 + 14 * len(names),
         margin={"t": 90, "l": 110, "r": 20},
         yaxis={"autorange": "reversed", "dtick": 1, "tickfont": {"size": 9}},

@@ -10,7 +10,12 @@ from dtx.analysis.core.answers import Subject, effect, nodes, state_or_reward_to
 
 
 def answers(subject: Subject, gap: float) -> Iterator[pd.DataFrame]:
-    """C2 (``state``) and C3 (``reward_to_go``): mean effect of each node at each token."""
+    """Mean effect of each node at each token, of edits of the world (``state``) and of reward-to-go apart.
+
+    Args:
+        subject: The result, with what is known of the model.
+        gap: Smallest difference of the two runs at which rho means something.
+    """
     table = subject.edits(subject.table("patches"))
     table = table.assign(effect=effect(table, gap, subject.positive))
     by = ["edit", "layer", "node", "head", "name", "position"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dtx.analysis.attribution_patching import EDGE_METHODS, NODE_METHODS
+from dtx.analysis.attribution_patching.spec import PARTS
+from dtx.analysis.core.patching_spec import DONOR, EDIT
 from dtx.statistics import spearman
 
 LEAST = 0.01
@@ -51,10 +52,8 @@ def agreement(tables: dict[str, pd.DataFrame], top: int, resamples: int, seed: i
         strongest, and how many values of how many pairs were compared.
     """
     rows = []
-    for part, methods, column in (
-        ("nodes", NODE_METHODS, "node"),
-        ("edges", EDGE_METHODS, "input"),
-    ):
+    for part, column in (("nodes", "node"), ("edges", "input")):
+        methods = PARTS[part]
         if part not in tables or not len(tables[part]):
             continue
         every = tables[part]
@@ -65,25 +64,25 @@ def agreement(tables: dict[str, pd.DataFrame], top: int, resamples: int, seed: i
             of_edit = own if edit == "all" else own[own["edit"] == edit]
             groups = [*dict.fromkeys(of_edit["group"]), "all"]
             for group in groups if len(groups) > 2 else groups[-1:]:
-                mine = of_edit if group == "all" else of_edit[of_edit["group"] == group]
+                chosen = of_edit if group == "all" else of_edit[of_edit["group"] == group]
                 for method in methods:
-                    found = _compare(mine, method, top, resamples, seed)
-                    found["donor_r"] = correlation(
-                        mine["exact"].to_numpy(), donors.loc[mine.index, method].to_numpy()
+                    row = _compare(chosen, method, top, resamples, seed)
+                    row["donor_r"] = correlation(
+                        chosen["exact"].to_numpy(), donors.loc[chosen.index, method].to_numpy()
                     )
                     rows.append(
-                        {**found, "part": part, "method": method, "edit": edit, "group": group}
+                        {**row, "part": part, "method": method, "edit": edit, "group": group}
                     )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _with_donors(table: pd.DataFrame, methods: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The edits' rows, and for each the mean estimates of its donors (missing where there are none)."""
-    own = table[(table["kind"] == "edit") & table["open"] & table["exact"].notna()]
+    own = table[(table["kind"] == EDIT) & table["open"] & table["exact"].notna()]
     own = pd.DataFrame(own.reset_index(drop=True))
     where = [c for c in ("name", "position", "sender", "receiver", "group", "token") if c in table]
     by = ["edit", "variant", "reward_to_go", *dict.fromkeys(where)]
-    donors = table.loc[table["kind"] == "shuffled_donor", [*by, *methods]]
+    donors = table.loc[table["kind"] == DONOR, [*by, *methods]]
     donors = donors.groupby(by, sort=False)[methods].mean().reset_index()
     beside = own[by].merge(donors, on=by, how="left")
     return own, beside.loc[:, methods]

@@ -8,28 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dtx.analysis.activation_patching.compute import HOOKS
-from dtx.analysis.core.pair_runs import PairRuns
+from dtx.analysis.core.patching import PairRuns
+from dtx.analysis.core.patching_spec import EDIT, Node, hook_of
 from dtx.dt.forward import Hook, run_from
+from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.paths import EMBEDDED
-
-if TYPE_CHECKING:
-    from dtx.dt.model import DecisionTransformerModel
 
 Gradient = dict[str, Tensor]
 """By hook: d LD / d activation, in the activation's own shape."""
 Run = Callable[[Tensor, Tensor], tuple[Gradient, Tensor]]
 """Runs of pairs (b,) at shares (b,) of the way from base to source: gradients (b, ...) and LD (b,)."""
-
-
-def hook_of(layer: int, kind: str) -> str:
-    """TransformerLens's name of a node's activation."""
-    return f"blocks.{layer}.{HOOKS[kind]}"
 
 
 class Gradients:
@@ -75,30 +68,31 @@ class Gradients:
         """Mean over runs whose embedding lies between base and source; ``hooks`` hold the embedding."""
         return self._integrated(EMBEDDED, partial(self._over_inputs, hooks))
 
-    def over_own(self, layer: int, kind: str) -> Gradient:
+    def over_own(self, layer: int, node: Node) -> Gradient:
         """Mean over runs in which a node's activation, at all tokens and heads, lies between the two.
 
         Of ``z`` come the gradients of ``attn_out`` as well: it is linear in z, so both lie between together.
         """
-        if kind == "resid_post" and layer + 1 < self.model.cfg.n_layers:
-            following = hook_of(layer + 1, "resid_pre")  # is the same activation
-            return {hook_of(layer, kind): self.over_own(layer + 1, "resid_pre")[following]}
-        return self._integrated(hook_of(layer, kind), partial(self._over_own, layer, kind))
+        name = hook_of(layer, node.value)
+        if node is Node.resid_post and layer + 1 < self.model.cfg.n_layers:
+            following = hook_of(layer + 1, Node.resid_pre.value)  # is the same activation
+            return {name: self.over_own(layer + 1, Node.resid_pre)[following]}
+        return self._integrated(name, partial(self._over_own, layer, node))
 
     def _integrated(self, name: str, run: Run) -> Gradient:
         """The mean along the way of the activation ``name``, in as many steps as each pair needs."""
         rows, steps = torch.arange(len(self.runs.batch)), self.steps[0]
-        found, ends = self._mean(run, rows, torch.tensor([0.0, 1.0]))
+        gradient, ends = self._mean(run, rows, torch.tensor([0.0, 1.0]))
         difference_p = (ends[:, 1] - ends[:, 0]).double()
         change = self.runs.source[name] - self.runs.base[name]
         span_p = torch.from_numpy(self.runs.span).abs()
         # Elsewhere rho is missing, or it is a control, which the first steps are good enough for.
-        checked_p = torch.from_numpy(self.runs.measurable & self.runs.batch.kind("edit"))
+        checked_p = torch.from_numpy(self.runs.measurable & self.runs.batch.kind(EDIT))
         while len(rows):
             shares = (torch.arange(steps) + 0.5) / steps
             means, _ = self._mean(run, rows, shares)
             for hook, mean in means.items():
-                found[hook][rows] = mean
+                gradient[hook][rows] = mean
             sum_p = (change[rows] * means[name]).double().flatten(1).sum(1)
             error_p = (sum_p - difference_p[rows]).abs() / span_p[rows]
             error_p[~checked_p[rows]] = 0.0
@@ -112,7 +106,7 @@ class Gradients:
             rows = rows[again]
         if checked_p.any():
             self._note(float(error_p.max()))
-        return found
+        return gradient
 
     def _note(self, error: float) -> None:
         if not error <= self.identity_error:  # the first one: nothing is known yet
@@ -149,13 +143,13 @@ class Gradients:
         return self._backward(logits_ba, rows, kept)
 
     def _over_own(
-        self, layer: int, kind: str, rows: Tensor, shares: Tensor
+        self, layer: int, node: Node, rows: Tensor, shares: Tensor
     ) -> tuple[Gradient, Tensor]:
-        name = hook_of(layer, kind)
+        name = hook_of(layer, node.value)
         leaf = self._between(name, rows, shares)
-        if kind == "resid_pre":
+        if node is Node.resid_pre:
             return self._backward(run_from(self.model, layer, leaf), rows, {name: leaf})
-        kept, keep = _keeper([hook_of(layer, "attn_out")] if kind == "z" else [])
+        kept, keep = _keeper([hook_of(layer, "attn_out")] if node is Node.z else [])
         resid_bnd = self.runs.base[hook_of(layer, "resid_pre")][rows]
         hooks = [(name, lambda value, hook: leaf), *keep]
         logits_ba = run_from(self.model, layer, resid_bnd, hooks)
@@ -166,8 +160,8 @@ class Gradients:
     ) -> tuple[Gradient, Tensor]:
         batch, place = self.runs.batch, torch.arange(len(rows))
         difference = logits_ba[place, batch.positive[rows]] - logits_ba[place, batch.negative[rows]]
-        found = torch.autograd.grad(difference.sum(), list(kept.values()))
-        return dict(zip(kept, found, strict=True)), difference.detach()
+        gradients = torch.autograd.grad(difference.sum(), list(kept.values()))
+        return dict(zip(kept, gradients, strict=True)), difference.detach()
 
 
 @contextmanager

@@ -1,23 +1,25 @@
-"""Estimates against exact values, and r by edit; a page where each point tells what it is."""
+"""Estimates against exact values, and r by edit; a page that shows what each point is."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from plotly.subplots import make_subplots
 
-from dtx.analysis.attribution_patching import EDGE_METHODS, NODE_METHODS
-from dtx.report import Report
-
-if TYPE_CHECKING:
-    from dtx.analysis.attribution_patching.compute import Found
+from dtx.analysis.attribution_patching.spec import EDGE_METHODS, NODE_METHODS, PARTS
+from dtx.analysis.core.patching_spec import EDIT
+from dtx.analysis.core.result import Result
+from dtx.figures import new
 
 COLOURS = ("#3a6ea5", "#d1803a", "#2a9d5c", "#8d5fa8", "#d1495b", "#8d99ae")
 LABELS = {
     "attribution_patching": "attribution\npatching",
-    "integrated_inputs": "integrated\nover inputs",
-    "integrated": "integrated\nover itself",
+    "integrated_inputs": "integrated gradients,\ninput path",
+    "integrated": "integrated gradients,\nactivation path",
     "eap": "EAP",
     "eap_ig": "EAP-IG",
 }
@@ -25,72 +27,73 @@ SHOWN = 0.005
 """Points under this rho in both values are left out of the page: there are thousands, all at 0."""
 
 
-def draw(report: Report, found: Found) -> None:
-    """``attribution_patching.png`` and ``.html``."""
+def _compared(result: Result) -> dict[str, pd.DataFrame]:
+    """Nodes and edges with an exact value, by part; a part without any is left out."""
     parts = {}
-    for part in ("nodes", "edges"):
-        table = found.tables.get(part)
+    for part in PARTS:
+        table = result.tables.get(part)
         if table is not None and len(table):
-            known = (table["kind"] == "edit") & table["open"] & table["exact"].notna()
+            known = (table["kind"] == EDIT) & table["open"] & table["exact"].notna()
             if bool(known.to_numpy().any()):
                 parts[part] = table[known]
+    return parts
+
+
+def draw(result: Result) -> Figure | None:
+    """A panel a method, and r of each by edit; None if nothing could be compared."""
+    parts, agreement = _compared(result), result.tables["agreement"]
     if not parts:
-        return
-    _png(report, parts, found.tables["agreement"])
-    _page(report, parts)
-
-
-def _png(report: Report, parts: dict[str, pd.DataFrame], agreement: pd.DataFrame) -> None:
-    from dtx import figures
-
+        return None
     rows = [list(NODE_METHODS), [*EDGE_METHODS, "r"]] if "edges" in parts else [list(NODE_METHODS)]
-    figure, axes = figures.new(7.0, 2.7 * len(rows), mosaic=rows)
+    figure, axes = new(7.0, 2.7 * len(rows), mosaic=rows)
     edits = list(dict.fromkeys(parts["nodes"]["edit"]))
     colours = dict(zip(edits, COLOURS * len(edits), strict=False))
     pooled = agreement[(agreement["edit"] == "all") & (agreement["group"] == "all")]
-    pooled = pooled.set_index("method")
-    for part, methods in (("nodes", NODE_METHODS), ("edges", EDGE_METHODS)):
-        if part not in parts:
-            continue
-        table = parts[part]
+    pooled = pooled.set_index("method")["r"].to_dict()
+    for part, table in parts.items():
         # One scale for all panels of a row; estimates far outside are set on its rim.
         limit = 1.15 * max(1.0, float(table["exact"].abs().quantile(0.9995)))
-        for method in methods:
-            axis = axes[method]
-            axis.plot([-limit, limit], [-limit, limit], color="#333", linewidth=0.7, zorder=1)
-            for edit, mine in table.groupby("edit", sort=False):
-                x, y = (mine[c].clip(-limit, limit) for c in ("exact", method))
-                axis.scatter(x, y, s=5, alpha=0.45, linewidths=0, color=colours[edit], zorder=2)
+        for method in PARTS[part]:
+            _points(axes[method], table, method, limit, colours)
             beyond = int((table[method].abs() > limit).sum())
-            r = pooled.loc[method, "r"]
-            said = f"r = {r:.2f}" + (f"\n{beyond} on the rim" if beyond else "")
-            axis.text(0.04, 0.96, said, transform=axis.transAxes, va="top", fontsize=8)
-            axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
-            axis.set_title(f"{part}: " + LABELS[method].replace("\n", " "), fontsize=7)
-            axis.tick_params(labelsize=7)
-            axis.set_xlabel("exact rho", fontsize=8)
-        axes[next(iter(methods))].set_ylabel("estimated rho", fontsize=8)
+            text = f"r = {pooled[method]:.2f}" + (f"\n{beyond} on the rim" if beyond else "")
+            axes[method].text(
+                0.04, 0.96, text, transform=axes[method].transAxes, va="top", fontsize=8
+            )
+            title = f"{part}: " + LABELS[method].replace("\n", " ")
+            axes[method].set_title(title, fontsize=7)
+        axes[next(iter(PARTS[part]))].set_ylabel("estimated rho", fontsize=8)
     if "r" in axes:
         _intervals(axes["r"], agreement, colours)
     handles = [_dot(colours[edit], edit.replace("_", " ")) for edit in edits]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
-    report.figure("attribution_patching", figure)
+    return figure
 
 
-def _dot(colour: str, label: str):
-    from matplotlib.lines import Line2D
+def _points(
+    axis: Axes, table: pd.DataFrame, method: str, limit: float, colours: dict[str, str]
+) -> None:
+    axis.plot([-limit, limit], [-limit, limit], color="#333", linewidth=0.7, zorder=1)
+    for edit, rows in table.groupby("edit", sort=False):
+        x, y = (rows[c].clip(-limit, limit) for c in ("exact", method))
+        axis.scatter(x, y, s=5, alpha=0.45, linewidths=0, color=colours[str(edit)], zorder=2)
+    axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    axis.tick_params(labelsize=7)
+    axis.set_xlabel("exact rho", fontsize=8)
 
+
+def _dot(colour: str, label: str) -> Line2D:
     return Line2D([], [], marker="o", linestyle="", markersize=5, color=colour, label=label)
 
 
-def _intervals(axis, agreement: pd.DataFrame, colours: dict[str, str]) -> None:
-    """r of each method and edit with its interval; grey: what random pairings give."""
-    mine = agreement[(agreement["group"] == "all") & (agreement["edit"] != "all")]
-    methods = [m for m in LABELS if m in set(mine["method"])]
+def _intervals(axis: Axes, agreement: pd.DataFrame, colours: dict[str, str]) -> None:
+    """r of each method and edit with its interval; grey: that of random pairings."""
+    by_edit = agreement[(agreement["group"] == "all") & (agreement["edit"] != "all")]
+    methods = [m for m in LABELS if m in set(by_edit["method"])]
     step = 0.7 / max(1, len(colours) - 1)
     for place, method in enumerate(methods):
         for i, (edit, colour) in enumerate(colours.items()):
-            row = mine[(mine["method"] == method) & (mine["edit"] == edit)]
+            row = by_edit[(by_edit["method"] == method) & (by_edit["edit"] == edit)]
             if not len(row) or not np.isfinite(row["r"].iloc[0]):
                 continue
             first, y = row.iloc[0], place - 0.35 + i * step
@@ -99,18 +102,15 @@ def _intervals(axis, agreement: pd.DataFrame, colours: dict[str, str]) -> None:
             axis.plot(first["r"], y, "o", color=colour, markersize=3)
     axis.set_yticks(range(len(methods)), [LABELS[m] for m in methods], fontsize=6)
     axis.set_ylim(len(methods) - 0.4, -0.6)
-    axis.set_title("r by edit (grey: at random)", fontsize=8)
+    axis.set_title("r by edit (grey: shuffled)", fontsize=8)
     axis.tick_params(axis="x", labelsize=7)
     axis.set_xlabel("Pearson's r, 95% interval", fontsize=8)
 
 
-def _page(report: Report, parts: dict[str, pd.DataFrame]) -> None:
-    """Means over the pairs of an edit and reward-to-go, as points that can be pointed at."""
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
-    panels = [(p, m) for p, ms in (("nodes", NODE_METHODS), ("edges", EDGE_METHODS)) for m in ms]
-    panels = [(part, method) for part, method in panels if part in parts]
+def page(result: Result) -> go.Figure:
+    """Means over the pairs of an edit and reward-to-go, as points that show what they are."""
+    parts = _compared(result)
+    panels = [(part, method) for part in parts for method in PARTS[part]]
     titles = [f"{part}: " + LABELS[m].replace("\n", " ") for part, m in panels]
     figure = make_subplots(len(panels) // 3 + (len(panels) % 3 > 0), 3, subplot_titles=titles)
     shown: set[str] = set()
@@ -121,13 +121,13 @@ def _page(report: Report, parts: dict[str, pd.DataFrame]) -> None:
         by = ["edit", "reward_to_go", *where]
         means = table.groupby(by, sort=False)[["exact", method]].mean().reset_index()
         means = means[(means[["exact", method]].abs() >= SHOWN).any(axis=1)]
-        for edit, mine in means.groupby("edit", sort=False):
+        for edit, rows in means.groupby("edit", sort=False):
             name = str(edit)
             colour = colours.setdefault(name, COLOURS[len(colours) % len(COLOURS)])
-            text = [_what(row, part) for row in mine.to_dict("records")]
+            text = [_what(row, part) for row in rows.to_dict("records")]
             figure.add_trace(
                 go.Scatter(
-                    x=mine["exact"].round(4), y=mine[method].round(4), text=text, mode="markers",
+                    x=rows["exact"].round(4), y=rows[method].round(4), text=text, mode="markers",
                     marker={"color": colour, "size": 6, "opacity": 0.6}, name=name.replace("_", " "),
                     legendgroup=name, showlegend=name not in shown,
                     hovertemplate="%{text}<br>exact %{x:.3f}, estimated %{y:.3f}<extra></extra>",
@@ -142,7 +142,7 @@ def _page(report: Report, parts: dict[str, pd.DataFrame]) -> None:
         title="Estimated against exact patches: means over the pairs of an edit and reward-to-go",
         height=420 * (len(panels) // 3 + (len(panels) % 3 > 0)) + 100,
     )
-    report.page("attribution_patching", figure)
+    return figure
 
 
 def _what(row: dict, part: str) -> str:

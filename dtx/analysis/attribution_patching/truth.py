@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from dtx.analysis.attribution_patching import EDGE_METHODS, NODE_METHODS
+from dtx.analysis.attribution_patching.spec import EDGE_METHODS, NODE_METHODS
 from dtx.analysis.core.answers import Subject, edges, nodes, place_of
 
 
 def answers(subject: Subject) -> Iterator[pd.DataFrame]:
-    """C4: every estimate of nodes and edges, part by part."""
+    """Every estimate of nodes and edges, each method apart."""
     table = subject.edits(subject.table("nodes"))
     by = ["edit", "layer", "node", "head", "name", "position"]
     for method in NODE_METHODS:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dtx.analysis.core.hooks import HOOKS
+from dtx.analysis.core.patching_spec import HOOKS
 from dtx.analysis.core.result import CLAIMS, About, Claim, Result, Verdict
 from dtx.analysis.core.scoring import Wrong
 from dtx.analysis.core.truth import ANY_INPUT, FLIPS, TOGETHER, Known, Truth

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dtx.analysis.activation_patching import Direction, check_sweep
+from dtx.analysis.core.patching_spec import Direction
 from dtx.dt.model_stage import ModelStage
 from dtx.dt.provider import check_checkpoint, load_at
 from dtx.pairs.declared import Declared
@@ -56,7 +56,6 @@ class PathPatching(Stage):
                 yield "edits", f"the pairs have no edit {name}; they have {', '.join(known)}"
         if self.edits is not None and not self.edits:
             yield "edits", "needs at least one of " + ", ".join(known) + "; null takes all"
-        yield from check_sweep(self)
 
     def run(self, out: Path) -> None:
         """Write tables ``edges``, ``important``, ``identities`` and ``runs``, figures and headline."""

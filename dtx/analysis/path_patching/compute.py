@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dtx.analysis.core.pair_runs import PairRuns
+from dtx.analysis.core.patching import PairRuns
 from dtx.analysis.path_patching import Tokens
 from dtx.analysis.path_patching.identities import identities
 from dtx.analysis.path_patching.sweep import Sweep, wanted

@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dtx.analysis.activation_patching import Direction
-from dtx.analysis.core.pair_runs import PairRuns
+from dtx.analysis.core.patching import PairRuns
+from dtx.analysis.core.patching_spec import Direction
 from dtx.analysis.path_patching import Tokens
 from dtx.analysis.path_patching.sweep import Sweep
 from dtx.dt.paths import (

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtx.analysis.core.pair_runs import PairRuns
-from dtx.analysis.core.rest_of_run import RestOfRun
+from dtx.analysis.core.patching import PairRuns, RestOfRun
 from dtx.dt.paths import Edge, Receiver, Sender, edges, outputs, senders
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dtx.analysis.activation_patching import Direction
-from dtx.analysis.core.pair_runs import PairRuns
+from dtx.analysis.core.patching import PairRuns
+from dtx.analysis.core.patching_spec import Direction
 from dtx.analysis.smallest_circuit import SmallestCircuit
 from dtx.dt.paths import (
     Edge,

@@ -1,23 +1,25 @@
 """The two runs of counterfactual pairs, which every causal analysis edits, and how an edit's effect counts.
 
-Shape suffixes: p pairs, n tokens, d model.
+Shape suffixes: p pairs, n tokens, b rows of a forward pass, each of a pair, c changed tokens, h head, e head
+width, d model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
+from dtx.analysis.core.patching_spec import EDIT, NULL, Direction
+from dtx.analysis.core.result import About, Check, Claim, Verdict
+from dtx.dt.forward import Changed
+from dtx.dt.model import DecisionTransformerModel
 from dtx.pairs.pair_set import PairBatch
 from dtx.statistics import bootstrap_columns
-
-if TYPE_CHECKING:
-    from dtx.analysis.activation_patching import Direction
-    from dtx.dt.model import DecisionTransformerModel
 
 
 class PairRuns:
@@ -55,7 +57,7 @@ class PairRuns:
             out, cache = model.run_with_cache(context, names_filter=keep)
             logits.append(batch.difference(out[:, -1]).double().numpy())
             caches.append(dict(cache))
-        forwards = direction.value == "denoise"
+        forwards = direction is Direction.denoise
         self.batch = batch
         self.source: dict[str, Tensor]
         self.base: dict[str, Tensor]
@@ -65,7 +67,7 @@ class PairRuns:
         of = batch.control_of.numpy()
         own = np.where(of >= 0, of, np.arange(len(batch)))
         self.base_ld, self.span = at_base, at_source[own] - at_base
-        self.measurable = (np.abs(self.span) >= gap) & ~batch.kind("null")
+        self.measurable = (np.abs(self.span) >= gap) & ~batch.kind(NULL)
 
     def table(self) -> pd.DataFrame:
         """One row a pair: what it is, its logit differences, whether rho can be said."""
@@ -105,7 +107,7 @@ def mean_rho(patches: pd.DataFrame, by: Sequence[str], resamples: int, seed: int
     Returns:
         ``by``, rho, low, high, pairs (measured), missing (under the gap).
     """
-    measured = patches[patches["kind"] != "null"]
+    measured = patches[patches["kind"] != NULL]
     table = pd.DataFrame(measured[list(by)]).drop_duplicates().reset_index(drop=True)
     code = measured.groupby(list(by), sort=False).ngroup().to_numpy()
     rho = measured["rho"].to_numpy(dtype=float)
@@ -113,12 +115,77 @@ def mean_rho(patches: pd.DataFrame, by: Sequence[str], resamples: int, seed: int
     count = np.bincount(code[there], minlength=len(table))
     values = rho[there][np.argsort(code[there], kind="stable")]
     first = count.cumsum() - count
-    found = np.full((3, len(table)), np.nan)
+    values_3g = np.full((3, len(table)), np.nan)
     for n in set(count[count > 0].tolist()):  # groups of one size share their resamples: quick
         groups = np.flatnonzero(count == n)
         columns = values[first[groups] + np.arange(n)[:, None]]
-        found[0, groups] = columns.mean(0)
-        found[1:, groups] = bootstrap_columns(columns, resamples, seed)
-    table["rho"], table["low"], table["high"] = found
+        values_3g[0, groups] = columns.mean(0)
+        values_3g[1:, groups] = bootstrap_columns(columns, resamples, seed)
+    table["rho"], table["low"], table["high"] = values_3g
     table["pairs"], table["missing"] = count, np.bincount(code, minlength=len(table)) - count
     return table
+
+
+def distinct_inputs(runs: pd.DataFrame) -> int:
+    """Edited pairs with different logit differences, of the rows of :meth:`PairRuns.table`."""
+    edited = runs[runs["kind"] == EDIT]
+    return len(edited.drop_duplicates(["ld_clean", "ld_corrupt", "edit"]))
+
+
+def n_missing(runs: pd.DataFrame) -> float:
+    """Edited pairs whose runs differ by less than the gap, so that they have no rho."""
+    return float((~runs.loc[runs["kind"] == EDIT, "measurable"]).sum())
+
+
+def without_gap(runs: pd.DataFrame) -> list[str]:
+    """The problem of an analysis if no edited pair's runs differ enough; else none."""
+    if runs.loc[runs["kind"] == EDIT, "measurable"].any():
+        return []
+    return ["in no pair do the two runs differ by min_ld_gap"]
+
+
+def largest(errors: Any) -> float | None:
+    """Largest of some errors, NaN left out; None if there is none: nothing was measured."""
+    values = np.asarray(errors, dtype=float)
+    values = values[~np.isnan(values)]
+    return float(values.max()) if values.size else None
+
+
+def null_check(change: float | None, tolerance: float) -> Check:
+    """The check that patches between two equal runs change nothing."""
+    name = "patching within a null pair, whose runs are equal, changes nothing"
+    return Check(name=name, error=change, tolerance=tolerance)
+
+
+def above_control(edit: str, what: str, own: float, control: float | None) -> Claim:
+    """Whether the strongest patch of an edit brings more than one from other layouts does at its place.
+
+    Args:
+        edit: Name of the edit.
+        what: The patch: ``L1 mlp_out at S5``.
+        own: rho of the patch. control: rho with activations from other layouts; None: not measured.
+    """
+    beside = "not measured" if control is None else f"{control:.2f}"
+    return Claim(
+        id=f"{edit}_carried",
+        text=f"the strongest patch of {edit} brings more than its control",
+        criterion="more than activations from an unrelated layout bring at the same place",
+        evidence=f"{what} {own:.2f}, from unrelated layouts {beside}",
+        verdict=Verdict.of(control is None or own > control),
+        about=About.INSTRUMENT,
+    )
+
+
+class RestOfRun(Changed):
+    """Goes on from a layer in the run that is patched; tokens before the patch stay as they are."""
+
+    def __init__(self, model: DecisionTransformerModel, runs: PairRuns):
+        super().__init__(model, runs.base)
+        self.batch = runs.batch
+
+    def ld(self, layer: int, row_b: Tensor, begin: int, resid_bcd: Tensor) -> Tensor:
+        """LD (b,) when the stream before a layer is new at c tokens from ``begin`` on, else the base's."""
+        logits = self.logits(layer, row_b, begin, resid_bcd)
+        place = torch.arange(len(row_b))
+        positive, negative = self.batch.positive[row_b], self.batch.negative[row_b]
+        return logits[place, positive] - logits[place, negative]

@@ -1,0 +1,182 @@
+"""The sweep of activation patching: many patches on the batch axis, from the patched node on.
+
+A patch of the stream or of what is added to it changes one token until the next layer, and nothing at all
+where both runs agree; patches inside attention run their whole block.
+
+Shape suffixes: b rows of a forward pass (one patch of one pair each), p pairs, n tokens, d model, h head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dtx.analysis.activation_patching.spec import ActivationPatchingSpec
+from dtx.analysis.core.patching import PairRuns, RestOfRun
+from dtx.analysis.core.patching_spec import DONOR, NULL, Node, hook_of, name_of
+from dtx.dt.forward import run_from
+from dtx.dt.model import DecisionTransformerModel
+from dtx.pairs.pair_set import PairBatch
+
+ROUNDING = 1e-6
+"""A node is the same in both runs up to this share of its largest number."""
+
+
+class Sweep:
+    """The patches of one batch of pairs.
+
+    Attributes:
+        runs: Both runs of each pair.
+    """
+
+    def __init__(
+        self,
+        spec: ActivationPatchingSpec,
+        model: DecisionTransformerModel,
+        batch: PairBatch,
+        gap: float,
+    ):
+        """Run both sides.
+
+        Args:
+            spec: What is patched, and how much at once.
+            model: Any.
+            batch: Pairs of one shape.
+            gap: Smallest difference between the runs at which rho means something.
+        """
+        self.spec, self.model, self.batch = spec, model, batch
+        nodes = {*spec.nodes, Node.resid_pre, Node.resid_mid, Node.resid_post}
+        layers = range(model.cfg.n_layers)
+        wanted = {hook_of(layer, node.value) for layer in layers for node in nodes}
+        wanted |= RestOfRun.needed(model.cfg.n_layers)
+        self.runs = PairRuns(model, batch, spec.direction, gap, wanted)
+        self.rest = RestOfRun(model, self.runs)
+
+    def patches(self) -> pd.DataFrame:
+        """Every node at every token of every pair: a row each, with ``change`` of LD and ``rho``."""
+        tables = [self._node(layer, node, head) for layer, node, head in self._nodes()]
+        return pd.concat(tables, ignore_index=True)
+
+    def _nodes(self) -> Iterator[tuple[int, Node, int | None]]:
+        for layer in range(self.model.cfg.n_layers):
+            for node in self.spec.nodes:
+                heads = range(self.model.cfg.n_heads) if node.each_head else [None]
+                yield from ((layer, node, head) for head in heads)
+
+    def _node(self, layer: int, node: Node, head: int | None) -> pd.DataFrame:
+        """Patch one node at every token of every pair."""
+        p, n = self.batch.changed.shape
+        row, token = np.divmod(np.arange(p * n), n)
+        mask = torch.zeros(p * n, n, dtype=torch.bool)
+        mask[torch.arange(p * n), torch.from_numpy(token)] = True
+        if node.inside_attention:
+            ld = self._patched(layer, node, head, row, mask)
+        else:
+            ld = self._added(layer, node, head)
+        table = self.runs.result(row, ld)
+        table["layer"], table["node"] = layer, node.value
+        table["head"] = -1 if head is None else head
+        table["name"] = name_of(layer, node.value, head)
+        table["position"], table["token"] = token, np.array(self.batch.names)[token]
+        return table
+
+    def _added(self, layer: int, node: Node, head: int | None) -> np.ndarray:
+        """LD (p * n,) with the stream, or what a component adds to it, patched at each token of each pair."""
+        name = hook_of(layer, node.value)
+        source, base = self.runs.source[name], self.runs.base[name]
+        if head is not None:
+            source, base = source[:, :, head], base[:, :, head]
+        change = source - base
+        scale = source.abs().max() + base.abs().max()
+        live_pn = change.abs().amax(-1) > ROUNDING * scale
+        live_pn |= torch.from_numpy(self.batch.kind(NULL))[:, None]  # a control only if it is run
+        n = live_pn.shape[1]
+        if node is not Node.resid_pre and layer == self.rest.last:
+            live_pn[:, :-1] = False  # read at the last token alone
+        block = self.rest.blocks[layer]
+        if head is not None:
+            change = change @ block.attn.W_O[head]
+        ld = np.repeat(self.runs.base_ld[:, None], n, 1)
+        for m in range(n):
+            for row in torch.nonzero(live_pn[:, m]).flatten().split(self.spec.windows):
+                if not len(row):
+                    continue
+                resid_b1d, to = change[row, m : m + 1], layer + 1
+                if node is Node.resid_pre:
+                    resid_b1d, to = source[row, m : m + 1], layer
+                elif node is Node.resid_post:
+                    resid_b1d = source[row, m : m + 1]
+                elif node is Node.mlp_out:
+                    post = self.runs.base[f"blocks.{layer}.hook_resid_post"]
+                    resid_b1d = post[row, m : m + 1] + resid_b1d
+                else:
+                    mid = self.runs.base[f"blocks.{layer}.hook_resid_mid"][row, m : m + 1]
+                    mid = mid + resid_b1d
+                    resid_b1d = mid + block.mlp(block.ln2(mid))
+                ld[row.numpy(), m] = self.rest.ld(to, row, m, resid_b1d).double().numpy()
+        return ld.ravel()
+
+    def sets(self) -> pd.DataFrame:
+        """Embedded tokens patched together: everything, nothing, unchanged, a kind, a kind but one."""
+        names, changed = self.batch.names, self.batch.changed
+        sets: list[tuple[str, Tensor, float | None]] = [
+            ("everything", torch.ones_like(changed), 1.0),
+            ("nothing", torch.zeros_like(changed), 0.0),
+            ("unchanged", ~changed, 0.0),
+        ]
+        for letter in "RSA":
+            mine = torch.tensor([name[0] == letter for name in names])
+            sets.append((letter, mine.expand_as(changed), None))
+            for place in torch.nonzero(mine & changed.any(0)).flatten().tolist():
+                rest = mine.clone()
+                rest[place] = False
+                sets.append((f"{letter} without {names[place]}", rest.expand_as(changed), None))
+        row = np.arange(len(self.batch))
+        tables = []
+        for name, mask, expected in sets:
+            table = self.runs.result(row, self._patched(0, Node.resid_pre, None, row, mask))
+            donor = self.batch.kind(DONOR)  # its everything is another world, not 1
+            table["expected"] = np.where(donor & (name == "everything"), np.nan, expected)
+            tables.append(table.assign(set=name))
+        return pd.concat(tables, ignore_index=True)
+
+    def _patched(
+        self, layer: int, node: Node, head: int | None, row: np.ndarray, mask: Tensor
+    ) -> np.ndarray:
+        """LD (b,) of pairs ``row`` (b,) with a node patched at the tokens ``mask`` (b, n)."""
+        found = []
+        for begin in range(0, len(row), self.spec.windows):
+            which = torch.from_numpy(row[begin : begin + self.spec.windows])
+            logits = self._forward(
+                layer, node, head, which, mask[begin : begin + self.spec.windows]
+            )
+            pos, neg = self.batch.positive[which], self.batch.negative[which]
+            place = torch.arange(len(which))
+            found.append((logits[place, pos] - logits[place, neg]).double().numpy())
+        return np.concatenate(found)
+
+    def _forward(
+        self, layer: int, node: Node, head: int | None, which: Tensor, mask_bn: Tensor
+    ) -> Tensor:
+        """Logits (b, a) at the last token; what lies before the layer is the base's and not computed."""
+        model, name = self.model, hook_of(layer, node.value)
+        source = self.runs.source[name][which]
+        resid_bnd = self.runs.base[f"blocks.{layer}.hook_resid_pre"][which]
+
+        def patch(value: Tensor, hook: Any = None) -> Tensor:
+            if head is None:
+                return torch.where(mask_bn.unsqueeze(-1), source, value)
+            value = value.clone()
+            axis = 1 if node is Node.pattern else 2
+            mine, new = value.select(axis, head), source.select(axis, head)
+            mine.copy_(torch.where(mask_bn.unsqueeze(-1), new, mine))
+            return value
+
+        if node is Node.resid_pre:
+            return run_from(model, layer, patch(resid_bnd))
+        return run_from(model, layer, resid_bnd, [(name, patch)])

@@ -1,0 +1,73 @@
+"""The settings that all sweeps of patches share, and the names of what they patch."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from dtx.config.ranges import Count, Positive, Seed
+from dtx.stage import RUNTIME
+
+
+class Direction(enum.Enum):
+    """``denoise``: clean activations into the corrupt run. ``noise``: corrupt ones into the clean run."""
+
+    denoise = "denoise"
+    noise = "noise"
+
+
+class Node(enum.Enum):
+    """What is patched at a token: the residual stream, a component's output, or each head's parts."""
+
+    resid_pre = "resid_pre"
+    attn_out = "attn_out"
+    resid_mid = "resid_mid"
+    mlp_out = "mlp_out"
+    resid_post = "resid_post"
+    z = "z"
+    q = "q"
+    k = "k"
+    v = "v"
+    pattern = "pattern"
+
+    @property
+    def each_head(self) -> bool:
+        """Whether it is patched for each head apart."""
+        return self in (Node.z, Node.q, Node.k, Node.v, Node.pattern)
+
+    @property
+    def inside_attention(self) -> bool:
+        """Whether a patch changes what other tokens read in the same layer."""
+        return self in (Node.q, Node.k, Node.v, Node.pattern)
+
+
+HOOKS = {
+    **{name: f"hook_{name}" for name in ("resid_pre", "resid_mid", "resid_post")},
+    **{name: f"hook_{name}" for name in ("attn_out", "mlp_out")},
+    **{name: f"attn.hook_{name}" for name in ("z", "q", "k", "v", "pattern")},
+}
+"""TransformerLens's names of the nodes, after ``blocks.{layer}.``."""
+
+EDIT, DONOR, NULL = "edit", "shuffled_donor", "null"
+"""Kinds of pairs in the tables: the edit, activations from another layout, two equal runs."""
+
+
+def hook_of(layer: int, node: str) -> str:
+    """TransformerLens's name of a node's activation."""
+    return f"blocks.{layer}.{HOOKS[node]}"
+
+
+def name_of(layer: int, node: str, head: int | None) -> str:
+    """``L0 resid_pre``, ``L0 H1 z``, ``L1 mlp_out``."""
+    return f"L{layer} {node}" if head is None else f"L{layer} H{head} {node}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSpec:
+    """What every sweep of patches is told."""
+
+    direction: Direction
+    tolerance: Positive
+    resamples: Count
+    seed: Seed
+    windows: Count = field(metadata=RUNTIME)
