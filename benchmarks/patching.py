@@ -24,10 +24,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import torch
 
-from dtx.analysis.activation_patching import ActivationPatching, Node
-from dtx.analysis.activation_patching.compute import HOOKS
-from dtx.analysis.activation_patching.compute import measure as sweep_nodes
-from dtx.analysis.core.pair_runs import PairRuns
+from dtx.analysis.activation_patching import ActivationPatching
+from dtx.analysis.activation_patching.compute import compute as sweep_nodes
+from dtx.analysis.core.patching import PairRuns
+from dtx.analysis.core.patching_spec import Node, hook_of
 from dtx.analysis.path_patching.sweep import Sweep, wanted
 from dtx.config.compose import build_group
 from dtx.dt.model import DecisionTransformerModel, initialise
@@ -113,7 +113,7 @@ def node_sweep(
     (batch,) = pairs.batches(model)
     rng = np.random.default_rng(stage.seed)
     chosen = table.iloc[rng.choice(len(table), sample, replace=False)]
-    names = sorted({f"blocks.{row.layer}.{HOOKS[row.node]}" for row in chosen.itertuples()})
+    names = sorted({hook_of(row.layer, row.node) for row in chosen.itertuples()})
     with torch.inference_mode():
         _, cache = model.run_with_cache(batch.clean, names_filter=names)
         base = model(batch.corrupt)[:, -1]
@@ -123,7 +123,7 @@ def node_sweep(
         worst = 0.0
         for patch in chosen.itertuples():
             row, at = place[patch.pair], patch.position
-            name = f"blocks.{patch.layer}.{HOOKS[patch.node]}"
+            name = hook_of(patch.layer, patch.node)
             where = (0, at) if patch.head < 0 else (0, at, patch.head)
 
             def put(value, hook, where=where, new=cache[name][row : row + 1]):

@@ -121,7 +121,7 @@ def _read(path: Path) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(path.read_bytes())
     imported = tuple(_imports(tree))
     for node in ast.walk(tree):
-        if isinstance(node, _WITH_DOCSTRING) and _is_text(node.body[0]):
+        if isinstance(node, _WITH_DOCSTRING) and node.body and _is_text(node.body[0]):
             node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16], imported
 

@@ -10,7 +10,7 @@ import pytest
 from dtx.analysis.scorecard.scores import auroc, measure, score
 from dtx.analysis.scorecard.truth import HOWEVER, NOTHING, OPEN, TOGETHER, Known, Truth
 
-from dtx.analysis.activation_patching import Node
+from dtx.analysis.core.patching_spec import Node
 from dtx.analysis.scorecard import Negative, Scorecard, Wrong
 from dtx.analysis.scorecard import answers as scorecard_answers
 from dtx.config.compose import build_group, compose, experiment

@@ -18,8 +18,8 @@ from dtx.figures import new
 COLOURS = ("#3a6ea5", "#d1803a", "#2a9d5c", "#8d5fa8", "#d1495b", "#8d99ae")
 LABELS = {
     "attribution_patching": "attribution\npatching",
-    "integrated_inputs": "integrated gradients,\ninput path",
-    "integrated": "integrated gradients,\nactivation path",
+    "integrated_inputs": "IG,\ninput path",
+    "integrated": "IG,\nactivation path",
     "eap": "EAP",
     "eap_ig": "EAP-IG",
 }
