@@ -6,20 +6,23 @@ import pandas as pd
 import pytest
 import torch
 
-from dtx.analysis.core.claims import read_claims
+from dtx.analysis.core.recorder import looks_back
+from dtx.analysis.core.result import About, Verdict
 from dtx.analysis.psychology import Psychology
-from dtx.analysis.psychology.claims import _cached, _routine, decision_squares
-from dtx.analysis.psychology.compute import (
-    TRAINED,
-    Results,
-    _divergence,
+from dtx.analysis.psychology.claims import cached, decision_squares, routine
+from dtx.analysis.psychology.compute import result_of
+from dtx.analysis.psychology.measure import (
+    Measured,
+    divergence_of,
     jensen_shannon,
-    looks_back,
+    measure,
     opposed,
     policies,
 )
-from dtx.analysis.psychology.states import FORWARD, LEFT, RIGHT, reach
+from dtx.analysis.psychology.poses import FORWARD, LEFT, RIGHT, reach
+from dtx.analysis.psychology.spec import TRAINED
 from dtx.config.compose import build_group
+from dtx.config.ranges import problems
 from dtx.dt.rollout import decision_probabilities
 from dtx.dt.tokens import DECISION_TRANSFORMER
 from dtx.env.encoding import one_hot
@@ -31,7 +34,7 @@ from tests.analysis.core.test_windows import model
 
 @pytest.fixture(scope="module")
 def poses(env):
-    return reach(env, 8)
+    return reach(env.decision, 8)
 
 
 @pytest.fixture
@@ -46,8 +49,8 @@ class Scripted:
     """A policy whose mind is known: forward, but at the junction the turn that the instruction asks for;
     the other turn if little is asked for."""
 
-    def __init__(self, env):
-        self.env = env
+    def __init__(self, decision):
+        self.decision = decision
         self.cfg = SimpleNamespace(
             n_actions=7,
             n_steps=9,
@@ -66,7 +69,7 @@ class Scripted:
         turn = np.where(left_matches, LEFT, RIGHT)
         low = context["reward_to_go"][:, -1].numpy() < 0.5
         turn = np.where(low, LEFT + RIGHT - turn, turn)
-        action = np.where(self.env.at_decision(seen), turn, FORWARD)
+        action = np.where(self.decision.here(seen), turn, FORWARD)
         return torch.nn.functional.one_hot(torch.from_numpy(action), 7) * 40.0
 
 
@@ -85,9 +88,9 @@ def test_poses_are_reached_by_their_actions(env, poses):
 
 
 def test_routine_poses_lie_on_the_routine(env, poses):
-    on = poses.on_routine(env)
+    on = poses.on_routine(env.decision)
     assert on.sum(1).tolist() == [6] * 4  # the start, four steps, the turn; the last step ends it
-    assert poses.after([FORWARD] * env.decision_step) is not None
+    assert poses.after([FORWARD] * env.decision.step) is not None
     assert poses.after([LEFT] * 7) is None
 
 
@@ -96,40 +99,53 @@ def test_divergence_is_0_to_ln_2():
     assert jensen_shannon(p, p) == 0
     assert jensen_shannon(p, q) == pytest.approx(np.log(2))
     assert opposed(SimpleNamespace(
-        layouts=lambda: "abcd", correct_turn=lambda y: np.asarray(y) % 2
+        layouts="abcd", turns=lambda y: (np.asarray(y) % 2, 1 - np.asarray(y) % 2)
     )) == [(0, 1), (0, 3), (1, 2), (2, 3)]  # fmt: skip
 
 
 def test_a_policy_that_decides_at_one_square_has_one(env, poses, stage):
-    probability, distinct = policies(Scripted(env), poses, stage.targets)
+    probability, distinct = policies(Scripted(env.decision), poses, stage.targets)
     assert distinct == len(stage.targets) * 4 * len(poses.pose)
-    divergence = _divergence(stage, poses, probability).assign(model=TRAINED)
+    divergence = divergence_of(stage, env.decision, poses, probability).assign(model=TRAINED)
     for target in stage.targets:
-        found = decision_squares(stage, divergence, TRAINED, target)
-        assert (found["poses"], found["squares"], found["before_turn"]) == (1, 1, 1)
-        assert found["cells"] == [(5, 3)]
-    results = Results(None, divergence, None, probability, poses, 0.0, distinct)  # type: ignore[arg-type]
-    routine = _routine(stage, results)
-    assert (routine["routine_share_high"], routine["routine_share_low"]) == (1, 0)
+        squares = decision_squares(stage, divergence, TRAINED, target)
+        assert (squares.poses, squares.before_turn, squares.cells) == (1, 1, [(5, 3)])
+    none = pd.DataFrame()
+    measured = Measured(none, divergence, none, probability, poses, 0.0, 0.0, distinct)
+    followed = routine(stage, env.decision, measured)
+    assert (followed["routine_share_high"], followed["routine_share_low"]) == (1, 0)
     # It turns once and then walks on, whichever side it faces.
-    assert _cached(stage, results)["forward_after_wrong_turn"] == pytest.approx(1)
+    after = cached(stage, env.decision, measured)
+    assert after["forward_after_wrong_turn"] == pytest.approx(1)
 
 
-def test_the_planted_model_has_one_decision_square(store, experiment_of, poses, stage):
+def test_the_planted_model_has_one_decision_square(store, experiment_of, poses, stage, env):
     planted = build_group("dt/planted")
     run(experiment_of(planted))
     probability, _ = policies(planted.load(), poses, stage.targets)
-    divergence = _divergence(stage, poses, probability).assign(model=TRAINED)
+    divergence = divergence_of(stage, env.decision, poses, probability).assign(model=TRAINED)
     for target in stage.targets:
-        found = decision_squares(stage, divergence, TRAINED, target)
-        assert (found["squares"], found["before_turn"], found["cells"]) == (1, 1, [(5, 3)])
+        squares = decision_squares(stage, divergence, TRAINED, target)
+        assert (squares.before_turn, squares.cells) == (1, [(5, 3)])
+
+
+def test_policies_that_are_none_establish_nothing(env, stage):
+    measured = measure(stage, model(n_layers=1), env.decision)
+    sound = result_of(stage, env.decision, measured)
+    assert sound.established and len(sound.claims) == 6
+    for broken in ("sum_error", "self_divergence"):
+        for value in (1e-3, np.nan):
+            changed = dataclasses.replace(measured, **{broken: value})
+            result = result_of(stage, env.decision, changed)
+            assert not result.established and result.summary.startswith("not established")
+            assert {claim.verdict for claim in result.claims} == {Verdict.NOT_ESTABLISHED}
 
 
 def test_policies_at_the_decision_are_the_rollouts(env, poses):
     network = model(n_layers=1)
     probability, _ = policies(network, poses, (0.0, 0.9))
-    place = poses.after([FORWARD] * env.decision_step)
-    want = decision_probabilities(network, env, [0.0, 0.9])
+    place = poses.after([FORWARD] * env.decision.step)
+    want = decision_probabilities(network, env.decision, [0.0, 0.9])
     assert np.abs(probability[:, :, place] - want).max() < 1e-6
 
 
@@ -165,8 +181,12 @@ def test_stage_writes_tables_figures_and_verdicts(store, experiment_of, stage, p
     assert len(states) == 2 * 2 * 4 * len(poses.pose)
     play = pd.read_parquet(stage.path / "tables" / "play.parquet")
     assert (play.success + play.wrong + play.truncated == 1).all() and len(play) == 8
-    claims = {c.claim: c.verdict for c in read_claims(stage.path)}
-    assert len(claims) == 6 and claims["a set routine"] != "confirmed"  # three steps of training
+    result = stage.result()
+    assert len(result.claims) == 6 and len(result.checks) == 2
+    assert result.claim("set_routine").verdict is not Verdict.CONFIRMED  # three steps of training
+    of_reward_to_go = {c.id for c in result.claims if c.about is About.REWARD_TO_GO}
+    assert of_reward_to_go == {"diffuse_off_routine", "non_kinetic_mass"}
+    assert stage.true_of_planted < {claim.id for claim in result.claims}
     for name in ("state_map.png", "psychology.png"):
         assert (stage.path / "figures" / name).stat().st_size > 10_000
 
@@ -181,7 +201,14 @@ def test_stage_writes_tables_figures_and_verdicts(store, experiment_of, stage, p
     ],
 )
 def test_impossible_values_are_named(stage, change, field):
-    assert field in [name for name, _ in dataclasses.replace(stage, **change).check()]
+    wrong = dataclasses.replace(stage, **change)
+    assert field in [name for name, _ in (*wrong.check(), *problems(wrong))]
+
+
+def test_an_environment_without_a_decision_is_refused(stage):
+    elsewhere = dataclasses.replace(stage, env=build_group("env/door_key"))
+    assert [place for place, _ in elsewhere.missing()] == ["env"]
+    assert not list(stage.missing())
 
 
 def test_the_scripted_policy_reads_what_it_says(env, poses):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtx.analysis.core.claims import check_targets
+from dtx.analysis.core.targets import check_targets
 from dtx.dt.model_stage import ModelStage
 from dtx.dt.provider import check_checkpoint
 from dtx.env.environment import Environment

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -28,15 +28,6 @@ class Claim:
     wanted: str
     found: str
     verdict: str
-
-
-def check_targets(targets: Sequence[float], low: float, high: float) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the two targets that claims compare."""
-    for name, value in (("low", low), ("high", high)):
-        if value not in targets:
-            yield name, f"{value:g} must be one of the targets"
-    if low >= high:
-        yield "high", f"{high:g} must be above the low target, {low:g}"
 
 
 def verdict(holds: bool, partly: bool = False) -> str:

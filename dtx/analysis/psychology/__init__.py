@@ -1,22 +1,28 @@
-"""B2: how the model decides: what is routine, where it decides, how sure it is, whether it looks back."""
+"""How the model decides: what is routine, where it decides, how sure it is, whether it looks back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from dtx.analysis.core.claims import check_targets
+from dtx.analysis.core.analysis import Analysis, Need
+from dtx.analysis.core.result import Result
+from dtx.analysis.psychology.spec import PsychologySpec
+from dtx.config.ranges import Natural
 from dtx.dt.model_stage import ModelStage
-from dtx.dt.provider import check_checkpoint
+from dtx.env.decision import Decision
 from dtx.env.environment import Environment
-from dtx.report import Report
-from dtx.stage import Stage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from dtx.analysis.core.answers import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
-class Psychology(Stage):
+class Psychology(PsychologySpec, Analysis):
     """The policy in every pose that fits the context; ``conf/analysis/psychology.yaml`` explains the fields.
 
     A *pose* is a cell and a direction, reached by its shortest actions from the start; *on the routine* are
@@ -24,60 +30,45 @@ class Psychology(Stage):
     for different turns differ: mean Jensen-Shannon divergence (nats, at most ln 2) over a threshold; its
     cell is a *decision square*. A decision is *cached* if the model walks on after a turn that was forced
     to the wrong side. A *look-back* is an episode that faces back along the corridor at some time.
-    Control: the same architecture untrained. Emits tables ``states``, ``divergence``, ``play``, ``claims``,
-    figures, ``psychology/*`` numbers.
+    Control: the same architecture untrained. Exact checks: probabilities add up to 1, and the policy of a
+    layout does not diverge from itself.
     """
 
     version: ClassVar[int] = 2  # since non-kinetic mass is held against untrained models
+    question: ClassVar[str] = "Where does the model decide, and how sure is it?"
+    needs: ClassVar[Mapping[str, Need]] = {"env": Need.DECISION}
+    cover: ClassVar[str] = "state_map"
+    true_of_planted: ClassVar[frozenset[str]] = frozenset(
+        {"set_routine", "one_decision_square", "decision_cached"}
+    )
 
     env: Environment
     dt: ModelStage
-    checkpoint: int | None
-    targets: tuple[float, ...]
-    low: float
-    high: float
-    threshold: float
-    episodes: int
-    untrained: int
-    resamples: int
-    seed: int
+    checkpoint: Natural | None
 
-    def check(self) -> Iterator[tuple[str, str]]:
-        """Ranges, and an environment with layouts and a routine."""
-        yield from check_checkpoint(self.checkpoint)
-        if not hasattr(self.env, "routine"):
-            yield (
-                "env",
-                "has no layouts and no scripted routine to compare with; use env=memory or another one "
-                "with layouts() and routine()",
-            )
-        yield from check_targets(self.targets, self.low, self.high)
-        for name in ("episodes", "untrained", "resamples"):
-            if getattr(self, name) < 1:
-                yield name, "must be at least 1"
-        if not 0 < self.threshold < 0.693:
-            yield "threshold", f"must lie between 0 and ln 2 = 0.693 nats, not {self.threshold:g}"
-        if self.seed < 0:
-            yield "seed", "must be 0 or more"
+    def compute(self) -> Result:
+        """Compute the policies of the model and of untrained ones in all poses, then play."""
+        from dtx.analysis.psychology.compute import compute
+        from dtx.dt.provider import load_at
 
-    def run(self, out: Path) -> None:
-        """Measure; an interrupted run starts again, it takes seconds."""
-        from dtx.analysis.core.claims import write_claims
-        from dtx.analysis.psychology.claims import judge
-        from dtx.analysis.psychology.compute import measure
-        from dtx.analysis.psychology.plots import draw
+        model = load_at(self.dt, self.checkpoint, self.env, plays=True)
+        return compute(self, model, self._decision)
 
-        report = Report(out)
-        results = measure(self)
-        for name in ("states", "divergence", "play"):
-            report.table(name, getattr(results, name))
-        headline, claims, failed = judge(self, results)
-        report.headline(headline)
-        write_claims(report, claims, failed)
-        draw(report, results, self)
+    def answers(self, subject: Subject) -> Iterable[pd.DataFrame]:
+        """The decision squares of a known model."""
+        from dtx.analysis.psychology.truth import answers
 
-    def summary(self) -> str:
-        """The verdicts with their numbers."""
-        from dtx.analysis.core.claims import summarise
+        return answers(subject, self.high, self._decision.step, self.threshold)
 
-        return summarise(self.path)
+    def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:
+        """``state_map``: the policy on the grid. ``psychology``: how it changes with reward-to-go."""
+        from dtx.analysis.psychology.plots import curves, state_map
+
+        yield "state_map", state_map(result, self.low, self.high, self.threshold)
+        yield "psychology", curves(result, self.low, self.high, self.threshold)
+
+    @property
+    def _decision(self) -> Decision:
+        decision = self.env.decision
+        assert decision is not None  # see needs
+        return decision

@@ -11,7 +11,7 @@ from dtx.analysis.core.scoring import Wrong
 
 
 def answers(subject: Subject, high: float, step: int, threshold: float) -> Iterator[pd.DataFrame]:
-    """B2: decision squares, by divergence of policies in units that put its threshold at ours."""
+    """Decision squares, by divergence of policies in units that put its threshold at ours."""
     if subject.wrong is Wrong.reward_to_go:
         return
     table = subject.table("divergence")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dtx.analysis.psychology.compute import Recorder, looks_back
+from dtx.analysis.core.recorder import Recorder, looks_back
 from dtx.analysis.steering import Steering
 from dtx.dt.rollout import rollout
 from dtx.figures import OUTCOMES

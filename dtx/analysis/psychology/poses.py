@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from dtx.dt.context import Context
 from dtx.dt.history import History
 from dtx.dt.model import DecisionTransformerModel
+from dtx.env.actions import Action
+from dtx.env.decision import Decision
 
-LEFT, RIGHT, FORWARD = 0, 1, 2
-"""MiniGrid's kinetic actions."""
+if TYPE_CHECKING:
+    import gymnasium
+    from minigrid.minigrid_env import MiniGridEnv
+
+LEFT, RIGHT, FORWARD = Action.left.number, Action.right.number, Action.forward.number
 KINETIC = (FORWARD, LEFT, RIGHT)
-BACK = 2
-"""Direction opposite to the start's, in quarter turns."""
+"""Actions that change the pose, in the order in which the search tries them."""
 
 
 @dataclass(frozen=True)
@@ -41,45 +45,51 @@ class Poses:
         """The pose that is reached by exactly these actions."""
         return self.actions.index(tuple(actions)) if tuple(actions) in self.actions else None
 
-    def on_routine(self, env: Any) -> np.ndarray:
+    def on_routine(self, decision: Decision) -> np.ndarray:
         """(y, p) bool: the way there is the beginning of the layout's routine."""
-        routines = [tuple(env.routine(y)) for y in range(len(self.observations))]
+        routines = [tuple(decision.routine(y)) for y in range(len(self.observations))]
         return np.array([[r[: len(a)] == a for a in self.actions] for r in routines])
 
 
-def reach(env: Any, longest: int) -> Poses:
+def reach(decision: Decision, longest: int) -> Poses:
     """Breadth-first search from the start by turns and steps of at most ``longest`` actions.
 
     Poses in which the episode is over are left out, and so are those that not all layouts reach by the
     same actions.
     """
-    found, worlds = [], []
-    for layout in range(len(env.layouts())):
-        world = env.make(layout)
-        found.append(_search(world, longest))
+    reached, worlds = [], []
+    for layout in range(len(decision.layouts)):
+        world = decision.make(layout)
+        reached.append(_search(world, longest))
         worlds.append(_objects(world))
         world.close()
-    shared = [pose for pose, (actions, _) in found[0].items()]
-    shared = [p for p in shared if all(p in f and f[p][0] == found[0][p][0] for f in found)]
+    first = reached[0]
+    shared = [p for p in first if all(p in r and r[p][0] == first[p][0] for r in reached)]
     return Poses(
         pose=shared,
-        actions=[found[0][p][0] for p in shared],
-        observations=[[f[p][1] for p in shared] for f in found],
+        actions=[first[p][0] for p in shared],
+        observations=[[r[p][1] for p in shared] for r in reached],
         worlds=worlds,
     )
 
 
-def _search(world: Any, longest: int) -> dict[tuple, tuple[tuple[int, ...], np.ndarray]]:
-    """Poses with the actions to them and the observations on the way. Turns and steps leave the world as it
-    is, so the search goes on from a pose by putting the agent there."""
+def _search(
+    world: gymnasium.Env, longest: int
+) -> dict[tuple[int, int, int], tuple[tuple[int, ...], np.ndarray]]:
+    """Poses with the actions to them and the observations on the way.
+
+    Turns and steps leave the world as it is, so the search goes on from a pose by putting the agent there.
+    """
     observation, _ = world.reset(seed=0)
-    place = world.unwrapped
+    place = cast("MiniGridEnv", world.unwrapped)
 
     def pose() -> tuple[int, int, int]:
         x, y = (int(v) for v in place.agent_pos)
         return x, y, int(place.agent_dir)
 
-    seen = {pose(): ((), observation["image"][None])}
+    seen: dict[tuple[int, int, int], tuple[tuple[int, ...], np.ndarray]] = {
+        pose(): ((), observation["image"][None])
+    }
     waiting = deque([pose()])
     while waiting:
         start = waiting.popleft()
@@ -98,9 +108,9 @@ def _search(world: Any, longest: int) -> dict[tuple, tuple[tuple[int, ...], np.n
     return seen
 
 
-def _objects(world: Any) -> list[tuple[int, int, str]]:
+def _objects(world: gymnasium.Env) -> list[tuple[int, int, str]]:
     world.reset(seed=0)
-    grid = world.unwrapped.grid
+    grid = cast("MiniGridEnv", world.unwrapped).grid
     cells = [(x, y, grid.get(x, y)) for x in range(grid.width) for y in range(grid.height)]
     return [(x, y, cell.type) for x, y, cell in cells if cell is not None]
 
@@ -117,14 +127,14 @@ def contexts(
     lengths = np.array([len(a) for a in poses.actions])
     layouts = range(len(poses.observations))
     for length in np.unique(lengths):
-        mine = np.flatnonzero(lengths == length)
-        seen = np.stack([poses.observations[y][p] for y in layouts for p in mine])
-        taken = np.array([poses.actions[p] for y in layouts for p in mine], np.int64)
+        here = np.flatnonzero(lengths == length)
+        seen = np.stack([poses.observations[y][p] for y in layouts for p in here])
+        taken = np.array([poses.actions[p] for y in layouts for p in here], np.int64)
         each = len(seen)
         history = History(model.cfg, each * len(targets), length + 1)
         for step in range(length + 1):
             history.see(np.tile(seen[:, step], (len(targets), 1, 1, 1)), np.repeat(targets, each))
             if step < length:
                 history.act(np.tile(taken[:, step], len(targets)))
-        batches.append((mine, history.context(np.arange(each * len(targets)))))
+        batches.append((here, history.context(np.arange(each * len(targets)))))
     return batches

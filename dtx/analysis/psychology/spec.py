@@ -1,0 +1,44 @@
+"""The settings of the decision's analysis; ``conf/analysis/psychology.yaml`` explains them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from dtx.analysis.core.targets import check_targets
+from dtx.config.ranges import Count, Range, Seed
+
+Divergence = Annotated[
+    float,
+    Range(
+        "must lie between 0 and ln 2 = 0.693 nats",
+        low=0,
+        high=0.693,
+        open_low=True,
+        open_high=True,
+    ),
+]
+"""A Jensen-Shannon divergence that can be exceeded and need not be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PsychologySpec:
+    """What is asked for, played and compared."""
+
+    targets: tuple[float, ...]
+    low: float
+    high: float
+    threshold: Divergence
+    episodes: Count
+    untrained: Count
+    resamples: Count
+    seed: Seed
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """The two targets that claims compare are among the targets."""
+        yield from check_targets(self.targets, self.low, self.high)
+
+
+TRAINED = "trained"
+"""Name of the model in the tables; the others are untrained."""
