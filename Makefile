@@ -16,7 +16,7 @@ slow: $(VENV)/.installed     ## the long tests
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/.installed     ## style and types
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m tests.pyright
 
 ui: $(VENV)/.installed       ## the MLflow UI on this folder's runs
 	$(BIN)/dtx ui $(ARGS)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,7 +63,13 @@ class Context(dict):
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: str) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: int | slice | Tensor | np.ndarray) -> Context: ...
+
+    def __getitem__(self, index: str | int | slice | Tensor | np.ndarray) -> Tensor | Context:
         """A value by name, or a context of some windows by slice, mask, integers or tensor."""
         if isinstance(index, str):
             return super().__getitem__(index)

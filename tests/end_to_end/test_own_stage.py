@@ -80,7 +80,7 @@ def dtx(installed, lab) -> Callable[..., str]:
 
 def test_the_page_on_a_stage_works_from_a_wheel(dtx, installed, lab):
     where = subprocess.run(
-        [installed, "-P", "-c", "import dtx; print(dtx.__file__)"],
+        [installed, "-I", "-c", "import dtx; print(dtx.__file__)"],
         capture_output=True,
         text=True,
         cwd=lab,
