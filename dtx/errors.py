@@ -7,7 +7,12 @@ class UserError(Exception):
     """Something the user can mend. The message says what is wrong, where, and what to do.
 
     The command line prints the message in one line, without a traceback, and exits with status 2.
+
+    Attributes:
+        defect: Whether a fault of the program is among what is reported; the exit status is then 1.
     """
+
+    defect: bool = False
 
 
 class Interrupted(BaseException):

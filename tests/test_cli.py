@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dtx.cli import VERBS, main
+from dtx import verbs
+from dtx.cli import main
 from tests.toys import runs
 
 ROOT = Path(__file__).parent.parent
@@ -173,7 +174,7 @@ def test_a_signal_while_the_command_is_still_read_is_clean(user, monkeypatch, ca
     assert "interrupted" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", verbs.names())
 def test_every_verb_explains_itself_with_two_examples(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import enum
-import functools
 import importlib
 import itertools
 import math
 import re
-import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -27,20 +24,25 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dtx.config.kinds import (
+    alternatives,
+    dotted,
+    field_types,
+    fits,
+    is_component,
+    is_kind,
+    is_protocol,
+    is_union,
+    words,
+)
 from dtx.config.ranges import plain, problems
 from dtx.errors import UserError
 from dtx.stage import Stage
+from dtx.text import first_line, suggest
 
 _REFERENCE = re.compile(r"^\$\{([A-Za-z_][\w.]*)\}$")
 _ABSENT = object()
 _OTHERS = "others"
-_NAMES = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    Path: "a path",
-}
 
 
 class ConfigError(UserError):
@@ -131,10 +133,10 @@ class Builder:
         if raw == "???":
             return self._wrong(place, "needs a value")
         origin = typing.get_origin(hint)
-        if origin in (typing.Union, types.UnionType):
+        if is_union(hint):
             return self._optional(raw, typing.get_args(hint), place)
         if isinstance(raw, dict) and (
-            hint is object or "_target_" in raw or "_base_" in raw or _is_component(hint)
+            hint is object or "_target_" in raw or "_base_" in raw or is_component(hint)
         ):
             return self._component(raw, hint, place)
         if origin in (tuple, list):
@@ -148,8 +150,8 @@ class Builder:
             return {k: self._convert(v, inner, f"{place}.{k}") for k, v in raw.items()}
         if hint in (Any, object):
             return raw
-        if _is_kind(hint):
-            return self._wrong(place, f"{_words(hint)} is wanted, not {raw!r}")
+        if is_kind(hint):
+            return self._wrong(place, f"{words(hint)} is wanted, not {raw!r}")
         return self._scalar(raw, hint, place)
 
     def _others(self, hint: Any, place: str) -> dict[str, Any]:
@@ -161,15 +163,15 @@ class Builder:
 
     def _refer(self, raw: str, hint: Any, place: str) -> Any:
         """The object that ``${...}`` stands for, if it is of the kind wanted here."""
-        kinds = [h for h in _alternatives(hint) if h in (Any, object) or _is_kind(h)]
+        kinds = [h for h in alternatives(hint) if h in (Any, object) or is_kind(h)]
         named = {"_target_", "_base_"} & self._follow(raw).keys()
-        if not kinds or (_is_protocol(kinds[0]) and not named):
-            return self._wrong(place, f"{_words(hint)} is wanted, not {raw}")
+        if not kinds or (is_protocol(kinds[0]) and not named):
+            return self._wrong(place, f"{words(hint)} is wanted, not {raw}")
         # Built as what it is; whether it fits is said at this place, not where it is configured.
         built = self.at(_REFERENCE.match(raw)[1], object if named else hint)  # type: ignore[index]
-        if built is None or any(_fits(type(built), h) for h in _alternatives(hint)):
+        if built is None or any(fits(type(built), h) for h in alternatives(hint)):
             return built
-        return self._wrong(place, f"{_words(hint)} is wanted, not {raw} ({_dotted(type(built))})")
+        return self._wrong(place, f"{words(hint)} is wanted, not {raw} ({dotted(type(built))})")
 
     def _resolve(self, raw: str) -> Any:
         """What OmegaConf makes of an interpolation that is more than a reference: ``${oc.env:USER}``."""
@@ -207,7 +209,7 @@ class Builder:
                 self._wrong(
                     origins[name], f"{cls.__name__} has no such field{suggest(name, list(fields))}"
                 )
-        hints = _hints(cls)
+        hints = field_types(cls)
         values = {}
         for name in fields:
             if name not in raw:
@@ -217,7 +219,7 @@ class Builder:
             if not dataclasses.is_dataclass(values[name]):
                 origins[name] = _origin(raw[name], origins[name])
         if len(self.errors) > before or None in [
-            values[n] for n in values if _is_component(hints[n])
+            values[n] for n in values if is_component(hints[n])
         ]:
             return None
         built = cls(**values)
@@ -250,7 +252,7 @@ class Builder:
 
     def _class(self, target: Any, hint: Any, place: str) -> type | None:
         if target is None:
-            return hint if _is_component(hint) else self._wrong(place, "needs a _target_")
+            return hint if is_component(hint) else self._wrong(place, "needs a _target_")
         module, _, name = str(target).rpartition(".")
         try:
             cls = getattr(importlib.import_module(module), name)
@@ -261,8 +263,8 @@ class Builder:
             return self._wrong(f"{place}._target_", f"cannot import {target!r}: {told}")
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
             return self._wrong(f"{place}._target_", f"{target} is not a dataclass")
-        if not _fits(cls, hint):
-            return self._wrong(place, f"{_words(hint)} is wanted, not {target}")
+        if not fits(cls, hint):
+            return self._wrong(place, f"{words(hint)} is wanted, not {target}")
         return cls
 
     def _scalar(self, raw: Any, hint: Any, place: str) -> Any:
@@ -280,18 +282,18 @@ class Builder:
             return raw
         if hint is Path and isinstance(raw, str) and raw:
             return Path(raw)
-        return self._wrong(place, f"{_words(hint)} is wanted, not {raw!r}")
+        return self._wrong(place, f"{words(hint)} is wanted, not {raw!r}")
 
     def _number(self, raw: Any, hint: type, place: str) -> Any:
         value = raw
         if isinstance(raw, str) and re.fullmatch(r"\d{1,18}/[1-9]\d{0,17}", raw.replace(" ", "")):
             value = float(Fraction(raw.replace(" ", "")))
         if not isinstance(value, (int, float)):
-            return self._wrong(place, f"{_words(hint)} is wanted, not {raw!r}")
+            return self._wrong(place, f"{words(hint)} is wanted, not {raw!r}")
         if isinstance(value, float) and not math.isfinite(value):
-            return self._wrong(place, f"{_words(hint)} is wanted, not {raw!r}; it must be finite")
+            return self._wrong(place, f"{words(hint)} is wanted, not {raw!r}; it must be finite")
         if hint is int and isinstance(value, float) and not value.is_integer():  # 1e6 is one
-            return self._wrong(place, f"{_words(hint)} is wanted, not {raw!r}")
+            return self._wrong(place, f"{words(hint)} is wanted, not {raw!r}")
         if abs(value) >= 2**63 and (hint is int or isinstance(value, int)):
             return self._wrong(place, "is too large: whole numbers go up to 2**63 - 1")
         return hint(value)
@@ -300,52 +302,21 @@ class Builder:
         self.errors.append((place, message))
 
 
+@typing.runtime_checkable
+class Checked(typing.Protocol):
+    """A dataclass that checks its values: every stage, and value classes that want to."""
+
+    def check(self) -> Iterable[tuple[str, str]]:
+        """Yield (field, what is wrong and what to do)."""
+        ...
+
+
 def _checked(built: Any) -> Iterable[tuple[str, str]]:
-    """What an object itself finds wrong: a stage's inputs lack, or a ``check()`` of its class yields."""
+    """What an object itself finds wrong: capabilities that a stage's inputs lack, and its ``check()``."""
     if isinstance(built, Stage):
         yield from built.missing()
-    if "check" in dir(type(built)):
+    if isinstance(built, Checked):
         yield from built.check()
-
-
-@functools.cache
-def _is_component(hint: Any) -> bool:
-    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
-
-
-def _is_protocol(hint: Any) -> bool:
-    return getattr(hint, "_is_protocol", False)
-
-
-@functools.cache
-def _is_kind(hint: Any) -> bool:
-    """Whether a field of this type takes an object that is configured by fields of its own."""
-    return _is_component(hint) or _is_protocol(hint) or typing.get_origin(hint) is dict
-
-
-def _alternatives(hint: Any) -> tuple:
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    return typing.get_args(hint) if union else (hint,)
-
-
-def _fits(cls: type, hint: Any) -> bool:
-    """Whether an object of a class can stand where ``hint`` is wanted; protocols by their members' names."""
-    if _is_protocol(hint):
-        there = {*dir(cls), *getattr(cls, "__dataclass_fields__", ())}
-        return all(name in there for name in vars(hint) if not name.startswith("_"))
-    return not isinstance(hint, type) or issubclass(cls, hint)
-
-
-def _words(hint: Any) -> str:
-    hint = next(h for h in _alternatives(hint) if h is not type(None))
-    if typing.get_origin(hint) in (tuple, list):
-        return "a list"
-    name = getattr(hint, "__name__", str(hint))
-    return _NAMES.get(hint, f"{'an' if name[0] in 'AEIOU' else 'a'} {name}")
-
-
-def _dotted(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _printable(text: str) -> str:
@@ -360,11 +331,6 @@ def _merge(base: dict, changes: dict) -> dict:
         both = isinstance(merged.get(name), dict) and isinstance(value, dict)
         merged[name] = _merge(merged[name], value) if both else value
     return merged
-
-
-@functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls, include_extras=True)
 
 
 def _child(node: Any, leaf: str) -> Any:
@@ -385,17 +351,3 @@ def _unresolved(value: Any) -> bool:
     if isinstance(value, list):
         return any(_unresolved(v) for v in value)
     return value is _ABSENT or (isinstance(value, str) and "${" in value)
-
-
-def first_line(error: Exception) -> str:
-    """The first line that an error prints, or its type."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
-def suggest(name: str, known: Sequence[str]) -> str:
-    """A hint for a wrong name: the nearest one there is, else all of them."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f" (did you mean {close[0]!r}?)"
-    return f" (there are: {', '.join(map(str, known))})" if known else ""

@@ -13,8 +13,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dtx.config.build import Builder, ConfigError, first_line, suggest
+from dtx.config.build import Builder, ConfigError
 from dtx.stage import Stage
+from dtx.text import first_line, suggest
 
 _HERE = Path(__file__).resolve().parents[1]
 CONF = next((p for p in (_HERE / "conf", _HERE.parent / "conf") if p.is_dir()), _HERE / "conf")

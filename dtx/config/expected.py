@@ -17,11 +17,11 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dtx.config.build import suggest
 from dtx.config.compose import CONF
 from dtx.errors import UserError
 from dtx.report import read_metrics
 from dtx.stage import Stage
+from dtx.text import suggest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,9 @@ import dataclasses
 import re
 from pathlib import Path
 
-from dtx.config.build import suggest
 from dtx.config.compose import CONF
 from dtx.errors import UserError
+from dtx.text import suggest
 
 _HEADER = re.compile(r"^#\s*@package\b")
 
@@ -39,6 +39,12 @@ class Option:
             if not _HEADER.match(line):
                 lines.append(line.lstrip("# ").strip())
         return re.split(r"(?<=[.?!])\s+(?=[A-Z])", " ".join(lines))[0]
+
+
+def own_configs() -> Path | None:
+    """``./conf``, the default place of a user's own configs; None if it does not exist or holds dtx's own."""
+    here = Path("conf")
+    return here if here.is_dir() and here.resolve() != CONF.resolve() else None
 
 
 def options(config_dir: Path | None = None) -> dict[str, list[Option]]:

@@ -122,8 +122,8 @@ def _trajectories(file: Path, unsafe_pickle: bool) -> Recognised:
             f"{file}: is a pickle, and a pickle can run any program when it is read; if you trust where "
             "it comes from, give --unsafe-pickle: a process of its own then reads it and makes arrays"
         )
-    from dtx.cli import say
     from dtx.exchange.published.trajectories import environment_of
+    from dtx.text import say
 
     say(f"warning: {file} is a pickle; reading it because of --unsafe-pickle")
     return _of_study(

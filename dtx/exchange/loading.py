@@ -64,7 +64,7 @@ def load(
 ) -> Any:
     """Load what a stage made; see :func:`dtx.load`."""
     if group not in GROUPS:
-        from dtx.config.build import suggest
+        from dtx.text import suggest
 
         raise UserError(f"dtx.load: no group {group!r}{suggest(group, GROUPS)}")
     folders = _own(config_dir)
@@ -85,7 +85,7 @@ def load(
 
 
 def _own(config_dir: Path | str | None) -> Path | None:
-    from dtx.cli import own_configs
+    from dtx.config.options import own_configs
 
     return own_configs() if config_dir is None else Path(config_dir)
 

@@ -197,9 +197,9 @@ class LoadedModel(Loaded):
             overrides: ``pairs.source.variants=4``.
             env: As in :meth:`rollout`.
         """
-        from dtx.config.build import suggest
         from dtx.config.options import options
         from dtx.exchange.loading import load as load_artefact
+        from dtx.text import suggest
 
         store, config_dir = self.origin.store, self.origin.config_dir
         names = [option.name for option in options(config_dir)["pairs"]]

@@ -11,8 +11,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dtx.config.build import suggest
 from dtx.env.encoding import VIEW
+from dtx.text import suggest
 
 TYPES = ("ball", "box", "door", "floor", "goal", "key", "lava", "wall")
 COLOURS = ("blue", "green", "grey", "purple", "red", "yellow")

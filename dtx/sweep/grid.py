@@ -20,12 +20,13 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from dtx.config.build import ConfigError, first_line
+from dtx.config.build import ConfigError
 from dtx.config.compose import Experiment, compose, experiment, hydra_configs
 from dtx.errors import UserError
 from dtx.run.plan import Step, missing, plan, stages
 from dtx.stage import Stage
 from dtx.store.store import Store
+from dtx.text import first_line
 
 
 @dataclass

@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 from rich.markup import escape
 
-from dtx.config.build import first_line
 from dtx.config.compose import OnError, experiment, hydra_configs
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console, copied_to
@@ -32,6 +31,7 @@ from dtx.store.store import Store, use
 from dtx.sweep.grid import Job, Sweep
 from dtx.sweep.launchers import compose_launcher, launcher_of
 from dtx.sweep.summary import note, parameters, tell
+from dtx.text import first_line
 
 MANIFEST = "sweep.json"
 _STOPPED = "stopped"

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dtx.config.build import first_line
 from dtx.config.compose import CONF
 from dtx.errors import UserError
+from dtx.text import first_line
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from dtx.progress import console
 from dtx.sweep.grid import Sweep
-from dtx.verbs import near
+from dtx.text import near
 
 if TYPE_CHECKING:
     from dtx.sweep.compare import Comparison

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dtx.errors import UserError
 from dtx.progress import console
-from dtx.verbs import near, override_arguments
+from dtx.text import near
+from dtx.verbs._arguments import override_arguments
 
 EXAMPLES = """
   dtx compare                                              the last sweep of this folder

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 from dtx.errors import UserError
+from dtx.verbs._arguments import config_dir_argument
 
 EXAMPLES = """
   dtx cp agent/ppo mine --as sharp           writes mine/agent/sharp.yaml
@@ -21,14 +22,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", type=Path, help="your folder of configs")
     parser.add_argument("--as", dest="name", metavar="NAME", help="its name there")
     parser.add_argument("--force", action="store_true", help="write over a config that is there")
-    parser.add_argument("--config-dir", type=Path, help="your own configs, to copy one of them")
+    config_dir_argument(parser, "your own configs, to copy one of them")
 
 
 def main(args: argparse.Namespace) -> int:
     """Copy one YAML file and print the command that uses it."""
     from dtx.config.compose import CONF
     from dtx.config.options import find
-    from dtx.verbs import near
+    from dtx.text import near
 
     option = find(args.option, args.config_dir)
     name = (args.name or option.name).removesuffix(".yaml")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtx.errors import UserError
-from dtx.verbs import columns
+from dtx.text import columns
+from dtx.verbs._arguments import config_dir_argument, store_argument
 
 if TYPE_CHECKING:
     from dtx.store.garbage import Item
@@ -25,7 +26,7 @@ Only this folder is cleaned; a remote store (store.remote) keeps all it has.
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which store, and what counts as needed."""
-    parser.add_argument("--store", type=Path, default=Path("store"), help="default: store")
+    store_argument(parser)
     parser.add_argument("--delete", action="store_true", help="do it; without this only a list")
     parser.add_argument(
         "--keep",
@@ -42,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DAYS",
         help="unfinished work goes when untouched for so long (default: 7)",
     )
-    parser.add_argument("--config-dir", type=Path, help="presets here keep what they reach, too")
+    config_dir_argument(parser, "your own configs, whose presets keep what they reach, too")
     parser.add_argument("--forget", metavar="RUN", help="forget a named run")
 
 
@@ -73,8 +74,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _forget(root: Path, name: str) -> int:
-    from dtx.config.build import suggest
     from dtx.store.inventory import named_runs
+    from dtx.text import suggest
 
     runs = {run.name: run for run in named_runs(root)}
     if name not in runs:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtx.errors import UserError
-from dtx.verbs import near
+from dtx.text import near
+from dtx.verbs._arguments import config_dir_argument
 
 if TYPE_CHECKING:
     from dtx.exchange.imports import Recognised
@@ -35,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--as", dest="name", metavar="NAME", help="name of the config; default: the file's"
     )
-    parser.add_argument("--config-dir", type=Path, help="your own configs (default: ./conf)")
+    config_dir_argument(parser, "your own configs, where the new one is written")
     parser.add_argument("--force", action="store_true", help="write over a config that is there")
     parser.add_argument(
         "--unsafe-pickle",
@@ -50,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
     from dtx.exchange.imports import recognised
     from dtx.exchange.published.source import digest_of
 
-    what = recognised(args.file, args.unsafe_pickle, _own_configs(args))
+    what = recognised(args.file, args.unsafe_pickle, args.config_dir)
     digest = digest_of(args.file)
     path = place_of(args, what.group)
     before = path.read_text() if path.exists() else None
@@ -82,12 +83,6 @@ def main(args: argparse.Namespace) -> int:
     command = ["dtx", "run", *own, *chosen, *use, *args.overrides]
     print(f"use it: {shlex.join(command)}")
     return 0
-
-
-def _own_configs(args: argparse.Namespace) -> Path | None:
-    """The user's configs, if there are any yet."""
-    folder = args.config_dir or Path("conf")
-    return folder if folder.is_dir() else None
 
 
 def place_of(args: argparse.Namespace, group: str) -> Path:

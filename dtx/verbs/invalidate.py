@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from dtx.errors import UserError
-from dtx.verbs import near
+from dtx.text import near
+from dtx.verbs._arguments import store_argument
 
 EXAMPLES = """
   dtx invalidate ppo-3f0c          one artefact (moved to store/.invalid, not deleted)
@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "prefix", help="beginning of a folder name in the store: stage or stage-key"
     )
-    parser.add_argument("--store", type=Path, default=Path("store"), help="default: store")
+    store_argument(parser)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from dtx.verbs._arguments import config_dir_argument
 
 EXAMPLES = """
   dtx ls                           every group and its options
@@ -15,7 +16,7 @@ EXAMPLES = """
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which group."""
     parser.add_argument("group", nargs="?", help="one group: agent, dt, analysis, experiment")
-    parser.add_argument("--config-dir", type=Path, help="your own configs, listed beside dtx's")
+    config_dir_argument(parser, "your own configs, listed beside dtx's")
 
 
 def main(args: argparse.Namespace) -> int:

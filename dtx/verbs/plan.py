@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dtx.config.compose import compose, experiment
 from dtx.run.plan import Step, estimate, plan, told
-from dtx.verbs import override_arguments
+from dtx.verbs._arguments import override_arguments
 
 EXAMPLES = """
   dtx plan dataset.episodes=6000                 what would run again, and why

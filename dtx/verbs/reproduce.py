@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtx.errors import UserError
+from dtx.verbs._arguments import override_arguments
 
 if TYPE_CHECKING:
     from dtx.config.expected import Verdict
@@ -26,8 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expected", type=Path, help="default: experiments/PRESET/expected.json of the clone"
     )
-    parser.add_argument("--config-dir", type=Path, help="your own configs, searched beside dtx's")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides: group=name, field=value")
+    override_arguments(parser, sweeps=False)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -77,7 +77,7 @@ def _expected(args: argparse.Namespace) -> Path:
 
 def report(verdicts: Sequence[Verdict], seeds: Sequence[int]) -> int:
     """Print the table and the numbers that left their tolerance; the exit status."""
-    from dtx.verbs import columns
+    from dtx.text import columns
 
     over = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
     rows = [("number", over, "tolerance", "ok", "by seed")]

@@ -12,7 +12,8 @@ from rich.table import Table
 from dtx.config.compose import CONF, Experiment, compose, experiment
 from dtx.progress import console
 from dtx.run.processes import seconds_alive
-from dtx.verbs import near, override_arguments
+from dtx.text import near
+from dtx.verbs._arguments import override_arguments
 
 EXAMPLES = """
   dtx run                                        the default study
@@ -54,8 +55,8 @@ def main(args: argparse.Namespace) -> int:
 
 def run_and_tell(what: Experiment) -> int:
     """Run an experiment and print a table of what came out; gives the exit status."""
-    from dtx.cli import say
     from dtx.run.runner import StagesFailed, run
+    from dtx.text import say
 
     start = time.monotonic()
     try:

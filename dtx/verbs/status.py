@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtx.verbs import columns
+from dtx.text import columns
+from dtx.verbs._arguments import store_argument
 
 if TYPE_CHECKING:
     from dtx.store.inventory import Artefact
@@ -21,7 +22,7 @@ _SHOWN = 15
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which store, and how much of it."""
-    parser.add_argument("--store", type=Path, default=Path("store"), help="default: store")
+    store_argument(parser)
     parser.add_argument(
         "--all", action="store_true", help="every finished stage, not only the newest"
     )

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dtx.config.build import _fits
 from dtx.config.compose import build_group
+from dtx.config.kinds import fits
 from dtx.dataset.rollouts import Rollouts
 from dtx.dt.decision_transformer import DecisionTransformer
 from dtx.dt.model_stage import ModelStage
@@ -17,8 +17,8 @@ from tests.dt.toy import tiny
 
 
 def test_a_trained_model_fits_and_a_dataset_does_not():
-    assert _fits(DecisionTransformer, ModelStage)
-    assert not _fits(Rollouts, ModelStage)
+    assert fits(DecisionTransformer, ModelStage)
+    assert not fits(Rollouts, ModelStage)
 
 
 def test_a_kept_step_is_loaded_and_another_is_refused(store, experiment_of):

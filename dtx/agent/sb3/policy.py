@@ -136,7 +136,7 @@ def convert(file: Path, out: Path, declared: Observation, unsafe_pickle: bool) -
     from safetensors.torch import save_file
 
     if unsafe_pickle:
-        from dtx.cli import say
+        from dtx.text import say
 
         say(f"warning: unpickling {file} because of agent.unsafe_pickle=true")
         agent = _unpickled(file)

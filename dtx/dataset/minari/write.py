@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 def export(label: str, store: Store, name: str, root: Path | None, author: str) -> int:
     """For `dtx export`: write an artefact's episodes and say how to read them; gives the exit status."""
     import dtx
-    from dtx.verbs import near
+    from dtx.text import near
 
     loaded = dtx.load("dataset", label, store=store)
     folder = write(loaded, name, root, author)

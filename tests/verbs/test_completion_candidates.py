@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dtx.verbs._completing import complete, split
+from dtx.verbs.completion import complete, split
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,6 +76,12 @@ def test_candidates(folder, line, wanted):
         assert {"run ", "plan ", "gc "} <= set(found)
     else:
         assert found == wanted
+
+
+def test_configs_of_ones_own_in_conf_are_offered_without_a_flag(folder):
+    (folder / "mine").rename(folder / "conf")
+    assert complete("dtx run agent=o") == ["agent=own "]
+    assert complete("dtx cp agent/o") == ["agent/own "]
 
 
 def test_hydras_own_config_shows_only_when_asked_for():

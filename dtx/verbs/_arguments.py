@@ -1,0 +1,45 @@
+"""Arguments that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dtx.config.options import own_configs
+
+
+def override_arguments(parser: argparse.ArgumentParser, *, sweeps: bool = True) -> None:
+    """The arguments of every verb that composes an experiment or a sweep.
+
+    Args:
+        parser: Of the verb.
+        sweeps: Whether the verb takes ``-m``.
+    """
+    config_dir_argument(parser, "your own configs, searched beside dtx's")
+    if sweeps:
+        parser.add_argument(
+            "-m", "--multirun", action="store_true", help="a sweep: name=value,value"
+        )
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides: group=name, field=value")
+
+
+def config_dir_argument(parser: argparse.ArgumentParser, use: str) -> None:
+    """``--config-dir``: the user's own configs.
+
+    Args:
+        parser: Of the verb.
+        use: What the verb does with them, for the help text.
+    """
+    parser.add_argument(
+        "--config-dir",
+        type=Path,
+        default=own_configs(),
+        help=f"{use} (default: ./conf if it exists)",
+    )
+
+
+def store_argument(parser: argparse.ArgumentParser) -> None:
+    """``--store``: the folder of artefacts, for verbs that compose no experiment."""
+    parser.add_argument(
+        "--store", type=Path, default=Path("store"), help="folder of artefacts (default: store)"
+    )
