@@ -147,6 +147,18 @@ def test_a_broken_identity_is_not_established(monkeypatch, opposite, broken):
     assert all(control.holds for control in result.controls) and not result.established
 
 
+def test_a_subset_that_does_not_occur_is_left_out(opposite):
+    """As the subsets of one environment in the demonstrations of another."""
+    boxes = Subset(channels=("box",), cells=None)
+    with_objects = {"boxes": boxes, "objects": OBJECTS}
+    result = computing.compute(dataclasses.replace(SPEC, subsets=with_objects), *opposite)
+    assert set(result.tables["components"].subset) == {"objects"}
+    assert "boxes: only 0 of its channels occur" in result.finding
+    alone = computing.compute(dataclasses.replace(SPEC, subsets={"boxes": boxes}), *opposite)
+    assert not len(alone.tables["maps"]) and len(alone.checks) == 1
+    assert alone.metrics["boxes_pc12"] is None
+
+
 @pytest.mark.parametrize(
     "change", [{"controls": 3}, {"antipodal": 0.1}, {"subsets": {}}, {"seed": -1}, {"resamples": 0}]
 )

@@ -45,5 +45,6 @@ class Embeddings(EmbeddingsSpec, Analysis):
         from dtx.analysis.embeddings.plots import cosines, maps, page
 
         yield "embeddings", cosines(result)
-        yield "components", maps(result)
+        if len(result.tables["maps"]):
+            yield "components", maps(result)
         yield "embeddings", page(result)

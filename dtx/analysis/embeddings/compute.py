@@ -5,6 +5,8 @@ Letters: i, j rows (channels that occur in the data), d model, c channel of the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import torch
@@ -26,6 +28,12 @@ from dtx.training.threads import one_thread
 TOLERANCE = 1e-9
 """How far shares may be from adding to 1, and numbers from those of the relabelled table."""
 
+FEWEST = 3
+"""Channels that a subset must have for principal components."""
+COMPONENTS = ["subset", "component", "share", "random_95", "members"]
+MAPS = ["subset", "component", "channel", "column", "row", "projection"]
+"""Columns of the two tables."""
+
 
 def compute(spec: EmbeddingsSpec, model: DecisionTransformerModel, episodes: Episodes) -> Result:
     """Norms and cosines of all channels that occur, principal components of subsets.
@@ -40,11 +48,12 @@ def compute(spec: EmbeddingsSpec, model: DecisionTransformerModel, episodes: Epi
         row, norm. ``pairs``: one row a pair of channels in one cell: column, row, one, other, cosine,
         antipodal. ``components``: one row a subset and component: subset, component, share, random_95 (of PC1
         and of PC1+2 in random subsets, else missing), members. ``maps``: one row a subset, component and
-        member: subset, component, channel, column, row, projection. Arrays ``cosine`` (i, i) of all channels
+        member: subset, component, channel, column, row, projection; a subset of which fewer than
+        :data:`FEWEST` channels occur has no rows in the two. Arrays ``cosine`` (i, i) of all channels
         that occur, in the order of ``norms``, and ``order`` (i,) that makes similar ones neighbours.
 
     Raises:
-        UserError: A subset names an unknown channel, or has fewer than three that occur.
+        UserError: A subset names an unknown channel.
     """
     with one_thread():
         model = processed(model, (Step.centre_writing,), torch.float64)
@@ -56,14 +65,15 @@ def compute(spec: EmbeddingsSpec, model: DecisionTransformerModel, episodes: Epi
         _gaussian_count(embedding_id, channel_i, spec.antipodal, rng) for _ in range(spec.controls)
     ]
     relabelled = _relabelling_error(embedding_id, channel_i, spec.antipodal, rng)
-    subsets = {
-        name: _components(spec, subset, name, embedding_id, channel_i, rng)
-        for name, subset in spec.subsets.items()
-    }
+    members_of = {name: members(subset, channel_i, name) for name, subset in spec.subsets.items()}
+    parts = [
+        _components(spec, name, embedding_id, channel_i, member_i, rng)
+        for name, member_i in members_of.items()
+        if len(member_i) >= FEWEST
+    ]
     low, high = bootstrap(np.linalg.norm(embedding_id, axis=1), spec.resamples, spec.seed)
-    components, maps = (
-        pd.concat(t, ignore_index=True) for t in zip(*subsets.values(), strict=True)
-    )
+    components = _joined([table for table, _ in parts], COMPONENTS)
+    maps = _joined([table for _, table in parts], MAPS)
     tables = {
         "norms": _norms(model, channel_i),
         "pairs": pairs,
@@ -79,70 +89,70 @@ def compute(spec: EmbeddingsSpec, model: DecisionTransformerModel, episodes: Epi
         "antipodal_pairs": float(count),
         "antipodal_random_95": float(np.quantile(chance, STRONGEST)),
     }
-    for name, rows in components.groupby("subset", sort=False):
-        metrics[f"{name}_pc12"] = float(rows.share.iloc[:2].sum())
-        metrics[f"{name}_random_95"] = float(rows.random_95.iloc[1])
-    return _result(spec, tables, metrics, relabelled, cosine_ij)
+    for name in spec.subsets:
+        rows = components[components.subset == name]
+        metrics[f"{name}_pc12"] = float(rows.share.iloc[:2].sum()) if len(rows) else None
+        metrics[f"{name}_random_95"] = float(rows.random_95.iloc[1]) if len(rows) else None
+    return _result(tables, metrics, members_of, relabelled, cosine_ij)
 
 
 def _result(
-    spec: EmbeddingsSpec,
     tables: dict[str, pd.DataFrame],
     metrics: dict[str, float | None],
+    members_of: Mapping[str, np.ndarray],
     relabelled: float,
     cosine_ij: np.ndarray,
 ) -> Result:
     share = tables["components"].groupby("subset").share.sum()
     found, chance = metrics["antipodal_pairs"], metrics["antipodal_random_95"]
     evidence = [f"{found:.0f} antipodal pairs in one cell (Gaussian: at most {chance:.0f})"]
-    evidence += [
-        f"{name}: PC1+2 {metrics[f'{name}_pc12']:.0%} (random subsets "
-        f"{metrics[f'{name}_random_95']:.0%})"
-        for name in spec.subsets
+    for name, member_i in members_of.items():
+        share_2, random = metrics[f"{name}_pc12"], metrics[f"{name}_random_95"]
+        evidence.append(
+            f"{name}: only {len(member_i)} of its channels occur"
+            if share_2 is None
+            else f"{name}: PC1+2 {share_2:.0%} (random subsets {random:.0%})"
+        )
+    checks = [
+        Check(
+            name="relabelled channels give the same cosines and shares",
+            error=relabelled,
+            tolerance=TOLERANCE,
+        )
     ]
+    if len(share):
+        name = "the components' shares of variance add to 1"
+        error = largest(abs(total - 1) for total in share)
+        checks.append(Check(name=name, error=error, tolerance=TOLERANCE))
+    control = Control(
+        name="antipodal pairs in one cell, beside 95% of Gaussian tables",
+        value=found,
+        must_be=Relation.ABOVE,
+        against=chance,
+    )
     return Result(
         finding=f"{', '.join(evidence)}; {metrics['channels']:.0f} channels that occur",
         metrics=metrics,
-        checks=[
-            Check(
-                name="relabelled channels give the same cosines and shares",
-                error=relabelled,
-                tolerance=TOLERANCE,
-            ),
-            Check(
-                name="the components' shares of variance add to 1",
-                error=largest(abs(total - 1) for total in share),
-                tolerance=TOLERANCE,
-            ),
-        ],
-        controls=[
-            Control(
-                name="antipodal pairs in one cell, beside 95% of Gaussian tables",
-                value=found,
-                must_be=Relation.ABOVE,
-                against=chance,
-            )
-        ],
+        checks=checks,
+        controls=[control],
         tables=tables,
         arrays={"cosine": cosine_ij, "order": clustered(cosine_ij)},
     )
 
 
+def _joined(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+
 def _components(
     spec: EmbeddingsSpec,
-    subset: Subset,
     name: str,
     embedding_id: np.ndarray,
     channel_i: np.ndarray,
+    member_i: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A subset's principal components, beside those of random subsets, and the maps of the first two."""
-    member_i = members(subset, channel_i, name)
-    if len(member_i) < 3:
-        raise UserError(
-            f"subsets.{name}: only {len(member_i)} of its channels occur in the demonstrations; "
-            "principal components need at least 3: name more channels or cells"
-        )
     share, projection = principal(embedding_id[member_i])
     random = [
         principal(embedding_id[rng.choice(len(channel_i), len(member_i), replace=False)])[0]
@@ -150,22 +160,16 @@ def _components(
     ]
     limit = np.full(len(share), np.nan)
     limit[:2] = [np.quantile([r[:k].sum() for r in random], STRONGEST) for k in (1, 2)]
-    components = pd.DataFrame(
-        {
-            "subset": name,
-            "component": np.arange(len(share)) + 1,
-            "share": share,
-            "random_95": limit,
-            "members": len(member_i),
-        }
-    )
+    components = [
+        (name, component, value, random_95, len(member_i))
+        for component, (value, random_95) in enumerate(zip(share, limit, strict=True), start=1)
+    ]
     maps = [
         (name, component + 1, channel_name(channel_i[i] // 49), *_cell(channel_i[i]), value)
         for component in range(min(2, projection.shape[1]))
         for i, value in zip(member_i, projection[:, component].tolist(), strict=True)
     ]
-    columns = ["subset", "component", "channel", "column", "row", "projection"]
-    return components, pd.DataFrame(maps, columns=columns)
+    return pd.DataFrame(components, columns=COMPONENTS), pd.DataFrame(maps, columns=MAPS)
 
 
 def antipodal(
