@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -213,10 +214,7 @@ class Store:
         remove_progress(work)
         for half in work.rglob("*.partial"):  # of a process killed between writing and renaming
             half.unlink()
-        names = sorted(
-            str(p.relative_to(work)) for p in work.rglob("*") if p.is_file() and p.name != DONE
-        )
-        files = {n: [(work / n).stat().st_size, checksum(work / n)] for n in names}
+        files = _files_in(work)
         return self._place(stage, work, json.dumps({**record, "files": files}, indent=1) + "\n")
 
     def _place(self, stage: Stage, work: Path, done: str) -> Path:
@@ -231,6 +229,41 @@ class Store:
         """Add to ``done.json`` what is only known after the commit (the tracking run)."""
         path = self.folder(stage) / DONE
         write_atomically(path, json.dumps({**self.done(stage), **values}, indent=1) + "\n")
+
+    def replace_folder(self, stage: Stage, name: str, write: Callable[[Path], None]) -> list[str]:
+        """Replace one folder of a committed artefact, its figures; all other files stay as they are.
+
+        A kill in between leaves an artefact that verifies, at worst without the files of this folder. A copy
+        on the remote store is not changed.
+
+        Args:
+            stage: Whose artefact; it must be here.
+            name: Of the folder in the artefact.
+            write: Writes the new content of the folder into the copy of the artefact that it is given.
+
+        Returns:
+            The files now in the folder, relative to the artefact.
+
+        Raises:
+            UserError: A file of the artefact is missing or has changed.
+        """
+        with (
+            locks.held(self._locks, stage.label),
+            tempfile.TemporaryDirectory(prefix="dtx-") as scratch,
+        ):
+            self.verify(stage)
+            folder, copy = self.folder(stage), Path(scratch) / stage.label
+            shutil.copytree(folder, copy)
+            write(copy)
+            files = self.done(stage)["files"]
+            rest = {n: known for n, known in files.items() if not n.startswith(f"{name}/")}
+            self.amend(stage, {"files": rest})  # until the new ones are there, none are promised
+            shutil.rmtree(folder / name, ignore_errors=True)
+            if (copy / name).is_dir():
+                shutil.copytree(copy / name, folder / name)
+            new = _files_in(folder, name)
+            self.amend(stage, {"files": dict(sorted({**rest, **new}.items()))})
+            return list(new)
 
     # --- the remote store ----------------------------------------------------------------------------
 
@@ -331,6 +364,13 @@ class Store:
         new = trash / f"{folder.name}.{time.time_ns()}"
         shutil.move(folder, new)
         return new
+
+
+def _files_in(artefact: Path, folder: str = "") -> dict[str, list[Any]]:
+    """Size and SHA-256 of an artefact's files by relative path; of those in one folder, if given."""
+    paths = {p.relative_to(artefact).as_posix(): p for p in (artefact / folder).rglob("*")}
+    files = {name: p for name, p in sorted(paths.items()) if p.is_file() and name != DONE}
+    return {name: [p.stat().st_size, checksum(p)] for name, p in files.items()}
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

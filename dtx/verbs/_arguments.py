@@ -7,20 +7,25 @@ from pathlib import Path
 
 from dtx.config.options import own_configs
 
+OVERRIDES = "Hydra overrides: group=name, field=value"
 
-def override_arguments(parser: argparse.ArgumentParser, *, sweeps: bool = True) -> None:
+
+def override_arguments(
+    parser: argparse.ArgumentParser, *, sweeps: bool = True, words: str = OVERRIDES
+) -> None:
     """The arguments of every verb that composes an experiment or a sweep.
 
     Args:
         parser: Of the verb.
         sweeps: Whether the verb takes ``-m``.
+        words: Help text of the positional words.
     """
     config_dir_argument(parser, "your own configs, searched beside dtx's")
     if sweeps:
         parser.add_argument(
             "-m", "--multirun", action="store_true", help="a sweep: name=value,value"
         )
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides: group=name, field=value")
+    parser.add_argument("overrides", nargs="*", help=words)
 
 
 def config_dir_argument(parser: argparse.ArgumentParser, use: str) -> None:
