@@ -63,7 +63,8 @@ def fits(cls: type, hint: Any) -> bool:
     if is_protocol(hint):
         fields = dataclasses.fields(cls) if is_component(cls) else ()
         return protocol_members(hint) <= {*dir(cls), *(f.name for f in fields)}
-    return not isinstance(hint, type) or issubclass(cls, hint)
+    kind = typing.get_origin(hint) or hint  # dict of dict[str, Stage]
+    return not isinstance(kind, type) or issubclass(cls, kind)
 
 
 def words(hint: Any) -> str:

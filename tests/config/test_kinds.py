@@ -59,6 +59,8 @@ def test_members_are_those_of_the_extended_protocols_and_annotations_too():
         (Thing, object, True),
         (Thing, Nameless, False),
         (bool, int, True),
+        (dict, dict[str, int], True),
+        (Thing, dict[str, int], False),
     ],
 )
 def test_what_fits(cls, hint, whether):
