@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dtx.stage import Stage
+from dtx.agent.agent import AgentStage
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constant(Stage):
+class Constant(AgentStage):
     """Its policy is the same everywhere: softmax of ``logits``. Its memory counts steps of the episode."""
 
     logits: tuple[float, ...]

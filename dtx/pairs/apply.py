@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dtx.env.roles import Cell, Roles, Unsettled, agent_cell, things
 from dtx.pairs.edits import COMPLEMENT, DOOR_STATES, STATE_OPS, Edit, Impossible
 
+if TYPE_CHECKING:
+    from minigrid.core.world_object import WorldObj
+    from minigrid.minigrid_env import MiniGridEnv
+
 EMPTY, UNSEEN = 1, 0
 """MiniGrid's object indices of a free cell and of one that the agent cannot see."""
 
 
-def edit_world(world: Any, edits: Sequence[Edit], roles: Roles) -> None:
+def edit_world(world: MiniGridEnv, edits: Sequence[Edit], roles: Roles) -> None:
     """Apply state edits in place; the others are skipped.
 
     Args:
@@ -35,7 +39,7 @@ def edit_world(world: Any, edits: Sequence[Edit], roles: Roles) -> None:
         raise Impossible(state_edits[-1], str(reason)) from None
 
 
-def selected(world: Any, edit: Edit, select: Mapping[str, Any], roles: Roles) -> list[Cell]:
+def selected(world: MiniGridEnv, edit: Edit, select: Mapping[str, Any], roles: Roles) -> list[Cell]:
     """Cells that meet all that is asked for.
 
     Raises:
@@ -49,10 +53,10 @@ def selected(world: Any, edit: Edit, select: Mapping[str, Any], roles: Roles) ->
         cells = [_cell(select["position"])]
     if "position" in select:
         cells = [cell for cell in cells if cell == _cell(select["position"])]
-    for name, wanted in (("type", select.get("type")), ("colour", select.get("colour"))):
-        attribute = {"type": "type", "colour": "color"}[name]
-        if wanted is not None:
-            cells = [c for c in cells if getattr(_at(world, edit, c), attribute, None) == wanted]
+    if (kind := select.get("type")) is not None:
+        cells = [c for c in cells if (thing := _at(world, edit, c)) and thing.type == kind]
+    if (colour := select.get("colour")) is not None:
+        cells = [c for c in cells if (thing := _at(world, edit, c)) and thing.color == colour]
     if not cells:
         asked = ", ".join(f"{k} {v}" for k, v in select.items())
         at = f" at {_cell(select['position'])}" if "position" in select else " in any cell"
@@ -63,27 +67,29 @@ def selected(world: Any, edit: Edit, select: Mapping[str, Any], roles: Roles) ->
     return cells
 
 
-def _set_type(world: Any, edit: Edit, roles: Roles) -> None:
+def _set_type(world: MiniGridEnv, edit: Edit, roles: Roles) -> None:
     for cell, thing in _selected_things(world, edit, roles):
         to = _mapped(edit, thing.type, cell, "a")
-        _put(world, cell, _made(to, thing.color, getattr(thing, "state_name", None)))
+        _put(world, cell, _made(to, thing.color, None))
 
 
-def _set_colour(world: Any, edit: Edit, roles: Roles) -> None:
+def _set_colour(world: MiniGridEnv, edit: Edit, roles: Roles) -> None:
     for cell, thing in _selected_things(world, edit, roles):
         thing.color = _mapped(edit, thing.color, cell, "something")
 
 
-def _set_state(world: Any, edit: Edit, roles: Roles) -> None:
+def _set_state(world: MiniGridEnv, edit: Edit, roles: Roles) -> None:
+    from minigrid.core.world_object import Door
+
     for cell, thing in _selected_things(world, edit, roles):
-        if thing.type != "door":
+        if not isinstance(thing, Door):
             raise Impossible(edit, f"a {thing.type} at {cell} has no state; a door has")
         now = DOOR_STATES[2 if thing.is_locked else 0 if thing.is_open else 1]
         to = _mapped(edit, now, cell, "a door that is")
         thing.is_open, thing.is_locked = to == "open", to == "locked"
 
 
-def _exchange(world: Any, edit: Edit, roles: Roles) -> None:
+def _exchange(world: MiniGridEnv, edit: Edit, roles: Roles) -> None:
     ends = []
     for name in ("a", "b"):
         cells = selected(world, edit, edit.fields[name], roles)
@@ -101,7 +107,7 @@ def _exchange(world: Any, edit: Edit, roles: Roles) -> None:
     _put(world, second, things_there[0])
 
 
-def _move(world: Any, edit: Edit, roles: Roles) -> None:
+def _move(world: MiniGridEnv, edit: Edit, roles: Roles) -> None:
     cells, to = selected(world, edit, edit.fields["select"], roles), _cell(edit.fields["to"])
     if len(cells) > 1:
         raise Impossible(
@@ -120,12 +126,12 @@ def _move(world: Any, edit: Edit, roles: Roles) -> None:
     _put(world, to, thing)
 
 
-def _remove(world: Any, edit: Edit, roles: Roles) -> None:
+def _remove(world: MiniGridEnv, edit: Edit, roles: Roles) -> None:
     for cell, _ in _selected_things(world, edit, roles):
         _put(world, cell, None)
 
 
-def _add(world: Any, edit: Edit, roles: Roles) -> None:
+def _add(world: MiniGridEnv, edit: Edit, roles: Roles) -> None:
     cell, fields = _cell(edit.fields["at"]), edit.fields
     _need_free(world, edit, cell)
     _put(world, cell, _made(fields["type"], fields.get("colour", "green"), fields.get("state")))
@@ -142,7 +148,7 @@ _OPERATIONS = {
 }
 
 
-def _selected_things(world: Any, edit: Edit, roles: Roles) -> list[tuple[Cell, Any]]:
+def _selected_things(world: MiniGridEnv, edit: Edit, roles: Roles) -> list[tuple[Cell, WorldObj]]:
     found = []
     for cell in selected(world, edit, edit.fields["select"], roles):
         thing = world.grid.get(*cell)
@@ -161,14 +167,14 @@ def _mapped(edit: Edit, now: str, cell: Cell, article: str) -> str:
     return to
 
 
-def _need_free(world: Any, edit: Edit, cell: Cell) -> None:
+def _need_free(world: MiniGridEnv, edit: Edit, cell: Cell) -> None:
     thing = _at(world, edit, cell)
     if thing is not None or cell == agent_cell(world):
         what = "the agent" if thing is None else f"a {thing.type}"
         raise Impossible(edit, f"{cell} is not free, {what} is there")
 
 
-def _at(world: Any, edit: Edit, cell: Cell) -> Any:
+def _at(world: MiniGridEnv, edit: Edit, cell: Cell) -> WorldObj | None:
     x, y = cell
     if not (x < world.width and y < world.height):
         size = f"{world.width}x{world.height}"
@@ -178,17 +184,17 @@ def _at(world: Any, edit: Edit, cell: Cell) -> Any:
     return world.grid.get(*cell)
 
 
-def _on_edge(world: Any, cell: Cell) -> bool:
+def _on_edge(world: MiniGridEnv, cell: Cell) -> bool:
     return cell[0] in (0, world.width - 1) or cell[1] in (0, world.height - 1)
 
 
-def _put(world: Any, cell: Cell, thing: Any) -> None:
+def _put(world: MiniGridEnv, cell: Cell, thing: WorldObj | None) -> None:
     world.grid.set(*cell, thing)
     if thing is not None:
         thing.init_pos = thing.cur_pos = cell
 
 
-def _made(kind: str, colour: str, state: str | None) -> Any:
+def _made(kind: str, colour: str, state: str | None) -> WorldObj:
     from minigrid.core import world_object
 
     if kind == "door":
@@ -258,7 +264,7 @@ def edit_rewards_to_go(reward_to_go: np.ndarray, edits: Sequence[Edit]) -> np.nd
 
 
 def _step(edit: Edit, frame: str | int, steps: int) -> int:
-    number = {"first": 0, "last": steps - 1}.get(frame, frame)  # type: ignore[arg-type]
+    number = frame if isinstance(frame, int) else {"first": 0, "last": steps - 1}[frame]
     if number >= steps:
         raise Impossible(edit, f"the run has {steps} states, none is number {number}")
-    return int(number)
+    return number

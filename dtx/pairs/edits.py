@@ -8,8 +8,8 @@ that the model is given.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeGuard
 
 from dtx.env.encoding import VIEW
 from dtx.text import suggest
@@ -160,7 +160,7 @@ def _observation_problems(raw: Mapping, place: str) -> Iterator[tuple[str, str]]
     frame, view = raw.get("frame"), raw.get("view")
     if "frame" in raw and frame not in ("first", "last") and not _is_count(frame):
         yield f"{place}.frame", f"first, last or the number of a step is wanted, not {frame!r}"
-    if "view" in raw and not (is_cell(view) and max(view) < VIEW):
+    if "view" in raw and not (is_cell(view) and all(place < VIEW for place in view)):
         yield f"{place}.view", f"a cell [x, y] of the {VIEW}x{VIEW} view is wanted, not {view!r}"
     if "ood" in raw and raw["ood"] is not True:
         yield (
@@ -186,7 +186,7 @@ def _choice(value: Any, known: tuple[str, ...], place: str) -> Iterator[tuple[st
         yield place, f"no {place.rpartition('.')[2]} {value!r}{suggest(str(value), list(known))}"
 
 
-def is_cell(value: Any) -> bool:
+def is_cell(value: Any) -> TypeGuard[Sequence[int]]:
     """Whether it is a list of two whole numbers, neither negative."""
     return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_count, value))
 

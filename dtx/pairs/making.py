@@ -13,29 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dtx.agent.agent import AgentStage
+from dtx.dt.model_stage import ModelStage
 from dtx.env.actions import ACTIONS
-from dtx.env.roles import Roles
+from dtx.env.roles import Roles, world_of
 from dtx.env.vector import seeds
 from dtx.pairs.apply import edit_observations, edit_rewards_to_go, edit_world
-from dtx.pairs.declared import PrefixPolicy, Replay
 from dtx.pairs.edits import OTHER_OPS, STATE_OPS, Edit, Impossible, read
-from dtx.pairs.runs import (
-    Model,
-    Policy,
-    Recorded,
-    Refused,
-    Run,
-    Script,
-    Search,
-    Teacher,
-    copied,
-    play,
-)
+from dtx.pairs.policies import AgentPolicy, EpisodePolicy, ModelPolicy, Script, Search
+from dtx.pairs.runs import Policy, Refused, Run, copied, play
+from dtx.pairs.spec import PairsSpec, PrefixPolicy, Replay
 from dtx.report import Report, write_atomically
 from dtx.training.threads import one_thread
 
 if TYPE_CHECKING:
-    from dtx.pairs.declared import Declared
+    from minigrid.minigrid_env import MiniGridEnv
 
 NULL, DONOR = "null", "shuffled_donor"
 """Names of the controls."""
@@ -48,12 +40,12 @@ class Made:
     """Runs and the pairs of them.
 
     Attributes:
-        stage: What was declared.
+        spec: What was declared.
         runs: r runs. pairs: One row a pair; see ``PairSet.table``.
         refused: One row a pair that is not there.
     """
 
-    stage: Declared
+    spec: PairsSpec
     runs: list[Run] = field(default_factory=list)
     pairs: list[dict[str, Any]] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
@@ -68,28 +60,28 @@ class Made:
 
         from dtx.errors import UserError
 
-        stage = self.stage
+        spec = self.spec
         edited = [pair for pair in self.pairs if pair["kind"] == "edit"]
         if not edited:
             reasons = sorted({f"{r['edit']}: {r['reason']}" for r in self.refused})
             raise UserError("pairs: every pair was refused:\n" + "\n".join(reasons[:10]))
-        for name in stage.edits:
+        for name in spec.edits:
             reasons = [r["reason"] for r in self.refused if r["edit"] == name]
             possible = any(pair["edit"] == name for pair in edited)
             if not possible and all(reason.startswith("edits.") for reason in reasons):
                 raise UserError(f"pairs.{reasons[0]}, and nothing else in the other worlds")
-        roles = list(roles_of(stage).names)
+        roles = list(roles_of(spec).names)
         np.savez_compressed(out / "runs.npz", **_columns(self.runs, roles))
         pictures = {f"run_{i}": run.picture for i, run in enumerate(self.runs)}
         np.savez_compressed(out / "pictures.npz", **pictures)
         about = {
-            "env": stage.env.id,
+            "env": spec.env.id,
             "roles": roles,
-            "edits": list(stage.edits),
-            "positive": ACTIONS.index(stage.contrast.pos),
-            "negative": ACTIONS.index(stage.contrast.neg),
-            "min_ld_gap": stage.checks.min_ld_gap,
-            "n_actions": stage.env.n_actions,
+            "edits": list(spec.edits),
+            "positive": ACTIONS.index(spec.contrast.pos),
+            "negative": ACTIONS.index(spec.contrast.neg),
+            "min_ld_gap": spec.checks.min_ld_gap,
+            "n_actions": spec.env.n_actions,
         }
         write_atomically(out / "pairs.json", json.dumps(about, indent=1) + "\n")
         report.table("pairs", pd.DataFrame(self.pairs))
@@ -106,60 +98,65 @@ class Made:
                 "pairs/n_distinct_clean": len(clean),
                 **{
                     f"pairs/n_of_{name}": sum(pair["edit"] == name for pair in edited)
-                    for name in stage.edits
+                    for name in spec.edits
                 },
             }
         )
 
 
-def make(stage: Declared) -> Made:
-    """All pairs of a declaration."""
+def make(spec: PairsSpec) -> Made:
+    """All pairs of a declaration; its inputs are committed."""
     with one_thread():
-        return _Making(stage).all()
+        return _Making(spec).all()
 
 
-def worlds(stage: Declared, limit: int | None = None) -> list[tuple[str, Any]]:
-    """The worlds that clean runs start in, by name, unwrapped."""
-    env = stage.env
-    if stage.source.variants == "all":
-        assert env.decision is not None
-        names, decision = env.decision.layouts, env.decision
-        made = [(name, decision.make(i)) for i, name in enumerate(names)][:limit]
-        numbers = seeds(stage.seed, len(names))
+def count_worlds(spec: PairsSpec) -> int:
+    """In how many worlds clean runs start."""
+    if spec.source.variants != "all":
+        return spec.source.variants
+    assert spec.env.decision is not None
+    return len(spec.env.decision.layouts)
+
+
+def worlds(spec: PairsSpec) -> list[tuple[str, MiniGridEnv]]:
+    """The worlds that clean runs start in, by name."""
+    env, decision, count = spec.env, spec.env.decision, count_worlds(spec)
+    if spec.source.variants == "all":
+        assert decision is not None
+        made = [(name, decision.make(i)) for i, name in enumerate(decision.layouts)]
     else:
-        numbers = seeds(stage.seed, stage.source.variants)[:limit]
-        made = [(f"world {i}", env.make()) for i in range(len(numbers))]
-    for (_, world), seed in zip(made, numbers, strict=False):
+        made = [(f"world {i}", env.make()) for i in range(count)]
+    for (_, world), seed in zip(made, seeds(spec.seed, count), strict=True):
         world.reset(seed=seed)
-    return [(name, world.unwrapped) for name, world in made]
+    return [(name, world_of(world)) for name, world in made]
 
 
-def roles_of(stage: Declared) -> Roles:
-    """The environment's roles; ``check()`` refuses one without."""
-    roles = stage.env.roles
+def roles_of(spec: PairsSpec) -> Roles:
+    """The environment's roles; the stage's ``check()`` refuses an environment without."""
+    roles = spec.env.roles
     assert roles is not None
     return roles
 
 
 class _Making:
-    def __init__(self, stage: Declared):
-        self.stage, self.made, self.roles = stage, Made(stage), roles_of(stage)
-        self.edits = read(stage.edits)
-        self.episodes: Any = stage.dataset.load() if stage.dataset else None  # type: ignore[attr-defined]
+    def __init__(self, spec: PairsSpec):
+        self.spec, self.made, self.roles = spec, Made(spec), roles_of(spec)
+        self.edits = read(spec.edits)
+        self.episodes = None if spec.dataset is None else spec.dataset.load()
         self.policy = self._policy()
         self._played: dict[tuple, Run | Refused | Impossible] = {}
         self._row: dict[tuple, int] = {}
 
     def all(self) -> Made:
         """Clean runs, then every edit of each, then the shuffled donors."""
-        for name, world in worlds(self.stage):
-            for target in self.stage.source.reward_to_go:
+        for name, world in worlds(self.spec):
+            for target in self.spec.source.reward_to_go:
                 self._of_one(name, world, target)
         self._donors()
         self._describe()
         return self.made
 
-    def _of_one(self, variant: str, world: Any, target: float) -> None:
+    def _of_one(self, variant: str, world: MiniGridEnv, target: float) -> None:
         of = {"variant": variant, "reward_to_go": target}
         try:
             clean = self._run(variant, world, target, None)
@@ -177,12 +174,12 @@ class _Making:
             self._pair(of, name, "edit", clean, corrupt)
 
     def _edited(
-        self, variant: str, world: Any, target: float, edits: Sequence[Edit], clean: Run
+        self, variant: str, world: MiniGridEnv, target: float, edits: Sequence[Edit], clean: Run
     ) -> Run:
         base = clean
         if any(edit.op in STATE_OPS for edit in edits):
             base = self._run(variant, world, target, edits, clean)
-        if self.stage.checks.same_length and len(base.actions) != len(clean.actions):
+        if self.spec.checks.same_length and len(base.actions) != len(clean.actions):
             raise Refused(f"{len(base.actions)} steps, but the clean run has {len(clean.actions)}")
         corrupt = base
         if any(edit.op in OTHER_OPS for edit in edits):
@@ -197,36 +194,36 @@ class _Making:
     def _run(
         self,
         variant: str,
-        world: Any,
+        world: MiniGridEnv,
         target: float,
         edits: Sequence[Edit] | None,
         clean: Run | None = None,
     ) -> Run:
         """Play a clean or an edited world; a run that does not depend on the target is played once."""
-        depends = self.stage.source.prefix.policy is PrefixPolicy.dt
+        depends = self.spec.source.prefix.policy is PrefixPolicy.dt
         key = (variant, edits and edits[0].name, target if depends else None)
         if key not in self._played:
             try:
                 self._played[key] = self._play(copied(world), target, edits, clean)
             except (Refused, Impossible) as reason:
                 self._played[key] = reason
-        found = self._played[key]
-        if isinstance(found, Exception):
-            raise found
-        to_go = np.float32(target) - np.cumsum([0.0, *found.rewards])
-        parts = (found.observations, found.actions, found.rewards, found.visible, found.picture)
+        run = self._played[key]
+        if isinstance(run, Exception):
+            raise run
+        to_go = np.float32(target) - np.cumsum([0.0, *run.rewards])
+        parts = (run.observations, run.actions, run.rewards, run.visible, run.picture)
         return Run(*parts, to_go.astype(np.float32))
 
     def _play(
-        self, world: Any, target: float, edits: Sequence[Edit] | None, clean: Run | None
+        self, world: MiniGridEnv, target: float, edits: Sequence[Edit] | None, clean: Run | None
     ) -> Run:
-        stage = self.stage
+        spec = self.spec
         policy, reached = self.policy, self.reached
         if edits is not None and clean is not None:
             edit_world(world, edits, self.roles)
-            if stage.replay is Replay.same_actions:
+            if spec.replay is Replay.same_actions:
                 policy, reached = Script(clean.actions), len(clean.actions)
-            elif not stage.checks.same_length:
+            elif not spec.checks.same_length:
                 reached = len(clean.actions)
         return play(
             world,
@@ -234,29 +231,31 @@ class _Making:
             policy,
             reached,
             target=target,
-            longest=stage.source.prefix.longest,
-            may_end=not stage.checks.no_early_termination,
+            longest=spec.source.prefix.longest,
+            may_end=not spec.checks.no_early_termination,
         )
 
     def reached(self, observation: np.ndarray, step: int) -> bool:
         """Whether this is the state that the pairs are about."""
-        at = self.stage.at
+        at = self.spec.at
         if isinstance(at, int):
             return step == at
         return bool(self.roles.predicates()[at](observation))
 
     def _policy(self) -> Policy:
-        stage, prefix = self.stage, self.stage.source.prefix
+        prefix, n_actions = self.spec.source.prefix, self.spec.env.n_actions
         if prefix.policy is PrefixPolicy.script:
             return Script([ACTIONS.index(action) for action in prefix.actions])
         if prefix.policy is PrefixPolicy.search:
-            return Search(self.reached, stage.env.n_actions, prefix.longest)
+            return Search(self.reached, n_actions, prefix.longest)
         if prefix.policy is PrefixPolicy.dataset:
-            return Recorded(self.episodes, self.reached, prefix.longest)
-        acts = prefix.of.load()  # type: ignore[union-attr]
+            assert self.episodes is not None
+            return EpisodePolicy(self.episodes, self.reached, prefix.longest)
         if prefix.policy is PrefixPolicy.teacher:
-            return Teacher(acts)
-        return Model(acts, prefix.longest, stage.env.n_actions)
+            assert isinstance(prefix.of, AgentStage)
+            return AgentPolicy(prefix.of.load())
+        assert isinstance(prefix.of, ModelStage)
+        return ModelPolicy(prefix.of.load(), prefix.longest, n_actions)
 
     def _pair(self, of: dict, edit: str, kind: str, clean: Run, corrupt: Run) -> None:
         self.made.pairs.append(
@@ -288,7 +287,7 @@ class _Making:
         would leave the control to luck where pairs are few. A donor is given the corrupt run's
         reward-to-go: it must not have what the edit took away.
         """
-        rng = np.random.default_rng(self.stage.seed)
+        rng = np.random.default_rng(self.spec.seed)
         cleans = {
             (p["variant"], p["reward_to_go"]): p for p in self.made.pairs if p["edit"] == NULL
         }

@@ -183,6 +183,6 @@ def differing(clean: Context, corrupt: Context) -> Tensor:
     """Tokens (p, n) bool whose content differs; both contexts share their table of observations."""
     column = {STATE: "observation", ACTION: "action", REWARD_TO_GO: "reward_to_go"}
     names = [column[kind] for kind in clean.layout.kinds]
-    differ_btk = torch.stack([clean[name] != corrupt[name] for name in names], 2)
-    time = (clean["timestep"] != corrupt["timestep"]).unsqueeze(2)
+    differ_btk = torch.stack([torch.ne(clean[name], corrupt[name]) for name in names], 2)
+    time = torch.ne(clean["timestep"], corrupt["timestep"]).unsqueeze(2)
     return (differ_btk | time).flatten(1)[:, : clean.shape[1]]

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from dtx.dt.tokens import KINDS, kind_of
-from dtx.pairs.making import NULL, changed
+from dtx.pairs.making import NULL, Made, changed
 from dtx.pairs.runs import Run, view_picture
 from dtx.report import Report
-
-if TYPE_CHECKING:
-    from dtx.dt.tokens import KINDS, kind_of
-from dtx.pairs.making import Made
 
 PER_PAGE = 4
 """Worlds side by side."""

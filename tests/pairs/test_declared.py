@@ -18,12 +18,13 @@ from omegaconf import OmegaConf
 from dtx.config.build import Builder, ConfigError
 from dtx.config.compose import build_group, compose, experiment
 from dtx.dt.model import DecisionTransformerModel, initialise
+from dtx.dt.model_stage import ModelStage
 from dtx.errors import UserError
 from dtx.pairs.declared import Declared
 from dtx.pairs.making import make, nearest
 from dtx.pairs.pair_set import PairBatch, PairSet
+from dtx.pairs.spec import PrefixPolicy
 from dtx.report import Report, read_metrics
-from dtx.stage import Stage
 from tests.agents import Constant
 from tests.dt.toy import TINY
 
@@ -286,8 +287,6 @@ def runner_of(experiment_of):
 def test_other_policies_lead_to_the_decision(policy, tmp_path, store, runner_of, recorded):
     forward = Constant(logits=(0.0, 0.0, 1.0, 0, 0, 0, 0))
     stage = declared("memory", source__reward_to_go=[0.5])
-    from dtx.pairs.declared import PrefixPolicy
-
     of = {"teacher": forward, "dt": None, "dataset": None}[policy]
     prefix = dataclasses.replace(
         stage.source.prefix, policy=PrefixPolicy(policy), actions=(), of=of, longest=6
@@ -303,7 +302,7 @@ def test_other_policies_lead_to_the_decision(policy, tmp_path, store, runner_of,
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planted(Stage):
+class Planted(ModelStage):
     """A model that always prefers one action."""
 
     biased: int
@@ -427,8 +426,11 @@ def test_what_an_environment_lacks_is_said():
     assert "not 'some'" in errors["pairs.source.variants"]
     errors = errors_of("dynamic_obstacles", contrast__pos="toggle")
     assert "toggle is no action of DynamicObstacles" in errors["pairs.contrast.pos"]
-    errors = errors_of("memory", source__prefix__policy="teacher", source__prefix__actions=[])
-    assert "${agent}" in errors["pairs.source.prefix.of"]
+    for policy, stage in (("teacher", "${agent}"), ("dt", "${dt}")):
+        for of in (None, "${dataset}"):
+            prefix = {"policy": policy, "actions": [], "of": of}
+            changes = {f"source__prefix__{name}": value for name, value in prefix.items()}
+            assert stage in errors_of("memory", **changes)["pairs.source.prefix.of"]
 
 
 # --- every environment -------------------------------------------------------------------------------
