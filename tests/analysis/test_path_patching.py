@@ -15,16 +15,20 @@ import torch
 
 from dtx.analysis.core.patching import PairRuns
 from dtx.analysis.core.patching_spec import Direction
-from dtx.analysis.path_patching import PathPatching, Tokens
-from dtx.analysis.path_patching.compute import Found, measure
+from dtx.analysis.core.result import Result, Verdict
+from dtx.analysis.path_patching import PathPatching
+from dtx.analysis.path_patching.compute import compute
+from dtx.analysis.path_patching.identities import IDENTITIES
+from dtx.analysis.path_patching.spec import EdgeTokens
 from dtx.analysis.path_patching.sweep import Sweep, wanted
 from dtx.config.compose import build_group
+from dtx.config.ranges import problems
 from dtx.dt.circuit import Circuit, Node, positions
 from dtx.dt.paths import matters, outputs, patched
 from dtx.pairs.making import make
 from dtx.pairs.pair_set import PairSet
 from dtx.report import Report, read_metrics
-from tests.analysis.test_activation_patching import Random, model, only
+from tests.analysis.test_activation_patching import Random, drawn_again, model, only
 
 FLIPS = {"instruction_flip": "instruction", "swap_targets": "target", "rtg_zero": "reward_to_go"}
 
@@ -95,36 +99,58 @@ def test_the_sweep_is_one_plain_forward_pass_an_edge(pairs, changes, direction):
 @pytest.mark.parametrize("changes", [{}, {"gated_mlp": True, "act_fn": "relu"}])
 def test_identities_hold_and_effects_have_intervals(stage, pairs, changes, tmp_path):
     few = only(pairs, "key/left", "ball/left")
-    found = measure(stage, model(**changes), few, Report(tmp_path))
-    assert found.identity_error < 2e-3 and found.null_change < 1e-5
+    found = compute(stage, model(**changes), few)
+    assert found.metrics["identity_error"] < 2e-3 and found.metrics["null_change"] < 1e-5
     checks = found.tables["identities"]
     assert set(checks["identity"]) == {"sweep", "everything", "nothing", "node", "no edge"}
+    assert set(checks["identity"]) == set(IDENTITIES) and len(found.checks) == 6
     assert checks[checks["identity"] == "node"]["expected"].abs().max() > 0.05
     table = found.tables["edges"].dropna(subset=["rho"])
     assert set(table["kind"]) == {"edit", "shuffled_donor"} and "all" in set(table["token"])
     assert ((table["low"] <= table["rho"] + 1e-9) & (table["rho"] <= table["high"] + 1e-9)).all()
     important = found.tables["important"]
     assert important["above"].between(0, 1).all() and important.iloc[0]["above"] > 0.5
-    assert json.loads((tmp_path / "timing.jsonl").read_text())["paths/patches_per_second"] > 0
+    found.write(tmp_path, "path_patching")
+    timing = json.loads((tmp_path / "timing.jsonl").read_text())
+    assert timing["path_patching/patches_per_second"] > 0
 
 
-def test_all_tokens_together_without_each(stage, pairs, tmp_path):
-    quick = dataclasses.replace(stage, tokens=Tokens.together, edits=("swap_targets",))
+@pytest.mark.parametrize(
+    ("shift", "words"),
+    [
+        (0.01, "check failed: patching within a null pair"),
+        (np.nan, "check not measured: the batched"),
+    ],
+)
+def test_a_broken_sweep_establishes_nothing(stage, pairs, monkeypatch, shift, words):
+    put = Sweep._put
+    monkeypatch.setattr(
+        Sweep, "_put", lambda self, e, s, rows, ld: put(self, e, s, rows, ld + shift)
+    )
+    quick = dataclasses.replace(stage, tokens=EdgeTokens.together, edits=("swap_targets",))
+    broken = compute(quick, model(), only(pairs, "key/left"))
+    assert not broken.established and words in broken.summary
+    assert {claim.verdict for claim in broken.claims} <= {Verdict.NOT_ESTABLISHED}
+
+
+def test_all_tokens_together_without_each(stage, pairs):
+    quick = dataclasses.replace(stage, tokens=EdgeTokens.together, edits=("swap_targets",))
     few = only(pairs, "key/left")
     both = [
-        measure(one, model(), few, Report(tmp_path)).tables["edges"]
-        for one in (quick, dataclasses.replace(quick, tokens=Tokens.each))
+        compute(one, model(), few).tables["edges"]
+        for one in (quick, dataclasses.replace(quick, tokens=EdgeTokens.each))
     ]
     assert set(both[0]["token"]) == {"all"} and set(both[0]["edit"]) == {"swap_targets"}
     together = both[1][both[1]["token"] == "all"]
     np.testing.assert_allclose(both[0]["rho"], together["rho"], atol=1e-5)
 
 
-def test_pairs_closer_than_the_gap_are_missing_not_numbers(stage, pairs, tmp_path):
+def test_pairs_closer_than_the_gap_are_missing_not_numbers(stage, pairs):
     wide = dataclasses.replace(pairs, about={**pairs.about, "min_ld_gap": 1e6})
-    found = measure(stage, model(), only(wide, "key/left"), Report(tmp_path))
+    found = compute(stage, model(), only(wide, "key/left"))
     assert not len(found.tables["edges"]) and not len(found.tables["important"])
-    assert np.isnan(found.identity_error)
+    assert list(found.reasons()) == ["in no pair do the two runs differ by min_ld_gap"]
+    assert len(found.checks) == 1 and not found.claims
 
 
 # --- known circuits ----------------------------------------------------------------------------------
@@ -140,7 +166,7 @@ PLANTED = {
 
 
 @functools.cache
-def planted(variant: str) -> tuple[Found, Circuit]:
+def planted(variant: str) -> tuple[Result, Circuit]:
     from dtx.dt.model import load
 
     dt = build_group("dt/planted", PLANTED[variant])
@@ -150,7 +176,7 @@ def planted(variant: str) -> tuple[Found, Circuit]:
         out = Path(folder)
         dt.run(out)
         make(stage.pairs).save(out, Report(out))
-        found = measure(stage, load(out), PairSet.read(out), Report(out))
+        found = compute(stage, load(out), PairSet.read(out))
         return found, Circuit.read(out)
 
 
@@ -180,7 +206,7 @@ def known(circuit: Circuit, flip: str) -> dict[tuple[str, str, str, str], str]:
     return found
 
 
-def effects(found: Found, edit: str) -> pd.Series:
+def effects(found: Result, edit: str) -> pd.Series:
     """Mean rho of every cell of an edit over its pairs."""
     table = found.tables["edges"]
     mine = table[
@@ -193,7 +219,8 @@ def effects(found: Found, edit: str) -> pd.Series:
 @pytest.mark.parametrize("edit", FLIPS)
 def test_precisely_the_planted_edges_come_out(variant, edit):
     found, circuit = planted(variant)
-    assert found.identity_error < circuit.tolerance and found.null_change < 1e-4
+    assert found.metrics["identity_error"] < circuit.tolerance
+    assert found.metrics["null_change"] < 1e-4
     rho, wanted_edges = effects(found, edit), known(circuit, FLIPS[edit])
     assert len(wanted_edges) >= 2
     share = circuit.variant["negative_head"]
@@ -235,8 +262,8 @@ def score(folder: Path, network) -> dict[str, float]:
     stage = dataclasses.replace(stage, edits=tuple(FLIPS), resamples=5)
     out = folder / "pairs"
     make(stage.pairs).save(out, Report(out))
-    found, circuit = measure(stage, network, PairSet.read(out), Report(out)), Circuit.read(folder)
-    assert found.identity_error < 1e-3
+    found, circuit = compute(stage, network, PairSet.read(out)), Circuit.read(folder)
+    assert found.metrics["identity_error"] < 1e-3
 
     def joined(key: tuple[str, str, str, str]) -> tuple[str, str, str, str]:
         sender, receiver, kind, token = key
@@ -260,7 +287,7 @@ def score(folder: Path, network) -> dict[str, float]:
 # --- the stage ---------------------------------------------------------------------------------------
 
 
-def test_the_stage_writes_tables_figures_a_page_and_a_verdict(stage, store, experiment_of):
+def test_the_stage_writes_tables_figures_a_page_and_claims(stage, store, experiment_of, tmp_path):
     from dtx.run.runner import run
 
     whole = with_gap(stage, 0.02)
@@ -272,9 +299,9 @@ def test_the_stage_writes_tables_figures_a_page_and_a_verdict(stage, store, expe
     strict = dataclasses.replace(whole, tolerance=1e-12)
     run(experiment_of(whole, strict))
     n = read_metrics(whole.path)
-    assert n["paths/identity_error"] < 1e-2 and n["paths/null_change"] < 1e-5
-    assert {"paths/swap_targets_control_rho", "paths/swap_targets_random_95"} <= set(n)
-    assert "paths/instruction_flip_best_rho" not in n
+    assert n["path_patching/identity_error"] < 1e-2 and n["path_patching/null_change"] < 1e-5
+    wanted = {f"path_patching/swap_targets_{x}" for x in ("control_rho", "random_95")}
+    assert wanted <= set(n) and "path_patching/instruction_flip_best_rho" not in n
     edges = pd.read_parquet(whole.path / "tables" / "edges.parquet")
     assert set(edges["edit"]) == {"swap_targets", "rtg_zero"}
     figures = whole.path / "figures"
@@ -282,13 +309,20 @@ def test_the_stage_writes_tables_figures_a_page_and_a_verdict(stage, store, expe
     page = (figures / "paths.html").read_text()
     assert "__DATA__" not in page and "http" not in page
     assert whole.summary().startswith("swap_targets: ")
-    assert strict.summary().startswith("not established: identity error")
+    result = whole.result()
+    assert result.established and result.claim("swap_targets_carried").verdict is Verdict.CONFIRMED
+    redrawn = drawn_again(whole, tmp_path / "copy")
+    assert (redrawn / "paths_swap_targets.png").stat().st_size > 5000
+    assert (redrawn / "paths.html").read_text() == page
+    assert strict.summary().startswith("not established (check failed: ")
+    claims = strict.result().claims
+    assert claims and {claim.verdict for claim in claims} == {Verdict.NOT_ESTABLISHED}
 
 
 def test_wrong_settings_are_explained(stage):
     wrong = dataclasses.replace(
         stage, edits=("flip",), tolerance=0.0, resamples=0, windows=0, seed=-1, checkpoint=-1
     )
-    named = {field for field, _ in wrong.check()}
+    named = {field for field, _ in [*problems(wrong), *wrong.check()]}
     assert named == {"edits", "tolerance", "resamples", "windows", "seed", "checkpoint"}
-    assert [f for f, _ in dataclasses.replace(stage, edits=()).check()] == ["edits"]
+    assert [f for f, _ in problems(dataclasses.replace(stage, edits=()))] == ["edits"]

@@ -9,14 +9,17 @@ import pandas as pd
 import pytest
 import torch
 
-from dtx.analysis.path_patching import Tokens
+from dtx.analysis.core.result import Verdict
+from dtx.analysis.path_patching.spec import EdgeTokens
 from dtx.analysis.smallest_circuit import SmallestCircuit
-from dtx.analysis.smallest_circuit.compute import Runs
+from dtx.analysis.smallest_circuit.circuits import Runs
+from dtx.analysis.smallest_circuit.compute import Smallest, _claims
 from dtx.config.compose import build_group
+from dtx.config.ranges import problems
 from dtx.dt.paths import Edge, outputs, patched
 from dtx.report import read_metrics
 from dtx.run.runner import run
-from tests.analysis.test_activation_patching import model, only, pairs, stage  # noqa: F401  fixtures
+from tests.analysis.test_activation_patching import drawn_again, model, only, pairs, stage  # noqa: F401  fixtures
 
 FEW = [
     "dt=planted",
@@ -41,7 +44,7 @@ PLANTED = {  # of dtx/dt/planted/circuit.py, along which the two runs differ
 }
 
 
-def test_the_planted_circuit_is_found_whole_and_alone(store, experiment_of):
+def test_the_planted_circuit_is_found_whole_and_alone(store, experiment_of, tmp_path, monkeypatch):
     found = build_group("analysis/smallest_circuit", FEW)
     run(experiment_of(found))
     n = read_metrics(found.path)
@@ -50,10 +53,29 @@ def test_the_planted_circuit_is_found_whole_and_alone(store, experiment_of):
         mine = circuit[circuit["edit"] == edit]
         columns = ["sender", "receiver", "input", "token"]
         assert set(mine[columns].itertuples(index=False, name=None)) == edges
-        assert n[f"circuit/{edit}_faithfulness"] == pytest.approx(1, abs=1e-4)
-        assert n[f"circuit/{edit}_random_max"] < 0.5
-    assert n["circuit/identity_error"] < 1e-4
-    assert "instruction_flip: 3 of 171 edges" in found.summary()
+        assert n[f"smallest_circuit/{edit}_faithfulness"] == pytest.approx(1, abs=1e-4)
+        assert n[f"smallest_circuit/{edit}_random_max"] < 0.5
+    assert n["smallest_circuit/identity_error"] < 1e-4
+    assert found.summary().startswith("instruction_flip: 3 of 171 edges")
+    result = found.result()
+    assert result.established and len(result.checks) == 2
+    verdicts = {claim.id: claim.verdict for claim in result.claims}
+    assert verdicts == {f"{edit}_circuit": Verdict.CONFIRMED for edit in PLANTED}
+    redrawn = drawn_again(found, tmp_path / "copy")
+    assert (redrawn / "smallest_circuit.png").stat().st_size > 5000
+    kept = Runs.faithfulness  # a broken one: all circuits keep a bit more, the empty one too
+    monkeypatch.setattr(Runs, "faithfulness", lambda *args: kept(*args) + 0.01)
+    broken = found.compute()
+    assert not broken.established and "check failed: no edge at all keeps nothing" in broken.summary
+    assert {claim.verdict for claim in broken.claims} == {Verdict.NOT_ESTABLISHED}
+
+
+def test_a_circuit_that_random_ones_match_is_not_confirmed():
+    spec = build_group("analysis/smallest_circuit", FEW)
+    (claim,) = _claims(spec, {"flip": Smallest(5, 0.95, 0.9, 100), "decoy": None})
+    assert claim.id == "flip_circuit" and claim.verdict is Verdict.NOT_CONFIRMED
+    (claim,) = _claims(spec, {"flip": Smallest(5, 0.95, 0.89, 100)})
+    assert claim.verdict is Verdict.CONFIRMED
 
 
 def test_a_circuit_is_the_corrupt_run_along_all_other_edges(pairs):  # noqa: F811
@@ -84,14 +106,17 @@ def test_a_circuit_is_the_corrupt_run_along_all_other_edges(pairs):  # noqa: F81
 def test_runs_that_do_not_differ_have_no_circuit(store, experiment_of):
     found = build_group("analysis/smallest_circuit", [*FEW, "pairs.checks.min_ld_gap=1e6"])
     run(experiment_of(found))
-    assert found.summary() == "not established: in no pair do the two runs differ by min_ld_gap"
+    result = found.result()
+    assert list(result.reasons()) == ["in no pair do the two runs differ by min_ld_gap"]
+    assert found.summary().startswith("not established (in no pair do the two runs differ by")
+    assert not result.claims and not list(found.figures(result))
 
 
 def test_wrong_settings_are_explained():
     right: SmallestCircuit = build_group("analysis/smallest_circuit", FEW)
-    paths = dataclasses.replace(right.paths, tokens=Tokens.together)
+    paths = dataclasses.replace(right.paths, tokens=EdgeTokens.together)
     wrong = dataclasses.replace(
         right, paths=paths, faithfulness=1.2, draws=0, tolerance=0.0, resamples=0, seed=-1
     )
     fields = {"paths.tokens", "faithfulness", "draws", "tolerance", "resamples", "seed"}
-    assert {field for field, _ in wrong.check()} == fields
+    assert {field for field, _ in [*problems(wrong), *wrong.check()]} == fields

@@ -13,11 +13,11 @@ from dtx.analysis.activation_patching.spec import ActivationPatchingSpec
 from dtx.analysis.activation_patching.sweep import Sweep
 from dtx.analysis.core.patching import (
     distinct_inputs,
-    largest,
     mean_rho,
     n_missing,
     null_check,
     without_gap,
+    worst,
 )
 from dtx.analysis.core.patching_spec import NULL
 from dtx.analysis.core.result import Check, Result
@@ -56,7 +56,7 @@ def compute(
             tokens = max(tokens, batch.names, key=len)
     tables = {name: pd.concat(each, ignore_index=True) for name, each in parts.items()}
     tables["effects"] = effects(tables["patches"], spec.resamples, spec.seed)
-    null = largest([_null_change(tables[name]) for name in ("patches", "sets")])
+    null = worst(_null_change(tables[name]) for name in ("patches", "sets"))
     edits = list(pairs.about["edits"])
     return Result(
         finding=_finding(tables["effects"]),
@@ -83,19 +83,20 @@ def effects(patches: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
 def _identities(tables: Mapping[str, pd.DataFrame], tolerance: float) -> list[Check]:
     """The exact checks, unless the runs of no pair differ enough for a rho."""
     sets = tables["sets"]
-    known = sets[sets["expected"].notna() & sets["rho"].notna()]
+    # A rho that is missing although something was computed is an error that is no number.
+    known = sets[sets["expected"].notna() & (sets["rho"].notna() | sets["change"].isna())]
     if known.empty and without_gap(tables["runs"]):
         return []
     error = (known["rho"] - known["expected"]).abs()
     return [
-        Check(name=words, error=largest(error[known["set"] == name]), tolerance=tolerance)
+        Check(name=words, error=worst(error[known["set"] == name]), tolerance=tolerance)
         for name, words in IDENTITIES.items()
     ]
 
 
-def _null_change(table: pd.DataFrame) -> float:
-    """Largest change of LD by a patch within a null pair."""
-    return float(table.loc[table["kind"] == NULL, "change"].abs().max())
+def _null_change(table: pd.DataFrame) -> float | None:
+    """Largest change of LD by a patch within a null pair; None without one."""
+    return worst(table.loc[table["kind"] == NULL, "change"].abs())
 
 
 def _best(table: pd.DataFrame, edits: list[str]) -> dict[str, float | None]:

@@ -20,10 +20,10 @@ from dtx.analysis.attribution_patching.spec import (
 )
 from dtx.analysis.core.patching import (
     distinct_inputs,
-    largest,
     n_missing,
     null_check,
     without_gap,
+    worst,
 )
 from dtx.analysis.core.patching_spec import NULL
 from dtx.analysis.core.result import About, Check, Claim, Result, Verdict, finite
@@ -55,7 +55,7 @@ def compute(
     parts: dict[str, list[pd.DataFrame]] = {
         name: [] for name in ("nodes", "edges", "estimated_edges", "runs")
     }
-    errors = []
+    errors, most_steps = [], 0
     with one_thread(), torch.no_grad():
         for batch in pairs.batches(model):
             estimates = Estimates(spec, model, batch, pairs.min_ld_gap)
@@ -66,24 +66,25 @@ def compute(
                 parts["edges"].append(estimates.exact_edges(drawn, rng))
                 parts["estimated_edges"].append(estimates.mean_edges())
             errors.append(estimates.errors())
+            most_steps = max(most_steps, estimates.integration.most_used)
     tables = {name: pd.concat(each, ignore_index=True) for name, each in parts.items() if each}
-    null = largest([_null_change(tables[name], PARTS[name]) for name in PARTS if name in tables])
+    null = worst(_null_change(tables[name], PARTS[name]) for name in PARTS if name in tables)
     for name in PARTS:
         if name in tables:
             tables[name] = _without_changes(tables[name])
     tables["agreement"] = agreement(tables, spec.top, spec.resamples, spec.seed)
-    worst = {name: largest([each[name] for each in errors]) for name in errors[0]}
+    integrated, edge_sum = (worst(each[i] for each in errors) for i in range(2))
     metrics: dict[str, float | None] = {
-        "edge_sum_error": worst["edge_sum"],
+        "edge_sum_error": edge_sum,
         "null_change": null,
-        "most_steps": worst["steps"],
+        "most_steps": most_steps,
         "n_missing": n_missing(tables["runs"]),
         **_agreement_metrics(tables["agreement"]),
     }
     problems = without_gap(tables["runs"])
     checks = [null_check(null, EXACT)]
     if not problems:
-        checks += _identities(spec, worst["identity"], worst["edge_sum"])
+        checks += _identities(spec, integrated, edge_sum)
     return Result(
         finding=_finding(metrics),
         metrics=metrics,
@@ -111,11 +112,11 @@ def _beside(nodes: pd.DataFrame, exact: pd.DataFrame) -> pd.DataFrame:
     return nodes.merge(exact, on=by, how="left", validate="one_to_one")
 
 
-def _null_change(table: pd.DataFrame, methods: Mapping[str, str]) -> float:
-    """Largest estimated change of LD within a null pair; NaN without one."""
+def _null_change(table: pd.DataFrame, methods: Mapping[str, str]) -> float | None:
+    """Largest estimated change of LD within a null pair; None without one."""
     columns = [f"{method}_change" for method in methods]
     changes = table.loc[table["kind"] == NULL, columns].abs().to_numpy()
-    return float(changes.max()) if changes.size else np.nan
+    return float(changes.max()) if changes.size else None
 
 
 def _without_changes(table: pd.DataFrame) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from dtx.analysis.attribution_patching.spec import (
 )
 from dtx.analysis.core.patching import PairRuns
 from dtx.analysis.core.patching_spec import EDIT, Direction, Node, hook_of, name_of
+from dtx.analysis.core.result import largest
 from dtx.dt import paths
 from dtx.dt.model import DecisionTransformerModel
 from dtx.pairs.pair_set import PairBatch
@@ -213,30 +214,27 @@ class Estimates:
         rho[chosen] = changed / self.runs.span[chosen]
         return rho
 
-    def errors(self) -> dict[str, float]:
-        """How far the exact identities are off, as shares of rho; none where no pair is measurable."""
+    def errors(self) -> tuple[float | None, float | None]:
+        """How far integrated gradients, and the sums of senders' edges, are off, as shares of rho.
+
+        None where no pair is measurable; the second also without edges.
+        """
         which = torch.from_numpy(self.runs.measurable)
         span = torch.from_numpy(self.runs.span)[which].abs()
         if not len(span):
-            return {"identity": np.nan, "edge_sum": np.nan, "steps": self.integration.most_used}
-        return {
-            "identity": self.integration.identity_error,
-            "edge_sum": self._edge_sum(which, span),
-            "steps": self.integration.most_used,
-        }
+            return None, None
+        return self.integration.identity_error, self._edge_sum(which, span) if self.edges else None
 
     def _edge_sum(self, which: Tensor, span: Tensor) -> float:
-        if not self.edges:
-            return np.nan
         gradient = self.gradients["attribution_patching"]
-        worst = 0.0
+        errors = []
         for sender, change_pnd in self._sender_changes().items():
             layer, kind = max(sender.layer, 0), {"embed": "resid_pre", "head": "attn_out"}
             at = gradient[hook_of(layer, kind.get(sender.kind, "mlp_out"))]
             own = [i for i, edge in enumerate(self.edges) if edge.sender == sender]
             difference = self.edge_estimates["eap"][own].sum(0) - (change_pnd * at).sum(-1)
-            worst = max(worst, float((difference.abs().amax(1)[which] / span).max()))
-        return worst
+            errors.append(float((difference.abs().amax(1)[which] / span).max()))
+        return largest(errors)
 
 
 def _columns(edges: list[paths.Edge]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dtx.analysis.core.patching import PairRuns
 from dtx.analysis.core.patching_spec import EDIT, Node, hook_of
+from dtx.analysis.core.result import largest
 from dtx.dt.forward import Hook, run_from
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.paths import EMBEDDED
@@ -33,7 +34,6 @@ class Gradients:
     model can switch within a hundredth of the way, so the steps are doubled for pairs where they do not.
 
     Attributes:
-        identity_error: Largest deviation of such a sum from the difference, as a share of rho.
         most_used: Most steps that any pair took.
     """
 
@@ -56,8 +56,13 @@ class Gradients:
         """
         self.model, self.runs, self.at_once = model, runs, at_once
         self.steps, self.tolerance = steps, tolerance
-        self.identity_error = float("nan")
         self.most_used = 0
+        self._errors: list[float] = []
+
+    @property
+    def identity_error(self) -> float | None:
+        """Largest deviation of such a sum from the difference, as a share of rho; None before the first."""
+        return largest(self._errors) if self._errors else None
 
     def at_base(self, hooks: Sequence[str]) -> Gradient:
         """In the base run: one forward and one backward pass for all hooks."""
@@ -102,15 +107,11 @@ class Gradients:
             if steps > self.steps[1] or not again.any():
                 break
             settled = float(error_p[~again].max()) if (~again).any() else 0.0
-            self._note(settled)
+            self._errors.append(settled)
             rows = rows[again]
         if checked_p.any():
-            self._note(float(error_p.max()))
+            self._errors.append(float(error_p.max()))
         return gradient
-
-    def _note(self, error: float) -> None:
-        if not error <= self.identity_error:  # the first one: nothing is known yet
-            self.identity_error = error
 
     def _mean(self, run: Run, rows: Tensor, shares: Tensor) -> tuple[Gradient, Tensor]:
         """Gradients (rows, ...), mean over shares of the way, and LD (rows, shares)."""

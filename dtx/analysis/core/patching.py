@@ -6,8 +6,7 @@ width, d model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence, Set
 
 import numpy as np
 import pandas as pd
@@ -15,11 +14,14 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.core.patching_spec import EDIT, NULL, Direction
-from dtx.analysis.core.result import About, Check, Claim, Verdict
+from dtx.analysis.core.result import About, Check, Claim, Verdict, largest
 from dtx.dt.forward import Changed
 from dtx.dt.model import DecisionTransformerModel
 from dtx.pairs.pair_set import PairBatch
 from dtx.statistics import bootstrap_columns
+
+NO_GAP = "in no pair do the two runs differ by min_ld_gap"
+"""Why nothing is established where no pair has a rho."""
 
 
 class PairRuns:
@@ -139,16 +141,13 @@ def n_missing(runs: pd.DataFrame) -> float:
 
 def without_gap(runs: pd.DataFrame) -> list[str]:
     """The problem of an analysis if no edited pair's runs differ enough; else none."""
-    if runs.loc[runs["kind"] == EDIT, "measurable"].any():
-        return []
-    return ["in no pair do the two runs differ by min_ld_gap"]
+    return [] if runs.loc[runs["kind"] == EDIT, "measurable"].any() else [NO_GAP]
 
 
-def largest(errors: Any) -> float | None:
-    """Largest of some errors, NaN left out; None if there is none: nothing was measured."""
-    values = np.asarray(errors, dtype=float)
-    values = values[~np.isnan(values)]
-    return float(values.max()) if values.size else None
+def worst(errors: Iterable[float | None]) -> float | None:
+    """Largest of the errors that were measured; None if none was, NaN if one is no number."""
+    values = [error for error in errors if error is not None]
+    return largest(values) if values else None
 
 
 def null_check(change: float | None, tolerance: float) -> Check:

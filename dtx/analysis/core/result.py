@@ -152,6 +152,7 @@ class Result:
         controls: Of the analysis as a whole. A claim's own control is part of its criterion.
         claims: With verdicts.
         distinct_inputs: Distinct inputs behind the numbers.
+        timing: Speeds and seconds by bare name, which differ between equal runs: no part of ``result.json``.
         problems: Other reasons for which nothing is established, each a sentence.
     """
 
@@ -163,6 +164,7 @@ class Result:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     distinct_inputs: int | None = None
+    timing: Mapping[str, float] = field(default_factory=dict)
     problems: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -231,7 +233,7 @@ class Result:
         raise KeyError(id)
 
     def write(self, out: Path, analysis: str) -> None:
-        """Write ``result.json``, ``tables/*.parquet`` and ``arrays/*.npy``.
+        """Write ``result.json``, ``tables/*.parquet``, ``arrays/*.npy`` and ``timing.jsonl``.
 
         Args:
             out: The artefact's folder.
@@ -245,6 +247,8 @@ class Result:
             report.table(name, table)
         if self.claims:
             report.table(CLAIMS, pd.DataFrame([_plain(claim) for claim in self.claims]))
+        if self.timing:
+            report.timing(0, {f"{analysis}/{name}": v for name, v in self.timing.items()})
         for name, array in self.arrays.items():
             path = out / "arrays" / f"{name}.npy"
             path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The tables of path patching: means over pairs, the strongest edges, the exact checks.
+"""Patch every edge, and summarise: means over pairs, the strongest edges, the exact checks.
 
 Letters: p pairs, n tokens; a cell is an edge at a token, or at all tokens together (position -1).
 """
@@ -6,56 +6,97 @@ Letters: p pairs, n tokens; a cell is an edge at a token, or at all tokens toget
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from dtx.analysis.core.patching import PairRuns
-from dtx.analysis.path_patching import Tokens
-from dtx.analysis.path_patching.identities import identities
+from dtx.analysis.core.patching import (
+    PairRuns,
+    above_control,
+    distinct_inputs,
+    n_missing,
+    null_check,
+    without_gap,
+    worst,
+)
+from dtx.analysis.core.patching_spec import DONOR, EDIT, NULL
+from dtx.analysis.core.result import Check, Claim, Result
+from dtx.analysis.path_patching.identities import IDENTITIES, identities
+from dtx.analysis.path_patching.spec import TOGETHER, EdgeTokens, PathPatchingSpec
 from dtx.analysis.path_patching.sweep import Sweep, wanted
+from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.paths import Edge, edges, matters
-from dtx.pairs.pair_set import PairSet
+from dtx.pairs.pair_set import PairBatch, PairSet
 from dtx.progress import progress
-from dtx.report import Report
 from dtx.statistics import bootstrap_columns
 from dtx.training.threads import one_thread
 
-if TYPE_CHECKING:
-    from dtx.analysis.path_patching import PathPatching
-    from dtx.dt.model import DecisionTransformerModel
-
-TOGETHER = "all"
-"""Name of the token of cells in which an edge is patched at all tokens."""
 LISTED = 60
 """Edges an edit in the table ``important``."""
 
 
-@dataclass
-class Found:
-    """What the sweep gave.
+@torch.inference_mode()
+def compute(spec: PathPatchingSpec, model: DecisionTransformerModel, pairs: PairSet) -> Result:
+    """Patch every edge that the settings ask for.
 
-    Attributes:
-        tables: ``edges`` (means over pairs with intervals), ``important`` (the strongest of each edit, all
-            targets together), ``identities``, ``runs`` (one row a pair).
-        edits: In their order. tokens: Names of the tokens of the longest windows.
-        identity_error: Largest deviation of an exact check, as rho.
-        null_change: Largest change of LD by an edge within a null pair.
-        random_95: For each edit and kind of receiver the |rho| that 95% of its cells stay under.
+    Returns:
+        Tables ``edges`` (means over pairs with intervals), ``important`` (the strongest of each edit, all
+        targets together), ``identities`` (one row a check of a pair) and ``runs`` (one row a pair); array
+        ``tokens``, the names of the longest windows' tokens. Metrics of each edit: ``EDIT_best_rho`` of its
+        strongest edge, ``EDIT_control_rho`` of the same edge with activations from unrelated layouts, and
+        ``EDIT_random_95``, the |rho| that 95% of the cells with such a receiver stay under.
+    """
+    named = list(pairs.about["edits"])
+    edits = [name for name in named if spec.edits is None or name in spec.edits]
+    batches = [
+        batch.where(np.array(batch.table["edit"].isin(edits)) | batch.kind(NULL))
+        for batch in pairs.batches(model)
+    ]
+    swept = _sweep(spec, model, batches, pairs.min_ld_gap)
+    tokens = max((batch.names for batch in batches), key=len)
+    cells = _cells(edges(model.cfg), swept.rho, swept.runs, tokens)
+    important = _important(cells, edits, spec)
+    return Result(
+        finding=_finding(important),
+        metrics={
+            "null_change": swept.null_change,
+            "n_missing": n_missing(swept.runs),
+            **_strongest(cells, important, edits),
+        },
+        checks=[*_checks(spec, swept), null_check(swept.null_change, spec.tolerance)],
+        claims=list(_claims(important)),
+        tables={
+            "edges": _effects(cells, spec),
+            "important": important,
+            "identities": swept.identities,
+            "runs": swept.runs,
+        },
+        arrays={"tokens": np.array(tokens)},
+        distinct_inputs=distinct_inputs(swept.runs),
+        timing=swept.timing,
+        problems=without_gap(swept.runs),
+    )
+
+
+@dataclass(frozen=True)
+class _Swept:
+    """rho (edges, n + 1, p) of all pairs; the last column of tokens is that of all together.
+
+    ``runs`` has a row a pair, ``identities`` one a check of a pair.
     """
 
-    tables: dict[str, pd.DataFrame]
-    edits: list[str]
-    tokens: list[str]
-    identity_error: float
-    null_change: float
-    random_95: dict[tuple[str, str], float]
+    rho: np.ndarray
+    runs: pd.DataFrame
+    identities: pd.DataFrame
+    null_change: float | None
+    timing: dict[str, float]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Cells:
     """rho (cells, p) of all pairs; the pairs and the cells beside it."""
 
@@ -64,67 +105,65 @@ class _Cells:
     about: pd.DataFrame
 
 
-@torch.inference_mode()
-def measure(
-    stage: PathPatching, model: DecisionTransformerModel, pairs: PairSet, report: Report
-) -> Found:
-    """Patch every edge that the stage asks for; speeds go to the report's ``timing``."""
-    named = list(pairs.about["edits"])
-    edits = [name for name in named if stage.edits is None or name in stage.edits]
-    batches = [
-        batch.where(np.array(batch.table["edit"].isin(edits)) | batch.kind("null"))
-        for batch in pairs.batches(model)
-    ]
+def _sweep(
+    spec: PathPatchingSpec, model: DecisionTransformerModel, batches: list[PairBatch], gap: float
+) -> _Swept:
+    """Patch every edge at every token of every pair, and check the sweep on some of them."""
     every = edges(model.cfg)
     longest = max(batch.changed.shape[1] for batch in batches)
-    tokens = max((batch.names for batch in batches), key=len)
     rho = np.full((len(every), longest + 1, sum(map(len, batches))), np.nan)
-    checks, runs_tables, null, seconds, computed, patches, done = [], [], 0.0, 0.0, 0, 0, 0
+    checks, tables, null, seconds, computed, patches, done = [], [], [], 0.0, 0, 0, 0
+    each = spec.tokens is EdgeTokens.each
     with (
         one_thread(),
         progress("path patching", len(every) * len(batches), "edges") as bar,
     ):
         for batch in batches:
-            runs = PairRuns(
-                model, batch, stage.direction, pairs.min_ld_gap, wanted(model.cfg.n_layers)
-            )
+            runs = PairRuns(model, batch, spec.direction, gap, wanted(model.cfg.n_layers))
             begin = time.perf_counter()
-            each = stage.tokens is Tokens.each
-            sweep = Sweep(model, runs, stage.windows, each, bar.advance)
+            sweep = Sweep(model, runs, spec.windows, each, bar.advance)
             seconds += time.perf_counter() - begin
             computed += sweep.computed
             p, n = batch.changed.shape
             with np.errstate(divide="ignore", invalid="ignore"):
-                mine = np.where(runs.measurable, sweep.change / runs.span, np.nan)
+                of_batch = np.where(runs.measurable, sweep.change / runs.span, np.nan)
             places = _places(every, model, n, each)
             patches += int(places.sum()) * p
-            mine[~places] = np.nan
-            rho[:, :n, done : done + p], rho[:, -1, done : done + p] = mine[:, :-1], mine[:, -1]
+            of_batch[~places] = np.nan
+            rho[:, :n, done : done + p] = of_batch[:, :-1]
+            rho[:, -1, done : done + p] = of_batch[:, -1]
             done += p
-            if batch.kind("null").any():
-                null = max(null, float(np.abs(sweep.change[..., batch.kind("null")]).max()))
-            checks.append(identities(stage, model, runs, sweep))
-            runs_tables.append(runs.table())
-    report.timing(
-        0,
-        {
-            "paths/sweep_seconds": seconds,
-            "paths/patches": patches,
-            "paths/forwards": computed,
-            "paths/patches_per_second": patches / max(seconds, 1e-9),
+            if batch.kind(NULL).any():
+                null.append(float(np.abs(sweep.change[..., batch.kind(NULL)]).max()))
+            checks.append(identities(spec, model, runs, sweep))
+            tables.append(runs.table())
+    return _Swept(
+        rho=rho,
+        runs=pd.concat(tables, ignore_index=True),
+        identities=pd.concat(checks, ignore_index=True),
+        null_change=worst(null),
+        timing={
+            "sweep_seconds": seconds,
+            "patches": patches,
+            "forwards": computed,
+            "patches_per_second": patches / max(seconds, 1e-9),
         },
     )
-    table = pd.concat(runs_tables, ignore_index=True)
-    cells = _cells(every, rho, table, tokens)
-    checked = pd.concat(checks, ignore_index=True)
-    tables = {
-        "edges": _effects(cells, stage),
-        "important": _important(cells, edits, stage),
-        "identities": checked,
-        "runs": table,
-    }
-    error = float(checked["error"].max()) if len(checked) else np.nan
-    return Found(tables, edits, tokens, error, null, _random_95(cells, edits))
+
+
+def _checks(spec: PathPatchingSpec, swept: _Swept) -> list[Check]:
+    """The exact checks, unless the runs of no pair differ enough for a rho."""
+    if swept.identities.empty and without_gap(swept.runs):
+        return []
+    table = swept.identities
+    return [
+        Check(
+            name=words,
+            error=worst(table.loc[table["identity"] == name, "error"]),
+            tolerance=spec.tolerance,
+        )
+        for name, words in IDENTITIES.items()
+    ]
 
 
 def _places(every: list[Edge], model: DecisionTransformerModel, n: int, each: bool) -> np.ndarray:
@@ -150,35 +189,35 @@ def _cells(every: list[Edge], rho: np.ndarray, pairs: pd.DataFrame, tokens: list
     return _Cells(rho[edge, place], pairs, about)
 
 
-def _means(cells: _Cells, chosen: np.ndarray, stage: PathPatching) -> pd.DataFrame:
+def _means(cells: _Cells, chosen: np.ndarray, spec: PathPatchingSpec) -> pd.DataFrame:
     """Cells with mean rho over the chosen pairs (p,) and its interval."""
-    mine = cells.rho[:, chosen]
-    mine = mine[:, np.isfinite(mine).any(0)]
+    rho = cells.rho[:, chosen]
+    rho = rho[:, np.isfinite(rho).any(0)]
     table = cells.about.copy()
-    whole = np.isfinite(mine).all(1)
-    low, high = np.full((2, len(mine)), np.nan)
-    low[whole], high[whole] = bootstrap_columns(mine[whole].T, stage.resamples, stage.seed)
+    whole = np.isfinite(rho).all(1)
+    low, high = np.full((2, len(rho)), np.nan)
+    low[whole], high[whole] = bootstrap_columns(rho[whole].T, spec.resamples, spec.seed)
     for row in np.flatnonzero(~whole):  # windows of several lengths: a cell is not in all pairs
-        there = mine[row][np.isfinite(mine[row])]
-        ends = bootstrap_columns(there[:, None], stage.resamples, stage.seed)
+        there = rho[row][np.isfinite(rho[row])]
+        ends = bootstrap_columns(there[:, None], spec.resamples, spec.seed)
         low[row], high[row] = (float(end[0]) for end in ends)
-    count = np.isfinite(mine).sum(1)
+    count = np.isfinite(rho).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        table["rho"] = np.nansum(mine, 1) / count
+        table["rho"] = np.nansum(rho, 1) / count
     table["low"], table["high"], table["pairs"] = low, high, count
-    table["missing"] = int(chosen.sum()) - mine.shape[1]
+    table["missing"] = int(chosen.sum()) - rho.shape[1]
     return table
 
 
-def _effects(cells: _Cells, stage: PathPatching) -> pd.DataFrame:
+def _effects(cells: _Cells, spec: PathPatchingSpec) -> pd.DataFrame:
     """Mean rho of every cell by edit, kind and reward-to-go."""
     tables = []
     of = ["edit", "kind", "reward_to_go"]
     for key in cells.pairs[of].drop_duplicates().itertuples(index=False):
-        if key.kind == "null":
+        if key.kind == NULL:
             continue
         chosen = (cells.pairs[of] == list(key)).all(axis=1).to_numpy()
-        table = _means(cells, chosen, stage)
+        table = _means(cells, chosen, spec)
         for place, name in enumerate(of):
             table.insert(place, name, key[place])
         tables.append(table)
@@ -188,65 +227,85 @@ def _effects(cells: _Cells, stage: PathPatching) -> pd.DataFrame:
     return joined.astype({"edit": "category", "kind": "category"})
 
 
-def _important(cells: _Cells, edits: list[str], stage: PathPatching) -> pd.DataFrame:
+def _important(cells: _Cells, edits: list[str], spec: PathPatchingSpec) -> pd.DataFrame:
     """The strongest cells of each edit over all its pairs, each with its controls.
 
-    ``control``: mean rho of the same cell with donors from other worlds. ``above``: share of the cells with
-    the same kind of receiver whose |rho| is smaller: what a random edge would bring.
+    ``control``: mean rho of the same cell with activations from unrelated layouts. ``above``: share of the
+    cells with the same kind of receiver whose |rho| is smaller: what a random edge would bring.
     """
     tables = []
     single = (cells.about["position"] >= 0).to_numpy()
     counted = single if single.any() else ~single
     for edit in edits:
         of_edit = (cells.pairs["edit"] == edit).to_numpy()
-        mine, control = (
-            _means(cells, of_edit & (cells.pairs["kind"] == kind).to_numpy(), stage)
-            for kind in ("edit", "shuffled_donor")
+        own, control = (
+            _means(cells, of_edit & (cells.pairs["kind"] == kind).to_numpy(), spec)
+            for kind in (EDIT, DONOR)
         )
-        mine["control"] = control["rho"]
-        mine = mine[counted & mine["rho"].notna()].copy()
-        size = mine["rho"].abs()
-        mine["above"] = size.groupby(mine["input"], observed=True).rank(method="min", pct=True)
-        mine = mine.loc[size.sort_values(ascending=False, kind="stable").index[:LISTED]]
-        mine.insert(0, "edit", edit)
-        tables.append(mine)
+        own["control"] = control["rho"]
+        own = own[counted & own["rho"].notna()].copy()
+        size = own["rho"].abs()
+        own["above"] = size.groupby(own["input"], observed=True).rank(method="min", pct=True)
+        own = own.loc[size.sort_values(ascending=False, kind="stable").index[:LISTED]]
+        own.insert(0, "edit", edit)
+        tables.append(own)
     return pd.concat(tables, ignore_index=True)
 
 
 def _random_95(cells: _Cells, edits: list[str]) -> dict[tuple[str, str], float]:
+    """For each edit and kind of receiver the |rho| that 95% of its cells stay under."""
     single = (cells.about["position"] >= 0).to_numpy()
     counted = single if single.any() else ~single
-    found = {}
+    limits = {}
     for edit in edits:
-        chosen = ((cells.pairs["edit"] == edit) & (cells.pairs["kind"] == "edit")).to_numpy()
-        mine = cells.rho[:, chosen]
+        chosen = ((cells.pairs["edit"] == edit) & (cells.pairs["kind"] == EDIT)).to_numpy()
+        rho = cells.rho[:, chosen]
         for kind in sorted(set(cells.about["input"])):
-            of_kind = mine[counted & (cells.about["input"] == kind).to_numpy()]
+            of_kind = rho[counted & (cells.about["input"] == kind).to_numpy()]
             size = np.abs(of_kind[np.isfinite(of_kind)])
-            found[edit, kind] = float(np.quantile(size, 0.95)) if len(size) else np.nan
-    return found
+            limits[edit, kind] = float(np.quantile(size, 0.95)) if len(size) else np.nan
+    return limits
 
 
-def headline(stage: PathPatching, found: Found) -> dict[str, float | None]:
-    """Numbers at the top: exact checks, and for each edit the strongest edge beside its controls."""
-    numbers: dict[str, float | None] = {
-        "paths/identity_error": found.identity_error,
-        "paths/null_change": found.null_change,
-    }
-    runs, table = found.tables["runs"], found.tables["important"]
-    edited = runs[runs["kind"] == "edit"]
-    numbers["paths/distinct_inputs"] = len(
-        edited.drop_duplicates(["ld_clean", "ld_corrupt", "edit"])
-    )
-    numbers["paths/n_missing"] = float((~edited["measurable"]).sum())
-    for edit in found.edits:
-        mine = table[table["edit"] == edit]
-        if not len(mine):
-            numbers[f"paths/{edit}_best_rho"] = None
+def _strongest(cells: _Cells, important: pd.DataFrame, edits: list[str]) -> dict[str, float | None]:
+    """Metrics of the strongest edge of each edit, beside its controls."""
+    metrics: dict[str, float | None] = {}
+    random_95 = _random_95(cells, edits)
+    for edit in edits:
+        rows = important[important["edit"] == edit]
+        if not len(rows):
+            metrics[f"{edit}_best_rho"] = None
             continue
-        best = mine.iloc[0]
-        numbers[f"paths/{edit}_best_rho"] = float(abs(best["rho"]))
-        control = float(abs(best["control"]))
-        numbers[f"paths/{edit}_control_rho"] = control if np.isfinite(control) else None
-        numbers[f"paths/{edit}_random_95"] = found.random_95[edit, str(best["input"])]
-    return numbers
+        best = rows.iloc[0]
+        metrics[f"{edit}_best_rho"] = float(abs(best["rho"]))
+        metrics[f"{edit}_control_rho"] = _control(best["control"])
+        metrics[f"{edit}_random_95"] = random_95[edit, str(best["input"])]
+    return metrics
+
+
+def _control(rho: float) -> float | None:
+    return float(abs(rho)) if np.isfinite(rho) else None
+
+
+def _claims(important: pd.DataFrame) -> Iterator[Claim]:
+    """One claim an edit: its strongest edge brings more than the control there."""
+    for edit, rows in important.groupby("edit", sort=False):
+        best = next(rows.itertuples())
+        yield above_control(str(edit), _place(best), abs(best.rho), _control(best.control))
+
+
+def _finding(important: pd.DataFrame) -> str:
+    """The strongest edges of each edit."""
+    parts = []
+    for edit, rows in important.groupby("edit", sort=False):
+        best = ", ".join(f"{_place(edge)} {edge.rho:.2f}" for edge in rows.head(3).itertuples())
+        control = _control(rows.iloc[0]["control"])
+        beside = "" if control is None else f" (unrelated layout at the first {control:.2f})"
+        parts.append(f"{edit}: {best}{beside}")
+    return "; ".join(parts) or "no edge has an effect that could be measured"
+
+
+def _place(edge: Any) -> str:
+    """``embed > L1 H0 v at S1``."""
+    read = f" {edge.input}" if edge.input in ("q", "k", "v") else ""
+    return f"{edge.sender} > {edge.receiver}{read} at {edge.token}"

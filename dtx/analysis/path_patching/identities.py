@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.core.patching import PairRuns
-from dtx.analysis.core.patching_spec import Direction
-from dtx.analysis.path_patching import Tokens
+from dtx.analysis.core.patching_spec import EDIT, Direction
+from dtx.analysis.path_patching.spec import EdgeTokens, PathPatchingSpec
 from dtx.analysis.path_patching.sweep import Sweep
+from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.paths import (
     Edge,
     Receiver,
@@ -25,10 +26,14 @@ from dtx.dt.paths import (
     senders,
 )
 
-if TYPE_CHECKING:
-    from dtx.analysis.path_patching import PathPatching
-    from dtx.dt.model import DecisionTransformerModel
-
+IDENTITIES = {
+    "sweep": "the batched sweep is one plain forward pass an edge",
+    "everything": "patching all edges at all tokens brings the whole difference",
+    "nothing": "patching all edges at no token changes nothing",
+    "node": "patching all edges of a node is patching the node",
+    "no edge": "patching from a sender that comes after the receiver changes nothing",
+}
+"""What must come out exactly, by its name in the table ``identities``."""
 PAIRS = 8
 """Pairs of a batch that are checked: each check is a plain forward pass with hooks."""
 SAMPLED = 4
@@ -36,17 +41,17 @@ SAMPLED = 4
 
 
 def identities(
-    stage: PathPatching, model: DecisionTransformerModel, runs: PairRuns, sweep: Sweep
+    spec: PathPatchingSpec, model: DecisionTransformerModel, runs: PairRuns, sweep: Sweep
 ) -> pd.DataFrame:
     """One row a check of a pair: ``identity``, ``name``, pair, ``expected``, ``found``, ``error`` (rho)."""
     whole = runs.batch
-    rng = np.random.default_rng(stage.seed)
-    fit = np.flatnonzero(runs.measurable & whole.kind("edit"))
+    rng = np.random.default_rng(spec.seed)
+    fit = np.flatnonzero(runs.measurable & whole.kind(EDIT))
     if not len(fit):
         return pd.DataFrame({"identity": [], "name": [], "error": []})
     row = np.sort(rng.choice(fit, min(PAIRS, len(fit)), replace=False))
-    checks = _Checks(model, runs, row, stage.direction)
-    for cell in _cells(sweep, stage, row, rng):
+    checks = _Checks(model, runs, row, spec.direction)
+    for cell in _cells(sweep, spec, row, rng):
         checks.sweep(sweep, *cell)
     every = edges(model.cfg)
     full, empty = checks.mask(-1), torch.zeros_like(checks.mask(-1))
@@ -56,10 +61,10 @@ def identities(
     first = int(whole.changed[row].any(0).int().argmax())
     for sender in _chosen(model):
         for place in sorted({first, checks.n - 1}):
-            mine = [edge for edge in every if edge.sender == sender]
+            outgoing = [edge for edge in every if edge.sender == sender]
             expected = checks.rho(checks.node(sender, checks.mask(place)))
             name = f"{sender.name} at {whole.names[place]}"
-            checks.add("node", name, expected, checks.patch(mine, checks.mask(place)))
+            checks.add("node", name, expected, checks.patch(outgoing, checks.mask(place)))
     for edge in _none(model):
         name = f"{edge.sender.name} > {edge.receiver.name} {edge.receiver.input}"
         checks.add("no edge", name, 0.0, checks.patch([edge], full))
@@ -81,22 +86,24 @@ def _none(model: DecisionTransformerModel) -> list[Edge]:
 
 
 def _cells(
-    sweep: Sweep, stage: PathPatching, row: np.ndarray, rng: np.random.Generator
+    sweep: Sweep, spec: PathPatchingSpec, row: np.ndarray, rng: np.random.Generator
 ) -> list[tuple[int, int]]:
     """(edge, position) of each kind of receiver: the strongest, and some that change something."""
     cfg, n = sweep.model.cfg, sweep.n
     size = np.abs(sweep.change[:, :, row]).max(-1)
-    found = []
+    chosen = []
     for kind in ("q", "k", "v", "mlp", "logits"):
-        mine = [i for i, edge in enumerate(sweep.edges) if edge.receiver.input == kind]
-        cells = [(i, -1) for i in mine]
-        if stage.tokens is Tokens.each:
-            cells += [(i, m) for i in mine for m in range(n) if matters(cfg, sweep.edges[i], m, n)]
+        of_kind = [i for i, edge in enumerate(sweep.edges) if edge.receiver.input == kind]
+        cells = [(i, -1) for i in of_kind]
+        if spec.tokens is EdgeTokens.each:
+            cells += [
+                (i, m) for i in of_kind for m in range(n) if matters(cfg, sweep.edges[i], m, n)
+            ]
         moved = [cell for cell in cells if size[cell] > 0] or cells
         strongest = max(moved, key=lambda cell: size[cell])
         drawn = rng.choice(len(moved), min(SAMPLED, len(moved)), replace=False)
-        found += [strongest, *(moved[i] for i in drawn)]
-    return list(dict.fromkeys(found))
+        chosen += [strongest, *(moved[i] for i in drawn)]
+    return list(dict.fromkeys(chosen))
 
 
 class _Checks:
@@ -155,19 +162,19 @@ class _Checks:
         ld = logits[place, batch.positive[self.index]] - logits[place, batch.negative[self.index]]
         return (ld.double().numpy() - self.runs.base_ld[self.row]) / self.runs.span[self.row]
 
-    def add(self, identity: str, name: str, expected: float | np.ndarray, found: Tensor) -> None:
-        """Note a check."""
+    def add(self, identity: str, name: str, expected: float | np.ndarray, logits: Tensor) -> None:
+        """Add a check of every pair."""
         table = self.runs.about(self.row)
         table.insert(0, "identity", identity)
         table.insert(1, "name", name)
-        table["expected"], table["found"] = expected, self.rho(found)
+        table["expected"], table["found"] = expected, self.rho(logits)
         table["error"] = (table["found"] - table["expected"]).abs()
         self.tables.append(table)
 
     def sweep(self, sweep: Sweep, edge: int, position: int) -> None:
         """A cell of the sweep against a plain forward pass."""
-        found = sweep.edges[edge]
+        chosen = sweep.edges[edge]
         at = "all" if position < 0 else self.runs.batch.names[position]
-        name = f"{found.sender.name} > {found.receiver.name} {found.receiver.input} at {at}"
+        name = f"{chosen.sender.name} > {chosen.receiver.name} {chosen.receiver.input} at {at}"
         change = sweep.change[edge, position, self.row] / self.runs.span[self.row]
-        self.add("sweep", name, change, self.patch([found], self.mask(position)))
+        self.add("sweep", name, change, self.patch([chosen], self.mask(position)))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from dtx.analysis.path_patching.compute import Found
+from dtx.analysis.core.result import Result
 from dtx.analysis.path_patching.plots import row_of
 
 LEAST = 0.005
@@ -40,7 +40,7 @@ const D=__DATA__, $=id=>document.getElementById(id);
 const option=(e,a,f)=>{const v=e.value;e.replaceChildren(...a.map(x=>new Option(f?f(x):x,x)));
  if(a.map(String).includes(v))e.value=v};
 option($('edit'),[...new Set(D.groups.map(g=>g.edit))],x=>x.replaceAll('_',' '));
-const kinds={edit:'the edit',shuffled_donor:'control: donors from another world'};
+const kinds={edit:'the edit',shuffled_donor:'control: activations from unrelated layouts'};
 const mine=(k,v)=>D.groups.filter(g=>g.edit==$('edit').value&&(k==null||g.kind==k)&&(v==null||g.target==v));
 const least=()=>LEAST*Math.pow(1/LEAST,$('least').value/100), LEAST=D.least;
 const fix=x=>x.toFixed(3), esc=s=>String(s).replace(/[&<>]/g,c=>({'&':'&amp;','<':'&lt;','>':'&gt;'}[c]));
@@ -96,22 +96,27 @@ document.querySelectorAll('select,input').forEach(e=>e.addEventListener('input',
 """
 
 
-class Page:
-    """Writes itself like a plotly figure, so that :meth:`dtx.report.Report.page` takes it."""
+class PathsPage:
+    """A page (:class:`dtx.report.Page`) of all edges.
 
-    def __init__(self, found: Found, label: str):
-        self.found, self.label = found, label
+    Args:
+        result: Of path patching.
+        label: Of the model.
+    """
+
+    def __init__(self, result: Result, label: str):
+        self.result, self.label = result, label
 
     def write_html(self, path: Path, **_: Any) -> None:
         """Write one file with all cells in it that reach :data:`LEAST`."""
-        data = _data(self.found)
+        data = _data(self.result)
         where = html.escape(f"{self.label}.")
         text = _PAGE.replace("__WHERE__", where)
         path.write_text(text.replace("__DATA__", json.dumps(data).replace("</", "<\\/")))
 
 
-def _data(found: Found) -> dict[str, Any]:
-    table = found.tables["edges"]
+def _data(result: Result) -> dict[str, Any]:
+    table = result.tables["edges"]
     table = table[table["rho"].abs() >= LEAST]
     names = sorted({*table["sender"], *table["receiver"]}, key=lambda n: (row_of(n), _head(n)))
     number = {name: i for i, name in enumerate(names)}
@@ -120,14 +125,14 @@ def _data(found: Found) -> dict[str, Any]:
     cells: dict[tuple, int] = {}
     groups = []
     of = ["edit", "kind", "reward_to_go"]
-    for key, mine in table.groupby(of, sort=False, observed=True):
+    for key, rows_of_group in table.groupby(of, sort=False, observed=True):
         edit, kind, target = key  # type: ignore[misc]
         edges = []
-        for e in mine.itertuples():
+        for e in rows_of_group.itertuples():
             cell = (number[str(e.sender)], number[str(e.receiver)], str(e.input), int(e.position))  # type: ignore[arg-type]
             values = [round(float(x), 4) for x in (e.rho, e.low, e.high)]  # type: ignore[arg-type]
             edges.append([cells.setdefault(cell, len(cells)), *values])
-        pairs = int(pd.Series(mine["pairs"]).max())
+        pairs = int(pd.Series(rows_of_group["pairs"]).max())
         groups.append(
             {"edit": edit, "kind": kind, "target": target, "pairs": pairs, "edges": edges}
         )
@@ -136,7 +141,7 @@ def _data(found: Found) -> dict[str, Any]:
         "names": names,
         "rows": [int(row) for row in rows],
         "bands": bands,
-        "tokens": found.tokens,
+        "tokens": result.arrays["tokens"].tolist(),
         "least": LEAST,
         "cells": [list(cell) for cell in cells],
         "groups": groups,

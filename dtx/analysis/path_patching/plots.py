@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from dtx.report import Report
-
-if TYPE_CHECKING:
-    from dtx.analysis.path_patching.compute import Found
+from dtx.analysis.core.patching_spec import DONOR, EDIT
+from dtx.analysis.core.result import Result
+from dtx.figures import new
 
 THRESHOLD, MOST = 0.05, 16
 """Edges are drawn from this |rho| on, and at most so many: the strongest."""
@@ -18,13 +20,11 @@ INPUTS = ("q", "k", "v", "mlp", "logits")
 POSITIVE, NEGATIVE, CONTROL, INK = "#2a6f97", "#d1495b", "#8d99ae", "#1b1f2a"
 
 
-def draw(report: Report, found: Found) -> None:
+def graphs(result: Result) -> Iterator[tuple[str, Figure]]:
     """One figure an edit: its edges, and beside them all cells and their controls."""
-    important = found.tables["important"]
-    for edit in found.edits:
-        mine = important[important["edit"] == edit]
-        if len(mine):
-            _figure(report, edit, mine, found)
+    effects = result.tables["edges"]
+    for edit, important in result.tables["important"].groupby("edit", sort=False):
+        yield f"paths_{edit}", _figure(str(edit), important, effects)
 
 
 def row_of(name: str) -> float:
@@ -35,14 +35,12 @@ def row_of(name: str) -> float:
     return 2 * int(layer) + (2 if part == "MLP" else 1)
 
 
-def _figure(report: Report, edit: str, important: pd.DataFrame, found: Found) -> None:
-    from dtx import figures
-
+def _figure(edit: str, important: pd.DataFrame, effects: pd.DataFrame) -> Figure:
     shown = important[important["rho"].abs() >= THRESHOLD].head(MOST)
     ends = {*shown["sender"], *shown["receiver"]}
     rows = sorted({row_of(name) for name in ends})
     height = 1.5 + 0.62 * max(len(rows), 3)
-    figure, axes = figures.new(7.0, height, mosaic=[["graph", "control"]], width_ratios=[2.5, 1])
+    figure, axes = new(7.0, height, mosaic=[["graph", "control"]], width_ratios=[2.5, 1])
     title = edit.replace("_", " ")
     least = shown["rho"].abs().min() if len(shown) == MOST else THRESHOLD
     axes["graph"].set_title(f"{title}: edges with |rho| from {least:.2f} on")
@@ -51,11 +49,11 @@ def _figure(report: Report, edit: str, important: pd.DataFrame, found: Found) ->
     else:
         axes["graph"].axis("off")
         axes["graph"].text(0.5, 0.5, f"none reaches {THRESHOLD:g}", ha="center", va="center")
-    _control(axes["control"], edit, found)
-    report.figure(f"paths_{edit}", figure)
+    _control(axes["control"], edit, effects)
+    return figure
 
 
-def _graph(axis: Any, shown: pd.DataFrame, rows: list[float]) -> None:
+def _graph(axis: Axes, shown: pd.DataFrame, rows: list[float]) -> None:
     """Nodes stand at (token, step); what a head moves from one token to another is dotted."""
     order = shown.sort_values("position")
     tokens = list(dict.fromkeys(order["token"].astype(str)))
@@ -64,9 +62,9 @@ def _graph(axis: Any, shown: pd.DataFrame, rows: list[float]) -> None:
         here = shown[shown["token"] == token]
         names = sorted({*here["sender"], *here["receiver"]})
         for row in rows:
-            mine = [name for name in names if row_of(name) == row]
-            for i, name in enumerate(mine):
-                x = tokens.index(token) + (i - (len(mine) - 1) / 2) * 0.8 / max(len(mine), 2)
+            level = [name for name in names if row_of(name) == row]
+            for i, name in enumerate(level):
+                x = tokens.index(token) + (i - (len(level) - 1) / 2) * 0.8 / max(len(level), 2)
                 nodes[token, name] = (x, float(rows.index(row)))
     axis.set_xlim(-0.7, len(tokens) - 0.3)  # first: the places of labels follow from it
     axis.set_ylim(-0.5, len(rows) - 0.5)
@@ -94,7 +92,7 @@ def _band(row: float) -> str:
 
 
 def _moves(
-    axis: Any, shown: pd.DataFrame, nodes: dict[tuple[str, str], tuple[float, float]]
+    axis: Axes, shown: pd.DataFrame, nodes: dict[tuple[str, str], tuple[float, float]]
 ) -> None:
     """A dotted line from where a head reads keys or values to where its output is read."""
     for edge in shown[shown["input"].isin(("k", "v"))].itertuples():
@@ -107,7 +105,7 @@ def _moves(
 
 
 def _arrow(
-    axis: Any, start: tuple[float, float], end: tuple[float, float], edge: Any, label: float
+    axis: Axes, start: tuple[float, float], end: tuple[float, float], edge: Any, label: float
 ) -> None:
     """An edge with its rho, which stands at a share ``label`` of its way so that labels stay apart."""
     (x, y), (to_x, to_y) = start, end
@@ -132,30 +130,29 @@ def _arrow(
         (1 - label) ** 2 * a + 2 * label * (1 - label) * control + label**2 * b
         for a, control, b in ((x, beside, to_x), (y, above, to_y))
     ]
-    said = f"{edge.rho:.2f}".replace("0.", ".")
-    said = said if edge.input in ("mlp", "logits") else f"{edge.input} {said}"
+    text = f"{edge.rho:.2f}".replace("0.", ".")
+    text = text if edge.input in ("mlp", "logits") else f"{edge.input} {text}"
     box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
     style = {"fontsize": 6, "color": colour, "ha": "center", "va": "center", "zorder": 4}
-    axis.text(*place, said, bbox=box, **style)
+    axis.text(*place, text, bbox=box, **style)
 
 
-def _aspect(axis: Any) -> float:
+def _aspect(axis: Axes) -> float:
     """Columns for a row's length on paper; the bow of an arrow is round on paper."""
     width, height = axis.figure.get_size_inches()
     columns, rows = np.diff(axis.get_xlim())[0], np.diff(axis.get_ylim())[0]
     return float((height * 0.75 / rows) / (width * 0.55 / columns))
 
 
-def _control(axis: Any, edit: str, found: Found) -> None:
-    """|rho| of all cells by the receiver's kind, of the edit and of donors from other worlds."""
-    effects = found.tables["edges"]
-    mine = effects[(effects["edit"] == edit) & effects["rho"].notna()]
-    single = mine[mine["position"] >= 0]
-    mine = single if len(single) else mine
-    inputs = [name for name in INPUTS if name in set(mine["input"])]
+def _control(axis: Axes, edit: str, effects: pd.DataFrame) -> None:
+    """|rho| of all cells by the receiver's kind, of the edit and of activations from other layouts."""
+    rows = effects[(effects["edit"] == edit) & effects["rho"].notna()]
+    single = rows[rows["position"] >= 0]
+    rows = single if len(single) else rows
+    inputs = [name for name in INPUTS if name in set(rows["input"])]
     rng = np.random.default_rng(0)
-    for kind, colour, shift in (("edit", POSITIVE, 0.17), ("shuffled_donor", CONTROL, -0.17)):
-        of_kind = mine[mine["kind"] == kind]
+    for kind, colour, shift in ((EDIT, POSITIVE, 0.17), (DONOR, CONTROL, -0.17)):
+        of_kind = rows[rows["kind"] == kind]
         over = of_kind.groupby(["sender", "receiver", "input", "position"], observed=True)["rho"]
         means = over.mean().abs().reset_index()
         place = means["input"].astype(str).map({name: i for i, name in enumerate(inputs)})
@@ -170,5 +167,4 @@ def _control(axis: Any, edit: str, found: Found) -> None:
     axis.axvline(THRESHOLD, color=INK, linewidth=0.8, linestyle="--")
     axis.set_yticks(range(len(inputs)), inputs)
     axis.set_xlabel("|rho| of every edge")
-
-    axis.set_title("grey: control, donor\nfrom another world", fontsize=7.5, fontweight="normal")
+    axis.set_title("grey: control,\nunrelated layout", fontsize=7.5, fontweight="normal")

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dtx.analysis.core.patching import PairRuns, RestOfRun
+from dtx.analysis.core.patching_spec import NULL
+from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.paths import Edge, Receiver, Sender, edges, outputs, senders
-
-if TYPE_CHECKING:
-    from dtx.dt.model import DecisionTransformerModel
 
 ROUNDING = 1e-6
 """A sender agrees with itself in both runs up to this share of the largest number in the stream."""
@@ -60,13 +58,13 @@ class Sweep:
             runs: With activations :func:`wanted`.
             rows: Of a forward pass, at most.
             tokens: Also each token alone, not just all together.
-            advance: Is told how many edges are done.
+            advance: Called with the number of edges that were just done.
         """
         cfg = model.cfg
         self.model, self.batch, self.runs, self.rows = model, runs.batch, runs, rows
-        self.blocks: Any = model.blocks
         self.last = cfg.n_layers - 1
         self.rest = RestOfRun(model, runs)
+        self.blocks = self.rest.blocks
         self.n = runs.batch.changed.shape[1]
         self.edges = edges(cfg)
         self.index = {edge: i for i, edge in enumerate(self.edges)}
@@ -88,7 +86,7 @@ class Sweep:
         for begin, width, slot in [*places, (first, self.n - first, self.n)]:
             live = live_pn[:, begin : begin + width].any(1)
             if slot == self.n:  # null pairs are a control only if they are not skipped
-                live = live | torch.from_numpy(self.batch.kind("null"))
+                live = live | torch.from_numpy(self.batch.kind(NULL))
             if not live.any():
                 continue
             at_once = max(1, self.rows // self.model.cfg.n_heads)

@@ -10,6 +10,6 @@ from dtx.analysis.core.answers import Subject, edges, state_or_reward_to_go
 
 
 def answers(subject: Subject) -> Iterator[pd.DataFrame]:
-    """C5: mean rho of each edge at each token."""
+    """Mean rho of each edge at each token."""
     table = subject.edits(subject.table("edges"))
     yield edges(subject, table, subject.table("runs"), "rho", state_or_reward_to_go)

@@ -1,142 +1,74 @@
-"""Run a model on some of its edges: clean along those, corrupt along all others.
+"""Cut the ranking of edges off at growing sizes until what is left keeps enough of an edit's effect.
 
-Shape suffixes: c circuits run at once, p pairs, b = c * p rows, r receivers' inputs, s senders, n tokens,
-h head, d model. A cell is (receiver's input, sender, token).
+Shape suffixes: c circuits, r receivers' inputs, s senders, n tokens. A cell is (receiver's input, sender,
+token).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
-from dtx.analysis.core.patching import PairRuns
-from dtx.analysis.core.patching_spec import Direction
-from dtx.analysis.smallest_circuit import SmallestCircuit
-from dtx.dt.paths import (
-    Edge,
-    input_hook,
-    matters,
-    output,
-    output_hooks,
-    outputs,
-    receivers,
-    senders,
-    split_inputs,
-)
-from dtx.pairs.pair_set import PairBatch, PairSet
+from dtx.analysis.core.patching import NO_GAP, worst
+from dtx.analysis.core.patching_spec import EDIT
+from dtx.analysis.core.result import About, Check, Claim, Result, Verdict
+from dtx.analysis.smallest_circuit.circuits import Runs
+from dtx.analysis.smallest_circuit.spec import RANDOM, RANKED, SmallestCircuitSpec
+from dtx.dt.model import DecisionTransformerModel
+from dtx.pairs.pair_set import PairSet
 from dtx.progress import progress
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread
-
-if TYPE_CHECKING:
-    from dtx.dt.model import DecisionTransformerModel
-
-ROWS = 128
-"""Rows run at once: a row holds what all senders wrote, about 1 MB of the default model."""
 
 CURVE = ["size", "circuit", "faithfulness", "low", "high"]
 CELL = ["sender", "receiver", "input", "position", "token"]
 
 
-@dataclass
-class Found:
-    """What came out.
+@dataclass(frozen=True)
+class Smallest:
+    """The smallest circuit of an edit.
 
     Attributes:
-        tables: ``curve`` (edit, size, circuit: ranked or random, faithfulness; low and high: over pairs, of
-            random ones the least and most faithful) and ``circuit`` (the edges of each smallest circuit).
-        smallest: For each edit its size, its faithfulness, the random circuits' largest, and all cells.
-        identity_error: Distance of the whole model from 1, of no edge from 0.
-        distinct: Distinct pairs of logit differences.
+        edges: Its size. of: All edges at tokens that there are.
+        faithfulness: What it keeps. random_max: What the best random circuit of its size keeps.
     """
 
-    tables: dict[str, pd.DataFrame]
-    smallest: dict[str, tuple[int, float, float, int] | None]
-    identity_error: float
-    distinct: int
-
-
-class Runs:
-    """The pairs of one edit in which the runs differ, and the model restricted to circuits of them."""
-
-    def __init__(self, model: DecisionTransformerModel, batch: PairBatch, gap: float):
-        self.model, self.batch = model, batch
-        keep = set(output_hooks(model.cfg))
-        runs = PairRuns(model, batch, Direction.denoise, gap, keep)
-        chosen = runs.measurable
-        self.pairs = np.flatnonzero(chosen)
-        self.ld_corrupt, self.span = runs.base_ld[chosen], runs.span[chosen]
-        rows = torch.from_numpy(self.pairs)
-        corrupt = {s: x[rows] for s, x in outputs(model, runs.base).items()}
-        clean = {s: x[rows] for s, x in outputs(model, runs.source).items()}
-        self.senders, self.receivers = senders(model.cfg), receivers(model.cfg)
-        self.corrupt_spnd = torch.stack([corrupt[s] for s in self.senders])
-        n = batch.changed.shape[1]
-        differs_sn = (self.corrupt_spnd != torch.stack(list(clean.values()))).any(-1).any(1)
-        self.cells_rsn = np.zeros((len(self.receivers), len(self.senders), n), bool)
-        for i, receiver in enumerate(self.receivers):
-            for j, sender in enumerate(self.senders):
-                edge = Edge(sender, receiver)
-                if edge.exists:
-                    reach = [matters(model.cfg, edge, m, n) for m in range(n)]
-                    self.cells_rsn[i, j] = np.array(reach) & differs_sn[j].numpy()
-        self.place = {r: i for i, r in enumerate(self.receivers)}
-
-    def faithfulness(self, keep_crsn: np.ndarray) -> np.ndarray:
-        """(c, p): share of each pair's logit difference that each circuit keeps."""
-        at_once = max(1, ROWS // max(len(self.pairs), 1))
-        parts = [self._kept(keep_crsn[i : i + at_once]) for i in range(0, len(keep_crsn), at_once)]
-        return np.concatenate(parts)
-
-    def _kept(self, keep_crsn: np.ndarray) -> np.ndarray:
-        circuits, pairs = len(keep_crsn), len(self.pairs)
-        batch = self.batch.where(np.isin(np.arange(len(self.batch)), self.pairs))
-        context = batch.clean.repeat(circuits)
-        # Everything outside of the circuit reads the corrupt run, also where the runs are the same.
-        out_brsn = torch.from_numpy(~keep_crsn).repeat_interleave(pairs, 0).float()
-        current: dict[str, Tensor] = {}
-
-        def remember(value: Tensor, hook: Any) -> None:
-            current[hook.name] = value
-
-        def corrupt(group: list[int]) -> Callable[[Tensor, Any], Tensor]:
-            step = self.receivers[group[0]].step
-            sending = [j for j, sender in enumerate(self.senders) if sender.step < step]
-
-            def change(value: Tensor, hook: Any) -> Tensor:
-                wrote = torch.stack([output(self.model, current, self.senders[j]) for j in sending])
-                other = self.corrupt_spnd[sending].repeat(1, circuits, 1, 1)
-                out_bgsn = out_brsn[:, group][:, :, sending]
-                moved = torch.einsum("sbnd,bgsn->bngd", other - wrote, out_bgsn)
-                return value + (moved if value.ndim == 4 else moved[:, :, 0])
-
-            return change
-
-        hooks: list = [(name, remember) for name in output_hooks(self.model.cfg)]
-        by_hook: dict[str, list[int]] = {}
-        for i, receiver in enumerate(self.receivers):
-            by_hook.setdefault(input_hook(self.model.cfg, receiver), []).append(i)
-        hooks += [(name, corrupt(group)) for name, group in by_hook.items()]
-        with split_inputs(self.model), self.model.hooks(fwd_hooks=hooks):
-            logits = self.model(context)[:, -1].reshape(circuits, pairs, -1)
-        row = torch.arange(pairs)
-        ld_cp = logits[:, row, batch.positive] - logits[:, row, batch.negative]
-        return (ld_cp.double().numpy() - self.ld_corrupt) / self.span
+    edges: int
+    faithfulness: float
+    random_max: float
+    of: int
 
 
 @torch.inference_mode()
-def measure(stage: SmallestCircuit, model: DecisionTransformerModel, pairs: PairSet) -> Found:
-    """Cut each edit's ranking off at growing sizes."""
-    ranking = pd.read_parquet(stage.paths.path / "tables" / "edges.parquet")
-    ranking = ranking[(ranking["kind"] == "edit") & (ranking["position"] >= 0)]
-    edits = [e for e in pairs.about["edits"] if stage.paths.edits is None or e in stage.paths.edits]
-    curves, circuits, smallest, errors, distinct = [], [], {}, [], set()
+def compute(
+    spec: SmallestCircuitSpec,
+    model: DecisionTransformerModel,
+    pairs: PairSet,
+    ranking: pd.DataFrame,
+    edits: Sequence[str] | None = None,
+) -> Result:
+    """Cut each edit's ranking off at growing sizes.
+
+    Args:
+        spec: How much must be kept, and by how many random circuits it is compared.
+        model: Any.
+        pairs: Clean and corrupt runs.
+        ranking: Table ``edges`` of path patching, of the same model and pairs.
+        edits: Names of the pairs' edits; None: all.
+
+    Returns:
+        Tables ``curve`` (edit, size, circuit: ranked or random, faithfulness; low and high: over pairs, of
+        random ones the least and most faithful) and ``circuit`` (the edges of each smallest circuit).
+        Metrics of each edit: ``EDIT_edges``, ``EDIT_faithfulness``, ``EDIT_random_max``, ``EDIT_of``.
+    """
+    ranking = ranking[(ranking["kind"] == EDIT) & (ranking["position"] >= 0)]
+    edits = [edit for edit in pairs.about["edits"] if edits is None or edit in edits]
+    curves, circuits, whole, empty, distinct = [], [], [], [], set()
+    smallest: dict[str, Smallest | None] = {}
     with one_thread(), progress("circuits", len(edits), "edits") as bar:
         for edit in edits:
             runs = _runs(model, pairs, edit)
@@ -146,25 +78,29 @@ def measure(stage: SmallestCircuit, model: DecisionTransformerModel, pairs: Pair
                 continue
             ranked = _ranked(runs, ranking[ranking["edit"] == edit])
             ends = runs.faithfulness(np.stack([runs.cells_rsn, np.zeros_like(runs.cells_rsn)]))
-            errors.append(float(max(np.abs(ends[0] - 1).max(), np.abs(ends[1]).max())))
+            whole.append(float(np.abs(ends[0] - 1).max()))
+            empty.append(float(np.abs(ends[1]).max()))
             distinct |= {
                 (edit, ld, span) for ld, span in zip(runs.ld_corrupt, runs.span, strict=True)
             }
-            curve, size = _curve(stage, runs, ranked)
-            row = curve[curve["size"] == size].set_index("circuit")
-            smallest[edit] = (
-                size,
-                float(row.loc["ranked", "faithfulness"]),
-                float(row.loc["random", "high"]),
-                len(ranked),
-            )
+            curve, size = _curve(spec, runs, ranked)
+            smallest[edit] = _smallest(curve, size, len(ranked))
             curves.append(curve.assign(edit=edit))
             circuits.append(_listed(runs, ranked[:size]).assign(edit=edit))
-    tables = {
-        "curve": _joined(curves, CURVE),
-        "circuit": _joined(circuits, CELL),
-    }
-    return Found(tables, smallest, max(errors, default=np.nan), len(distinct))
+    checks = {"the whole model keeps everything": whole, "no edge at all keeps nothing": empty}
+    return Result(
+        finding=_finding(smallest),
+        metrics=_metrics(smallest),
+        checks=[
+            Check(name=name, error=worst(errors), tolerance=spec.tolerance)
+            for name, errors in checks.items()
+            if errors
+        ],
+        claims=list(_claims(spec, smallest)),
+        tables={"curve": _joined(curves, CURVE), "circuit": _joined(circuits, CELL)},
+        distinct_inputs=len(distinct),
+        problems=[] if whole else [NO_GAP],
+    )
 
 
 def _joined(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
@@ -175,12 +111,12 @@ def _joined(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
 
 def _runs(model: DecisionTransformerModel, pairs: PairSet, edit: str) -> Runs | None:
     """The commonest length of windows of an edit; None where no pair differs enough."""
-    found = []
+    runs = []
     for batch in pairs.batches(model):
-        mine = batch.where(np.array(batch.table["edit"] == edit) & batch.kind("edit"))
-        if len(mine):
-            found.append(Runs(model, mine, pairs.min_ld_gap))
-    best = max(found, key=lambda runs: len(runs.pairs), default=None)
+        chosen = batch.where(np.array(batch.table["edit"] == edit) & batch.kind(EDIT))
+        if len(chosen):
+            runs.append(Runs(model, chosen, pairs.min_ld_gap))
+    best = max(runs, key=lambda runs: len(runs.pairs), default=None)
     return best if best is not None and len(best.pairs) else None
 
 
@@ -197,9 +133,9 @@ def _ranked(runs: Runs, effects: pd.DataFrame) -> np.ndarray:
     return cells[np.argsort(-size_rsn[tuple(cells.T)], kind="stable")]
 
 
-def _curve(stage: SmallestCircuit, runs: Runs, ranked: np.ndarray) -> tuple[pd.DataFrame, int]:
+def _curve(spec: SmallestCircuitSpec, runs: Runs, ranked: np.ndarray) -> tuple[pd.DataFrame, int]:
     """Faithfulness at sizes 1, 2, 4, ... and at the smallest size that is faithful; random ones beside."""
-    rng = np.random.default_rng(stage.seed)
+    rng = np.random.default_rng(spec.seed)
     kept: dict[int, np.ndarray] = {}
 
     def at(size: int) -> float:
@@ -208,23 +144,20 @@ def _curve(stage: SmallestCircuit, runs: Runs, ranked: np.ndarray) -> tuple[pd.D
         return float(kept[size].mean())
 
     sizes = [2**i for i in range(len(ranked).bit_length()) if 2**i < len(ranked)] + [len(ranked)]
-    high = next((size for size in sizes if at(size) >= stage.faithfulness), len(ranked))
+    high = next((size for size in sizes if at(size) >= spec.faithfulness), len(ranked))
     low = high // 2
-    while (
-        high - low > 1
-    ):  # faithfulness need not grow with size: this is a faithful cut, of the last doubling
+    # Faithfulness need not grow with size: what is found is a faithful cut within the last doubling.
+    while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if at(middle) >= stage.faithfulness else (middle, high)
+        low, high = (low, middle) if at(middle) >= spec.faithfulness else (middle, high)
     rows = []
     for size in sorted({*sizes, high}):
         at(size)
-        ends = bootstrap(kept[size], stage.resamples, stage.seed)
-        rows.append((size, "ranked", float(kept[size].mean()), *ends))
-        drawn = [ranked[rng.choice(len(ranked), size, replace=False)] for _ in range(stage.draws)]
+        ends = bootstrap(kept[size], spec.resamples, spec.seed)
+        rows.append((size, RANKED, float(kept[size].mean()), *ends))
+        drawn = [ranked[rng.choice(len(ranked), size, replace=False)] for _ in range(spec.draws)]
         chance = runs.faithfulness(_masks(runs, drawn)).mean(1)
-        rows.append(
-            (size, "random", float(chance.mean()), float(chance.min()), float(chance.max()))
-        )
+        rows.append((size, RANDOM, float(chance.mean()), float(chance.min()), float(chance.max())))
     return pd.DataFrame(rows, columns=CURVE), high
 
 
@@ -250,18 +183,46 @@ def _listed(runs: Runs, cells: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CELL)
 
 
-def headline(stage: SmallestCircuit, found: Found) -> dict[str, float | None]:
-    """``circuit/*``: sizes, faithfulness and controls of each edit."""
-    numbers: dict[str, float | None] = {
-        "circuit/identity_error": found.identity_error,
-        "circuit/distinct_inputs": float(found.distinct),
-    }
-    for edit, best in found.smallest.items():
-        size, kept, chance, cells = best or (None, None, None, None)
-        numbers |= {
-            f"circuit/{edit}_edges": size,
-            f"circuit/{edit}_faithfulness": kept,
-            f"circuit/{edit}_random_max": chance,
-            f"circuit/{edit}_of": cells,
+def _smallest(curve: pd.DataFrame, size: int, cells: int) -> Smallest:
+    row = curve[curve["size"] == size].set_index("circuit")
+    kept, chance = row.loc[RANKED, "faithfulness"], row.loc[RANDOM, "high"]
+    return Smallest(size, float(kept), float(chance), cells)
+
+
+def _metrics(smallest: dict[str, Smallest | None]) -> dict[str, float | None]:
+    metrics: dict[str, float | None] = {}
+    for edit, best in smallest.items():
+        metrics |= {
+            f"{edit}_edges": best.edges if best else None,
+            f"{edit}_faithfulness": best.faithfulness if best else None,
+            f"{edit}_random_max": best.random_max if best else None,
+            f"{edit}_of": best.of if best else None,
         }
-    return numbers
+    return metrics
+
+
+def _finding(smallest: dict[str, Smallest | None]) -> str:
+    """The size of each edit's circuit beside random ones."""
+    return "; ".join(
+        f"{edit}: the runs differ by less than the gap"
+        if best is None
+        else f"{edit}: {best.edges:,} of {best.of:,} edges at tokens keep {best.faithfulness:.2f} "
+        f"(random ones at most {best.random_max:.2f})"
+        for edit, best in smallest.items()
+    )
+
+
+def _claims(spec: SmallestCircuitSpec, smallest: dict[str, Smallest | None]) -> Iterator[Claim]:
+    """One claim an edit: it takes these edges, and not just as many."""
+    for edit, best in smallest.items():
+        if best is None:
+            continue
+        yield Claim(
+            id=f"{edit}_circuit",
+            text=f"the circuit of {edit} keeps what random ones of its size do not",
+            criterion=f"random circuits of its size keep less than {spec.faithfulness:g}",
+            evidence=f"{best.edges:,} of {best.of:,} edges at tokens keep {best.faithfulness:.2f}, "
+            f"random ones at most {best.random_max:.2f}",
+            verdict=Verdict.of(best.random_max < spec.faithfulness),
+            about=About.INSTRUMENT,
+        )
