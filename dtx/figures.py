@@ -11,13 +11,11 @@ if "inline" not in os.environ.get("MPLBACKEND", ""):  # a notebook goes on showi
     matplotlib.use("Agg")  # ours go to files; no display is needed
 import matplotlib.pyplot as plt
 
-from dtx.dataset.episodes import Outcome
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-OUTCOMES = tuple(outcome.name.lower() for outcome in Outcome)
 OUTCOME_COLOURS = {"success": "#2a9d5c", "wrong": "#d1495b", "truncated": "#8d99ae"}
+"""By the names of outcomes, dtx.dataset.episodes.OUTCOMES."""
 
 STYLE = {
     "font.size": 9,

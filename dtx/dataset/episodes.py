@@ -32,6 +32,10 @@ class Outcome(IntEnum):
     TRUNCATED = 2  # out of time
 
 
+OUTCOMES = tuple(outcome.name.lower() for outcome in Outcome)
+"""Names of the outcomes in tables and figures, by their number."""
+
+
 class Split(IntEnum):
     """What an episode is used for."""
 

@@ -11,12 +11,11 @@ import pandas as pd
 from dtx.analysis.calibration import Calibration
 from dtx.analysis.calibration.criteria import CLONE, DT, GREEDY, RANDOM, UNTRAINED, judge, summarise
 from dtx.analysis.core.decision import demonstrated, has_decision
-from dtx.dataset.episodes import Episodes, Outcome, Split
+from dtx.dataset.episodes import OUTCOMES, Episodes, Outcome, Split
 from dtx.dt.decision_transformer import Balance
 from dtx.dt.provider import check_fits, untrained_like
 from dtx.dt.rollout import Played, decision_probabilities, greedy_by_layout, rollouts
 from dtx.env.environment import Environment
-from dtx.figures import OUTCOMES
 from dtx.progress import progress
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread

@@ -9,7 +9,8 @@ import pandas as pd
 from dtx.analysis.calibration import Calibration
 from dtx.analysis.calibration.compute import Results
 from dtx.analysis.calibration.criteria import CLONE, DT, GREEDY, RANDOM, UNTRAINED
-from dtx.figures import OUTCOME_COLOURS, OUTCOMES, new
+from dtx.dataset.episodes import OUTCOMES
+from dtx.figures import OUTCOME_COLOURS, new
 from dtx.report import Report
 
 STYLES = {

@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dtx.analysis.core.result import Result
-from dtx.figures import OUTCOME_COLOURS, OUTCOMES, new
+from dtx.dataset.episodes import OUTCOMES
+from dtx.figures import OUTCOME_COLOURS, new
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure

@@ -9,8 +9,8 @@ import pandas as pd
 
 from dtx.analysis.core.recorder import Recorder, looks_back
 from dtx.analysis.steering import Steering
+from dtx.dataset.episodes import OUTCOMES
 from dtx.dt.rollout import rollout
-from dtx.figures import OUTCOMES
 from dtx.statistics import bootstrap
 
 VALUES = ("return", "looks_back", *OUTCOMES)
