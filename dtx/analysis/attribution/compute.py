@@ -15,15 +15,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dtx.analysis.attribution import TOLERANCE, Attribution
+from dtx.analysis.attribution.spec import BIAS, AttributionSpec
+from dtx.analysis.core.controls import STRONGEST
 from dtx.analysis.core.inputs import cell_names, distinct_inputs, positions
+from dtx.analysis.core.result import Check, Control, Relation, Result
 from dtx.dt.context import Context
 from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import copy_of, processed
-from dtx.dt.provider import load_at
+from dtx.env.encoding import CHANNELS, VIEW
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread
+
+TOLERANCE = 1e-5
+"""How far the parts' sum may be from the logit difference."""
 
 
 @dataclass
@@ -47,73 +52,80 @@ class Attributed:
     neuron_blf: Tensor
     difference_b: Tensor
 
-    def error(self) -> float:
-        """Largest distance of the sum of parts from the logit difference, at both levels of detail."""
+    def errors(self) -> tuple[float, float]:
+        """Largest distance of a sum from the logit difference: of components, and of the finer parts."""
         coarse = self.component_kbp[0].sum(-1) - self.difference_b
         fine_b = self.channel_bc.sum(-1) + self.source_blhm.sum((1, 2, 3))
         fine_b = fine_b + self.neuron_blf.sum((1, 2))
-        rest = [i for i, kind in enumerate(self.kinds) if kind in ("embedding", "bias")]
+        rest = [i for i, kind in enumerate(self.kinds) if kind in ("embedding", BIAS)]
         fine = fine_b + self.component_kbp[0][:, rest].sum(-1) - self.difference_b
-        return max(coarse.abs().max().item(), fine.abs().max().item())
+        return coarse.abs().max().item(), fine.abs().max().item()
 
 
-@dataclass
-class Results:
-    """Tables and numbers of the analysis.
+def compute(
+    spec: AttributionSpec, model: DecisionTransformerModel, context: Context, frame: pd.DataFrame
+) -> Result:
+    """Attribute the contrast in all windows.
 
-    Attributes:
-        components: One row a window and component: window, layout, target, component, kind, value.
-        parts: One row a window and part: window, layout, target, component, part, value.
-        ranking: One row a component, the largest support first: component, kind, support (mean of value
-            times the sign of the logit difference), low, high, random_95.
-        headline: ``attribution/*`` scalars.
-        attributed: The numbers behind the tables.
-        frame: One row a window: window, layout, target, ld.
-        tokens: Names of the tokens.
+    Args:
+        spec: Which difference, and the controls.
+        model: Any.
+        context: Windows of equal length, whose last state is looked at.
+        frame: One row a window: window, layout, target.
+
+    Returns:
+        Table ``components``: one row a window and component: window, layout, target, ld, component, kind,
+        value. ``parts``: one row a window and part: window, layout, target, ld, component, part, value.
+        ``ranking``: one row a component, the largest support first: component, kind, support (mean of value
+        times the sign of the logit difference), low, high, random_95. ``neurons``: one row of the
+        ``spec.shown`` neurons with the largest support: layer, neuron, support, low, high. Array ``cells``
+        (x, y): support by cell of the last view.
     """
-
-    components: pd.DataFrame
-    parts: pd.DataFrame
-    ranking: pd.DataFrame
-    headline: dict[str, float | None]
-    attributed: Attributed
-    frame: pd.DataFrame
-    tokens: list[str]
-
-
-def measure(stage: Attribution) -> Results:
-    """Attribute the contrast in all windows."""
     with one_thread():
-        model = load_at(stage.dt, stage.checkpoint, stage.windows.env)
-        context, frame = stage.windows.deciding(model)
-        pair = (stage.contrast.pos.number, stage.contrast.neg.number)
-        attributed = attribute(model, context, pair, stage.random_directions, stage.seed)
+        pair = (spec.contrast.pos.number, spec.contrast.neg.number)
+        attributed = attribute(model, context, pair, spec.random_directions, spec.seed)
     frame = frame.assign(ld=attributed.difference_b.numpy())
-    ranking = _ranking(stage, attributed)
-    tokens = positions(context)
-    largest = ranking.iloc[0]
-    error = attributed.error()
-    above = bool(largest.support > largest.random_95)
-    headline = {
-        "attribution/identity_error": error,
-        "attribution/ld": float(attributed.difference_b.abs().mean()),
-        "attribution/largest": float(largest.support),
-        "attribution/largest_low": float(largest.low),
-        "attribution/largest_high": float(largest.high),
-        "attribution/random_95": float(largest.random_95),
-        "attribution/distinct_inputs": float(distinct_inputs(context)),
-        "attribution/established": float(above and error < TOLERANCE),
+    ranking = _ranking(spec, attributed)
+    tables = {
+        "components": _components(attributed, frame),
+        "parts": _parts(attributed, frame, positions(context)),
+        "ranking": ranking,
+        "neurons": _neurons(spec, attributed),
     }
-    for kind in ("state", "head", "mlp"):
-        headline[f"attribution/{kind}_share"] = _share(attributed, kind)
-    return Results(
-        components=_components(attributed, frame),
-        parts=_parts(attributed, frame, tokens),
-        ranking=ranking,
-        headline=headline,
-        attributed=attributed,
-        frame=frame,
-        tokens=tokens,
+    first = ranking.iloc[0]
+    checks = [
+        Check(name=f"{what} add up to the logit difference", error=error, tolerance=TOLERANCE)
+        for what, error in zip(
+            ("components", "channels, sources and neurons"), attributed.errors(), strict=True
+        )
+    ]
+    control = Control(
+        name="support by the largest component, beside 95% of random directions",
+        value=float(first.support),
+        must_be=Relation.ABOVE,
+        against=float(first.random_95),
+    )
+    ld, distinct = float(attributed.difference_b.abs().mean()), distinct_inputs(context)
+    return Result(
+        finding=(
+            f"{first.component} carries {first.support:+.2f} [{first.low:+.2f}, {first.high:+.2f}] of a "
+            f"{spec.contrast} logit difference of {ld:.2f} in {distinct} distinct windows (random "
+            f"directions: {first.random_95:.2f})"
+        ),
+        metrics={
+            "ld": ld,
+            "largest": float(first.support),
+            "largest_low": float(first.low),
+            "largest_high": float(first.high),
+            "random_95": float(first.random_95),
+            "established": float(control.holds and all(check.holds for check in checks)),
+            **{f"{kind}_share": _share(attributed, kind) for kind in ("state", "head", "mlp")},
+        },
+        checks=checks,
+        controls=[control],
+        tables=tables,
+        arrays={"cells": _cells(attributed)},
+        distinct_inputs=distinct,
     )
 
 
@@ -155,7 +167,7 @@ def attribute(
         place_d = twin.pos_embed.W_pos[context.shape[1] - 1]
         add("position embedding", "embedding", place_d.expand(rows, -1))
     if embed.b_S is not None:
-        add("bias of the state embedding", "bias", embed.b_S.expand(rows, -1))
+        add("bias of the state embedding", BIAS, embed.b_S.expand(rows, -1))
     sources, neurons = [], []
     contrast_d = direction_kd[0]
     for layer, block in enumerate(blocks_of(twin)):
@@ -166,14 +178,14 @@ def attribute(
         z_bhe = torch.einsum("bhm,bmhe->bhe", pattern_bhm, v_bmhe)
         for head in range(twin.cfg.n_heads):
             add(f"L{layer}H{head}", "head", z_bhe[:, head] @ attn.W_O[head])
-        add(f"bias of attention {layer}", "bias", attn.b_O.expand(rows, -1))
+        add(f"bias of attention {layer}", BIAS, attn.b_O.expand(rows, -1))
         add(f"MLP{layer}", "mlp", post_bf @ mlp.W_out)
-        add(f"bias of MLP{layer}", "bias", mlp.b_out.expand(rows, -1))
+        add(f"bias of MLP{layer}", BIAS, mlp.b_out.expand(rows, -1))
         read_bmh = torch.einsum("bmhe,he->bmh", v_bmhe, attn.W_O @ contrast_d)
         sources.append(torch.einsum("bhm,bmh->bhm", pattern_bhm, read_bmh) / scale_b1[..., None])
         neurons.append(post_bf * (mlp.W_out @ contrast_d) / scale_b1)
     names.append("bias of the unembedding")
-    kinds.append("bias")
+    kinds.append(BIAS)
     bias = twin.unembed.b_U[pair[0]] - twin.unembed.b_U[pair[1]]
     values.append(torch.zeros(len(direction_kd), rows, dtype=torch.float64))
     values[-1][0] = bias  # random directions have none
@@ -231,22 +243,42 @@ def _directions(
     return torch.cat([contrast_d[None], F.normalize(noise_kd, dim=-1) * contrast_d.norm()])
 
 
-def _ranking(stage: Attribution, attributed: Attributed) -> pd.DataFrame:
+def _ranking(spec: AttributionSpec, attributed: Attributed) -> pd.DataFrame:
     """Components by how much they support the difference that there is, beside the best of random ones."""
     value_kbp = attributed.component_kbp
     sign_kb1 = value_kbp.sum(-1, keepdim=True).sign()
     support_kbp = (value_kbp * sign_kb1).numpy()
-    parts = [i for i, kind in enumerate(attributed.kinds) if kind != "bias"]
+    parts = [i for i, kind in enumerate(attributed.kinds) if kind != BIAS]
     largest_k = support_kbp[1:][..., parts].mean(1).max(-1)
-    random = float(np.quantile(largest_k, 0.95))
+    random = float(np.quantile(largest_k, STRONGEST))
     rows = []
     for p, name in enumerate(attributed.names):
-        mine = support_kbp[0, :, p]
-        low, high = bootstrap(mine, stage.resamples, stage.seed)
-        rows.append((name, attributed.kinds[p], float(mine.mean()), low, high, random))
+        support_b = support_kbp[0, :, p]
+        low, high = bootstrap(support_b, spec.resamples, spec.seed)
+        rows.append((name, attributed.kinds[p], float(support_b.mean()), low, high, random))
     columns = ["component", "kind", "support", "low", "high", "random_95"]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values("support", ascending=False, ignore_index=True)
+
+
+def _neurons(spec: AttributionSpec, attributed: Attributed) -> pd.DataFrame:
+    """The neurons that support or oppose the difference most, the largest first."""
+    sign_b = attributed.difference_b.sign().numpy()
+    support_blf = attributed.neuron_blf.numpy() * sign_b[:, None, None]
+    mean_lf = support_blf.mean(0)
+    order = np.argsort(-np.abs(mean_lf), axis=None)[: spec.shown]
+    rows = []
+    for layer, f in zip(*np.unravel_index(order, mean_lf.shape), strict=True):
+        ends = bootstrap(support_blf[:, layer, f], spec.resamples, spec.seed)
+        rows.append((layer, f, float(mean_lf[layer, f]), *ends))
+    return pd.DataFrame(rows, columns=["layer", "neuron", "support", "low", "high"])
+
+
+def _cells(attributed: Attributed) -> np.ndarray:
+    """(x, y) support by the channels of each cell of the last view, mean over windows."""
+    sign_b1 = attributed.difference_b.sign().numpy()[:, None]
+    support_c = (attributed.channel_bc.numpy() * sign_b1).mean(0)
+    return support_c.reshape(CHANNELS, VIEW, VIEW).sum(0)
 
 
 def _share(attributed: Attributed, kind: str) -> float:

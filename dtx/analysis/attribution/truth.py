@@ -13,7 +13,7 @@ from dtx.dt.circuit import Circuit
 
 
 def answers(subject: Subject) -> Iterator[pd.DataFrame]:
-    """A2: the share of the logit difference that each component writes.
+    """The share of the logit difference that each component writes.
 
     Its control, random directions, is one of the largest component: in a negative nothing is found if that
     is not beyond it.

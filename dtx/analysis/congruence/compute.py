@@ -148,7 +148,7 @@ def identity_errors(model: DecisionTransformerModel, context: Context) -> dict[s
         if has_norm:
             scale_bn1 = cache["ln_final.hook_scale"]
             centred_bnd = out_bnd - out_bnd.mean(-1, keepdim=True)
-            added = (centred_bnd / scale_bn1 * own.ln_final.w) @ own.W_U  # type: ignore[operator]
+            added = (centred_bnd / scale_bn1 * own.ln_final.w) @ own.W_U
             weights = post_bnf @ congruence(folded)[layer] + twin.mlp.b_out @ folded.W_U
             errors[FOLDED].append((weights / scale_bn1 - added).abs().max().item())
     return {weights: largest(values) for weights, values in errors.items() if values}

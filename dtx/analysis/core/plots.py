@@ -56,7 +56,7 @@ def heatmap(
     values = np.ma.masked_invalid(np.asarray(grid, dtype=float))
     top = limit_of(values) if limit is None else limit
     bottom = -top if low is None else low
-    image = axis.imshow(values, cmap=cmap, vmin=bottom, vmax=top, aspect=aspect)  # type: ignore[arg-type]
+    image = axis.imshow(values, cmap=cmap, vmin=bottom, vmax=top, aspect=aspect)
     axis.set_yticks(range(len(rows)), [str(name) for name in rows], fontsize=size)
     names = [str(name) for name in columns]
     axis.set_xticks(range(len(names)), names, rotation=rotation, fontsize=size)

@@ -139,7 +139,7 @@ def wrong_fold(model: DecisionTransformerModel, dtype: torch.dtype) -> DecisionT
             continue
         block.mlp.W_gate.copy_(own.mlp.W_gate)
         block.mlp.b_gate.zero_()
-        block.mlp.b_in += block.mlp.b_linear
+        block.mlp.b_in.add_(block.mlp.b_linear)
         block.mlp.b_linear.zero_()
     return twin.to(dtype)
 
