@@ -150,7 +150,7 @@ def _format(value: float) -> str:
 
 def draw(out: Path, curves: pd.DataFrame, decisions: pd.DataFrame) -> None:
     """All seeds' calibration curves with their controls, and the choice at the junction."""
-    from dtx.analysis.calibration.criteria import CLONE, DT, RANDOM, UNTRAINED
+    from dtx.analysis.calibration.spec import CLONE, DT, RANDOM, UNTRAINED
 
     figure, axes = new(7.0, 3.6, mosaic=[["curve", "junction"]], width_ratios=[1.4, 1])
     axis = axes["curve"]

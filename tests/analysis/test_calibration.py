@@ -4,10 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dtx.analysis.calibration import Calibration, Criteria
-from dtx.analysis.calibration.compute import play_uniformly, training_support
-from dtx.analysis.calibration.criteria import CLONE, DT, RANDOM, UNTRAINED, judge
+from dtx.analysis.calibration import Calibration
+from dtx.analysis.calibration.compute import play_uniformly, result_of, training_support
+from dtx.analysis.calibration.criteria import judge
+from dtx.analysis.calibration.spec import CLONE, DT, RANDOM, UNTRAINED, Criteria
 from dtx.analysis.core.decision import demonstrated
+from dtx.analysis.core.result import Verdict
+from dtx.config.ranges import problems
 from dtx.dataset.episodes import Outcome
 from dtx.dt.decision_transformer import Balance
 from dtx.report import read_metrics
@@ -23,15 +26,15 @@ CRITERIA = Criteria(
     max_from_chance=0.05,
 )
 GOOD = {
-    "calibration/success_high": 0.98,
-    "calibration/return_low": 0.08,
-    "calibration/spearman": 0.95,
-    "calibration/clone_spread": 0.0,
-    "calibration/untrained_return": 0.11,
-    "calibration/random_return": 0.10,
-    "calibration/greedy_wrong_layouts": 0.75,
-    "calibration/junction_wrong_low": 0.4,
-    "calibration/junction_right_low": 0.2,
+    "success_high": 0.98,
+    "return_low": 0.08,
+    "spearman": 0.95,
+    "clone_spread": 0.0,
+    "untrained_return": 0.11,
+    "random_return": 0.10,
+    "greedy_wrong_layouts": 0.75,
+    "junction_wrong_low": 0.4,
+    "junction_right_low": 0.2,
 }
 
 
@@ -68,7 +71,7 @@ def test_all_criteria_met_is_steered():
         ("success_high", 0.94),
         ("return_low", 0.13),
         ("spearman", 0.85),
-        ("spearman", None),
+        ("spearman", np.nan),
         ("clone_spread", 0.001),
         ("untrained_return", 0.3),
         ("greedy_wrong_layouts", 0.5),
@@ -76,13 +79,17 @@ def test_all_criteria_met_is_steered():
     ],
 )
 def test_each_criterion_can_fail_alone(name, value):
-    table = judge(CRITERIA, {**GOOD, f"calibration/{name}": value})
+    table = judge(CRITERIA, {**GOOD, name: value})
     assert (~table.met).sum() == 1
 
 
 def test_a_few_steps_of_training_do_not_steer(store, experiment_of, stage):
     run(experiment_of(stage))
-    assert "NOT established" in stage.summary()
+    result = stage.result()
+    assert result.established and result.claim("steered").verdict is Verdict.NOT_CONFIRMED
+    assert "missed: " in result.claim("steered").evidence
+    assert "behaviour clone: return does not vary with RTG" in stage.summary()
+    assert "/4 layouts" in stage.summary()
     numbers = read_metrics(stage.path)
     assert numbers["calibration/steered"] == 0
     # The control that is an identity: without R tokens, targets cannot matter.
@@ -100,6 +107,27 @@ def test_a_few_steps_of_training_do_not_steer(store, experiment_of, stage):
         assert (stage.path / "figures" / name).stat().st_size > 10_000
 
 
+def test_controls_that_fail_establish_nothing(store, experiment_of, stage):
+    """A clone whose return varies, outcomes that do not add up, an untrained model far from chance."""
+    run(experiment_of(stage))
+    tables = stage.result().tables
+    curve, decision = tables["curve"], tables["decision"]
+    wrong = np.array([True, True, True, False])
+    assert result_of(stage, curve, decision, wrong).established
+    for model, column, change in (
+        (CLONE, "mean_return", 1e-6), (DT, "success", 0.1), (UNTRAINED, "mean_return", 0.3),
+        (DT, "wrong", np.nan), (CLONE, "mean_return", np.nan), (UNTRAINED, "mean_return", np.nan),
+    ):  # fmt: skip
+        broken = curve.copy()
+        at = broken.index[broken.model == model][0]
+        broken.loc[at, column] += change
+        if column == "mean_return" and model == UNTRAINED:
+            broken.loc[broken.model == model, column] += change
+        result = result_of(stage, broken, decision, wrong)
+        assert not result.established, (model, column)
+        assert result.claim("steered").verdict is Verdict.NOT_ESTABLISHED
+
+
 def test_support_counts_each_training_episode_once(store, experiment_of, rollouts):
     run(experiment_of(rollouts))
     episodes = rollouts.load()
@@ -115,28 +143,26 @@ def test_support_counts_each_training_episode_once(store, experiment_of, rollout
 def test_demonstrated_choice_against_a_loop(store, experiment_of, rollouts, env):
     run(experiment_of(rollouts))
     episodes = rollouts.load()
-    table = demonstrated(episodes, env, high=0.8, balance=Balance.outcome)
+    decision = env.decision
+    table = demonstrated(episodes, env.decision, high=0.8, balance=Balance.outcome)
     counts = {}
     for e in range(len(episodes.start)):
         rows = slice(episodes.start[e], episodes.start[e] + episodes.length[e])
         seen, actions = episodes.observations[episodes.observation[rows]], episodes.action[rows]
-        if (
-            list(actions[: env.decision_step]) != [2] * env.decision_step
-            or len(actions) <= env.decision_step
-        ):
+        if list(actions[: decision.step]) != [2] * decision.step or len(actions) <= decision.step:
             continue  # not on the routine
-        layout = int(env.layout_of(seen[0], seen[env.decision_step]))
+        layout = int(decision.layout_of(seen[0], seen[decision.step]))
         if episodes.reward[rows].sum() == 0:
-            key = (env.layouts()[layout], int(actions[env.decision_step]))
+            key = (decision.layouts[layout], int(actions[decision.step]))
             counts[key] = counts.get(key, 0) + 1
     low = table[(table.reward_to_go == "low") & (table.weighting == "as recorded")].set_index(
         "layout"
     )
-    for index, name in enumerate(env.layouts()):
+    for index, name in enumerate(decision.layouts):
         total = sum(v for (layout, _), v in counts.items() if layout == name)
         assert low.episodes[name] == total
         if total:
-            right = int(env.correct_turn([index])[0])
+            right = int(decision.turns([index])[0][0])
             assert low.right_turn[name] == pytest.approx(counts.get((name, right), 0) / total)
             assert low.wrong_turn[name] == pytest.approx(counts.get((name, 1 - right), 0) / total)
 
@@ -158,7 +184,8 @@ def test_uniform_play_is_reproducible_and_has_all_outcomes(env):
     ],
 )
 def test_impossible_values_are_named(stage, change, field):
-    assert field in [name for name, _ in dataclasses.replace(stage, **change).check()]
+    wrong = dataclasses.replace(stage, **change)
+    assert field in [name for name, _ in (*wrong.check(), *problems(wrong))]
 
 
 def test_a_control_must_be_a_control(stage):
@@ -179,7 +206,9 @@ def test_a_model_that_was_not_trained_here_has_no_clone(store, experiment_of, st
         assert numbers["calibration/clone_spread"] is None and not numbers["calibration/steered"]
         assert numbers["calibration/success_high"] == 1 and numbers["calibration/return_low"] == 0
         assert numbers["calibration/greedy_wrong_layouts"] == 1
-        assert "NOT established" in calibration.summary() and "no clone" in calibration.summary()
+        result = calibration.result()
+        assert not result.established and "no clone" in calibration.summary()
+        assert result.claim("steered").verdict is Verdict.NOT_ESTABLISHED
         criteria = pd.read_parquet(calibration.path / "tables" / "criteria.parquet")
         missed = criteria[~criteria.met].criterion.tolist()
         assert any("not established: no clone" in criterion for criterion in missed)

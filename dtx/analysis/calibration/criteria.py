@@ -1,76 +1,84 @@
-"""From a calibration's curve to headline numbers, and from those to a verdict on steering."""
+"""From a calibration's curve to metrics, and from those to a verdict on steering."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
-from dtx.analysis.calibration import Calibration, Criteria
-from dtx.statistics import spearman
-
-DT, GREEDY, CLONE, UNTRAINED, RANDOM = (
-    "decision transformer",
-    "decision transformer, greedy",
-    "behaviour clone",
-    "untrained",
-    "uniformly random",
+from dtx.analysis.calibration.spec import (
+    CLONE,
+    DT,
+    RANDOM,
+    RECORDED,
+    TRAINED_ON,
+    UNTRAINED,
+    Criteria,
 )
-"""Names of the models in the tables."""
+from dtx.analysis.core.result import About, Claim, Verdict
+from dtx.statistics import spearman
 
 
 def summarise(
-    stage: Calibration, curve: pd.DataFrame, decision: pd.DataFrame, wrong_layouts: float | None
-) -> dict[str, float | None]:
-    """Reduce the tables to ``calibration/*`` numbers.
+    wanted: Criteria,
+    curve: pd.DataFrame,
+    decision: pd.DataFrame,
+    greedy_wrong: np.ndarray | None,
+) -> dict[str, float]:
+    """Reduce the tables to metrics; what is missing is no number.
 
     Args:
-        stage: Says which targets are high and low.
-        curve, decision: As in :class:`dtx.analysis.calibration.compute.Results`.
-        wrong_layouts: Share of layouts in which greedy play at the low target ends at the wrong object;
+        wanted: Says which targets are high and low.
+        curve: See :func:`dtx.analysis.calibration.compute.compute`. decision: See there.
+        greedy_wrong: (layouts,) bool, whether greedy play at the low target ends at the wrong object;
             None where the environment has no layouts.
     """
-    wanted = stage.criteria
     by_model = {name: part.sort_values("target") for name, part in curve.groupby("model")}
-    mine, clone = by_model[DT], by_model.get(CLONE)
-    supported = mine[mine.supported]
-    at = {t: mine[mine.target == t].iloc[0] for t in (wanted.low, wanted.high)}
-    numbers: dict[str, float | None] = {
+    model, clone = by_model[DT], by_model.get(CLONE)
+    supported = model[model.supported]
+    at = {t: model[model.target == t].iloc[0] for t in (wanted.low, wanted.high)}
+    rank = spearman(supported.target.to_numpy(), supported.mean_return.to_numpy())
+    metrics = {
         "success_high": float(at[wanted.high].success),
         "return_high": float(at[wanted.high].mean_return),
         "return_low": float(at[wanted.low].mean_return),
-        "spearman": spearman(supported.target.to_numpy(), supported.mean_return.to_numpy()),
+        "spearman": math.nan if rank is None else rank,
         "mae": float((supported.mean_return - supported.target).abs().mean()),
-        "spread": float(mine.mean_return.max() - mine.mean_return.min()),
-        "clone_spread": None
+        "spread": float(model.mean_return.max() - model.mean_return.min()),
+        "clone_spread": math.nan
         if clone is None
-        else float(clone.mean_return.max() - clone.mean_return.min()),
-        "clone_return": None if clone is None else float(clone.mean_return.mean()),
+        else float(np.ptp(clone.mean_return.to_numpy())),  # no number stays no number
+        "clone_return": math.nan if clone is None else float(clone.mean_return.mean()),
         "untrained_return": float(by_model[UNTRAINED].mean_return.mean()),
         "random_return": float(by_model[RANDOM].mean_return.mean()),
     }
-    if wrong_layouts is not None:
-        numbers["greedy_wrong_layouts"] = wrong_layouts
+    if greedy_wrong is not None:
+        metrics["greedy_wrong_layouts"] = float(greedy_wrong.mean())
     low = decision[decision.target == wanted.low]
     for source, name in (
         (DT, "junction"),
-        ("demonstrations, as recorded", "demonstrated"),
-        ("demonstrations, as trained on", "trained_on"),
+        (RECORDED, "demonstrated"),
+        (TRAINED_ON, "trained_on"),
     ):
         part = low[low.source == source]
         if len(part):
-            numbers[f"{name}_wrong_low"] = float(part.wrong_turn.mean())
-            numbers[f"{name}_right_low"] = float(part.right_turn.mean())
-    return {f"calibration/{name}": value for name, value in numbers.items()}
+            metrics[f"{name}_wrong_low"] = float(part.wrong_turn.mean())
+            metrics[f"{name}_right_low"] = float(part.right_turn.mean())
+    return metrics
 
 
-def judge(wanted: Criteria, headline: dict[str, float | None]) -> pd.DataFrame:
+def judge(wanted: Criteria, n: Mapping[str, float]) -> pd.DataFrame:
     """Hold the numbers against the criteria, controls included.
+
+    Args:
+        wanted: The criteria.
+        n: Metrics; a missing one is no number.
 
     Returns:
         One row a criterion: criterion, value, wanted (in words), met.
     """
-    n = {k.removeprefix("calibration/"): math.nan if v is None else v for k, v in headline.items()}
     chance = abs(n["untrained_return"] - n["random_return"])
     rows = [
         (
@@ -127,3 +135,20 @@ def judge(wanted: Criteria, headline: dict[str, float | None]) -> pd.DataFrame:
         )
     table = pd.DataFrame(rows, columns=["criterion", "value", "wanted", "met"])
     return table.astype({"value": float, "met": bool})
+
+
+def steered(wanted: Criteria, criteria: pd.DataFrame) -> Claim:
+    """The one claim of a calibration, from the table of :func:`judge`."""
+    missed = criteria[~criteria.met]
+    values = [f"{row.criterion}: {row.value:.3g}, not {row.wanted}" for row in missed.itertuples()]
+    return Claim(
+        id="steered",
+        text="the model is steered by reward-to-go",
+        criterion=f"all {len(criteria)} criteria of the table `criteria` are met, among them success of at "
+        f"least {wanted.min_success:g} asked for {wanted.high:g} and a return of at most "
+        f"{wanted.max_return:g} asked for {wanted.low:g}",
+        evidence=f"{len(criteria) - len(missed)} of {len(criteria)} criteria met"
+        + (f"; missed: {'; '.join(values)}" if values else ""),
+        verdict=Verdict.of(missed.empty),
+        about=About.REWARD_TO_GO,
+    )

@@ -1,17 +1,23 @@
-"""B1's figure: the curve with its controls, the outcomes behind it, and the choice at the junction."""
+"""The figure: the curve with its controls, the outcomes behind it, and the choice at the junction."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from dtx.analysis.calibration import Calibration
-from dtx.analysis.calibration.compute import Results
-from dtx.analysis.calibration.criteria import CLONE, DT, GREEDY, RANDOM, UNTRAINED
+from dtx.analysis.calibration.spec import CLONE, DT, GREEDY, RANDOM, RECORDED, UNTRAINED
+from dtx.analysis.core.result import Result
 from dtx.dataset.episodes import OUTCOMES
 from dtx.figures import OUTCOME_COLOURS, new
-from dtx.report import Report
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as PlotlyFigure
 
 STYLES = {
     DT: {"color": "#1d3557", "marker": "o", "lw": 2.2, "ms": 5, "zorder": 5},
@@ -23,15 +29,10 @@ STYLES = {
 WRONG, RIGHT = OUTCOME_COLOURS["wrong"], OUTCOME_COLOURS["success"]
 
 
-def draw(report: Report, results: Results, stage: Calibration) -> None:
-    """Write ``calibration.png`` and ``calibration.html``."""
-    _png(report, results, stage)
-    _html(report, results)
-
-
-def title(results: Results) -> str:
+def title(result: Result) -> str:
     """The verdict in one line."""
-    missed = results.criteria[~results.criteria.met].criterion.tolist()
+    criteria = result.tables["criteria"]
+    missed = criteria[~criteria.met].criterion.tolist()
     return (
         "Steered: all criteria met"
         if not missed
@@ -39,30 +40,32 @@ def title(results: Results) -> str:
     )
 
 
-def _png(report: Report, results: Results, stage: Calibration) -> None:
-    junction = len(results.decision) > 0
+def draw(result: Result, targets: Sequence[float], support: int) -> Figure:
+    """The curve with its controls, outcomes, and the choice at the decision.
+
+    Args:
+        result: Of the analysis.
+        targets: Asked for.
+        support: Training episodes that a target needs to count as supported.
+    """
+    curve, decision = result.tables["curve"], result.tables["decision"]
+    junction = len(decision) > 0
     mosaic = [["curve", "curve"], ["outcomes", "junction" if junction else "outcomes"]]
     figure, axes = new(7.0, 7.2, mosaic=mosaic, height_ratios=[1.5, 1])
-    _curve(axes["curve"], results, stage)
-    _outcomes(axes["outcomes"], results)
+    _curve(axes["curve"], curve, sorted(targets), support)
+    _outcomes(axes["outcomes"], curve)
     if junction:
-        _junction(axes["junction"], results.decision)
-    figure.suptitle(_wrap(title(results)), fontsize=10, fontweight="bold", x=0.01, ha="left")
-    report.figure("calibration", figure)
+        _junction(axes["junction"], decision)
+    heading = "\n".join(textwrap.wrap(title(result), 84))
+    figure.suptitle(heading, fontsize=10, fontweight="bold", x=0.01, ha="left")
+    return figure
 
 
-def _wrap(text: str, width: int = 84) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(text, width))
-
-
-def _curve(axis, results: Results, stage: Calibration) -> None:
-    targets = sorted(stage.targets)
+def _curve(axis: Axes, curve: pd.DataFrame, targets: list[float], support: int) -> None:
     axis.plot([0, 1], [0, 1], color="#c9ced8", lw=1, ls="--", zorder=0)
     axis.text(0.93, 0.95, "what was asked for", color="#7a8194", fontsize=8, ha="right")
     for name, style in STYLES.items():
-        part = results.curve[results.curve.model == name].sort_values("target")
+        part = curve[curve.model == name].sort_values("target")
         if not len(part):
             continue
         episodes, distinct = int(part.episodes.sum()), int(part.distinct_episodes.sum())
@@ -70,13 +73,11 @@ def _curve(axis, results: Results, stage: Calibration) -> None:
         axis.plot(part.target, part.mean_return, label=label, **style)
         axis.fill_between(part.target, part.low, part.high, color=style["color"], alpha=0.18, lw=0)
     step = min(b - a for a, b in pairwise(targets))
-    support = results.curve[results.curve.model == DT]
-    for target, supported in zip(support.target, support.supported, strict=True):
+    model = curve[curve.model == DT]
+    for target, supported in zip(model.target, model.supported, strict=True):
         if not supported:
             axis.axvspan(target - step / 2, target + step / 2, color="#f3f0ea", zorder=-1, lw=0)
-    note = (
-        f"; shaded: under {stage.support} training episodes" if (~support.supported).any() else ""
-    )
+    note = f"; shaded: under {support} training episodes" if (~model.supported).any() else ""
     axis.set(
         xlabel=f"target reward-to-go{note}",
         ylabel="achieved return, mean and 95% interval",
@@ -87,8 +88,8 @@ def _curve(axis, results: Results, stage: Calibration) -> None:
     axis.legend(loc="upper left")
 
 
-def _outcomes(axis, results: Results) -> None:
-    part = results.curve[results.curve.model == DT].sort_values("target")
+def _outcomes(axis: Axes, curve: pd.DataFrame) -> None:
+    part = curve[curve.model == DT].sort_values("target")
     axis.stackplot(
         part.target,
         *[part[o] for o in OUTCOMES],
@@ -115,7 +116,7 @@ def _outcomes(axis, results: Results) -> None:
     )
 
 
-def _junction(axis, decision: pd.DataFrame) -> None:
+def _junction(axis: Axes, decision: pd.DataFrame) -> None:
     model = decision[decision.source == DT].groupby("target")[["wrong_turn", "right_turn"]]
     mean, low, high = model.mean(), model.min(), model.max()
     mark: dict = {"ls": "", "marker": "D", "ms": 6, "mfc": "white", "mew": 1.6}
@@ -125,11 +126,7 @@ def _junction(axis, decision: pd.DataFrame) -> None:
     ):
         axis.plot(mean.index, mean[column], color=colour, lw=2, label=name)
         axis.fill_between(mean.index, low[column], high[column], color=colour, alpha=0.15, lw=0)
-        data = (
-            decision[decision.source == "demonstrations, as recorded"]
-            .groupby("target")[column]
-            .mean()
-        )
+        data = decision[decision.source == RECORDED].groupby("target")[column].mean()
         axis.plot(data.index, data, mec=colour, zorder=6, **mark)
     recorded = bool((decision.source != DT).any())
     if recorded:
@@ -145,9 +142,11 @@ def _junction(axis, decision: pd.DataFrame) -> None:
     axis.legend(loc="upper left" if recorded else "center left")
 
 
-def _html(report: Report, results: Results) -> None:
+def page(result: Result) -> PlotlyFigure:
+    """The curve, with the numbers of a point on hovering."""
     import plotly.graph_objects as go
 
+    curve = result.tables["curve"]
     figure = go.Figure()
     figure.add_trace(
         go.Scatter(
@@ -159,7 +158,7 @@ def _html(report: Report, results: Results) -> None:
         )
     )
     for name, style in STYLES.items():
-        part = results.curve[results.curve.model == name].sort_values("target")
+        part = curve[curve.model == name].sort_values("target")
         figure.add_trace(
             go.Scatter(
                 x=part.target,
@@ -200,9 +199,9 @@ def _html(report: Report, results: Results) -> None:
         )
     figure.update_layout(
         template="plotly_white",
-        title=title(results),
+        title=title(result),
         xaxis_title="target reward-to-go",
         yaxis_title="achieved return (mean, 95% interval)",
         legend={"orientation": "h", "y": -0.18},
     )
-    report.page("calibration", figure)
+    return figure

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import Result
+from dtx.analysis.core.scoring import Scoring
 from dtx.config.ranges import Count, Seed
 from dtx.dataset.dataset import Dataset
 from dtx.dt.decision_transformer import DecisionTransformer
@@ -30,6 +31,7 @@ class Demonstrations(Analysis):
     """
 
     question: ClassVar[str] = "What do the demonstrations hold, and are their windows right?"
+    scoring: ClassVar[Scoring | None] = None
 
     dataset: Dataset
     dt: DecisionTransformer
