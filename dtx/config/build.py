@@ -33,8 +33,10 @@ from dtx.config.kinds import (
     is_kind,
     is_protocol,
     is_union,
+    missing,
     words,
 )
+from dtx.config.protocols import misfit
 from dtx.config.ranges import plain, problems
 from dtx.errors import UserError
 from dtx.stage import Stage
@@ -168,7 +170,13 @@ class Builder:
         if not kinds or (is_protocol(kinds[0]) and not named):
             return self._wrong(place, f"{words(hint)} is wanted, not {raw}")
         # Built as what it is; whether it fits is said at this place, not where it is configured.
-        built = self.at(_REFERENCE.match(raw)[1], object if named else hint)  # type: ignore[index]
+        target = raw[2:-1]
+        built = self.at(target, object if named else hint)
+        if built is not None and is_protocol(kinds[0]) and (what := misfit(built, kinds[0])):
+            # `env: ${env}` is where dtx's own configs refer to: the object is at fault, said once.
+            at_fault = target if place.rpartition(".")[2] == target else place
+            shown = dotted(type(built))
+            return self._wrong(at_fault, f"{words(hint)} is wanted, not {shown}: {what}")
         if built is None or any(fits(type(built), h) for h in alternatives(hint)):
             return built
         return self._wrong(place, f"{words(hint)} is wanted, not {raw} ({dotted(type(built))})")
@@ -223,6 +231,8 @@ class Builder:
         ]:
             return None
         built = cls(**values)
+        if is_protocol(hint) and (what := misfit(built, hint)):
+            self._wrong(place, f"{words(hint)} is wanted, not {dotted(cls)}: {what}")
         for name, message in itertools.chain(problems(built), _checked(built)):
             field, dot, rest = name.partition(".")
             self._wrong(origins.get(field, f"{place}.{field}") + dot + rest, message)
@@ -264,7 +274,8 @@ class Builder:
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
             return self._wrong(f"{place}._target_", f"{target} is not a dataclass")
         if not fits(cls, hint):
-            return self._wrong(place, f"{words(hint)} is wanted, not {target}")
+            lacks = f": it has no {', '.join(missing(cls, hint))}" if is_protocol(hint) else ""
+            return self._wrong(place, f"{words(hint)} is wanted, not {target}{lacks}")
         return cls
 
     def _scalar(self, raw: Any, hint: Any, place: str) -> Any:

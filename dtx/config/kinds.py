@@ -61,10 +61,15 @@ def alternatives(hint: Any) -> tuple:
 def fits(cls: type, hint: Any) -> bool:
     """Whether an object of a class can stand where ``hint`` is wanted; protocols by their members' names."""
     if is_protocol(hint):
-        fields = dataclasses.fields(cls) if is_component(cls) else ()
-        return protocol_members(hint) <= {*dir(cls), *(f.name for f in fields)}
+        return not missing(cls, hint)
     kind = typing.get_origin(hint) or hint  # dict of dict[str, Stage]
     return not isinstance(kind, type) or issubclass(cls, kind)
+
+
+def missing(cls: type, protocol: type) -> list[str]:
+    """Members of a protocol that a class has not."""
+    fields = dataclasses.fields(cls) if is_component(cls) else ()
+    return sorted(protocol_members(protocol) - {*dir(cls), *(f.name for f in fields)})
 
 
 def words(hint: Any) -> str:
