@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.result import Check, Claim, Result, Verdict
 from dtx.env.environment import Environment
 from dtx.errors import Interrupted, UserError
 from dtx.report import Report
@@ -75,6 +77,30 @@ class Sum(Stage):
 
     def load(self) -> int:
         return int((self.path / "value.txt").read_text())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread(Analysis):
+    """An analysis with one claim, whose identity has a given error."""
+
+    of: Stage
+    error: float
+
+    def compute(self) -> Result:
+        return Result(
+            finding="spread 0.5",
+            metrics={"spread": 0.5, "error": self.error},
+            checks=[Check(name="a sum and its parts", error=self.error, tolerance=1e-6)],
+            claims=[
+                Claim(
+                    id="spreads",
+                    text="values spread",
+                    criterion="spread above 0.1",
+                    evidence="0.5",
+                    verdict=Verdict.CONFIRMED,
+                )
+            ],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

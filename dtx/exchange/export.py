@@ -1,6 +1,6 @@
-"""A trained model as a folder for others: weights, description, model card, lineage, figures.
+"""Export a trained model as a folder: weights, description, model card, lineage, figures.
 
-``dtx.load("dt", path=FOLDER)`` reads it back; nothing in it tells of the machine that it was made on.
+``dtx.load("dt", path=FOLDER)`` reads it back. Host names and paths of this machine are left out.
 """
 
 from __future__ import annotations
@@ -8,21 +8,21 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dtx.analysis.core.claims import CLAIMS, Claim, read_claims
 from dtx.errors import UserError
-from dtx.exchange.loading import LINEAGE, Label, labels_with, lineage
+from dtx.exchange.handover import Handover, Reading
+from dtx.exchange.lookup import lineage, readers_of
+from dtx.exchange.model_card import card
+from dtx.exchange.origin import LINEAGE
+from dtx.exchange.recorded_result import recorded_result
 from dtx.report import HEADLINE, read_metrics, write_atomically
-
-if TYPE_CHECKING:
-    from dtx.store.store import Store
+from dtx.store.store import Label, Store
 
 MODEL_FILES = ("weights.safetensors", "model.json", HEADLINE)
 OTHER_FILES = ("circuit.json", "published.json")
-"""What a planted or an imported model has beside."""
+"""Of a planted or an imported model."""
 _KEPT = (
     "stage",
     "class",
@@ -37,50 +37,14 @@ _KEPT = (
 )
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What one analysis found about the model.
-
-    Attributes:
-        label: Of the analysis. role: The field in which it reads the model; a control is another than ``dt``.
-        headline: Its numbers. claims: Its claims with their verdicts.
-        figures: Names of its PNG files in the handed-over folder.
-    """
-
-    label: str
-    role: str
-    headline: Mapping[str, float | None]
-    claims: list[Claim]
-    figures: list[str]
-
-
-@dataclass(frozen=True)
-class Handover:
-    """All that a card tells.
-
-    Attributes:
-        kind: dt or agent. label: Stage and key. licence: As the user named it.
-        known: What :data:`lineage.json` holds: the record, and those of what it was made from.
-        description: ``model.json``. headline: The model's own numbers.
-        readings: One an analysis. uses: Labels of other artefacts made from the model.
-    """
-
-    kind: str
-    label: str
-    licence: str
-    known: Mapping[str, Any]
-    description: Mapping[str, Any]
-    headline: Mapping[str, float | None]
-    readings: list[Reading]
-    uses: list[str]
-
-
 def export(store: Store, label: str, kind: str, out: Path, licence: str) -> Handover:
     """Write the folder.
 
     Args:
-        store: That has the artefact. label: Of a dt or an agent. kind: Which.
-        out: The folder; made if need be. Only an empty one, or one written here before, is written to.
+        store: With the artefact.
+        label: Of a dt or an agent.
+        kind: ``dt`` or ``agent``.
+        out: The folder; made if it is not there. It must be empty, or an earlier export.
         licence: An identifier for the card (``mit``, ``cc-by-4.0``).
 
     Raises:
@@ -89,7 +53,7 @@ def export(store: Store, label: str, kind: str, out: Path, licence: str) -> Hand
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: give a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / LINEAGE).is_file():
-        raise UserError(f"{out} holds something else than an exported model: give another folder")
+        raise UserError(f"{out} is neither empty nor an exported model: give another folder")
     try:
         return _export(store, label, kind, out, licence)
     except OSError as error:
@@ -97,14 +61,10 @@ def export(store: Store, label: str, kind: str, out: Path, licence: str) -> Hand
 
 
 def _export(store: Store, label: str, kind: str, out: Path, licence: str) -> Handover:
-    from dtx.exchange.model_card import card
-
-    shutil.rmtree(out / "figures", ignore_errors=True)  # of an earlier export
-    named: Any = Label(label)
-    folder, record = store.artefact(named), store.done(named)
+    folder, record = store.artefact(Label(label)), store.done(Label(label))
     if not (folder / "weights.safetensors").is_file():
         raise UserError(
-            f"{label}: its weights are in a pickle, which is not handed on: pass on its zip file"
+            f"{label}: its weights are a pickle, which is not exported: pass on its zip file"
         )
     shutil.rmtree(out / "figures", ignore_errors=True)  # of an earlier export
     (out / "figures").mkdir(parents=True, exist_ok=True)
@@ -112,8 +72,8 @@ def _export(store: Store, label: str, kind: str, out: Path, licence: str) -> Han
         (out / name).unlink(missing_ok=True)
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
-    known, made = _known(store, folder, record), labels_with(store, label, ("analysis",))
-    others = labels_with(store, label, ("dt", "dataset", "agent", "pairs"))
+    known, made = _known(store, folder, record), readers_of(store, label, ("analysis",))
+    others = readers_of(store, label, ("dt", "dataset", "agent", "pairs"))
     _tell_environment(known, [store.root / other for other, _, _ in others])
     what = Handover(
         kind=kind,
@@ -152,7 +112,7 @@ def _tell_environment(known: dict[str, Any], made: list[Path]) -> None:
 
 
 def _slim(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a record is of use to others: no host, no path, no uncommitted code."""
+    """A record without host, paths and uncommitted code."""
     from dtx.exchange.environments import recorded_id
 
     kept = {name: record[name] for name in _KEPT if name in record}
@@ -170,11 +130,13 @@ def _slim(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reading(store: Store, label: str, role: str, out: Path) -> Reading:
-    folder = store.artefact(Label(label))  # type: ignore[arg-type]
-    subject = role in ("dt", "agent")
-    figures = list(_copied(folder, label, out)) if subject else []
-    claims = read_claims(folder) if subject and (folder / CLAIMS).is_file() else []
-    return Reading(label, role, read_metrics(folder) if subject else {}, claims, figures)
+    artefact = Label(label)
+    folder = store.artefact(artefact)
+    if role not in ("dt", "agent"):  # the model is a control: the numbers are another model's
+        return Reading(label, role, {}, None, [])
+    figures = list(_copied(folder, label, out))
+    result = recorded_result(folder, store.done(artefact))
+    return Reading(label, role, read_metrics(folder), result, figures)
 
 
 def _copied(folder: Path, label: str, out: Path) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What ``dtx.load`` gives: an artefact's numbers, tables, figures, and what is particular to its kind."""
+"""What ``dtx.load`` returns: handles on artefacts, one class for each kind of product."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dtx.agent.agent import Agent
+    from dtx.analysis.core.result import Result
     from dtx.dataset.episodes import Episodes
-    from dtx.exchange.loading import Origin
+    from dtx.env.environment import Environment
+    from dtx.exchange.origin import Origin
     from dtx.pairs.pair_set import PairSet
 
 
 class Loaded:
-    """An artefact; all that an analysis has.
+    """Handle on an artefact: its numbers, tables, figures and curves.
 
     Attributes:
         origin: Where it stands, and its record.
@@ -34,7 +36,7 @@ class Loaded:
 
     @property
     def folder(self) -> Path:
-        """Of its files."""
+        """Of the artefact."""
         return self.origin.folder
 
     @property
@@ -73,18 +75,18 @@ class Loaded:
         return pd.DataFrame(read_curves(self.folder, CURVES))
 
     @cached_property
-    def env(self) -> Any:
-        """The environment of the task; None if no record tells it."""
+    def env(self) -> Environment | None:
+        """The environment of the task; None if no record names it."""
         from dtx.exchange.environments import of_record, of_stage, recorded_id
 
         origin = self.origin
         own = self.config.get("env")
         if isinstance(own, dict) and TARGET in own:
-            found = of_record(own, None, origin.config_dir)
-            if found is not None:
-                return found
-        if origin.stage is not None and (found := of_stage(origin.stage)) is not None:
-            return found
+            env = of_record(own, None, origin.config_dir)
+            if env is not None:
+                return env
+        if origin.stage is not None and (env := of_stage(origin.stage)) is not None:
+            return env
         records = {self.label: origin.record, **origin.records}
         ids = [r["env_id"] for r in records.values() if r.get("env_id")]
         if origin.store is not None:
@@ -95,19 +97,19 @@ class Loaded:
                 return of_record(values, ids[0] if ids else None, origin.config_dir)
         return origin.env
 
-    def _environment(self, given: Any) -> Any:
-        """The environment to use: a given one, one by the name of its config, or the recorded one."""
-        if isinstance(given, str):
+    def _environment(self, env: Environment | str | None) -> Environment:
+        """The environment to use: ``env`` itself, the one of a config by name, or the recorded one."""
+        if isinstance(env, str):
             from dtx.exchange.environments import of_config
 
-            return of_config(given, self.origin.config_dir)
-        found = self.env if given is None else given
-        if found is None:
+            return of_config(env, self.origin.config_dir)
+        env = self.env if env is None else env
+        if env is None:
             raise UserError(
-                f"{self.label}: no record tells its environment; name one: env='memory', "
+                f"{self.label}: no record names its environment; name one: env='memory', "
                 "env='memory env.size=9'"
             )
-        return found
+        return env
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.label}, {self.folder})"
@@ -153,3 +155,21 @@ class LoadedPairs(Loaded):
         from dtx.pairs.pair_set import PairSet
 
         return PairSet.read(self.folder)
+
+
+class LoadedAnalysis(Loaded):
+    """An analysis, or a stage of another kind that makes no model, agent, demonstrations or pairs."""
+
+    @cached_property
+    def result(self) -> Result:
+        """What was found: ``result.established``, ``result.reasons()``, ``result.claims``, ...
+
+        Raises:
+            UserError: The stage is no analysis.
+        """
+        from dtx.exchange.recorded_result import recorded_result
+
+        result = recorded_result(self.folder, self.origin.record)
+        if result is None:
+            raise UserError(f"{self.label}: is no analysis; .headline has its numbers")
+        return result

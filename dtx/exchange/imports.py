@@ -10,7 +10,6 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dtx.errors import UserError
 
@@ -157,7 +156,9 @@ def _sb3(file: Path, unsafe_pickle: bool) -> Recognised:
 def _handed_over(folder: Path, config_dir: Path | None) -> Recognised:
     from dtx.exchange.environments import overrides_of
     from dtx.exchange.handles import Loaded
-    from dtx.exchange.loading import LINEAGE, exported, kind_of
+    from dtx.exchange.loading import exported
+    from dtx.exchange.lookup import kind_of
+    from dtx.exchange.origin import LINEAGE
 
     kind = kind_of(folder)
     if not (folder / LINEAGE).is_file() or kind not in ("dt", "agent"):
@@ -165,7 +166,7 @@ def _handed_over(folder: Path, config_dir: Path | None) -> Recognised:
             f"{folder}: is no folder that `dtx export` wrote: {LINEAGE}, weights.safetensors and model.json "
             "stand in one"
         )
-    env: Any = Loaded(exported(folder, config_dir)).env
+    env = Loaded(exported(folder, config_dir)).env
     choice = [] if env is None else overrides_of(env, config_dir)
     what = {"dt": "A Decision Transformer", "agent": "An agent"}[kind]
     return Recognised(

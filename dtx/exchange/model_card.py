@@ -1,4 +1,4 @@
-"""The model card of a handed-over model: Markdown under YAML front matter, as Hugging Face reads it.
+"""The card of an exported model: Markdown under YAML front matter, as Hugging Face reads it.
 
 Source: the model card's metadata, https://huggingface.co/docs/hub/model-cards.
 """
@@ -6,11 +6,10 @@ Source: the model card's metadata, https://huggingface.co/docs/hub/model-cards.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from dtx.exchange.export import Handover, Reading
+from dtx.exchange.handover import Handover, Reading
 
 _KINDS = {"dt": "Decision Transformer", "agent": "actor-critic agent"}
 
@@ -49,7 +48,7 @@ d_model). Logits are `ln_final(residual) @ unembed.W_U + unembed.b_U` at the S t
 
 
 def card(what: Handover) -> str:
-    """The whole text."""
+    """The text of ``README.md``."""
     return "\n".join([*_front_matter(what), *_body(what)]) + "\n"
 
 
@@ -109,7 +108,7 @@ def _body(what: Handover) -> Iterator[str]:
     article = "An" if kind[0] in "aeiou" else "A"
     yield f"{article} {kind}{place}, made by the stage `{stage}` of dtx."
     if what.licence == "unknown":
-        yield "\nNobody has named a licence for it."
+        yield "\nNo licence was named."
     yield "\n## Load it\n"
     yield f"With dtx:\n\n```python\n{_DTX[what.kind]}\n```\n"
     plain = _PLAIN if what.description else _WEIGHTS
@@ -126,16 +125,16 @@ def _body(what: Handover) -> Iterator[str]:
 
 
 def _remembers(what: Handover) -> bool:
-    """Whether an agent has a memory; our own have one, of others their numbers tell."""
-    told = [v for k, v in what.headline.items() if k.endswith("/recurrent")]
-    return bool(told[0]) if told else True
+    """Whether an agent has a memory: by its numbers, if they say so; dtx's own agents have one."""
+    recorded = [v for k, v in what.headline.items() if k.endswith("/recurrent")]
+    return bool(recorded[0]) if recorded else True
 
 
 def _measured(what: Handover) -> Iterator[str]:
     if what.headline:
         yield "\n## Its own numbers\n"
         yield from _table(["metric", "value"], what.headline.items())
-    subjects = [r for r in what.readings if r.headline or r.figures or r.claims]
+    subjects = [r for r in what.readings if r.headline or r.figures or r.result]
     for reading in subjects:
         yield f"\n## {reading.label.rpartition('-')[0].replace('_', ' ')}\n"
         yield f"`{reading.label}`\n"
@@ -147,12 +146,18 @@ def _measured(what: Handover) -> Iterator[str]:
 
 
 def _reading(reading: Reading) -> Iterator[str]:
-    if reading.claims:
-        yield from _table(
-            ["claim", "wanted", "found", "verdict"],
-            [(c.claim, c.wanted, c.found, c.verdict) for c in reading.claims],
-        )
-        yield ""
+    result = reading.result
+    if result is not None:
+        if result.established:
+            yield f"{result.finding}\n"
+        else:
+            yield f"**Not established**: {'; '.join(result.reasons())}.\n"
+        if result.claims:
+            yield from _table(
+                ["claim", "criterion", "evidence", "verdict"],
+                [(c.text, c.criterion, c.evidence, c.verdict.value) for c in result.claims],
+            )
+            yield ""
     if reading.headline:
         yield from _table(["metric", "value"], reading.headline.items())
     for name in reading.figures:
@@ -179,12 +184,12 @@ def _lineage(what: Handover) -> Iterator[str]:
             )
         )
     yield from _table(["artefact", "made from", "git commit", "dtx", "finished"], rows)
-    yield "\n`lineage.json` holds the settings of each. With equal settings dtx gives equal keys, so the same"
-    yield "artefact is made, or found in a store, again."
+    yield "\n`lineage.json` holds the settings of each. Equal settings give equal keys in dtx, so the"
+    yield "same artefacts can be found in a store, or made again."
     packages = what.known.get("packages", {})
     if packages:
-        said = ", ".join(f"{name} {version}" for name, version in packages.items())
-        yield f"\nMade with Python {what.known.get('python', '?')}, {said}."
+        versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+        yield f"\nMade with Python {what.known.get('python', '?')}, {versions}."
 
 
 def _environment(what: Handover) -> str | None:
@@ -207,7 +212,7 @@ def _flat(values: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any
             yield f"{place}{name}", value
 
 
-def _table(head: list[str], rows: Any) -> Iterator[str]:
+def _table(head: list[str], rows: Iterable[Iterable[Any]]) -> Iterator[str]:
     yield f"| {' | '.join(head)} |"
     yield f"|{' --- |' * len(head)}"
     for row in rows:
@@ -222,5 +227,5 @@ def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def _finite(value: Any) -> bool:
+def _finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)

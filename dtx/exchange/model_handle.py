@@ -1,4 +1,4 @@
-"""A Decision Transformer as ``dtx.load("dt", ...)`` gives it: run, play, and pair its inputs."""
+"""The handle on a Decision Transformer that ``dtx.load("dt", ...)`` returns."""
 
 from __future__ import annotations
 
@@ -14,33 +14,38 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from dtx.dataset.dataset import Dataset
 from dtx.dt import transformer_lens as lens
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel, load
 from dtx.dt.provider import check_fits
 from dtx.errors import UserError
 from dtx.exchange.handles import Loaded
+from dtx.exchange.lookup import label_or_hint
+from dtx.exchange.origin import Origin
 from dtx.pairs.pair_set import PairSet
-from dtx.store.store import current, used
+from dtx.store.store import Label, current, used
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformer_lens import ActivationCache
 
     from dtx.dataset.episodes import Episodes
-    from dtx.exchange.loading import Origin
+    from dtx.env.environment import Environment
+    from dtx.pairs.declared import Declared
 
 
 class LoadedModel(Loaded):
-    """A Decision Transformer with what it was made from.
+    """A Decision Transformer with its demonstrations, environment and pairs.
 
-    ``model`` is the PyTorch module itself, with TransformerLens's hooks and names of weights.
+    Attributes:
+        model: The PyTorch module, with TransformerLens's hooks and names of weights.
     """
 
     def __init__(self, origin: Origin, model: DecisionTransformerModel | None = None):
         super().__init__(origin)
         self.model = load(origin.folder) if model is None else model
-        self._made: dict[str, PairSet] = {}  # by key; their folders live as long as this
+        self._made: dict[str, PairSet] = {}  # by key; their folders are removed with this object
 
     def folded(self) -> LoadedModel:
         """The same with LayerNorms folded and weights centred: equal logits, readable weights."""
@@ -49,12 +54,12 @@ class LoadedModel(Loaded):
         return LoadedModel(self.origin, processed(self.model))
 
     def checkpoints(self) -> dict[int, Path]:
-        """Weights kept along the way, by training step."""
-        found = (self.folder / "checkpoints").glob("step-*.safetensors")
-        return {int(path.stem.removeprefix("step-")): path for path in sorted(found)}
+        """Checkpoints kept during training, by step."""
+        files = (self.folder / "checkpoints").glob("step-*.safetensors")
+        return {int(path.stem.removeprefix("step-")): path for path in sorted(files)}
 
     def at(self, step: int) -> LoadedModel:
-        """The model as it was at a kept training step.
+        """The model at a kept training step.
 
         Raises:
             UserError: No such checkpoint was kept.
@@ -71,8 +76,8 @@ class LoadedModel(Loaded):
         """Logits (b, t, a) at the state tokens, and a TransformerLens ``ActivationCache``.
 
         Args:
-            context: Windows, as :meth:`windows`, :meth:`decisions` and the pairs' batches have them; or how
-                many windows of the demonstrations.
+            context: Windows, as :meth:`windows`, :meth:`decisions` and the pairs' batches give them; or a
+                number of windows of the demonstrations.
             names: Which activations to keep: None for all, a name, several, or a function of a name.
         """
         if isinstance(context, int):
@@ -87,18 +92,18 @@ class LoadedModel(Loaded):
         greedy: bool = False,
         seed: int = 0,
         temperature: float = 1.0,
-        env: Any = None,
+        env: Environment | str | None = None,
     ) -> pd.DataFrame:
-        """Play.
+        """Play episodes.
 
         Args:
-            reward_to_go: Asked for at the start; several are played in the same worlds with the same
-                random numbers.
+            reward_to_go: Target return or returns; all are played in the same worlds with the same random
+                numbers.
             episodes: At each target.
-            greedy: Take the most probable action instead of sampling.
+            greedy: Take the most probable action instead of a sampled one.
             seed: Of the worlds and of sampled actions.
-            temperature: The logits' divisor when sampling.
-            env: Where; None: the environment of its demonstrations. Or the name of a config.
+            temperature: Divides the logits when sampling.
+            env: An environment, or the name of a config; None: the recorded one.
 
         Returns:
             One row an episode: ``reward_to_go``, ``episode``, ``return``, ``length``, ``outcome``.
@@ -147,7 +152,6 @@ class LoadedModel(Loaded):
             UserError: It was not trained on any, or they are not in the store.
         """
         from dtx.dataset.episodes import Episodes
-        from dtx.exchange.loading import Label
 
         label = self.origin.record.get("inputs", {}).get("dataset")
         if label is None or self.origin.store is None or label not in self.origin.records:
@@ -156,7 +160,7 @@ class LoadedModel(Loaded):
                 f"{self.label}: of its demonstrations {label or ''} {what}; .decisions() and .pairs() "
                 "need none"
             )
-        return Episodes.read(self.origin.store.artefact(Label(label)))  # type: ignore[arg-type]
+        return Episodes.read(self.origin.store.artefact(Label(label)))
 
     def windows(self, count: int = 64, *, seed: int = 0, steps: int | None = None) -> Context:
         """Windows of random training episodes of the demonstrations, from their beginning.
@@ -175,11 +179,13 @@ class LoadedModel(Loaded):
             raise UserError(f"windows: steps={steps} must lie between 1 and {cfg.n_steps}")
         return beginnings(episodes, cfg, steps or longest, count, seed)[0]
 
-    def decisions(self, reward_to_go: float = 0.9, *, env: Any = None) -> Context:
-        """What the model sees at the decision square, one window for each layout of the environment.
+    def decisions(
+        self, reward_to_go: float = 0.9, *, env: Environment | str | None = None
+    ) -> Context:
+        """What the model sees at the decision: one window for each layout of the environment.
 
         Raises:
-            UserError: The environment has no such square.
+            UserError: The environment has no decision.
         """
         from dtx.dt.rollout import decision_contexts
 
@@ -189,16 +195,17 @@ class LoadedModel(Loaded):
         check_fits(self.model, place, self.label, plays=False)
         return decision_contexts(self.model, place.decision, [reward_to_go])[0]
 
-    def pairs(self, which: str | None = None, *overrides: str, env: Any = None) -> PairSet:
-        """Declared counterfactual pairs: of the store, or else made now and kept for the session.
+    def pairs(
+        self, which: str | None = None, *overrides: str, env: Environment | str | None = None
+    ) -> PairSet:
+        """Declared counterfactual pairs: from the store, or made now and kept for the session.
 
         Args:
-            which: A config of ``pairs``; None: the one of the environment's name. Or a label of the store.
+            which: A config of ``pairs`` or a label in the store; None: the config named as the environment.
             overrides: ``pairs.source.variants=4``.
             env: As in :meth:`rollout`.
         """
         from dtx.config.options import options
-        from dtx.exchange.loading import load as load_artefact
         from dtx.text import suggest
 
         store, config_dir = self.origin.store, self.origin.config_dir
@@ -206,7 +213,7 @@ class LoadedModel(Loaded):
         if which is not None and which not in names:
             if store is None or overrides:
                 raise UserError(f"pairs: no config {which!r}{suggest(which, names)}")
-            return load_artefact("pairs", which, store=store, config_dir=config_dir).pairs
+            return PairSet.read(store.artefact(Label(label_or_hint(store, which, "pairs"))))
         place = self._environment(env)
         name = which or type(place).__module__.rsplit(".", 1)[-1]
         if name not in names:
@@ -224,16 +231,16 @@ class LoadedModel(Loaded):
             self._made[stage.key] = PairSet.read(folder)
         return self._made[stage.key]
 
-    def _declared(self, name: str, overrides: Sequence[str], env: Any) -> Any:
-        """The pairs' stage with this model's environment, and its demonstrations where they are there."""
+    def _declared(self, name: str, overrides: Sequence[str], env: Environment) -> Declared:
+        """The pairs' stage with this model's environment, and its demonstrations if they are in the store."""
         from dtx.config.build import Builder
         from dtx.config.compose import compose
 
-        own = getattr(self.origin.stage, "dataset", None)
-        alone = [] if own is not None else ["pairs.dataset=null"]
+        stage, store = self.origin.stage, self.origin.store
+        dataset = None if stage is None else stage.inputs().get("dataset")
+        alone = [] if dataset is not None else ["pairs.dataset=null"]
         builder = Builder(compose([f"pairs={name}", *alone, *overrides], self.origin.config_dir))
-        stage = builder.at("pairs", object)
+        declared: Declared = builder.at("pairs", object)
         builder.finish()
-        store = self.origin.store
-        dataset = own if own is not None and store is not None and store.has(own) else None
-        return dataclasses.replace(stage, env=env, dataset=dataset)
+        kept = isinstance(dataset, Dataset) and store is not None and store.has(dataset)
+        return dataclasses.replace(declared, env=env, dataset=dataset if kept else None)

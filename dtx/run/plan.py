@@ -20,13 +20,13 @@ _SHOWN = 4  # changed fields named in a reason
 
 
 @dataclasses.dataclass
-class Step:
+class PlannedStage:
     """What a run would do with one stage.
 
     Attributes:
         action: ``run``, ``reuse``, ``pull`` (the remote store has it), or ``not needed`` (what depends on
             it is done).
-        why: The reason to run it, or what is to be known of a reused one; can be empty.
+        why: The reason to run it, or a warning about the reused artefact; can be empty.
         seconds: Estimated from earlier runs; None if there are none.
     """
 
@@ -52,12 +52,12 @@ def stages(targets: Iterable[Stage]) -> list[Stage]:
 
 
 def missing(targets: Iterable[Stage], store: Store, again: Iterable[str] = ()) -> list[Stage]:
-    """The stages to run, inputs first: a committed stage stands for all behind it.
+    """The stages to run, inputs first; the inputs of a committed stage are not needed.
 
     Args:
-        targets: What is wanted.
-        store: Where it may be already.
-        again: Labels of committed stages to make again, and with them all that reads them.
+        targets: The stages that are wanted.
+        store: Where committed stages are looked for.
+        again: Labels of committed stages to make again, with all stages that read them.
     """
     targets, again = list(targets), set(again)
     if again:  # what reads a stage that is made again is made again
@@ -80,13 +80,13 @@ def missing(targets: Iterable[Stage], store: Store, again: Iterable[str] = ()) -
 
 def drifted(everything: Iterable[Stage], store: Store) -> dict[str, list[str]]:
     """Committed stages whose source code has changed since: label to changed files."""
-    found = {}
+    changed = {}
     for stage in everything:
         if store.where(stage) == "local":
             source = store.done(stage).get("source", {})
             if files := drift.changed(stage, source):
-                found[stage.label] = files
-    return found
+                changed[stage.label] = files
+    return changed
 
 
 def to_run_again(everything: list[Stage], store: Store, on_drift: OnDrift) -> dict[str, list[str]]:
@@ -95,17 +95,19 @@ def to_run_again(everything: list[Stage], store: Store, on_drift: OnDrift) -> di
     Raises:
         UserError: ``on_drift=fail`` and there are some.
     """
-    found = {} if on_drift is OnDrift.WARN else drifted(everything, store)
-    if found and on_drift is OnDrift.FAIL:
-        lines = [f"{label}: the code changed since: {', '.join(f)}" for label, f in found.items()]
+    changed = {} if on_drift is OnDrift.WARN else drifted(everything, store)
+    if changed and on_drift is OnDrift.FAIL:
+        lines = [f"{label}: the code changed since: {', '.join(f)}" for label, f in changed.items()]
         raise UserError(
             "\n".join(lines) + "\non_drift=fail: nothing was run; "
             "on_drift=rerun makes them again, on_drift=warn uses them as they are"
         )
-    return found
+    return changed
 
 
-def plan(targets: Iterable[Stage], store: Store, on_drift: OnDrift = OnDrift.WARN) -> list[Step]:
+def plan(
+    targets: Iterable[Stage], store: Store, on_drift: OnDrift = OnDrift.WARN
+) -> list[PlannedStage]:
     """What a run would do with every stage, inputs first, and why."""
     targets = list(targets)
     everything = stages(targets)
@@ -123,29 +125,29 @@ def plan(targets: Iterable[Stage], store: Store, on_drift: OnDrift = OnDrift.WAR
 
 
 def read_by(targets: Iterable[Stage], todo: Iterable[Stage]) -> set[str]:
-    """Labels of what a run reads: the inputs of what it runs, and the targets."""
+    """Labels of the stages that a run reads: the inputs of the stages to run, and the targets."""
     return {s.label for t in todo for s in t.inputs().values()} | {t.label for t in targets}
 
 
-def _there(stage: Stage, changed: list[str], read: bool, store: Store) -> Step:
+def _there(stage: Stage, changed: list[str], read: bool, store: Store) -> PlannedStage:
     place = store.where(stage)
     action = "reuse" if place == "local" else "pull" if place and read else "not needed"
-    return Step(stage, action, f"code changed: {', '.join(changed)}" if changed else "")
+    return PlannedStage(stage, action, f"code changed: {', '.join(changed)}" if changed else "")
 
 
-def _to_run(stage: Stage, changed: list[str], store: Store, known: Records) -> Step:
+def _to_run(stage: Stage, changed: list[str], store: Store, known: Records) -> PlannedStage:
     nearest = known.nearest(stage)
     seconds = float(nearest["seconds"]) if nearest else None
     if changed:
-        return Step(stage, "run", f"code changed: {', '.join(changed)}", seconds)
+        return PlannedStage(stage, "run", f"code changed: {', '.join(changed)}", seconds)
     if store.has(stage):
-        return Step(stage, "run", "an input is made again", seconds)
+        return PlannedStage(stage, "run", "an input is made again", seconds)
     if store.earlier_seconds(stage):
         left = None if seconds is None else max(0.0, seconds - store.earlier_seconds(stage))
-        return Step(stage, "run", "goes on where it was interrupted", left)
+        return PlannedStage(stage, "run", "goes on where it was interrupted", left)
     if stage.label in known.set_aside:
-        return Step(stage, "run", "forced: set aside by `dtx invalidate`", seconds)
-    return Step(stage, "run", _difference(stage, nearest) if nearest else "new", seconds)
+        return PlannedStage(stage, "run", "forced: set aside by `dtx invalidate`", seconds)
+    return PlannedStage(stage, "run", _difference(stage, nearest) if nearest else "new", seconds)
 
 
 class Records:
@@ -159,22 +161,22 @@ class Records:
 
     @functools.cache  # noqa: B019 - lives as long as one plan
     def _of(self, name: str) -> list[tuple[frozenset, dict[str, Any]]]:
-        found = []
+        records = []
         for path in sorted(self.store.root.glob(f"{name}-*/{DONE}")):
             try:
                 record = json.loads(path.read_text())
-                found.append((frozenset(_flat(record["config"])), record))
+                records.append((frozenset(_flat(record["config"])), record))
             except (OSError, ValueError, KeyError):
-                continue  # a corrupt record is the store's matter when it is used
-        return sorted(found, key=lambda f: f[1].get("finished", ""), reverse=True)
+                continue  # the store reports a corrupt record when it is used
+        return sorted(records, key=lambda r: r[1].get("finished", ""), reverse=True)
 
     def nearest(self, stage: Stage) -> dict[str, Any] | None:
         """The record of the same stage whose config differs in the fewest fields; the newest of equals."""
-        mine = frozenset(_flat(stage.config()))
+        config = frozenset(_flat(stage.config()))
         same = [r for r in self._of(stage.name) if r[1]["class"].endswith(type(stage).__name__)]
         if not same:
             return None
-        return min(same, key=lambda r: len(mine ^ r[0]))[1]
+        return min(same, key=lambda r: len(config ^ r[0]))[1]
 
 
 def _difference(stage: Stage, record: Mapping[str, Any]) -> str:
@@ -186,18 +188,18 @@ def _difference(stage: Stage, record: Mapping[str, Any]) -> str:
     names = [n for n in now if before.get(n) != now[n] and n not in runtime]
     names += [n for n in before if n not in now and n not in runtime]
     fields = [n for n in names if n not in inputs and n not in record["inputs"]]
-    told = [f"version {record['version']} -> {stage.version}"] * (
+    reasons = [f"version {record['version']} -> {stage.version}"] * (
         record["version"] != stage.version
     )
     if fields:
         absent = "(none)"
         changes = [f"{n} {before.get(n, absent)} -> {now.get(n, absent)}" for n in fields[:_SHOWN]]
         more = [f"{len(fields) - _SHOWN} more"] * (len(fields) > _SHOWN)
-        told.append(f"config changed: {', '.join(changes + more)}")
+        reasons.append(f"config changed: {', '.join(changes + more)}")
     changed = [n for n in names if n in inputs]
     if changed:
-        told.append(f"input changed: {', '.join(changed)}")
-    return "; ".join(told) or "new"
+        reasons.append(f"input changed: {', '.join(changed)}")
+    return "; ".join(reasons) or "new"
 
 
 def _unnamed(stage: Stage, recorded: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -262,7 +264,7 @@ def _runtime(value: Any, place: str = "") -> Iterator[str]:
 
 
 def _as_plain(value: Any) -> Any:
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
 
 
 def group(stage: Stage) -> str:
@@ -271,9 +273,9 @@ def group(stage: Stage) -> str:
     return parts[1] if parts[0] == "dtx" and len(parts) > 2 else stage.name
 
 
-def told(steps: Iterable[Step]) -> str:
+def in_one_line(steps: Iterable[PlannedStage]) -> str:
     """One line: ``1 agent cached, 1 dataset to run (config changed: episodes 100 -> 200), 5 dt to run``."""
-    counted: dict[tuple[str, str], list[Step]] = {}
+    counted: dict[tuple[str, str], list[PlannedStage]] = {}
     for step in steps:
         if step.action != "not needed":
             counted.setdefault((group(step.stage), step.action), []).append(step)
@@ -290,7 +292,7 @@ def told(steps: Iterable[Step]) -> str:
     return ", ".join(parts)
 
 
-def estimate(steps: Iterable[Step]) -> str:
+def estimate(steps: Iterable[PlannedStage]) -> str:
     """The time that the stages to run will take one after another, from earlier runs."""
     to_run = [s for s in steps if s.action == "run"]
     known = [s.seconds for s in to_run if s.seconds is not None]

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import psutil
 
+MARKS = ".tracking"
+"""Folder of a store: a file for each process that tracks a run."""
+
 
 def process_tags() -> dict[str, str]:
     """Host and process, as tags of a run; the process by number and start, as numbers are used again."""
@@ -32,10 +35,10 @@ def alive(process: str) -> bool:
 
 
 @contextmanager
-def marked() -> Iterator[None]:
-    """Leave a file in the store while the process tracks a run: it stays if the process is killed."""
+def marked(root: Path) -> Iterator[None]:
+    """Leave a file in the store at ``root`` while this process tracks a run; it stays after a kill."""
     tags = process_tags()
-    path = _marks() / f"{tags['dtx.host']}+{tags['dtx.process'].replace(':', '+')}"
+    path = root / MARKS / f"{tags['dtx.host']}+{tags['dtx.process'].replace(':', '+')}"
     if path.exists():  # a job inside its sweep's process: the sweep's mark is enough
         yield
         return
@@ -47,19 +50,13 @@ def marked() -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def killed_before() -> list[Path]:
-    """Marks of processes of this host that were killed while they tracked a run.
+def killed_before(root: Path) -> list[Path]:
+    """Marks, in the store at ``root``, of processes of this host that were killed while they tracked a run.
 
-    Whoever settles those runs takes the marks away afterwards: it may be killed as well.
+    Remove a mark only after its runs are settled: the process that settles them may be killed as well.
     """
-    marks = _marks().glob(f"{socket.gethostname()}+*")
+    marks = (root / MARKS).glob(f"{socket.gethostname()}+*")
     return [path for path in marks if not alive(":".join(path.name.split("+")[-2:]))]
-
-
-def _marks() -> Path:
-    from dtx.store.store import current
-
-    return current().root / ".tracking"
 
 
 def _started(number: int) -> str:

@@ -9,9 +9,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.markup import escape
 
@@ -19,9 +17,11 @@ from dtx.config.compose import Experiment, OnError
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console, duration, report_to
 from dtx.run import plan
+from dtx.run.outcome import StageOutcome
 from dtx.run.processes import killed_before
 from dtx.run.provenance import cpu_seconds, peak_memory_mb, provenance
-from dtx.run.signals import signals, whole
+from dtx.run.signals import defer_signals, signals
+from dtx.run.tracker import Tracker
 from dtx.stage import Stage
 from dtx.store.inventory import remember_run
 from dtx.store.needs import needed
@@ -39,21 +39,21 @@ _DISK_ERRORS = (
 
 
 class DiskError(UserError):
-    """A disk that is full or cannot be written: no other stage would fare better."""
+    """A disk that is full or cannot be written: every other stage would fail as well."""
 
 
 class StagesFailed(UserError):
-    """At least one stage failed; the others that did not need it are done, unless ``on_error=stop``.
+    """At least one stage failed; stages that do not depend on it are done, unless ``on_error=stop``.
 
     Attributes:
         outcomes: Of every stage.
         defect: Whether an exception other than a UserError was among them.
     """
 
-    def __init__(self, outcomes: Sequence[Outcome]):
+    def __init__(self, outcomes: Sequence[StageOutcome]):
         failed = [o for o in outcomes if o.status == "failed"]
         self.outcomes, self.defect = list(outcomes), any(o.defect for o in failed)
-        # A single stage's own message says it all; among several each line names its stage.
+        # The message of a single stage stands alone; among several, each line names its stage.
         name = len(failed) > 1 or self.defect
         super().__init__(
             "\n".join(
@@ -64,25 +64,6 @@ class StagesFailed(UserError):
         )
 
 
-@dataclass
-class Outcome:
-    """What happened to one stage.
-
-    Attributes:
-        status: ``ran``, ``reused``, ``pulled`` (from the remote store), ``not needed`` (what depends on it
-            is done), ``failed`` or ``skipped``.
-        error: Why it failed or was skipped.
-        defect: It failed by an exception that is no UserError: a fault of the program.
-    """
-
-    stage: Stage
-    status: str
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    error: str = ""
-    defect: bool = False
-
-
 def run(
     experiment: Experiment,
     *,
@@ -91,20 +72,20 @@ def run(
     swept: dict[str, str] | None = None,
     failed: dict[str, str] | None = None,
     only_here: Iterable[str] = (),
-) -> list[Outcome]:
+) -> list[StageOutcome]:
     """Run what is missing and give the outcome of every stage, inputs first.
 
     Args:
-        experiment: What to have.
-        only: Label of the one stage to go for, instead of the experiment's targets.
+        experiment: What is wanted.
+        only: Label of the one stage to run, instead of the experiment's targets.
         parent: MLflow run of the sweep that this is a part of; without, the experiment gets a run.
         swept: Swept fields of this job, shown on the MLflow runs of its stages.
         failed: Stages by label that failed in another part of the sweep, with their errors; not tried again.
         only_here: Labels of stages that are made here though the remote store has them (from older code).
 
     Raises:
-        UserError: Something the user can mend; finished stages stay, unfinished work is kept.
-        StagesFailed: Stages failed; all that did not need them is done.
+        UserError: Something the user can correct; finished stages and unfinished work are kept.
+        StagesFailed: Stages failed; all stages that do not depend on them are done.
         Interrupted: Ctrl-C or SIGTERM; the same command goes on from there.
     """
     store = use(Store.of(experiment.store))
@@ -117,8 +98,8 @@ def run(
     with disk_errors(store.root), needed(store.root, [s.label for s in everything]):
         again = plan.to_run_again(everything, store, experiment.on_drift)
         todo = plan.missing(targets, store, again)
-        # A run that was killed after its last stage is not finished in MLflow: that is made up for.
-        unfinished = experiment.tracking.enabled and killed_before()
+        # The MLflow run of a process killed after its last stage is finished even if no stage is left to run.
+        unfinished = experiment.tracking.enabled and killed_before(store.root)
         with signals():
             outcomes = _reused(everything, targets, todo, store)
             if todo or unfinished:
@@ -134,8 +115,8 @@ def run(
 
 def _reused(
     everything: list[Stage], targets: list[Stage], todo: list[Stage], store: Store
-) -> dict[str, Outcome]:
-    """Get and verify what will be read: the inputs of what runs, and the targets that are done."""
+) -> dict[str, StageOutcome]:
+    """Pull and verify what will be read: the inputs of the stages to run, and the targets that are done."""
     labels, read = {s.label for s in todo}, plan.read_by(targets, todo)
     outcomes = {}
     for stage in everything:
@@ -146,14 +127,14 @@ def _reused(
             store.verify(stage)
         pulled = place == "remote" and stage.label in read
         status = "pulled" if pulled else "reused" if place == "local" else "not needed"
-        outcomes[stage.label] = Outcome(stage, status)
+        outcomes[stage.label] = StageOutcome(stage, status)
     return outcomes
 
 
 def _track_and_run(
     experiment: Experiment,
     todo: list[Stage],
-    outcomes: dict[str, Outcome],
+    outcomes: dict[str, StageOutcome],
     store: Store,
     parent: str | None,
     swept: dict[str, str] | None,
@@ -170,6 +151,13 @@ def _track_and_run(
 
 
 def make_way(todo: list[Stage], store: Store, again: dict[str, list[str]]) -> None:
+    """Set aside the artefacts that are to be made again.
+
+    Args:
+        todo: The stages to run.
+        store: Where they are.
+        again: Stages whose code changed: label to changed files.
+    """
     for stage in todo:
         place = store.where(stage)
         if place:
@@ -182,9 +170,9 @@ def make_way(todo: list[Stage], store: Store, again: dict[str, list[str]]) -> No
 
 def _run_all(
     todo: list[Stage],
-    outcomes: dict[str, Outcome],
+    outcomes: dict[str, StageOutcome],
     store: Store,
-    tracker: Any,
+    tracker: Tracker,
     on_error: OnError,
     failed: dict[str, str],
 ) -> None:
@@ -192,36 +180,36 @@ def _run_all(
     stop = False
     for stage in todo:
         if stage.label in failed:
-            outcomes[stage.label] = Outcome(stage, "failed", error=failed[stage.label])
+            outcomes[stage.label] = StageOutcome(stage, "failed", error=failed[stage.label])
             lost[stage.label] = stage
             continue
         missing = [s.label for s in stage.inputs().values() if s.label in lost]
         if stop or missing:
             why = f"needs {missing[0]}" if missing else "after a failure (on_error=stop)"
-            outcomes[stage.label] = Outcome(stage, "skipped", error=why)
+            outcomes[stage.label] = StageOutcome(stage, "skipped", error=why)
             lost[stage.label] = stage
             continue
         try:
             with disk_errors(store.root):
                 outcomes[stage.label] = _run_stage(stage, store, tracker)
         except UserError as error:
-            outcomes[stage.label] = Outcome(stage, "failed", error=str(error))
+            outcomes[stage.label] = StageOutcome(stage, "failed", error=str(error))
             stop = on_error is OnError.STOP or isinstance(error, DiskError)
         except Exception as error:  # a defect in one stage must not cost the others
             console.print(traceback.format_exc(), markup=False, soft_wrap=True)
             what = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
-            outcomes[stage.label] = Outcome(stage, "failed", error=what, defect=True)
+            outcomes[stage.label] = StageOutcome(stage, "failed", error=what, defect=True)
             stop = on_error is OnError.STOP
         if outcomes[stage.label].status == "failed":
             lost[stage.label] = stage
 
 
-def _run_stage(stage: Stage, store: Store, tracker: Any) -> Outcome:
+def _run_stage(stage: Stage, store: Store, tracker: Tracker) -> StageOutcome:
     for parent in stage.inputs().values():
         store.fetch(parent)
     with store.work(stage) as work, contextlib.ExitStack() as ending:
         if work is None:
-            return Outcome(stage, "reused")
+            return StageOutcome(stage, "reused")
         going_on = store.begun(stage)  # asked after the wait: another process may have begun it
         console.print(f"[bold]{stage.name}[/] {stage.key} {'goes on' if going_on else 'starts'}")
         wall, cpu = time.time(), cpu_seconds()
@@ -238,7 +226,8 @@ def _run_stage(stage: Stage, store: Store, tracker: Any) -> Outcome:
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "mlflow": shown.reference,
             }
-            ending.enter_context(whole())  # committed, but not shown, it would stay so for good
+            # A signal here would leave the artefact unlogged.
+            ending.enter_context(defer_signals())
             final = store.commit(stage, work, record)
             summary = stage.summary()
             shown.committed(final, record, summary)
@@ -248,12 +237,12 @@ def _run_stage(stage: Stage, store: Store, tracker: Any) -> Outcome:
         f"[bold]{stage.name}[/] {stage.key} done in {duration(seconds)}: {escape(summary)}",
         soft_wrap=True,
     )
-    return Outcome(stage, "ran", seconds, used)
+    return StageOutcome(stage, "ran", seconds, used)
 
 
 @contextlib.contextmanager
 def disk_errors(place: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into one line that says where and what to do."""
+    """Turn the errors of a full or read-only disk into one line with the place and the remedy."""
     try:
         yield
     except (UserError, Interrupted):
@@ -264,7 +253,7 @@ def disk_errors(place: Path) -> Iterator[None]:
         full = number is None and _free_bytes(place) < 1 << 20
         if number not in _DISK_ERRORS and not full:
             raise
-        where = getattr(error, "filename", None) or place
+        where = (error.filename if isinstance(error, OSError) else None) or place
         reason = os.strerror(errno.ENOSPC if full or number is None else number)
         raise DiskError(
             f"cannot write {where}: {reason}; make room there or choose another place with "

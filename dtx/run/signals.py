@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: where they may cut in, and where they wait."""
+"""Ctrl-C and SIGTERM: raised as :class:`Interrupted`, or delayed until a short block ends."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ def _delivered_again() -> Iterator[None]:
 
 
 @contextmanager
-def whole() -> Iterator[None]:
-    """Let a signal wait for the end of the block, which is short.
+def defer_signals() -> Iterator[None]:
+    """Delay signals until the block ends; keep the block short.
 
-    For a commit and what is told of it, and for calls to MLflow: one that a signal cuts off leaves a
+    For a commit with its tracking, and for calls to MLflow: a call that a signal interrupts leaves a
     transaction open, and the calls that would end the run find the database locked.
     """
-    got: list[int] = []
+    received: list[int] = []
     try:
-        with _handled_by(lambda number, frame: got.append(number)):
+        with _handled_by(lambda number, frame: received.append(number)):
             yield
     finally:
-        if got:
-            signal.raise_signal(got[0])
+        if received:
+            signal.raise_signal(received[0])
 
 
 @contextmanager

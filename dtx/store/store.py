@@ -15,8 +15,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rich.markup import escape
 
@@ -33,6 +34,24 @@ if TYPE_CHECKING:
     from dtx.config.compose import StoreConfig
 
 DONE = "done.json"
+
+
+class Labelled(Protocol):
+    """What identifies an artefact: a stage, or a label alone."""
+
+    @property
+    def label(self) -> str:
+        """Folder name: stage and key."""
+        ...
+
+
+@dataclass(frozen=True)
+class Label:
+    """The label of an artefact whose stage is not at hand."""
+
+    label: str
+
+
 _current: Store | None = None
 
 
@@ -90,29 +109,29 @@ class Store:
         if self.remote:
             self.remote.has("")
 
-    def folder(self, stage: Stage) -> Path:
+    def folder(self, stage: Labelled) -> Path:
         """Where the stage's artefact is or will be."""
         return self.root / stage.label
 
-    def where(self, stage: Stage) -> Literal["local", "remote"] | None:
+    def where(self, stage: Labelled) -> Literal["local", "remote"] | None:
         """Where the committed stage is. Reads no content: see :meth:`verify`."""
         if self._is_here(stage):
             return "local"
         return "remote" if self._is_there(stage) else None
 
-    def has(self, stage: Stage) -> bool:
+    def has(self, stage: Labelled) -> bool:
         """Whether the stage is committed, here or on the remote store."""
         return self.where(stage) is not None
 
-    def _is_here(self, stage: Stage) -> bool:
+    def _is_here(self, stage: Labelled) -> bool:
         return (self.folder(stage) / DONE).is_file()
 
-    def _is_there(self, stage: Stage, *, ask_again: bool = False) -> bool:
+    def _is_there(self, stage: Labelled, *, ask_again: bool = False) -> bool:
         if self.remote is None or stage.label in self.only_here:
             return False
         return self.remote.has(stage.label, ask_again=ask_again)
 
-    def done(self, stage: Stage) -> dict[str, Any]:
+    def done(self, stage: Labelled) -> dict[str, Any]:
         """The stage's ``done.json``: config, inputs, files, versions, seconds, MLflow run id."""
         path = self.folder(stage) / DONE
         try:
@@ -124,7 +143,7 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, AssertionError):
             raise self._corrupt(stage, DONE, "is missing or not readable") from None
 
-    def artefact(self, stage: Stage) -> Path:
+    def artefact(self, stage: Labelled) -> Path:
         """Folder of a committed artefact whose files have been verified; pulled if need be.
 
         Raises:
@@ -138,7 +157,7 @@ class Store:
         self.verify(stage)
         return self.folder(stage)
 
-    def verify(self, stage: Stage) -> None:
+    def verify(self, stage: Labelled) -> None:
         """Compare every file of a stage that is here with its size and SHA-256 in ``done.json``.
 
         Files unchanged since this process last read them are not read again.
@@ -156,14 +175,14 @@ class Store:
                 raise self._corrupt(stage, name, wrong)
             self._verified[str(path)] = seen
 
-    def _corrupt(self, stage: Stage, name: str, what: str) -> UserError:
+    def _corrupt(self, stage: Labelled, name: str, what: str) -> UserError:
         return UserError(
             f"corrupt artefact: {self.folder(stage) / name} {what}; "
             f"`dtx invalidate {stage.label}` sets it aside, and the next run makes it again"
         )
 
     @contextmanager
-    def work(self, stage: Stage) -> Iterator[Path | None]:
+    def work(self, stage: Labelled) -> Iterator[Path | None]:
         """Hold the stage's lock and give its work folder, or None if it got done while waiting.
 
         Only one process works on a stage; the others wait and say for whom.
@@ -180,15 +199,15 @@ class Store:
             finally:
                 sessions.end(work)
 
-    def begun(self, stage: Stage) -> bool:
+    def begun(self, stage: Labelled) -> bool:
         """Whether an interrupted session left something to go on from."""
         return sessions.begun(self._work(stage))
 
-    def earlier_seconds(self, stage: Stage) -> float:
+    def earlier_seconds(self, stage: Labelled) -> float:
         """How long the stage was worked on in sessions that were interrupted, before the present one."""
         return sum(sessions.ended(self._work(stage)))
 
-    def interruptions(self, stage: Stage) -> int:
+    def interruptions(self, stage: Labelled) -> int:
         """How many sessions on the stage were interrupted."""
         return len(sessions.ended(self._work(stage)))
 
@@ -204,10 +223,10 @@ class Store:
     def _locks(self) -> Path:
         return self.root / ".locks"
 
-    def _work(self, stage: Stage) -> Path:
+    def _work(self, stage: Labelled) -> Path:
         return self.root / ".work" / stage.label
 
-    def commit(self, stage: Stage, work: Path, record: dict[str, Any]) -> Path:
+    def commit(self, stage: Labelled, work: Path, record: dict[str, Any]) -> Path:
         """Write ``done.json`` and move the work folder into place. Call while holding the lock."""
         for name in (CHECKPOINT, SESSIONS):
             (work / name).unlink(missing_ok=True)
@@ -217,7 +236,7 @@ class Store:
         files = _files_in(work)
         return self._place(stage, work, json.dumps({**record, "files": files}, indent=1) + "\n")
 
-    def _place(self, stage: Stage, work: Path, done: str) -> Path:
+    def _place(self, stage: Labelled, work: Path, done: str) -> Path:
         write_atomically(work / DONE, done)
         final = self.folder(stage)
         if final.exists():  # a folder without done.json: somebody's hand; never overwrite it
@@ -225,7 +244,7 @@ class Store:
         work.rename(final)
         return final
 
-    def amend(self, stage: Stage, values: dict[str, Any]) -> None:
+    def amend(self, stage: Labelled, values: dict[str, Any]) -> None:
         """Add to ``done.json`` what is only known after the commit (the tracking run)."""
         path = self.folder(stage) / DONE
         write_atomically(path, json.dumps({**self.done(stage), **values}, indent=1) + "\n")
@@ -267,7 +286,7 @@ class Store:
 
     # --- the remote store ----------------------------------------------------------------------------
 
-    def fetch(self, stage: Stage) -> Path:
+    def fetch(self, stage: Labelled) -> Path:
         """Pull the stage if it is on the remote store only.
 
         Raises:
@@ -279,7 +298,7 @@ class Store:
                     self._pull(stage)
         return self.folder(stage)
 
-    def push(self, stage: Stage) -> bool:
+    def push(self, stage: Labelled) -> bool:
         """Push a stage that is here and not on the remote store; do not hold its lock.
 
         Returns:
@@ -295,14 +314,14 @@ class Store:
             folder = self.folder(stage)
             return self.remote.push(stage.label, folder, (folder / DONE).read_bytes())
 
-    def push_or_warn(self, stage: Stage) -> None:
+    def push_or_warn(self, stage: Labelled) -> None:
         """Push a stage; that it fails is said and ends nothing: :meth:`push_all` tries again."""
         try:
             self.push(stage)
         except RemoteError as error:
             console.print(f"[yellow]{stage.label} is kept here only:[/] {escape(str(error))}")
 
-    def push_all(self, stages: Iterable[Stage]) -> None:
+    def push_all(self, stages: Iterable[Labelled]) -> None:
         """Push every stage that is here and not on the remote store.
 
         Raises:
@@ -320,7 +339,7 @@ class Store:
                     f"command pushes them when the remote store is there again): {error}"
                 ) from error
 
-    def _pulled_meanwhile(self, stage: Stage) -> bool:
+    def _pulled_meanwhile(self, stage: Labelled) -> bool:
         """Whether another machine has pushed the stage since the listing; then it is here now."""
         try:
             if not self._is_there(stage, ask_again=True):
@@ -331,7 +350,7 @@ class Store:
         self._pull(stage)
         return True
 
-    def _pull(self, stage: Stage) -> Path:
+    def _pull(self, stage: Labelled) -> Path:
         """Call while holding the lock. Files arrive beside the stage's work folder and are all verified."""
         assert self.remote is not None
         work = self._work(stage)

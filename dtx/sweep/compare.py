@@ -1,30 +1,35 @@
-"""What a sweep found: each number against each swept field, with bands over seeds.
+"""Compare the jobs of a sweep: each metric against each swept field, with intervals over seeds.
 
-A swept field whose name ends in ``seed`` is a repetition, any other is a question. For each pair of a number
-and a question there is one figure: the mean over seeds with a 95% bootstrap interval and every single job as
-a dot; a further question, if there is one, is told apart by colour, and the rest is averaged over.
+A swept field whose name ends in ``seed`` is a repetition, any other is a question. There is one figure for
+each metric and question: the mean over seeds with a 95% bootstrap interval, and a dot for each job. A second
+question is shown by colour; further ones are averaged over.
 """
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from dtx.analysis.core.result import Result
 from dtx.errors import UserError
-from dtx.report import Report, read_metrics
+from dtx.report import RESULT, Report, read_metrics
 from dtx.run.plan import stages
+from dtx.stage import Stage
 from dtx.store.store import Store
 from dtx.sweep.grid import Job, Sweep
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
-_FIGURES = 12  # drawn unasked
+NOT_ESTABLISHED = "not established"
+"""Column of the jobs' table."""
+_FIGURES = 12  # drawn by default
 
 
 @dataclass
@@ -32,13 +37,15 @@ class Comparison:
     """The jobs as rows, and the figures drawn.
 
     Attributes:
-        rows: One a job: swept fields, status, numbers.
-        metrics: Names of the numbers drawn.
-        left_out: Names of numbers that differ between jobs and were not drawn.
+        rows: One a job: swept fields, status, metrics, and ``not established``: names of analyses, if any.
+        warnings: A sentence for each analysis that is not established in some jobs.
+        metrics: Names of the metrics drawn.
+        left_out: Names of metrics that differ between jobs and were not drawn.
         paths: The figures.
     """
 
     rows: list[dict[str, Any]]
+    warnings: list[str] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
@@ -47,47 +54,73 @@ class Comparison:
 def compare(
     sweep: Sweep, store: Store, out: Path, metrics: Sequence[str] = (), by: Sequence[str] = ()
 ) -> Comparison:
-    """Collect a sweep's numbers and draw them.
+    """Collect and draw a sweep's metrics.
 
     Args:
-        sweep: Its jobs may be unfinished: what is there is drawn.
+        sweep: Jobs that are not finished are left out.
         store: Where the artefacts are.
         out: Folder of the figures (PNG).
-        metrics: Names or patterns (``calibration/*``); empty: those that differ between jobs, first
-            those that the swept fields explain best.
-        by: Swept fields to draw against; empty: all that are no seeds, or the seeds if there is nothing else.
+        metrics: Names or patterns (``calibration/*``); empty: those that differ between jobs, ordered by
+            the share of variance that the swept fields explain.
+        by: Swept fields to draw against; empty: all but seeds, or the first seed if there is no other field.
 
     Raises:
         UserError: A metric or field that the sweep does not have.
     """
     import pandas as pd
 
-    rows = [_row(job, store) for job in sweep.jobs]
-    found = Comparison(rows)
+    doubts = [_doubts(job, store) for job in sweep.jobs]
+    rows = [_row(*pair, store) for pair in zip(sweep.jobs, doubts, strict=True)]
+    comparison = Comparison(rows, _warnings(doubts))
     frame = pd.DataFrame(rows)
     numbers = [c for c in frame.columns if "/" in c]
     questions = _questions(sweep, by)
-    found.metrics, found.left_out = _chosen(frame, numbers, metrics, questions)
+    comparison.metrics, comparison.left_out = _chosen(frame, numbers, metrics, questions)
     report = Report(out)
-    for metric in found.metrics:
+    for metric in comparison.metrics:
         for question in questions:
             name = f"{metric.replace('/', '_')}_by_{question}"
             figure = _draw(frame, metric, question, sweep.swept)
             out.mkdir(parents=True, exist_ok=True)
             report.figure(name, figure)
-            found.paths.append(out / "figures" / f"{name}.png")
-    return found
+            comparison.paths.append(out / "figures" / f"{name}.png")
+    return comparison
 
 
-def _row(job: Job, store: Store) -> dict[str, Any]:
-    """Swept fields as values, then the headline numbers; what is analysed comes before its controls."""
+def _finished(job: Job, store: Store) -> list[Stage]:
+    return [s for s in stages(job.targets()) if store.where(s) == "local"]
+
+
+def _row(job: Job, doubts: Mapping[str, str], store: Store) -> dict[str, Any]:
+    """Swept fields as values, then the metrics; of equal names that of the first stage, not its control's."""
     numbers: dict[str, float] = {}
-    there = [s for s in stages(job.targets()) if store.where(s) == "local"]
-    for stage in there:
-        found = read_metrics(store.folder(stage)).items()
-        numbers = {k: v for k, v in found if v is not None} | numbers
+    for stage in _finished(job, store):
+        measured = read_metrics(store.folder(stage)).items()
+        numbers = {k: v for k, v in measured if v is not None} | numbers
     swept = {k: _value(v) for k, v in job.swept.items()}
-    return {"job": job.number, **swept, "status": job.status or "?", **numbers}
+    unsound = {NOT_ESTABLISHED: ", ".join(doubts)} if doubts else {}
+    return {"job": job.number, **swept, "status": job.status or "?", **numbers, **unsound}
+
+
+def _doubts(job: Job, store: Store) -> dict[str, str]:
+    """The job's analyses that are not established, with the reasons."""
+    doubts: dict[str, str] = {}
+    for stage in _finished(job, store):
+        folder = store.folder(stage)
+        if (folder / RESULT).is_file() and (reasons := list(Result.read(folder).reasons())):
+            doubts.setdefault(stage.name, "; ".join(reasons))
+    return doubts
+
+
+def _warnings(doubts: Sequence[Mapping[str, str]]) -> list[str]:
+    """For each analysis the number of jobs in which it is not established, and the first one's reasons."""
+    lines = []
+    for name in dict.fromkeys(name for job in doubts for name in job):
+        reasons = [job[name] for job in doubts if name in job]
+        lines.append(
+            f"{name} is not established in {len(reasons)} of {len(doubts)} jobs: {reasons[0]}"
+        )
+    return lines
 
 
 def _value(text: str) -> float | int | str:
@@ -130,14 +163,14 @@ def _chosen(
 
 
 def _explained(frame: pd.DataFrame, metric: str, questions: list[str]) -> float:
-    """Share of a number's variance that lies between the values of the questions, not between seeds."""
+    """Share of a metric's variance that is between the values of the questions, not between seeds."""
     known = frame.dropna(subset=[metric])
     means = known.groupby(questions, sort=False)[metric].transform("mean")
     return round(float(means.var(ddof=0) / known[metric].var(ddof=0)), 6)
 
 
 @dataclass
-class _Line:
+class _Series:
     """One colour of a figure: mean and interval at each place, and the single jobs."""
 
     label: str | None
@@ -148,7 +181,7 @@ class _Line:
     dots: list[tuple[float, float]]
 
 
-def _draw(frame: pd.DataFrame, metric: str, question: str, swept: Sequence[str]) -> Any:
+def _draw(frame: pd.DataFrame, metric: str, question: str, swept: Sequence[str]) -> Figure:
     from dtx.figures import new
 
     figure, axes = new(width=4.6, height=3.2, mosaic=[["main"]])
@@ -186,7 +219,7 @@ def _draw(frame: pd.DataFrame, metric: str, question: str, swept: Sequence[str])
 
 def _lines(
     frame: pd.DataFrame, metric: str, question: str, others: list[str], place: dict[Any, float]
-) -> list[_Line]:
+) -> list[_Series]:
     from dtx.statistics import bootstrap
 
     groups = list(frame.groupby(others[0], sort=False)) if others else [(None, frame)]
@@ -194,7 +227,7 @@ def _lines(
     lines = []
     for i, (name, some) in enumerate(groups):
         shift = (i - (len(groups) - 1) / 2) * 0.02 * span  # so that lines do not hide each other
-        line = _Line(None if name is None else str(name), [], [], [], [], [])
+        line = _Series(None if name is None else str(name), [], [], [], [], [])
         for value, x in place.items():
             points = some.loc[some[question] == value, metric].dropna().to_numpy(float)
             if not len(points):
@@ -213,7 +246,7 @@ def _lines(
 def _over(
     frame: pd.DataFrame, metric: str, question: str, swept: Sequence[str], others: list[str]
 ) -> str:
-    """What the interval is over, and how many jobs each mean stands on."""
+    """What the interval is over, and the number of jobs of each mean."""
     over = [*(s for s in swept if is_seed(s) and s != question), *others[1:]]
     if not over:
         return "single jobs"
@@ -222,26 +255,26 @@ def _over(
     return f"mean and 95% interval over {', '.join(over)} (n = {n})"
 
 
-def in_words(sweep: Sweep, found: Comparison) -> list[Table]:
+def tables(comparison: Comparison) -> list[Table]:
     """A table for each question: mean, interval and number of jobs for each of its values."""
     import pandas as pd
 
     from dtx.statistics import bootstrap
 
-    frame = pd.DataFrame(found.rows)
-    tables = []
-    for question in dict.fromkeys(p.stem.rpartition("_by_")[2] for p in found.paths):
+    frame = pd.DataFrame(comparison.rows)
+    shown = []
+    for question in dict.fromkeys(p.stem.rpartition("_by_")[2] for p in comparison.paths):
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column(question)
         table.add_column("jobs", justify="right")
-        for metric in found.metrics:
+        for metric in comparison.metrics:
             table.add_column(metric.rpartition("/")[2].replace("_", " "), overflow="fold")
         for value, group in frame.groupby(question, sort=False):
             cells = []
-            for metric in found.metrics:
+            for metric in comparison.metrics:
                 points = group[metric].dropna().to_numpy(float)
                 low, high = bootstrap(points, 2000, 0)
                 cells.append(f"{points.mean():.3g} [{low:.3g}, {high:.3g}]" if len(points) else "-")
             table.add_row(str(value), str(len(group)), *cells)
-        tables.append(table)
-    return tables
+        shown.append(table)
+    return shown

@@ -1,8 +1,8 @@
-"""A sweep as a whole: all its jobs composed and checked in one process, each stage counted once.
+"""All jobs of a sweep, composed and checked in one process; each stage is counted once.
 
-Hydra's override grammar says what the jobs are. Hydra composes a config in about 85 ms; here the groups are
-composed once for each combination of choices and the plain fields are set in the result, which gives the same
-(tested) a hundred times as fast.
+Hydra's override grammar defines the jobs. Hydra composes a config in about 85 ms; here the groups are
+composed once for each combination of choices and plain fields are set in the result, which gives the same
+configs (tested) about a hundred times faster.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from dtx.config.build import ConfigError
 from dtx.config.compose import Experiment, compose, experiment, hydra_configs
 from dtx.errors import UserError
-from dtx.run.plan import Step, missing, plan, stages
+from dtx.run.plan import PlannedStage, missing, plan, stages
 from dtx.stage import Stage
 from dtx.store.store import Store
 from dtx.text import first_line
@@ -37,10 +37,10 @@ class Job:
         number: Its place in the sweep, from 0.
         overrides: All its overrides.
         swept: The swept ones by name: ``{"dt.seed": "3"}``.
-        experiment: What it means; None if it cannot be composed.
-        error: Why it cannot, or why it failed; one line an error.
+        experiment: The composed experiment; None if it cannot be composed.
+        error: Why it cannot be composed, or why it failed; one line for each error.
         status: ``cached``, ``ran``, ``failed``, ``skipped``; empty before.
-        log: Where a failure is told whole.
+        log: File with the full output.
     """
 
     number: int
@@ -53,11 +53,11 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The swept fields in short."""
+        """The swept fields: ``dt.seed=3,dt.model.n_layers=2``."""
         return ",".join(f"{k}={v}" for k, v in self.swept.items()) or "defaults"
 
     def targets(self) -> list[Stage]:
-        """What the job is for; empty if it cannot be composed."""
+        """The job's targets; empty if it cannot be composed."""
         return list(self.experiment.targets.values()) if self.experiment else []
 
 
@@ -66,8 +66,8 @@ class Sweep:
     """All jobs of a sweep.
 
     Attributes:
-        overrides: What the user gave.
-        hydra: Those among them that speak to Hydra (launcher, folders).
+        overrides: From the command line.
+        hydra: Those of them that configure Hydra (launcher, folders).
         config_dir: The user's own configs.
         jobs: In the order of Hydra's grid.
         swept: Names of the swept fields.
@@ -81,7 +81,7 @@ class Sweep:
 
     @property
     def first(self) -> Experiment:
-        """The first job that can be composed: where to keep and show things is the same for all.
+        """The first job that can be composed; store and tracking are the same for all.
 
         Raises:
             UserError: No job can be composed.
@@ -94,7 +94,7 @@ class Sweep:
 
     @property
     def identity(self) -> str:
-        """The same for sweeps that have the same results: 16 hexadecimal digits."""
+        """16 hexadecimal digits, equal for sweeps with the same targets."""
         labels = sorted({t.label for job in self.jobs for t in job.targets()})
         return hashlib.sha256(" ".join(labels).encode()).hexdigest()[:16]
 
@@ -103,26 +103,28 @@ class Sweep:
         return Store.of(self.first.store)
 
     def targets(self) -> list[Stage]:
-        """What all jobs are for, each once."""
+        """The targets of all jobs, each once."""
         return list({t.label: t for job in self.jobs for t in job.targets()}.values())
 
-    def plan(self) -> list[Step]:
+    def plan(self) -> list[PlannedStage]:
         """What a run would do with every stage."""
         return plan(self.targets(), self.store(), self.first.on_drift)
 
     def stages_of_jobs(self) -> dict[str, list[Job]]:
         """The jobs that need each stage, by its label."""
-        found: dict[str, list[Job]] = {}
+        jobs_of: dict[str, list[Job]] = {}
         for job in self.jobs:
             for stage in stages(job.targets()):
-                found.setdefault(stage.label, []).append(job)
-        return found
+                jobs_of.setdefault(stage.label, []).append(job)
+        return jobs_of
 
-    def missing_of_jobs(self, store: Store, again: Mapping[str, Any]) -> dict[int, list[Stage]]:
-        """What each job has to run, by its number."""
+    def missing_of_jobs(
+        self, store: Store, again: Mapping[str, list[str]]
+    ) -> dict[int, list[Stage]]:
+        """The stages that each job has to run, by its number."""
         return {job.number: missing(job.targets(), store, again) for job in self.jobs}
 
-    def tell_errors(self) -> int:
+    def print_errors(self) -> int:
         """Print the errors of the jobs that cannot be composed, equal ones once; gives the exit status."""
         wrong: dict[str, list[Job]] = {}
         for job in self.jobs:
@@ -166,7 +168,11 @@ def read_sweep(overrides: Sequence[str], config_dir: Path | None = None) -> Swee
 
 
 def _parse(overrides: Sequence[str], config_dir: Path | None) -> list[Override]:
-    """All overrides; those that cannot be read are explained as without a sweep."""
+    """Parse all overrides.
+
+    Raises:
+        ConfigError: With every override that cannot be parsed.
+    """
     from hydra.core.global_hydra import GlobalHydra
 
     errors, parsed = [], []
@@ -183,14 +189,15 @@ def _parse(overrides: Sequence[str], config_dir: Path | None) -> list[Override]:
 
 
 def _of_preset(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
-    """What a preset sweeps by itself (``hydra.sweeper.params``) and the user does not set."""
+    """Sweeps of the chosen preset (``hydra.sweeper.params``) that the user does not override."""
     chosen = [o for o in overrides if o.startswith("experiment=") and "," not in o]
     if not chosen:
         return []
     hydra = compose(chosen, config_dir, with_hydra=True).hydra
     given = {o.split("=", 1)[0].lstrip("+") for o in overrides}
     params = OmegaConf.to_container(hydra.sweeper.params or OmegaConf.create({}))
-    return [f"{name}={value}" for name, value in dict(params).items() if name not in given]  # type: ignore[arg-type]
+    assert isinstance(params, dict)
+    return [f"{name}={value}" for name, value in params.items() if name not in given]
 
 
 def _is_hydras(override: Override) -> bool:
@@ -230,7 +237,7 @@ class _Composer:
         return config
 
     def _explain(self, base: Mapping, plain: Sequence[str], name: str, value: str) -> None:
-        """Let Hydra explain what is wrong, if anything is: once for all jobs that have this override.
+        """Let Hydra report what is wrong with an override, once for all jobs that have it.
 
         Raises:
             ConfigError: The field is not there, or does not take the value.
@@ -238,15 +245,16 @@ class _Composer:
         node: Any = base
         for part in name.split("."):
             node = node.get(part, _ABSENT) if isinstance(node, Mapping) else _ABSENT
-        # A field that is not there is not there for any value.
+        # The message about a missing field does not depend on the value.
         place = (*plain, f"{name}={'0' if node is _ABSENT else value}")
         self._compose(place)
 
     def _compose(self, overrides: tuple[str, ...]) -> Mapping[str, Any]:
         if overrides not in self._composed:
             try:
-                found = OmegaConf.to_container(compose(overrides, self.config_dir))
-                self._composed[overrides] = found  # type: ignore[assignment]
+                config = OmegaConf.to_container(compose(overrides, self.config_dir))
+                assert isinstance(config, dict)
+                self._composed[overrides] = {str(name): value for name, value in config.items()}
             except ConfigError as error:
                 self._composed[overrides] = error
         known = self._composed[overrides]

@@ -1,4 +1,4 @@
-"""Run a sweep through one of Hydra's launchers: first what several jobs share, then the jobs."""
+"""Run a sweep through one of Hydra's launchers: first the stages that jobs share, then the jobs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from rich.markup import escape
 
-from dtx.config.compose import OnError, experiment, hydra_configs
+from dtx.config.compose import Experiment, OnError, experiment, hydra_configs
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console, copied_to
 from dtx.report import write_atomically
 from dtx.run import plan
-from dtx.run.runner import Outcome, StagesFailed, make_way, run
+from dtx.run.outcome import StageOutcome
+from dtx.run.runner import StagesFailed, make_way, run
 from dtx.run.signals import signals
 from dtx.stage import Stage
 from dtx.store.inventory import remember_run
@@ -30,22 +31,25 @@ from dtx.store.needs import needed
 from dtx.store.store import Store, use
 from dtx.sweep.grid import Job, Sweep
 from dtx.sweep.launchers import compose_launcher, launcher_of
-from dtx.sweep.summary import note, parameters, tell
+from dtx.sweep.summary import note, parameters, print_summary
 from dtx.text import first_line
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 MANIFEST = "sweep.json"
 _STOPPED = "stopped"
 
 
 @dataclass
-class Part:
-    """What is launched at once: a job, or one stage for all jobs that share it.
+class SweepPart:
+    """The unit that is launched: a job, or one stage for all jobs that share it.
 
     Attributes:
         job: The job whose config is composed.
         only: Label of the shared stage; None for the whole job.
         swept: Swept fields to show on the stages' runs.
-        failed: Stages that failed before, with their errors: not to be tried again.
+        failed: Stages that failed before, with their errors; they are not run again.
     """
 
     job: int
@@ -56,20 +60,22 @@ class Part:
 
 @dataclass
 class Task:
-    """What a launcher calls for each part, in this process or in another one; so it can be pickled.
+    """Function that a launcher calls for each part, in this process or another one; it can be pickled.
 
-    Gives a dict of plain values and does not raise, whatever happens: launchers hide what is raised.
+    Returns a dict of plain values and never raises: launchers hide exceptions.
 
     Attributes:
-        parts: What is launched at once.
-        first: Number that the launcher gives the first of them.
+        parts: The parts that are launched together.
+        first: The launcher's number of the first part.
         folder: The sweep's.
         parent: MLflow run of the sweep; None without tracking.
         on_error: Whether a failure stops the parts that have not begun.
         only_here: Stages that are made here though the remote store has them.
+        process: Id of the process that made this object.
+        base: Working directory of that process.
     """
 
-    parts: list[Part]
+    parts: list[SweepPart]
     first: int
     folder: Path
     parent: str | None
@@ -78,43 +84,43 @@ class Task:
     process: int = field(default_factory=os.getpid)
     base: Path = field(default_factory=Path.cwd)
 
-    def __call__(self, config: Any) -> dict[str, Any]:
-        """Run the part that Hydra gives the number of."""
+    def __call__(self, config: DictConfig) -> dict[str, Any]:
+        """Run the part whose number is in Hydra's config."""
         from hydra.core.hydra_config import HydraConfig
 
-        if str(self.base) not in sys.path:  # a worker does not have what dtx.cli added
+        if str(self.base) not in sys.path:  # dtx.cli adds it, but not in a worker
             sys.path.append(str(self.base))
         hydra = HydraConfig.get()
         part = self.parts[int(hydra.job.num) - self.first]
         folder = Path(hydra.runtime.output_dir)
-        found: dict[str, Any] = {"stages": [], "error": "", "log": str(folder / "log.txt")}
+        result: dict[str, Any] = {"stages": [], "error": "", "log": str(folder / "log.txt")}
         if (self.folder / _STOPPED).exists():
-            return {**found, "status": "skipped", "error": "after a failure (on_error=stop)"}
+            return {**result, "status": "skipped", "error": "after a failure (on_error=stop)"}
         overrides = list(hydra.overrides.task)
         name = part.only or ",".join(f"{k}={v}" for k, v in part.swept.items()) or "defaults"
         with copied_to(folder / "log.txt"):
             console.rule(escape(name), align="left")
             try:
-                what = experiment(config, overrides)
-                what = replace(what, store=replace(what.store, path=self.base / what.store.path))
-                outcomes = self._run(what, part)
+                composed = experiment(config, overrides)
+                store = replace(composed.store, path=self.base / composed.store.path)
+                outcomes = self._run(replace(composed, store=store), part)
             except StagesFailed as error:
-                outcomes, found["error"] = error.outcomes, str(error)
+                outcomes, result["error"] = error.outcomes, str(error)
             except UserError as error:
-                return self._failed({**found, "error": str(error)})
+                return self._failed({**result, "error": str(error)})
             except Interrupted:
                 if os.getpid() == self.process:
                     raise
-                return {**found, "status": "interrupted"}
+                return {**result, "status": "interrupted"}
             except Exception as error:  # a defect in one job must not cost the others
                 console.print(traceback.format_exc(), markup=False, soft_wrap=True)
-                return self._failed({**found, "error": f"{type(error).__name__}: {error}"})
-        found["stages"] = [[o.stage.label, o.status, o.error] for o in outcomes]
-        return self._failed(found) if found["error"] else {**found, "status": "ran"}
+                return self._failed({**result, "error": f"{type(error).__name__}: {error}"})
+        result["stages"] = [[o.stage.label, o.status, o.error] for o in outcomes]
+        return self._failed(result) if result["error"] else {**result, "status": "ran"}
 
-    def _run(self, what: Any, part: Part) -> list[Outcome]:
+    def _run(self, composed: Experiment, part: SweepPart) -> list[StageOutcome]:
         return run(
-            what,
+            composed,
             only=part.only,
             parent=self.parent,
             swept=part.swept,
@@ -122,14 +128,14 @@ class Task:
             only_here=self.only_here,
         )
 
-    def _failed(self, found: dict[str, Any]) -> dict[str, Any]:
+    def _failed(self, result: dict[str, Any]) -> dict[str, Any]:
         if self.on_error is OnError.STOP:
             (self.folder / _STOPPED).touch()
-        return {**found, "status": "failed"}
+        return {**result, "status": "failed"}
 
 
 def run_sweep(sweep: Sweep) -> int:
-    """Run what is missing, tell what came out and every failure; gives the exit status."""
+    """Run missing stages, print a summary with every failure; gives the exit status."""
     start = time.monotonic()
     first = sweep.first
     store = use(sweep.store())
@@ -147,7 +153,7 @@ def run_sweep(sweep: Sweep) -> int:
     remember_run(store.root, first.name, sweep.overrides, labels)
     for job in sweep.jobs:
         job.status = job.status or "cached"
-    tell(sweep, len(ran), time.monotonic() - start)
+    print_summary(sweep, len(ran), time.monotonic() - start)
     return 1 if any(j.status in ("failed", "skipped") for j in sweep.jobs) else 0
 
 
@@ -170,9 +176,9 @@ def _run_parts(sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, store: 
         launcher = _Launcher(sweep, folder, parent, frozenset(store.only_here))
         try:
             for parts in _phases(sweep, todo):
-                for part, result in launcher.launch(_worth(parts, todo, failed), failed):
-                    _take(sweep.jobs[part.job], part, result, ran, failed)
-            _settle(sweep, todo, ran, failed)
+                for part, result in launcher.launch(_runnable(parts, todo, failed), failed):
+                    _record(sweep.jobs[part.job], part, result, ran, failed)
+            _set_statuses(sweep, todo, ran, failed)
         except BaseException:
             _end_children()
             raise
@@ -181,20 +187,21 @@ def _run_parts(sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, store: 
         if shown:
             from dtx.sweep.compare import compare
 
-            figures = compare(sweep, store, folder / "compare")
+            comparison = compare(sweep, store, folder / "compare")
             linked = [
                 (stage, "ran" if stage.label in ran else "reused")
                 for stage in plan.stages(sweep.targets())
                 if store.where(stage) == "local"
             ]
-            shown.finish(figures.rows, note(sweep, figures, len(ran)), figures.paths, linked)
+            description = note(sweep, comparison, len(ran))
+            shown.finish(comparison.rows, description, comparison.paths, linked)
     if shown:
         shown.server.raise_if_broken(store.root)
     return ran
 
 
-def _phases(sweep: Sweep, todo: dict[int, list[Stage]]) -> list[list[Part]]:
-    """Shared stages, level by level, then the jobs that have something of their own to do."""
+def _phases(sweep: Sweep, todo: dict[int, list[Stage]]) -> list[list[SweepPart]]:
+    """Shared stages by level, then the jobs that have stages of their own to run."""
     count = Counter(s.label for stages in todo.values() for s in stages)
     shared = {label for label, n in count.items() if n > 1}
     jobs_of = sweep.stages_of_jobs()
@@ -206,26 +213,26 @@ def _phases(sweep: Sweep, todo: dict[int, list[Stage]]) -> list[list[Part]]:
                 inputs = [level[s.label] for s in stage.inputs().values() if s.label in level]
                 level[stage.label] = 1 + max(inputs, default=-1)
                 first[stage.label] = (number, stage)
-    phases: list[list[Part]] = [[] for _ in range(1 + max(level.values(), default=-1))]
+    phases: list[list[SweepPart]] = [[] for _ in range(1 + max(level.values(), default=-1))]
     for label, (number, _) in first.items():
-        phases[level[label]].append(Part(number, label, _in_common(jobs_of[label])))
+        phases[level[label]].append(SweepPart(number, label, _in_common(jobs_of[label])))
     own = [n for n, stages in todo.items() if any(s.label not in shared for s in stages)]
-    phases.append([Part(n, None, sweep.jobs[n].swept) for n in own])
+    phases.append([SweepPart(n, None, sweep.jobs[n].swept) for n in own])
     return [p for p in phases if p]
 
 
 def _in_common(jobs: Sequence[Job]) -> dict[str, str]:
-    """The swept fields that have one value in all of some jobs."""
+    """The swept fields that have the same value in all of these jobs."""
     first, *others = jobs
     return {k: v for k, v in first.swept.items() if all(j.swept[k] == v for j in others)}
 
 
-def _worth(
-    parts: Sequence[Part], todo: Mapping[int, list[Stage]], failed: Mapping[str, str]
-) -> list[Part]:
-    """The parts of which something can still be run."""
+def _runnable(
+    parts: Sequence[SweepPart], todo: Mapping[int, list[Stage]], failed: Mapping[str, str]
+) -> list[SweepPart]:
+    """Parts whose inputs have not failed."""
 
-    def possible(part: Part) -> bool:
+    def possible(part: SweepPart) -> bool:
         lost = set(failed)
         for stage in todo[part.job]:
             if stage.label in lost or any(s.label in lost for s in stage.inputs().values()):
@@ -237,16 +244,16 @@ def _worth(
     return [p for p in parts if possible(p)]
 
 
-def _take(
+def _record(
     job: Job,
-    part: Part,
+    part: SweepPart,
     result: Mapping[str, Any],
     ran: set[str],
     failed: dict[str, str],
 ) -> None:
-    """Note what came out of a part."""
+    """Record the result of a part in ``job``, ``ran`` and ``failed``."""
     if result["status"] == "interrupted":
-        raise Interrupted("a worker was told to stop")
+        raise Interrupted("a worker was interrupted")
     for label, status, error in result["stages"]:
         if status == "ran":
             ran.add(label)
@@ -258,13 +265,13 @@ def _take(
         job.status, job.error, job.log = result["status"], result["error"], result["log"]
 
 
-def _settle(
+def _set_statuses(
     sweep: Sweep,
     todo: Mapping[int, list[Stage]],
     ran: set[str],
     failed: Mapping[str, str],
 ) -> None:
-    """The status of jobs that were not launched: all of theirs was shared, or what they need failed."""
+    """Set the status of jobs that had no stages of their own to run, or whose inputs failed."""
     for job in sweep.jobs:
         labels = [s.label for s in todo[job.number]]
         lost = [label for label in labels if label in failed]
@@ -283,9 +290,9 @@ class _Launcher:
         self.launched = 0
 
     def launch(
-        self, parts: list[Part], failed: Mapping[str, str]
-    ) -> list[tuple[Part, dict[str, Any]]]:
-        """Run some parts, at once if the launcher can, and wait for all."""
+        self, parts: list[SweepPart], failed: Mapping[str, str]
+    ) -> list[tuple[SweepPart, dict[str, Any]]]:
+        """Run some parts, in parallel if the launcher can, and wait for all."""
         if not parts:
             return []
         from hydra._internal.callbacks import Callbacks
@@ -304,7 +311,7 @@ class _Launcher:
             launcher = launcher_of(config, context, task)
             try:
                 returned = launcher.launch(jobs, initial_job_idx=self.launched)
-            except KeyboardInterrupt:  # Ray's waiting turns all signals into this
+            except KeyboardInterrupt:  # while Ray waits, all signals raise this
                 raise Interrupted("SIGINT") from None
             except Exception as error:
                 kind = type(launcher).__name__
@@ -332,27 +339,27 @@ def _result(returned: Any) -> dict[str, Any]:
 
 
 def _folder(sweep: Sweep) -> Path:
-    """Where the jobs' logs go; two sweeps started in one second must not share it."""
-    told = [o.split("=", 1)[1] for o in sweep.hydra if o.startswith("hydra.sweep.dir=")]
+    """Folder of the jobs' logs; two sweeps started in the same second do not share it."""
+    given = [o.split("=", 1)[1] for o in sweep.hydra if o.startswith("hydra.sweep.dir=")]
     name = time.strftime("multirun/%Y-%m-%d/%H-%M-%S-") + secrets.token_hex(2)
-    folder = Path(told[0] if told else name).absolute()
+    folder = Path(given[0] if given else name).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _STOPPED).unlink(missing_ok=True)
     return folder
 
 
 def _write_manifest(sweep: Sweep, folder: Path) -> None:
-    """What ``dtx compare`` finds the sweep by."""
-    text = {
+    """Write the file by which ``dtx compare`` finds the sweep."""
+    manifest = {
         "overrides": sweep.overrides,
         "config_dir": str(sweep.config_dir.resolve()) if sweep.config_dir else None,
         "jobs": [{"swept": j.swept, "status": j.status, "error": j.error} for j in sweep.jobs],
     }
-    write_atomically(folder / MANIFEST, json.dumps(text, indent=1) + "\n")
+    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
 
 
 def _end_children() -> None:
-    """Workers of a launcher end with the sweep."""
+    """Terminate the launcher's workers."""
     for child in psutil.Process().children(recursive=True):
         try:
             child.terminate()

@@ -1,4 +1,4 @@
-"""Hydra's launchers as dtx uses them: its own YAML for each, and one line for one that is not installed."""
+"""Hydra's launchers with dtx's YAML for each, and a one-line error for one that is not installed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dtx.config.compose import CONF
@@ -39,8 +39,8 @@ def compose_launcher(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
     from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException
 
-    # Our YAML is whole. Hydra would validate it against what a plugin registers under the same name, and
-    # warns that it will not do so for ever.
+    # Our YAML is complete. Hydra would validate it against the schema that a plugin registers under the same
+    # name, which is deprecated and raises a warning.
     Plugins.instance()  # plugins register when they are first looked for
     registered = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
     for ours in (CONF / "hydra" / "launcher").glob("*.yaml"):
@@ -51,7 +51,9 @@ def compose_launcher(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
         raise UserError(f"hydra.launcher: {first_line(error)}") from error
 
 
-def launcher_of(config: DictConfig, context: HydraContext, task: Any) -> Launcher:
+def launcher_of(
+    config: DictConfig, context: HydraContext, task: Callable[[DictConfig], Mapping[str, Any]]
+) -> Launcher:
     """The launcher that a sweep's config chooses.
 
     Raises:
@@ -66,7 +68,7 @@ def launcher_of(config: DictConfig, context: HydraContext, task: Any) -> Launche
         if not _installed(f"hydra_plugins.{plugin}"):
             extra = EXTRAS[plugin]
             raise UserError(f"hydra/launcher: {extra} is not installed; pip install 'dtx[{extra}]'")
-        # Workers that each use all cores lose several times over. Worker processes inherit this.
+        # Workers that each use all cores are several times slower. Worker processes inherit this.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         if plugin == "hydra_ray_launcher":
@@ -76,30 +78,32 @@ def launcher_of(config: DictConfig, context: HydraContext, task: Any) -> Launche
         raise UserError(f"hydra.launcher: {first_line(error)}") from error
     with open_dict(config):  # workers compose again, and need no launcher of their own
         chosen = ("hydra/launcher=", "hydra.launcher.", "+hydra.launcher.", "++hydra.launcher.")
-        told = config.hydra.overrides.hydra
-        config.hydra.overrides.hydra = [o for o in told if not o.startswith(chosen)]
+        given = config.hydra.overrides.hydra
+        config.hydra.overrides.hydra = [o for o in given if not o.startswith(chosen)]
     return launcher
 
 
 def _start_ray(arguments: DictConfig) -> None:
     """Join or start a cluster before the plugin does, and end the sweep at Ctrl-C and SIGTERM.
 
-    Ray's own answer to SIGTERM is to abort, and all that its waiting lets pass is a KeyboardInterrupt.
+    Ray aborts at SIGTERM, and while it waits only a KeyboardInterrupt gets through.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send statistics
     import ray
     from omegaconf import OmegaConf
 
     if ray.is_initialized():
         return
-    ray.init(**OmegaConf.to_container(arguments, resolve=True))  # type: ignore[arg-type]
+    options = OmegaConf.to_container(arguments, resolve=True)
+    assert isinstance(options, dict)
+    ray.init(**{str(name): value for name, value in options.items()})
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):  # until the runner puts back what was before
+        for number in (signal.SIGINT, signal.SIGTERM):  # until the runner restores the handlers
             signal.signal(number, signal.default_int_handler)
 
 
 def _installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package that all plugins share
+    except ModuleNotFoundError:  # the package that all plugins share is not there either
         return False

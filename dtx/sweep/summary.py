@@ -1,4 +1,4 @@
-"""What is told of a sweep: on the screen, and on its MLflow run."""
+"""Summaries of a sweep: printed, and as the description of its MLflow run."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ _ROWS, _NUMBERS = 24, 4  # of the table in a description; jobs.json has all
 
 
 def parameters(sweep: Sweep) -> dict[str, str]:
-    """The first job's values, and which fields are swept."""
+    """Parameters for MLflow: the first job's values, with ``(swept)`` for swept fields."""
     swept = tuple(sweep.swept)
     below = tuple(f"{name}." for name in swept)
-    found = sweep.first.parameters()
-    fixed = {k: v for k, v in found.items() if k not in swept and not k.startswith(below or "\0")}
+    values = sweep.first.parameters()
+    fixed = {k: v for k, v in values.items() if k not in swept and not k.startswith(below or "\0")}
     return dict.fromkeys(swept, "(swept)") | fixed
 
 
-def note(sweep: Sweep, found: Comparison, ran: int) -> str:
-    """A description in Markdown: counts, the jobs with their numbers, failures."""
+def note(sweep: Sweep, comparison: Comparison, ran: int) -> str:
+    """A description in Markdown: counts, the jobs with their metrics, warnings, failures."""
     jobs = f"{len(sweep.jobs)} jobs over {', '.join(sweep.swept) or 'nothing'}"
     parts = [f"{jobs}: {_counts(sweep)}. {ran} stages were executed, the others were in the store."]
-    columns = [*sweep.swept, *found.metrics[:_NUMBERS]]
-    if found.metrics and len(found.rows) <= _ROWS:
+    columns = [*sweep.swept, *comparison.metrics[:_NUMBERS]]
+    if comparison.metrics and len(comparison.rows) <= _ROWS:
         table = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-        for row in found.rows:
+        for row in comparison.rows:
             table.append(f"| {' | '.join(_cell(row.get(c)) for c in columns)} |")
         parts.append("\n".join(table))
+    parts += [f"- {line}" for line in comparison.warnings]
     parts += [f"- failed: {j.name}: {j.error.splitlines()[0]}" for j in sweep.jobs if j.error]
     return "\n\n".join(parts)
 
@@ -51,14 +52,14 @@ def _counts(sweep: Sweep) -> str:
     return ", ".join(f"{n} {status}" for status, n in counts.items())
 
 
-def tell(sweep: Sweep, ran: int, seconds: float) -> None:
-    """One line on what was done, then all failures in one table."""
+def print_summary(sweep: Sweep, ran: int, seconds: float) -> None:
+    """Print one line with the counts, then all failures in one table."""
     console.print(f"{len(sweep.jobs)} jobs: {_counts(sweep)}; {ran} stages ran in {seconds:.1f} s")
     bad = [job for job in sweep.jobs if job.status in ("failed", "skipped")]
     if not bad:
         return
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for column in ("job", "status", "what went wrong", "log"):
+    for column in ("job", "status", "error", "log"):
         table.add_column(column, overflow="fold")
     for job in bad:
         line = next(iter(job.error.splitlines()), "")

@@ -1,4 +1,4 @@
-"""The MLflow run of an experiment, or the part that one job has in its sweep's run."""
+"""The MLflow run of an experiment, or the stages' runs that one job adds under its sweep's run."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dtx.analysis.core.result import Result
 from dtx.config.compose import Experiment
 from dtx.errors import Interrupted
-from dtx.report import read_metrics, write_atomically
+from dtx.report import RESULT, read_metrics, write_atomically
+from dtx.run.outcome import StageOutcome
 from dtx.run.processes import killed_before, marked
-from dtx.run.signals import whole
+from dtx.run.signals import defer_signals
+from dtx.run.tracker import StageTracker, Tracker
 from dtx.stage import Stage
 from dtx.store.store import DONE, current
 from dtx.tracking.server import Server, dataset_input, files_in
 from dtx.tracking.stage_run import StageRun, log_results, unsent
 
 if TYPE_CHECKING:
-    from dtx.run.runner import Outcome
+    from mlflow.entities import Run
 
 
 @contextmanager
 def open_tracker(
     experiment: Experiment, parent: str | None = None, swept: Mapping[str, str] | None = None
-) -> Iterator[Tracker | Silent]:
-    """The experiment's run: finished, failed or killed as the block ends.
+) -> Iterator[Tracker]:
+    """The experiment's run; its status is finished, failed or killed when the block ends.
 
     Args:
         experiment: What is run.
@@ -38,13 +41,13 @@ def open_tracker(
         UserError: Tracking is on and the server cannot be reached; nothing has been run yet.
     """
     if not experiment.tracking.enabled:
-        yield Silent(experiment.overrides)
+        yield NoTracking(experiment.overrides)
         return
-    with marked():
-        tracker = Tracker(experiment, parent, swept or {})
+    with marked(current().root):
+        tracker = ExperimentRun(experiment, parent, swept or {})
         status = "FAILED"
         try:
-            with whole():  # a signal must not come between a run's start and knowing of it
+            with defer_signals():  # a signal between a run's start and its id would lose the run
                 tracker.begin(experiment)
             yield tracker
             status = "FAILED" if tracker.any_failed else "FINISHED"
@@ -56,32 +59,34 @@ def open_tracker(
                 tracker.server.end(tracker.run_id, status)
 
 
-class Silent:
-    """Tracking is off."""
-
-    reference: dict[str, str] = {}
-    model_id: str | None = None
+class NoTracking:
+    """Tracking is off: nothing is shown."""
 
     def __init__(self, overrides: tuple[str, ...]):
         self.overrides = overrides
 
+    @property
+    def reference(self) -> Mapping[str, str]:
+        """Empty."""
+        return {}
+
     @contextmanager
-    def stage(self, stage: Stage, work: Path) -> Iterator[Silent]:
+    def stage(self, stage: Stage, work: Path) -> Iterator[StageTracker]:
         """Show nothing."""
         yield self
 
     def committed(self, folder: Path, record: Mapping[str, Any], summary: str) -> None:
         """Show nothing."""
 
-    def finish(self, outcomes: Sequence[Outcome]) -> None:
+    def finish(self, outcomes: Sequence[StageOutcome]) -> None:
         """Show nothing."""
 
     def raise_if_broken(self, store: Path) -> None:
         """Nothing can break."""
 
 
-class Tracker:
-    """The experiment's MLflow run, and the way to open a stage's run under it."""
+class ExperimentRun:
+    """The experiment's MLflow run; opens the stages' runs under it."""
 
     def __init__(self, experiment: Experiment, parent: str | None, swept: Mapping[str, str]):
         self.server = Server(experiment.tracking)
@@ -110,11 +115,11 @@ class Tracker:
         self.server.raise_if_broken(store)
 
     @contextmanager
-    def stage(self, stage: Stage, work: Path) -> Iterator[StageRun]:
+    def stage(self, stage: Stage, work: Path) -> Iterator[StageTracker]:
         """A run for one executed stage, nested under the experiment's or the sweep's."""
         shown, status = None, "FAILED"
         try:
-            with whole():
+            with defer_signals():
                 shown = StageRun(self.server, self.run_id, stage, work, self.swept, self.overrides)
             yield shown
             status = "FINISHED"
@@ -129,13 +134,13 @@ class Tracker:
             if shown:
                 shown.close(status)
 
-    def finish(self, outcomes: Sequence[Outcome]) -> None:
-        """Put headline numbers, figures, a table of stages and a description on the experiment's run."""
+    def finish(self, outcomes: Sequence[StageOutcome]) -> None:
+        """Log headline numbers, figures, a table of stages and a description to the experiment's run."""
         self.any_failed = any(o.status == "failed" for o in outcomes)
         if not self.parent:
             self.server.safely(lambda: self._finish(outcomes))
 
-    def _finish(self, outcomes: Sequence[Outcome]) -> None:
+    def _finish(self, outcomes: Sequence[StageOutcome]) -> None:
         import pandas as pd
 
         store, server = current(), self.server
@@ -148,12 +153,14 @@ class Tracker:
             if there or outcome.error:
                 lines.append(f"- **{stage.name}** ({outcome.status}): {summary}")
                 seconds = round(outcome.seconds, 1)
-                rows.append([stage.name, stage.key, outcome.status, seconds, summary])
+                established = _established(stage.path) if there else None
+                rows.append([stage.name, stage.key, outcome.status, seconds, established, summary])
             if there:
                 # The first stage of a name wins: what is analysed comes before its controls.
                 numbers = read_metrics(stage.path).items()
                 headline = {k: v for k, v in numbers if v is not None} | headline
-        frame = pd.DataFrame(rows, columns=["stage", "key", "status", "seconds", "what came out"])
+        columns = ["stage", "key", "status", "seconds", "established", "result"]
+        frame = pd.DataFrame(rows, columns=columns)
         read = {s.label for o in outcomes for s in o.stage.inputs().values()}
         local = [o for o in outcomes if store.where(o.stage) == "local"]
         files: dict[str, Path] = {}
@@ -166,20 +173,31 @@ class Tracker:
         server.client.log_inputs(self.run_id, datasets=inputs)
 
 
+def _established(folder: Path) -> bool | None:
+    """Whether an analysis' finding is established; None for a stage that is no analysis."""
+    return Result.read(folder).established if (folder / RESULT).is_file() else None
+
+
 def reconcile(server: Server) -> None:
     """Complete or mark as KILLED what killed processes left RUNNING."""
 
-    def settle(run: Any, folder: Path) -> None:
+    def settle(run: Run, folder: Path) -> None:
         record = json.loads((folder / DONE).read_text())
-        numbers = {k: v for k, v in read_metrics(folder).items() if v is not None}
-        summary = ", ".join(f"{k} {v:.3g}" for k, v in list(numbers.items())[:4])
         points = unsent(server, run.info.run_id, folder)
-        model = log_results(server, run.info.run_id, folder, record, summary, points)
-        if model:  # for those that read the stage
+        model = log_results(server, run.info.run_id, folder, record, _summary(folder), points)
+        if model:  # for the runs of stages that read this one
             record["mlflow"]["model_id"] = model
             write_atomically(folder / DONE, json.dumps(record, indent=1) + "\n")
 
-    dead = killed_before()
+    killed = killed_before(current().root)
     server.reconcile(settle)
-    for mark in dead:
+    for mark in killed:
         mark.unlink(missing_ok=True)
+
+
+def _summary(folder: Path) -> str:
+    """The result of an artefact in one sentence, from its files: the stage itself is not at hand."""
+    if (folder / RESULT).is_file():
+        return Result.read(folder).summary
+    numbers = {k: v for k, v in read_metrics(folder).items() if v is not None}
+    return ", ".join(f"{k} {v:.3g}" for k, v in list(numbers.items())[:4])

@@ -1,4 +1,4 @@
-"""The connection to MLflow: a fresh database, a server that is down or lost, what killed runs leave."""
+"""The connection to MLflow: new databases, lost servers, runs of killed processes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dtx.config.compose import TrackingConfig
 from dtx.errors import UserError
 from dtx.progress import console
 from dtx.run.processes import alive, process_tags
-from dtx.run.signals import whole
+from dtx.run.signals import defer_signals
 from dtx.stage import Stage
 from dtx.store.locks import held
 from dtx.store.store import DONE, current
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Run
 
+T = TypeVar("T")
 _PARAM_CHARACTERS = 6000  # MLflow's limit
 _NO_NAME = re.compile(r"[^\w./ -]")
 """What MLflow refuses in a parameter's name."""
@@ -53,14 +55,14 @@ class Server:
         self.broken: Exception | None = None
         self.client, self.experiment_id = _connect(self.uri, config.experiment)
 
-    def safely(self, call: Any) -> Any:
-        """Do a call to the server, or nothing once one has failed; see raise_if_broken."""
+    def safely(self, call: Callable[[], T]) -> T | None:
+        """Call the server, or do nothing once a call has failed; see raise_if_broken."""
         if self.broken:
             return None
         try:
-            with whole():
+            with defer_signals():
                 return call()
-        except Exception as error:  # whatever a server, database or disk under it can raise
+        except Exception as error:  # of the server, its database or its disk
             self.broken = error
             console.print(
                 f"[yellow]MLflow at {self.uri} failed ({_short(error)}); the work goes on without it[/]"
@@ -68,7 +70,7 @@ class Server:
             return None
 
     def raise_if_broken(self, store: Path) -> None:
-        """Raise a UserError if tracking was lost on the way; all artefacts are in the store by then."""
+        """Raise a UserError if a call to MLflow has failed; all artefacts are in the store by then."""
         if self.broken:
             raise UserError(
                 f"MLflow at {self.uri} was lost on the way ({_short(self.broken)}); all "
@@ -111,8 +113,8 @@ class Server:
 
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, step) for name, value, step in points]
-        told = [RunTag(name, value) for name, value in (tags or {}).items()]
-        self.client.log_batch(run_id, metrics=metrics, tags=told)
+        run_tags = [RunTag(name, value) for name, value in (tags or {}).items()]
+        self.client.log_batch(run_id, metrics=metrics, tags=run_tags)
 
     def show(
         self,
@@ -121,8 +123,9 @@ class Server:
         note: str,
         files: Mapping[str, Path],
         tables: Mapping[str, pd.DataFrame],
+        tags: Mapping[str, str] | None = None,
     ) -> None:
-        """What came out of a run. Two calls, as each takes 10 ms of a core and as much of the server's.
+        """Log a run's results in two calls: each takes 10 ms here and as much on the server.
 
         Args:
             run_id: The run.
@@ -130,12 +133,12 @@ class Server:
             note: The run's description in Markdown.
             files: Files by their place among the run's artefacts.
             tables: Tables by place (``tables/returns.json``), which the UI shows page by page.
+            tags: Further tags.
         """
         # The tag tells the UI which files are tables; MLflow's own log_table takes five calls for each.
         shown = json.dumps([{"path": name, "type": "table"} for name in tables])
-        self.log_metrics(
-            run_id, points, {"mlflow.note.content": note, "mlflow.loggedArtifacts": shown}
-        )
+        own = {"mlflow.note.content": note, "mlflow.loggedArtifacts": shown}
+        self.log_metrics(run_id, points, {**own, **(tags or {})})
         with tempfile.TemporaryDirectory(prefix="dtx-") as folder:
             for name in (*files, *tables):
                 Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
@@ -145,16 +148,16 @@ class Server:
                 frame.to_json(Path(folder, name), orient="split", index=False, date_format="iso")
             self.client.log_artifacts(run_id, folder)
 
-    def reconcile(self, settle: Any) -> None:
+    def reconcile(self, settle: Callable[[Run, Path], None]) -> None:
         """Settle the runs that a SIGKILL on this machine left RUNNING.
 
         A run whose artefact was committed is completed (by ``settle(run, folder)``); any other is KILLED.
         """
-        mine = process_tags()
-        query = f"attributes.status = 'RUNNING' and tags.`dtx.host` = '{mine['dtx.host']}'"
+        own = process_tags()
+        query = f"attributes.status = 'RUNNING' and tags.`dtx.host` = '{own['dtx.host']}'"
         for run in self.client.search_runs([self.experiment_id], query, max_results=1000):
             process = run.data.tags.get("dtx.process")
-            if not process or process == mine["dtx.process"] or alive(process):
+            if not process or process == own["dtx.process"] or alive(process):
                 continue
             folder = _committed(run)
             if folder:
@@ -206,7 +209,7 @@ def flat(values: Any, prefix: str = "") -> dict[str, str]:
     return {prefix.rstrip("."): str(values)}
 
 
-def _connect(uri: str, name: str) -> tuple[Any, str]:
+def _connect(uri: str, name: str) -> tuple[MlflowClient, str]:
     """A client and the experiment's id; a fresh database is made under a lock."""
     remote = uri.startswith(("http://", "https://"))
     if remote:  # fail in seconds, not after MLflow's default of minutes
@@ -219,13 +222,13 @@ def _connect(uri: str, name: str) -> tuple[Any, str]:
     try:
         from mlflow import MlflowClient
 
-        for talker in ("mlflow", "alembic"):  # importing mlflow sets them to talk
-            logging.getLogger(talker).setLevel(logging.WARNING)
+        for logger in ("mlflow", "alembic"):  # importing mlflow makes them verbose
+            logging.getLogger(logger).setLevel(logging.WARNING)
         if database is None:
             client = MlflowClient(uri, registry_uri=uri)
             return client, _experiment_id(client, name, None)
         database.parent.mkdir(parents=True, exist_ok=True)
-        with held(database.parent, database.name):  # one that waits says on whom
+        with held(database.parent, database.name):  # a process that waits prints for whom
             if not database.exists():
                 _make_database(database)
             client = MlflowClient(uri, registry_uri=uri)
@@ -262,26 +265,26 @@ def _make_database(database: Path) -> None:
     partial.replace(database)
 
 
-def _experiment_id(client: Any, name: str, artifacts: str | None) -> str:
+def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> str:
     from mlflow import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found:
-        return found.experiment_id
+    experiment = client.get_experiment_by_name(name)
+    if experiment:
+        return experiment.experiment_id
     try:
         # The UI then opens on training runs, not on conversations of language models.
         tags = {"mlflow.experimentKind": "custom_model_development"}
         return client.create_experiment(name, artifact_location=artifacts, tags=tags)
-    except MlflowException:  # another process made it in between (a server has no lock of ours)
-        found = client.get_experiment_by_name(name)
-        if found is None:
+    except MlflowException:  # another process made it meanwhile: a server has no lock of ours
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
             raise
-        return found.experiment_id
+        return experiment.experiment_id
 
 
-def _short(error: Exception) -> str:
+def _short(error: BaseException) -> str:
     """The innermost cause in one line: ``Connection refused`` rather than a stack of wrappers."""
     while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+        error = error.__cause__ or error.__context__ or error
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:200]

@@ -1,14 +1,15 @@
-"""The MLflow run of one executed stage: its parameters, curves while it works, and what came out."""
+"""The MLflow run of one executed stage: its parameters, its curves while it runs, its results."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dtx.report import CURVES, TIMING, read_metrics
+from dtx.analysis.core.result import Result
+from dtx.report import CURVES, RESULT, TIMING, read_metrics
 from dtx.run.provenance import git_state, versions
 from dtx.stage import Stage
 from dtx.store.store import DONE, current
@@ -22,12 +23,12 @@ class StageRun:
     """Opened when a stage starts; a thread follows its curve files and sends new points in batches.
 
     Args:
-        server: Where to.
+        server: Of MLflow.
         parent: Run of the experiment or sweep.
         stage: The stage.
         work: Folder that the stage writes to.
         swept: Swept fields that the stage depends on, shown among its parameters.
-        overrides: What the user gave on the command line.
+        overrides: From the command line.
     """
 
     def __init__(
@@ -71,8 +72,8 @@ class StageRun:
         """Where the stage is shown, for ``done.json``."""
         if self.run_id is None:
             return {}
-        found = {"uri": self.server.uri, "run_id": self.run_id}
-        return found | ({"model_id": self.model_id} if self.model_id else {})
+        reference = {"uri": self.server.uri, "run_id": self.run_id}
+        return reference | ({"model_id": self.model_id} if self.model_id else {})
 
     def committed(self, folder: Path, record: Mapping[str, Any], summary: str) -> None:
         """Send the last points, tables, figures and the model of the committed artefact."""
@@ -100,7 +101,7 @@ class StageRun:
         self._stop.set()
         self._thread.join()
 
-    def _safely(self, call: Any) -> None:
+    def _safely(self, call: Callable[[], object]) -> None:
         if self.run_id is not None:
             self.server.safely(call)
 
@@ -130,7 +131,7 @@ class StageRun:
         inputs = self.stage.inputs()
         datasets = [dataset_input(s, field) for field, s in inputs.items()]
         references = [store.done(s).get("mlflow", {}) for s in inputs.values()]
-        # A model made under another database has an id that this one does not know.
+        # The id of a model that was logged to another database is not known in this one.
         known = [
             r["model_id"] for r in references if r.get("uri") == self.server.uri and "model_id" in r
         ]
@@ -174,7 +175,21 @@ def log_results(
     summary: str,
     points: Sequence[Point] = (),
 ) -> str | None:
-    """Numbers, provenance, figures, tables and the model of an artefact; gives the model's id."""
+    """Log an artefact's numbers, result, provenance, figures, tables and model.
+
+    An analysis' run gets the tag ``dtx.established``: ``true`` or ``false``.
+
+    Args:
+        server: Of MLflow.
+        run_id: The stage's run.
+        folder: The artefact's.
+        record: Its ``done.json``.
+        summary: The run's description.
+        points: Of the curves, not sent yet.
+
+    Returns:
+        The model's id; None if the artefact holds none.
+    """
     import pandas as pd
     import pyarrow.parquet as pq
 
@@ -184,7 +199,7 @@ def log_results(
         if name in record
     }
     numbers = {**read_metrics(folder), **spent}
-    found = [(k, v, 0) for k, v in numbers.items() if v is not None]
+    measured = [(k, v, 0) for k, v in numbers.items() if v is not None]
     tables = files_in(folder, "tables")
     frames = {
         f"tables/{path.stem}.json": pd.read_parquet(path)
@@ -192,7 +207,11 @@ def log_results(
         if pq.read_metadata(path).num_rows <= _TABLE_ROWS
     }
     files = {DONE: folder / DONE, **files_in(folder, "figures"), **tables}
-    server.show(run_id, [*points, *found], summary, files, frames)
+    tags = {}
+    if (folder / RESULT).is_file():
+        files[RESULT] = folder / RESULT
+        tags["dtx.established"] = str(Result.read(folder).established).lower()
+    server.show(run_id, [*points, *measured], summary, files, frames, tags)
     server.client.log_inputs(run_id, datasets=[produced(record["stage"], record["key"], folder)])
     return _log_model(server, run_id, folder, record)
 

@@ -1,4 +1,4 @@
-"""The MLflow run of a sweep: its jobs as a table, what failed, and the figures that compare them."""
+"""The MLflow run of a sweep: a table of its jobs, failures, and the figures that compare them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 from dtx.config.compose import TrackingConfig
 from dtx.errors import Interrupted
 from dtx.run.processes import marked
-from dtx.run.signals import whole
+from dtx.run.signals import defer_signals
 from dtx.stage import Stage
+from dtx.store.store import current
 from dtx.tracking.experiment_run import reconcile
 from dtx.tracking.server import Server, dataset_input
 
@@ -19,10 +20,10 @@ _BATCH_INPUTS = 100  # links sent at once
 
 
 class SweepRun:
-    """A sweep's run while it lasts.
+    """The MLflow run of a sweep, while the sweep runs.
 
     Args:
-        server: Where to.
+        server: Of MLflow.
 
     Attributes:
         run_id: The run, parent of the stages' runs; empty before it is started.
@@ -45,7 +46,7 @@ class SweepRun:
             rows: Swept fields, ``status`` and numbers of each job.
             note: The description.
             figures: PNG files.
-            stages: What the jobs stand on, with ``ran`` or ``reused``: found by digest, not copied.
+            stages: The stages of the jobs, with ``ran`` or ``reused``; linked by digest, not copied.
         """
 
         def send() -> None:
@@ -79,12 +80,12 @@ def open_sweep(
     """The run of a sweep; None with tracking off.
 
     Args:
-        tracking: Where to.
+        tracking: The server and its experiment.
         name: Of the run.
-        identity: What equal sweeps have in common; :func:`log_to_sweep` finds the run by it.
-        overrides: What the user gave.
-        config: The first job's, resolved.
-        parameters: What is shown beside the run.
+        identity: Equal for sweeps with the same targets; :func:`log_to_sweep` finds the run by it.
+        overrides: From the command line.
+        config: Of the first job, resolved.
+        parameters: Of the run.
         note: The description until there are results.
     """
     if not tracking.enabled:
@@ -97,10 +98,10 @@ def open_sweep(
         "dtx.overrides": " ".join(overrides)[:5000],
         "mlflow.note.content": note,
     }
-    with marked():
+    with marked(current().root):
         run, status = SweepRun(server), "FAILED"
         try:
-            with whole():  # a signal must not come between a run's start and knowing of it
+            with defer_signals():  # a signal between a run's start and its id would lose the run
                 run.run_id = server.start(name, tags)
             server.safely(lambda: reconcile(server))
             server.safely(lambda: server.client.log_dict(run.run_id, dict(config), "config.yaml"))
@@ -123,15 +124,12 @@ def log_to_sweep(config: TrackingConfig, identity: str, figures: Sequence[Path])
     """
     server = Server(config)
     query = f"tags.`dtx.sweep` = '{identity}'"
-    found = server.client.search_runs(
+    newest = server.client.search_runs(
         [server.experiment_id], query, max_results=1, order_by=["attributes.start_time DESC"]
     )
-    if not found:
+    if not newest:
         return None
-    _log(server, found[0].info.run_id, figures)
-    return f"{found[0].info.run_name} ({found[0].info.run_id})"
-
-
-def _log(server: Server, run_id: str, figures: Sequence[Path]) -> None:
+    run = newest[0].info
     for path in figures:
-        server.client.log_artifact(run_id, str(path), "compare")
+        server.client.log_artifact(run.run_id, str(path), "compare")
+    return f"{run.run_name} ({run.run_id})"

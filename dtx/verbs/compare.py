@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from rich.markup import escape
+
 from dtx.errors import UserError
 from dtx.progress import console
 from dtx.text import near
@@ -43,24 +45,30 @@ def main(args: argparse.Namespace) -> int:
         raise UserError("nothing is swept: give the sweep's overrides, as dt.seed=0,1,2")
     store = use(sweep.store())
 
-    from dtx.sweep.compare import compare, in_words
+    from dtx.sweep.compare import compare, tables
 
-    found = compare(sweep, store, args.out, args.metric, args.by)
-    if not found.metrics:
-        what = "differs between them" if any(len(r) > 3 for r in found.rows) else "has been run"
+    comparison = compare(sweep, store, args.out, args.metric, args.by)
+    if not comparison.metrics:
+        what = (
+            "differs between them"
+            if any("/" in name for row in comparison.rows for name in row)
+            else "has been run"
+        )
         raise UserError(f"nothing to compare: {len(sweep.jobs)} jobs, and no number {what} yet")
-    for table in in_words(sweep, found):
+    for table in tables(comparison):
         console.print(table)
-    for path in found.paths:
+    for line in comparison.warnings:
+        console.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
+    for path in comparison.paths:
         console.print(f"figure: {near(path)}", soft_wrap=True)
-    if found.left_out:
-        console.print(f"not drawn (ask with --metric): {', '.join(found.left_out)}")
+    if comparison.left_out:
+        console.print(f"not drawn (ask with --metric): {', '.join(comparison.left_out)}")
     if sweep.first.tracking.enabled:
         from dtx.tracking import log_to_sweep
 
-        run = log_to_sweep(sweep.first.tracking, sweep.identity, found.paths)
-        told = f"logged to MLflow run {run}" if run else "MLflow has no run of this sweep"
-        console.print(told, soft_wrap=True)
+        run = log_to_sweep(sweep.first.tracking, sweep.identity, comparison.paths)
+        message = f"logged to MLflow run {run}" if run else "MLflow has no run of this sweep"
+        console.print(message, soft_wrap=True)
     return 0
 
 

@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Find the artefact, write it, say how to read it."""
-    from dtx.exchange.loading import kind_of, one_of
+    from dtx.exchange.lookup import kind_of, one_of
     from dtx.store.store import Store
 
     store = Store(args.store)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from dtx.config.compose import compose, experiment
-from dtx.run.plan import Step, estimate, plan, told
+from dtx.run.plan import PlannedStage, estimate, in_one_line, plan
 from dtx.verbs._arguments import override_arguments
 
 EXAMPLES = """
@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> int:
     what = experiment(compose(args.overrides, args.config_dir), args.overrides)
     steps = plan(what.targets.values(), Store.of(what.store), what.on_drift)
     _print(steps)
-    print(f"\n{told(steps)}; {estimate(steps)}")
+    print(f"\n{in_one_line(steps)}; {estimate(steps)}")
     return 0
 
 
@@ -45,11 +45,11 @@ def _sweep(args: argparse.Namespace) -> int:
         _print(steps)
         print()
     jobs = f"{len(sweep.jobs)} jobs over {', '.join(sweep.swept) or 'nothing'}"
-    print(f"{jobs}: {told(steps)}; {estimate(steps)}")
-    return sweep.tell_errors()
+    print(f"{jobs}: {in_one_line(steps)}; {estimate(steps)}")
+    return sweep.print_errors()
 
 
-def _print(steps: Sequence[Step]) -> None:
+def _print(steps: Sequence[PlannedStage]) -> None:
     width = max((len(s.stage.label) for s in steps), default=0)
     for step in steps:
         print(f"{step.action:10} {step.stage.label:{width}}  {step.why}".rstrip())

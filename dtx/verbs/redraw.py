@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> int:
 
         sweep = read_sweep(overrides, args.config_dir)
         experiments = [job.experiment for job in sweep.jobs if job.experiment]
-        store, status = sweep.store(), sweep.tell_errors()
+        store, status = sweep.store(), sweep.print_errors()
     else:
         experiments = [experiment(compose(overrides, args.config_dir), overrides)]
         store, status = Store.of(experiments[0].store), 0

@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> int:
     finished = artefacts(root)
     shown = finished if args.all else finished[:_SHOWN]
     if shown:
-        header = ("  stage", "key", "age", "took", "size", "what came out")
+        header = ("  stage", "key", "age", "took", "size", "result")
         print(f"finished, newest first:\n{columns([header, *map(_finished, shown)])}")
     if len(shown) < len(finished):
         print(f"  ... and {len(finished) - len(shown)} more (--all)")
@@ -96,16 +96,21 @@ def _finished(artefact: Artefact) -> tuple[str, ...]:
         wrong = f"done.json is not readable: `dtx invalidate {artefact.label}` sets it aside"
         return f"  {stage}", key, age, "", size, wrong
     took = duration(artefact.record.get("seconds", 0.0))
-    what = artefact.record.get("summary") or _headline(artefact.folder)
-    return f"  {stage}", key, age, took, size, what
+    return f"  {stage}", key, age, took, size, _summary(artefact)
 
 
-def _headline(folder: Path) -> str:
-    """The first headline numbers, in words."""
-    from dtx.report import read_metrics
+def _summary(artefact: Artefact) -> str:
+    """An analysis' finding or why it is not established; of another stage its summary or first numbers."""
+    from dtx.analysis.core.result import Result
+    from dtx.report import RESULT, read_metrics
 
+    folder = artefact.folder
     try:
+        if (folder / RESULT).is_file():
+            return Result.read(folder).summary
+        if summary := artefact.record.get("summary"):
+            return summary
         numbers = [(k, v) for k, v in read_metrics(folder).items() if v is not None]
-    except (OSError, ValueError):
-        return "headline.json is not readable"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "its numbers are not readable"
     return ", ".join(f"{k.split('/')[-1].replace('_', ' ')} {v:.3g}" for k, v in numbers[:4])

@@ -1,15 +1,21 @@
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from matplotlib.figure import Figure
 
 import dtx
 from dtx.agent.network import ActorCritic, Architecture, save
+from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.result import Check, Claim, Result, Verdict
 from dtx.cli import main
 from dtx.config.compose import build_group
+from dtx.exchange.recorded_result import recorded_result
+from dtx.figures import new
 from dtx.run.runner import run
 from dtx.stage import Stage
 from tests.dt.test_model import contexts
@@ -17,21 +23,24 @@ from tests.dt.toy import Drawn, Recorded, tiny
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured(Stage):
-    """An analysis of a model, beside a control."""
+class Measured(Analysis):
+    """An analysis of a model, beside a control; its identity has a given error."""
 
     dt: Stage
     control: Stage
+    error: float = 0.0
 
-    def run(self, out: Path) -> None:
-        from dtx.analysis.core.claims import Claim, write_claims
-        from dtx.figures import new
-        from dtx.report import Report
+    def compute(self) -> Result:
+        claim = Claim(id="a", text="a|b", criterion="x", evidence="y", verdict=Verdict.CONFIRMED)
+        return Result(
+            finding="mean 0.25 of 12434",
+            metrics={"mean": 0.25, "n": 12434.0, "missing": None},
+            checks=[Check(name="parts and whole", error=self.error, tolerance=1e-6)],
+            claims=[claim],
+        )
 
-        report = Report(out)
-        report.headline({"measured/mean": 0.25, "measured/n": 12434.0, "measured/missing": None})
-        report.figure("bars", new(3, 2, mosaic="a")[0])
-        write_claims(report, [Claim(claim="a|b", wanted="x", found="y", verdict="confirmed")])
+    def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:
+        yield "bars", new(3, 2, mosaic="a")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +78,11 @@ def test_a_model_is_handed_over_and_read_back(measured, tmp_path, capsys):
     card = ModelCard.load(out / "README.md")  # as Hugging Face reads it
     assert card.data.license == "mit" and "decision-transformer" in card.data.tags
     results = {r.metric_type: r.metric_value for r in card.data.eval_results}
-    assert results["measured/mean"] == 0.25 and "measured/missing" not in results
+    assert results["test_export/mean"] == 0.25 and "test_export/missing" not in results
     text = (out / "README.md").read_text()
-    assert "| measured/n | 12434 |" in text and "| measured/missing | none |" in text
-    assert "| a\\|b | x | y | confirmed |" in text
+    assert "| test_export/n | 12434 |" in text and "| test_export/missing | none |" in text
+    assert "| a\\|b | x | y | confirmed |" in text and "mean 0.25 of 12434" in text
+    assert "Not established" not in text
     assert "![" in text and all(
         (out / "figures" / p.name).is_file() for p in (out / "figures").iterdir()
     )
@@ -85,8 +95,31 @@ def test_a_model_is_handed_over_and_read_back(measured, tmp_path, capsys):
     out2 = tmp_path / "control"
     assert main(["export", control.key, str(out2), "--store", str(store.root)]) == 0
     text = (out2 / "README.md").read_text()
-    assert "measured/mean" not in text and "(as `control`)" in text  # its numbers are of the other
-    assert "Nobody has named a licence" in text
+    assert (
+        "test_export/mean" not in text and "(as `control`)" in text
+    )  # its numbers are of the other
+    assert "No licence was named" in text
+
+
+def test_a_card_says_why_a_result_is_not_established(store, experiment_of, tmp_path):
+    subject, control = (Drawn(dataset=Recorded(), seed=seed) for seed in (0, 1))
+    broken = Measured(dt=subject, control=control, error=3.0)
+    run(experiment_of(broken))
+    out = tmp_path / "out"
+    assert main(["export", subject.label, str(out), "--store", str(store.root)]) == 0
+    text = (out / "README.md").read_text()
+    assert "**Not established**: check failed: parts and whole: 3 is above 1e-06." in text
+    assert "| a\\|b | x | y | not established |" in text and "confirmed" not in text
+    found = dtx.load("analysis", broken.key, store=store).result
+    assert not found.established and found.claims[0].verdict is Verdict.NOT_ESTABLISHED
+
+
+def test_a_result_from_before_checks_were_recorded_is_not_established(tmp_path):
+    (tmp_path / "headline.json").write_text('{"lens/agreement": 0.9}')
+    of_dtx = recorded_result(tmp_path, {"class": "dtx.analysis.lens.Lens"})
+    assert of_dtx is not None and of_dtx.metrics["agreement"] == 0.9
+    assert not of_dtx.established
+    assert recorded_result(tmp_path, {"class": "mine.Rollout"}) is None
 
 
 def test_an_agent_is_handed_over(store, experiment_of, tmp_path):
@@ -119,7 +152,7 @@ def test_only_models_go_and_nothing_else_is_written_over(measured, tmp_path, cap
     (tmp_path / "full" / "mine.txt").write_text("mine")
     where = ["--store", str(store.root)]
     assert main(["export", subject.label, str(tmp_path / "full"), *where]) == 2
-    assert "holds something else than an exported model" in capsys.readouterr().err
+    assert "is neither empty nor an exported model" in capsys.readouterr().err
     assert main(["export", subject.label, str(tmp_path / "full" / "mine.txt"), *where]) == 2
     assert main(["export", "test_handover", str(tmp_path / "new"), *where]) == 2
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine.txt"]

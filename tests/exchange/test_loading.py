@@ -110,7 +110,7 @@ def test_a_trained_model_with_its_demonstrations_and_checkpoints(store, experime
     assert cache["blocks.0.hook_resid_pre"].shape[-1] == 16
     with pytest.raises(UserError, match=r"kept no checkpoint of step 999 \(kept: 0, 6\)"):
         dt.at(999)
-    with pytest.raises(UserError, match=r"no record tells its environment; name one: env='memory'"):
+    with pytest.raises(UserError, match=r"no record names its environment; name one: env='memory'"):
         dt.rollout()
     assert len(dt.rollout(0.9, 2, env="memory env.max_steps=6")) == 2
 
@@ -165,7 +165,7 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(planted, store, 
         dtx.load("dt", "nothing", store=kept)
     with pytest.raises(UserError, match=r"no group 'dts' \(did you mean 'dt'\?\)"):
         dtx.load("dts", "planted", store=kept)
-    with pytest.raises(UserError, match=r"is what it is; overrides go with a config's name"):
+    with pytest.raises(UserError, match=r"is an artefact; overrides go with a config's name"):
         dtx.load("dt", stage.label, "dt.seed=1", store=kept)
     with pytest.raises(UserError, match=r"no store at"):
         dtx.load("dt", "nothing", store=store)

@@ -27,7 +27,7 @@ def edit_source(store, stage) -> None:
 
 def test_everything_is_new_in_a_fresh_store(store):
     assert set(steps(store, TOTAL).values()) == {("run", "new")}
-    assert plan.told(plan.plan([TOTAL], store)) == "3 toys to run (new)"
+    assert plan.in_one_line(plan.plan([TOTAL], store)) == "3 toys to run (new)"
     assert "no estimate" in plan.estimate(plan.plan([TOTAL], store))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dtx.errors import Interrupted
 from dtx.run.runner import run
-from dtx.run.signals import signals, whole
+from dtx.run.signals import defer_signals, signals
 from tests.toys import Number
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM]
@@ -24,12 +24,12 @@ class InterruptedWhenCommitted(Number):
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_a_signal_waits_for_the_end_of_a_whole_block(number):
+def test_a_signal_is_delayed_until_the_block_ends(number):
     before = signal.getsignal(number)
     steps = []
     with pytest.raises(Interrupted), signals():
-        with whole():
-            with whole():
+        with defer_signals():
+            with defer_signals():
                 signal.raise_signal(number)
                 steps.append("inner")
             steps.append("outer")
@@ -53,8 +53,8 @@ def test_a_signal_in_a_destructor_is_not_lost(number):
     assert steps == ["went on"]
 
 
-def test_a_signal_is_not_lost_when_a_whole_block_fails():
-    with pytest.raises(Interrupted) as raised, signals(), whole():
+def test_a_delayed_signal_is_not_lost_when_the_block_fails():
+    with pytest.raises(Interrupted) as raised, signals(), defer_signals():
         signal.raise_signal(signal.SIGTERM)
         raise ValueError("a defect")
     assert isinstance(raised.value.__context__, ValueError)

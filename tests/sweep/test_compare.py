@@ -39,6 +39,25 @@ def test_rows_hold_swept_values_and_numbers_of_the_targets(done, tmp_path):
     assert "chain/total" in found.metrics
 
 
+def test_analyses_that_are_not_established_are_named_with_the_reason(tmp_path, monkeypatch, capsys):
+    write_chain(tmp_path / "mine")
+    yaml = "# @package analysis.spread\n_target_: tests.toys.Spread\nof: ${dt}\nerror: 0.0\n"
+    (tmp_path / "mine" / "analysis" / "spread.yaml").write_text(yaml)
+    monkeypatch.chdir(tmp_path)
+    chosen = [*CHAIN[:3], "analysis=[spread]", "tracking.enabled=false"]
+    args = ["-m", "--config-dir", "mine", *chosen, "analysis.spread.error=0,3"]
+    assert main(["run", *args]) == 0
+    sweep = read(args)
+    comparison = compare(sweep, sweep.store(), tmp_path / "out")
+    assert [row.get("not established") for row in comparison.rows] == [None, "toys"]
+    assert [row["toys/spread"] for row in comparison.rows] == [0.5, 0.5]
+    reason = "check failed: a sum and its parts: 3 is above 1e-06"
+    assert comparison.warnings == [f"toys is not established in 1 of 2 jobs: {reason}"]
+    capsys.readouterr()
+    assert main(["compare", *args]) == 0
+    assert comparison.warnings[0] in capsys.readouterr().err
+
+
 def test_one_figure_for_each_pair_with_bands_over_seeds(done, tmp_path):
     sweep = read(done)
     found = compare(sweep, sweep.store(), tmp_path / "out", ["*/total"])

@@ -60,7 +60,7 @@ def test_a_wrong_value_costs_only_its_jobs():
 def test_a_wrong_name_is_explained_once_for_a_thousand_jobs(capsys):
     sweep = read_sweep(["dt.sede=range(1000)"])
     assert len(sweep.jobs) == 1000
-    assert sweep.tell_errors() == 2
+    assert sweep.print_errors() == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "dt.sede: no such field (did you mean 'seed'?)" in line and "999 more" in line
     with pytest.raises(UserError, match="did you mean 'seed'"):

@@ -1,14 +1,16 @@
 """MLflow: real databases and a real dead server."""
 
 import dataclasses
+import json
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
 from dtx.errors import Interrupted, UserError
 from dtx.run.runner import StagesFailed, run
-from tests.toys import Number, Sum
+from tests.toys import Number, Spread, Sum
 
 ONE, TWO = Number(value=1), Number(value=2)
 
@@ -182,3 +184,27 @@ def test_runs_tell_where_a_result_comes_from(store, experiment_of, client):
         assert stage.data.metrics[f"system/{name}"] == record[name] >= 0
     if record["git"]:  # not in an installed wheel
         assert stage.data.tags["mlflow.source.git.commit"] == record["git"]["sha"]
+
+
+def test_an_analysis_run_has_its_result_and_says_whether_it_is_established(
+    store, experiment_of, client
+):
+    sound, broken = Spread(of=ONE, error=0.0), Spread(of=ONE, error=3.0)
+    run(experiment_of(sound, broken, tracking=True))
+    client = client()
+    found = {r.data.tags.get("dtx.key"): r for r in all_runs(client)}
+    tags = {key: r.data.tags.get("dtx.established") for key, r in found.items()}
+    assert (tags[sound.key], tags[broken.key], tags[ONE.key]) == ("true", "false", None)
+    note = found[broken.key].data.tags["mlflow.note.content"]
+    assert "check failed: a sum and its parts: 3 is above 1e-06" in note
+    assert found[sound.key].data.tags["mlflow.note.content"] == "spread 0.5"
+    assert found[sound.key].data.metrics["toys/spread"] == 0.5
+    files = {a.path for a in client.list_artifacts(found[sound.key].info.run_id)}
+    assert "result.json" in files
+    parent = next(r for r in all_runs(client) if r.info.run_name == "test")
+    table = json.loads(
+        Path(client.download_artifacts(parent.info.run_id, "stages.json")).read_text()
+    )
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    established = {row["key"]: row["established"] for row in rows}
+    assert established == {sound.key: True, broken.key: False, ONE.key: None}

@@ -10,7 +10,7 @@ from dtx.errors import Interrupted
 from dtx.progress import PROGRESS, progress, report_to
 from dtx.run.runner import run
 from dtx.store.store import DONE, Store
-from tests.toys import Number, Sum
+from tests.toys import Number, Spread, Sum
 
 ONE, TWO = Number(value=1), Number(value=2)
 TOTAL = Sum(left=ONE, right=TWO)
@@ -36,6 +36,16 @@ def test_finished_stages_newest_first_with_what_came_out(store, experiment_of, c
     assert [row.split()[:2] for row in rows] == [["toys", TWO.key], ["toys", ONE.key]]
     assert rows[0].endswith("value 2") and rows[1].endswith("value 1") and " d " in rows[1]
     assert totals.startswith("2 finished (") and totals.endswith("0 in progress, 0 interrupted")
+
+
+def test_an_analysis_shows_its_finding_or_why_it_is_not_established(store, experiment_of, capsys):
+    run(experiment_of(Spread(of=ONE, error=0.0), Spread(of=ONE, error=3.0)))
+    capsys.readouterr()
+    status(store)
+    rows = capsys.readouterr().out.splitlines()
+    assert sum(row.endswith("  spread 0.5") for row in rows) == 1
+    why = "not established (check failed: a sum and its parts: 3 is above 1e-06): spread 0.5"
+    assert sum(row.endswith(why) for row in rows) == 1
 
 
 def test_the_list_is_limited_but_not_the_totals(store, experiment_of, capsys):
