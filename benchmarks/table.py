@@ -150,7 +150,7 @@ def decision_transformer(calibration, store: Store, steps: int = 60) -> list[Row
     The share is of the matrix rate of the same number type, measured here and now; it counts the FLOPs
     that the distinct real tokens of a batch need, while windows are counted as drawn.
     """
-    from dtx.dt.decision_transformer import Precision
+    from dtx.dt.training.spec import Precision
 
     use(store)
     plain = plain_transformer(calibration.dt)

@@ -1,4 +1,5 @@
-"""Parts of a forward pass: from a residual stream on, or only what a change in it can reach.
+"""Forward passes that keep their activations, or compute only a part: from a residual stream on, or only
+what a change in it can reach.
 
 Shape suffixes: b window, n token, c changed token, d model, h head, e head width, a action.
 """
@@ -11,7 +12,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformer_lens import ActivationCache
 
+from dtx.dt.context import Context
 from dtx.dt.layers import Block, hooked
 from dtx.dt.model import DecisionTransformerModel
 
@@ -51,6 +54,22 @@ def run_from(
         alone = last_token_only and not hooked(*blocks[-1].hook_points)
         resid_bnd = blocks[-1].last(resid_bnd) if alone else blocks[-1](resid_bnd)
     return model.read(resid_bnd[:, -1])
+
+
+def run_with_cache(
+    model: DecisionTransformerModel, context: Context, names: Any = None
+) -> tuple[Tensor, ActivationCache]:
+    """Logits (b, t, a) at the state tokens and an ``ActivationCache`` of TransformerLens.
+
+    Args:
+        model: Any; gradients are not kept.
+        context: Windows.
+        names: Which activations: None for all, or TransformerLens's ``names_filter`` (a name, a list of
+            names, a function of names).
+    """
+    with torch.no_grad():
+        logits, values = model.run_with_cache(context, names_filter=names)
+    return logits, ActivationCache(dict(values), model)  # type: ignore[arg-type]
 
 
 class Changed:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from dtx.dt.context import Context
-from dtx.dt.model import ModelConfig
+from dtx.dt.model_config import ModelConfig
 from dtx.dt.windows import observation_table
 from dtx.env.encoding import distinct
 

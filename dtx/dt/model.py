@@ -9,7 +9,6 @@ u distinct observation, N token of a packed batch.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -24,96 +23,13 @@ from transformer_lens.hook_points import HookPoint
 
 from dtx.dt.context import Context, Packed
 from dtx.dt.layers import Block, hooked, norm
+from dtx.dt.model_config import DESCRIPTION, ModelConfig
 from dtx.dt.state_encoder import ConvolutionalState
-from dtx.dt.tokens import TokenLayout, layout_of
 from dtx.dt.transformer_lens import TransformerLensMethods
 from dtx.errors import UserError
 from dtx.report import write_atomically
 
-WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
-
-
-@dataclasses.dataclass(kw_only=True)
-class ModelConfig:
-    """Everything needed to build the model and to feed it; TransformerLens's names where it has them.
-
-    Attributes:
-        n_ctx: Tokens in the longest window, rows of ``W_pos``.
-        n_steps: Timesteps in the longest window (context length).
-        n_timesteps: Timesteps that the time embedding knows.
-        act_fn: gelu or relu. normalization_type: LN or None.
-        time_embedding: learned (one row a timestep) or linear.
-        positional_embedding: Whether a learned ``W_pos`` is added.
-        state_bias: Whether the state embedding has a bias (it holds the centring).
-        reward_to_go: False for a behaviour clone, which has no R tokens.
-        left_padding: Whether windows are padded before the start to full length, as in the study.
-        n_actions: Actions; this number itself is the padding action.
-        n_channels: Length of a flattened one-hot observation.
-        state_encoder: linear, or conv in some published models.
-    """
-
-    n_layers: int
-    n_heads: int
-    d_model: int
-    d_head: int
-    d_mlp: int
-    act_fn: str
-    gated_mlp: bool
-    normalization_type: str | None
-    n_ctx: int
-    n_steps: int
-    n_timesteps: int
-    time_embedding: str
-    positional_embedding: bool
-    state_bias: bool
-    reward_to_go: bool
-    left_padding: bool
-    n_actions: int = 7
-    n_channels: int = 980
-    state_encoder: str = "linear"
-    # What TransformerLens's tools ask of a config. The three switches make more activations.
-    use_attn_result: bool = False
-    use_split_qkv_input: bool = False
-    use_hook_mlp_in: bool = False
-    half_products: bool = False  # products of packed batches in bfloat16
-    attn_only: bool = False
-    final_rms: bool = False
-    device: str = "cpu"
-    dtype: torch.dtype = torch.float32
-    model_name: str = "decision-transformer"
-
-    _not_saved = (
-        "device",
-        "dtype",
-        "use_attn_result",
-        "use_split_qkv_input",
-        "use_hook_mlp_in",
-        "half_products",
-    )
-
-    @property
-    def layout(self) -> TokenLayout:
-        """The order of the tokens that the model reads."""
-        return layout_of(self.reward_to_go)
-
-    @property
-    def d_vocab_out(self) -> int:
-        """TransformerLens's name for the number of outputs."""
-        return self.n_actions
-
-    @property
-    def d_vocab(self) -> int:
-        """Another of TransformerLens's names for it."""
-        return self.n_actions
-
-    @property
-    def n_key_value_heads(self) -> None:
-        """TransformerLens's name for fewer keys and values than queries; there are as many."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The values that define the model, for JSON."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {k: v for k, v in values.items() if k not in self._not_saved}
+WEIGHTS = "weights.safetensors"
 
 
 class Embedding(nn.Module):
@@ -327,6 +243,18 @@ def initialise(
             parameter.normal_(0.0, std, generator=generator)
 
 
+def centre_state(network: DecisionTransformerModel, mean_one_hot: Tensor) -> None:
+    """Set the state embedding's bias so that the mean observation embeds as 0.
+
+    Most of an observation's 147 active channels are the same in all of them; without this their sum
+    drowns what differs.
+    """
+    bias = network.embed.b_S
+    assert bias is not None
+    with torch.no_grad():
+        bias.copy_(-(mean_one_hot @ network.embed.W_S))
+
+
 def save(model: DecisionTransformerModel, folder: Path) -> None:
     """Write weights.safetensors and model.json."""
     save_weights(model, folder / WEIGHTS)
@@ -349,8 +277,7 @@ def load(folder: Path, weights: Path | None = None) -> DecisionTransformerModel:
     """
     path = weights or folder / WEIGHTS
     try:
-        cfg = ModelConfig(**json.loads((folder / DESCRIPTION).read_text()))
-        model = DecisionTransformerModel(cfg)
+        model = DecisionTransformerModel(ModelConfig.read(folder))
         model.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
         what = str(error).splitlines()[0]

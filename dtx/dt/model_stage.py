@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from dtx.dataset.dataset import Dataset
+from dtx.dt.spec import Windows
 from dtx.errors import UserError
 from dtx.stage import Stage
 
 if TYPE_CHECKING:
     from dtx.dt.circuit import Circuit
     from dtx.dt.model import DecisionTransformerModel
+    from dtx.dt.model_config import ModelConfig
     from dtx.env.environment import Environment
 
 
@@ -36,15 +39,31 @@ class ModelStage(Stage):
 
         return load(self.path)
 
+    def model_config(self) -> ModelConfig:
+        """The network's config; here as the committed artefact has it."""
+        from dtx.dt.model_config import ModelConfig
+
+        return ModelConfig.read(self.path)
+
+    @property
+    def trained_on(self) -> Dataset | None:
+        """The demonstrations that the model was trained on; None: on none of a stage here."""
+        return None
+
+    @property
+    def trained_windows(self) -> Windows | None:
+        """How windows of :attr:`trained_on` were drawn in training; None as there."""
+        return None
+
     def checkpoints(self) -> dict[int, Path]:
-        """Weights kept along the way, by step; empty for a model that was not trained here."""
+        """Weights kept during training, by step; empty for a model that was not trained here."""
         return {}
 
     def circuit(self) -> Circuit:
-        """What is known about the model's circuit by construction.
+        """The model's circuit as it is known by construction.
 
         Raises:
-            UserError: Nothing is.
+            UserError: It is not known.
         """
         from dtx.dt.circuit import Circuit
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dtx.dt.context import Context
-    from dtx.dt.model import DecisionTransformerModel, ModelConfig
+    from dtx.dt.model import DecisionTransformerModel
+    from dtx.dt.model_config import ModelConfig
 
 EMBEDDED = "blocks.0.hook_resid_pre"
 """What the embedding wrote: modality, time and position together."""

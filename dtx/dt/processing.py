@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from dtx.dt.forward import blocks_of
 from dtx.dt.layers import MLP, LayerNorm
-from dtx.dt.model import DecisionTransformerModel, ModelConfig
+from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.model_config import ModelConfig
 
 
 class Step(enum.Enum):

@@ -9,12 +9,15 @@ Letters: n tokens of a window.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 REWARD_TO_GO, STATE, ACTION = KINDS = ("R", "S", "A")
 PADDING = "pad"
 """Name and kind of the tokens of a timestep before the episode."""
+Steps = TypeVar("Steps", int, np.ndarray)
+"""A number of timesteps, or an array of them."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,11 @@ class TokenLayout:
         """Tokens of a timestep after its state: none of them at the end of a window."""
         return self.per_step - 1 - self.first_state
 
-    def place(self, kind: str, step: int) -> int:
-        """Place of the token of a kind at a timestep."""
+    def place(self, kind: str, step: Steps) -> Steps:
+        """Place of the token of a kind at a timestep, or at each of several."""
         return step * self.per_step + self.slot(kind)
 
-    def last_state(self, steps: int) -> int:
+    def last_state(self, steps: Steps) -> Steps:
         """Place of the last state token of a window of so many timesteps: its last token."""
         return self.place(STATE, steps - 1)
 

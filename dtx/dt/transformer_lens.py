@@ -1,4 +1,4 @@
-"""What TransformerLens's tools ask of a model beside hooks and weights.
+"""TransformerLens compatibility methods.
 
 With these methods ``ActivationCache`` (``logit_attrs``, ``get_full_resid_decomposition``, ...), the
 ``get_act_patch_*`` functions and ``SVDInterpreter`` take a Decision Transformer as they take a language
@@ -19,10 +19,7 @@ from dtx.env.actions import ACTIONS
 from dtx.errors import UserError
 
 if TYPE_CHECKING:
-    from transformer_lens import ActivationCache
-
-    from dtx.dt.context import Context
-    from dtx.dt.model import DecisionTransformerModel, ModelConfig
+    from dtx.dt.model_config import ModelConfig
 
 
 class TransformerLensMethods:
@@ -95,21 +92,3 @@ class TransformerLensMethods:
     def set_use_hook_mlp_in(self, use: bool) -> None:
         """Give MLPs an input of their own (``hook_mlp_in``)."""
         self.cfg.use_hook_mlp_in = use
-
-
-def run_with_cache(
-    model: DecisionTransformerModel, context: Context, names: Any = None
-) -> tuple[Tensor, ActivationCache]:
-    """Logits (b, t, a) at the state tokens and an ``ActivationCache`` of TransformerLens.
-
-    Args:
-        model: Any; gradients are not kept.
-        context: Windows.
-        names: Which activations: None for all, or TransformerLens's ``names_filter`` (a name, a list of
-            names, a function of names).
-    """
-    from transformer_lens import ActivationCache
-
-    with torch.no_grad():
-        logits, values = model.run_with_cache(context, names_filter=names)
-    return logits, ActivationCache(dict(values), model)  # type: ignore[arg-type]

@@ -14,9 +14,9 @@ import torch
 
 from dtx.dataset.episodes import rewards_to_go
 from dtx.dt.context import Context, Packed
-from dtx.dt.decision_transformer import Balance, Windows
 from dtx.dt.layers import Group, Packing
-from dtx.dt.model import ModelConfig
+from dtx.dt.model_config import ModelConfig
+from dtx.dt.spec import Balance, Windows
 from dtx.dt.tokens import TokenLayout
 from dtx.env.encoding import flatten, one_hot
 from dtx.errors import UserError

@@ -15,10 +15,10 @@ import numpy as np
 from torch import Tensor
 
 from dtx.dataset.dataset import Dataset
-from dtx.dt import transformer_lens as lens
+from dtx.dt import forward
 from dtx.dt.context import Context
+from dtx.dt.load import check_fits
 from dtx.dt.model import DecisionTransformerModel, load
-from dtx.dt.provider import check_fits
 from dtx.errors import UserError
 from dtx.exchange.handles import Loaded
 from dtx.exchange.lookup import label_or_hint
@@ -82,7 +82,7 @@ class LoadedModel(Loaded):
         """
         if isinstance(context, int):
             context = self.windows(context)
-        return lens.run_with_cache(self.model, context, names)
+        return forward.run_with_cache(self.model, context, names)
 
     def rollout(
         self,

@@ -12,7 +12,7 @@ from dtx.analysis.core.decision import demonstrated
 from dtx.analysis.core.result import Verdict
 from dtx.config.ranges import problems
 from dtx.dataset.episodes import Outcome
-from dtx.dt.decision_transformer import Balance
+from dtx.dt.spec import Balance
 from dtx.report import read_metrics
 from dtx.run.runner import run
 

@@ -192,7 +192,7 @@ def test_selectivity_is_one_for_a_fact_and_nothing_for_noise(stage):
 
 
 def test_an_untrained_model_is_not_more_selective_than_another(stage):
-    from dtx.dt.provider import untrained_like
+    from dtx.dt.load import untrained_like
 
     fresh = untrained_like(model(), 7)
     found = measure(dataclasses.replace(stage, dt=Given(fresh), neurons=16))

@@ -18,7 +18,7 @@ from dtx.analysis.teacher.policies import (
 )
 from dtx.analysis.teacher.spec import DT, N_GRAM
 from dtx.config.ranges import problems
-from dtx.dt.decision_transformer import Balance, Padding, Windows
+from dtx.dt.spec import Balance, Padding, Windows
 from dtx.dt.windows import Drawn, Sampler
 from dtx.exchange.published.source import digest_of
 from dtx.report import read_metrics

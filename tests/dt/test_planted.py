@@ -241,7 +241,8 @@ def test_it_is_a_stage_like_any_other_and_repeats_bit_by_bit(store, experiment_o
     for name in ("weights.safetensors", "model.json", "circuit.json"):
         assert (stage.path / name).read_bytes() == (tmp_path / name).read_bytes()
     assert "8 of 8 greedy rollouts right" in stage.summary()
-    assert stage.checkpoints() == {} and stage.reward_to_go
+    assert stage.checkpoints() == {} and stage.model_config().reward_to_go
+    assert stage.trained_on is None and stage.trained_windows is None
     assert stage.circuit() == Circuit.read(tmp_path)
     assert stage.load().cfg.d_model == 12
 
@@ -279,7 +280,7 @@ def test_too_tight_a_superposition_is_refused(tmp_path):
             "dt.backup_head: does not do exactly its part",
         ),
         (["dt.dimensions=12", "dt.distractor_heads=1"], "dt.distractor_heads: does not do"),
-        (["dt.negative_head=1"], "dt.negative_head: is a share"),
+        (["dt.negative_head=1"], "dt.negative_head: must be at least 0 and below 1"),
         (["dt.distractor_heads=11"], "11 do not fit: 10 heads are free"),
         (["env=minigrid"], "a Memory is wanted"),
     ],

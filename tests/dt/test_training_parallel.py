@@ -15,7 +15,7 @@ import torch
 from dtx.config.compose import ConfigError
 from dtx.dt import model as models
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.training.train import weighted_loss
+from dtx.dt.training.module import weighted_loss
 from dtx.dt.windows import Sampler
 from dtx.errors import Interrupted, UserError
 from dtx.report import read_curves, read_metrics

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformer_lens import FactoredMatrix, SVDInterpreter, patching
 
-from dtx.dt.transformer_lens import run_with_cache
+from dtx.dt.forward import run_with_cache
 from dtx.errors import UserError
 from tests.dt.test_model import VARIANTS, build, contexts
 

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 
 from dtx.dataset.episodes import rewards_to_go
 from dtx.dt import model as models
-from dtx.dt.decision_transformer import Balance, Padding
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.training.train import weighted_loss
+from dtx.dt.spec import Balance, Padding
+from dtx.dt.training.module import weighted_loss
 from dtx.dt.windows import Drawn, Sampler
 from dtx.errors import UserError
 from tests.dt.toy import episodes, tiny

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from dtx.config.compose import build_group
+from dtx.dataset.dataset import Dataset
 from dtx.dataset.episodes import Episodes
 from dtx.dt.decision_transformer import DecisionTransformer
+from dtx.dt.model_stage import ModelStage
 from dtx.stage import Stage
 
 
@@ -43,7 +45,7 @@ def episodes(n: int = 60, seed: int = 0, distinct: int = 6, horizon: int = 20) -
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded(Stage):
+class Recorded(Dataset):
     """Random episodes in the place of a dataset stage."""
 
     seed: int = 0
@@ -79,7 +81,7 @@ def tiny(*overrides: str, option: str = "dt/memory_dt", **changes: Any) -> Decis
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn(Stage):
+class Drawn(ModelStage):
     """A tiny model with random weights and two kept checkpoints, in the place of a trained one."""
 
     dataset: Stage
@@ -94,8 +96,3 @@ class Drawn(Stage):
             models.initialise(network, None, 0.3, self.seed + 10 * step)
             models.save_weights(network, out / "checkpoints" / f"step-{step:06d}.safetensors")
         models.save(network, out)
-
-    def load(self) -> Any:
-        from dtx.dt.model import load
-
-        return load(self.path)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dtx.analysis.core.inputs import Contrast, Inputs
+from dtx.dt.load import check_checkpoint
 from dtx.dt.model_stage import ModelStage
-from dtx.dt.provider import check_checkpoint
 from dtx.report import Report, read_metrics
 from dtx.stage import RUNTIME, Stage
 

@@ -21,9 +21,9 @@ from dtx.analysis.ablation.nodes import HEAD, NEURON, Ablator, Node, hook_of, no
 from dtx.analysis.core.data_windows import real_tokens
 from dtx.analysis.core.inputs import distinct_inputs
 from dtx.dt.context import Context
+from dtx.dt.load import load_at
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import blocks_of
-from dtx.dt.provider import load_at
 from dtx.errors import UserError
 from dtx.progress import progress
 from dtx.statistics import bootstrap

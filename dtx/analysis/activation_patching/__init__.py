@@ -42,7 +42,7 @@ class ActivationPatching(ActivationPatchingSpec, Analysis):
     def compute(self) -> Result:
         """Patch everything and judge the claims."""
         from dtx.analysis.activation_patching.compute import compute
-        from dtx.dt.provider import load_at
+        from dtx.dt.load import load_at
 
         return compute(self, load_at(self.dt, self.checkpoint), self.pairs.load())
 

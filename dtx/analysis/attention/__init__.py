@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtx.analysis.core.targets import check_targets
+from dtx.dt.load import check_checkpoint
 from dtx.dt.model_stage import ModelStage
-from dtx.dt.provider import check_checkpoint
 from dtx.env.environment import Environment
 from dtx.report import Report
 from dtx.stage import Stage

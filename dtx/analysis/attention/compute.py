@@ -16,8 +16,8 @@ from dtx.analysis.core.claims import Claim, verdict
 from dtx.analysis.core.inputs import distinct_inputs
 from dtx.analysis.core.windows import KINDS, PADDING, Tokens, join, tokens_of
 from dtx.dt.context import Context
+from dtx.dt.load import load_at, untrained_like
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.provider import load_at, untrained_like
 from dtx.dt.rollout import decision_contexts
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread

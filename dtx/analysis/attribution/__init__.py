@@ -39,7 +39,7 @@ class Attribution(AttributionSpec, Analysis):
     def compute(self) -> Result:
         """Attribute the contrast in all windows."""
         from dtx.analysis.attribution.compute import compute
-        from dtx.dt.provider import load_at
+        from dtx.dt.load import load_at
 
         model = load_at(self.dt, self.checkpoint, self.windows.env)
         return compute(self, model, *self.windows.deciding(model))

@@ -41,7 +41,7 @@ class AttributionPatching(AttributionPatchingSpec, Analysis):
     def compute(self) -> Result:
         """Estimate, patch exactly, compare."""
         from dtx.analysis.attribution_patching.compute import compute
-        from dtx.dt.provider import load_at
+        from dtx.dt.load import load_at
 
         return compute(self, load_at(self.dt, self.checkpoint), self.pairs.load())
 

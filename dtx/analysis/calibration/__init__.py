@@ -51,7 +51,7 @@ class Calibration(CalibrationSpec, Analysis):
     def compute(self) -> Result:
         """Play all models at all targets and hold the numbers against the criteria."""
         from dtx.analysis.calibration.compute import compute
-        from dtx.dt.provider import check_fits
+        from dtx.dt.load import check_fits
 
         model = self.dt.load()
         check_fits(model, self.env, self.dt.label)

@@ -21,10 +21,10 @@ from dtx.analysis.calibration.spec import (
 from dtx.analysis.core.decision import demonstrated
 from dtx.analysis.core.result import Check, Control, Relation, Result
 from dtx.dataset.episodes import OUTCOMES, Episodes, Outcome, Split
-from dtx.dt.decision_transformer import Balance
+from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.provider import untrained_like
 from dtx.dt.rollout import Played, decision_probabilities, greedy_by_layout, rollouts
+from dtx.dt.spec import Balance
 from dtx.env.decision import Decision
 from dtx.env.environment import Environment
 from dtx.progress import progress

@@ -35,7 +35,7 @@ class Circuits(CircuitsSpec, Analysis):
     def compute(self) -> Result:
         """Read the weights of the model and of an untrained one."""
         from dtx.analysis.circuits.compute import compute
-        from dtx.dt.provider import load_at
+        from dtx.dt.load import load_at
 
         model = load_at(self.dt, self.checkpoint, self.windows.env)
         return compute(self, model, self.windows.deciding(model)[0], self.windows.dataset.load())

@@ -20,9 +20,9 @@ from dtx.analysis.core.result import Check, Control, Relation, Result, largest
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.forward import blocks_of
+from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import processed
-from dtx.dt.provider import untrained_like
 from dtx.env.actions import Action
 from dtx.statistics import bootstrap, effective_rank
 from dtx.training.threads import one_thread

@@ -38,7 +38,7 @@ class Congruence(CongruenceSpec, Analysis):
     def compute(self) -> Result:
         """Read the weights of the model, of its checkpoints and of an untrained one."""
         from dtx.analysis.congruence.compute import compute
-        from dtx.dt.provider import load_at
+        from dtx.dt.load import load_at
 
         model = load_at(self.dt, self.checkpoint, self.windows.env)
         steps = sorted(self.dt.checkpoints())

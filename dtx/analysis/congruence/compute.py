@@ -18,9 +18,9 @@ from dtx.analysis.congruence.spec import FOLDED, RAW, TRAINED, UNTRAINED, Congru
 from dtx.analysis.core.inputs import distinct_inputs
 from dtx.analysis.core.result import Check, Claim, Control, Relation, Result, Verdict, largest
 from dtx.dt.context import Context
+from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import EXACT, Step, blocks_of, copy_of, processed
-from dtx.dt.provider import untrained_like
 from dtx.env.actions import Action
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread

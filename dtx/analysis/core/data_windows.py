@@ -13,8 +13,8 @@ from torch import Tensor
 
 from dtx.analysis.core.inputs import cut
 from dtx.dt.context import Context
-from dtx.dt.decision_transformer import Balance, Padding, Windows
 from dtx.dt.model import ModelConfig
+from dtx.dt.spec import Balance, Padding, Windows
 from dtx.dt.windows import Drawn, Sampler
 from dtx.errors import UserError
 

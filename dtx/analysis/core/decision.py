@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from dtx.dataset.episodes import Episodes
-from dtx.dt.decision_transformer import Balance
+from dtx.dt.spec import Balance
 from dtx.env.decision import Decision
 
 

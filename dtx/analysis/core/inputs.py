@@ -94,7 +94,7 @@ class Inputs:
         import numpy as np
         import pandas as pd
 
-        from dtx.dt.decision_transformer import Balance, Padding, Windows
+        from dtx.dt.spec import Balance, Padding, Windows
         from dtx.dt.windows import Drawn, Sampler
 
         cfg = model.cfg

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from dtx.dataset.episodes import Episodes, Outcome, Split
-from dtx.dt.decision_transformer import Padding, Windows
 from dtx.dt.model import ModelConfig
+from dtx.dt.spec import Padding, Windows
 from dtx.dt.windows import Drawn, Sampler
 from dtx.env.encoding import flatten, one_hot
 

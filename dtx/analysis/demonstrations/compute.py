@@ -8,8 +8,8 @@ import pandas as pd
 from dtx.analysis.core.result import Check, Result
 from dtx.analysis.demonstrations.audit import audit
 from dtx.dataset.episodes import Episodes, Outcome, Split
-from dtx.dt.decision_transformer import Windows
 from dtx.dt.model import ModelConfig
+from dtx.dt.spec import Windows
 
 STUDY_COUNTS = {Outcome.SUCCESS: 18_000, Outcome.WRONG: 2_000, Outcome.TRUNCATED: 4_000}
 """Of about 24,000 episodes in the MemoryDT study."""

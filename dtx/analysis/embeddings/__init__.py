@@ -36,7 +36,7 @@ class Embeddings(EmbeddingsSpec, Analysis):
     def compute(self) -> Result:
         """Read the state embedding of the channels that occur in the demonstrations."""
         from dtx.analysis.embeddings.compute import compute
-        from dtx.dt.provider import load_at
+        from dtx.dt.load import load_at
 
         return compute(self, load_at(self.dt, self.checkpoint), self.dataset.load())
 

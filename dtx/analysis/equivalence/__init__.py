@@ -35,7 +35,7 @@ class Equivalence(EquivalenceSpec, Analysis):
     def compute(self) -> Result:
         """Compare the logits of all rewritings."""
         from dtx.analysis.equivalence.compute import compute
-        from dtx.dt.provider import load_at
+        from dtx.dt.load import load_at
 
         model = load_at(self.dt, self.checkpoint, self.windows.env)
         contexts = {

@@ -43,7 +43,7 @@ class Lens(LensSpec, Analysis):
     def compute(self) -> Result:
         """Fit the lenses of the model and of an untrained one, and read them."""
         from dtx.analysis.lens.compute import compute
-        from dtx.dt.provider import load_at
+        from dtx.dt.load import load_at
 
         model = load_at(self.dt, self.checkpoint, self.env)
         sampling = self.dt.windows if isinstance(self.dt, DecisionTransformer) else None

@@ -18,11 +18,11 @@ from dtx.analysis.core.windows import join
 from dtx.analysis.lens.spec import LOGIT, TRAINED, TUNED, UNTRAINED, LensSpec
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
-from dtx.dt.decision_transformer import Balance, Padding, Windows
 from dtx.dt.layers import EPSILON
+from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.provider import untrained_like
 from dtx.dt.rollout import CHUNK, decision_contexts
+from dtx.dt.spec import Balance, Padding, Windows
 from dtx.dt.windows import Sampler
 from dtx.env.decision import Decision
 from dtx.progress import Bar, progress

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtx.dataset.dataset import Dataset
+from dtx.dt.load import check_checkpoint
 from dtx.dt.model_stage import ModelStage
-from dtx.dt.provider import check_checkpoint
 from dtx.env.environment import Environment
 from dtx.report import Report, read_metrics
 from dtx.stage import Stage

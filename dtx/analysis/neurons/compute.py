@@ -16,9 +16,9 @@ from dtx.analysis.core.result import largest
 from dtx.analysis.neurons import NAME, Neurons
 from dtx.analysis.neurons.states import States, states_of
 from dtx.dataset.episodes import Episodes
+from dtx.dt.load import load_at, untrained_like
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import EXACT, processed
-from dtx.dt.provider import load_at, untrained_like
 from dtx.errors import UserError
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread

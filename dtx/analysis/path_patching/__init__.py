@@ -51,7 +51,7 @@ class PathPatching(PathPatchingSpec, Analysis):
     def compute(self) -> Result:
         """Patch every edge."""
         from dtx.analysis.path_patching.compute import compute
-        from dtx.dt.provider import load_at
+        from dtx.dt.load import load_at
 
         return compute(self, load_at(self.dt, self.checkpoint), self.pairs.load())
 

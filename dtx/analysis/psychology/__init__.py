@@ -49,7 +49,7 @@ class Psychology(PsychologySpec, Analysis):
     def compute(self) -> Result:
         """Compute the policies of the model and of untrained ones in all poses, then play."""
         from dtx.analysis.psychology.compute import compute
-        from dtx.dt.provider import load_at
+        from dtx.dt.load import load_at
 
         model = load_at(self.dt, self.checkpoint, self.env, plays=True)
         return compute(self, model, self._decision)

@@ -16,8 +16,8 @@ from dtx.analysis.core.recorder import Recorder, looks_back
 from dtx.analysis.psychology.poses import FORWARD, LEFT, RIGHT, Poses, contexts, reach
 from dtx.analysis.psychology.spec import TRAINED, PsychologySpec
 from dtx.dataset.episodes import Outcome
+from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.provider import untrained_like
 from dtx.dt.rollout import CHUNK, rollout
 from dtx.env.decision import Decision
 from dtx.progress import progress

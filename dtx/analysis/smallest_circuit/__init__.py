@@ -42,7 +42,7 @@ class SmallestCircuit(SmallestCircuitSpec, Analysis):
     def compute(self) -> Result:
         """Cut the ranking off at growing sizes."""
         from dtx.analysis.smallest_circuit.compute import compute
-        from dtx.dt.provider import load_at
+        from dtx.dt.load import load_at
 
         paths = self.paths
         ranking = paths.result().tables["edges"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtx.dataset.dataset import Dataset
+from dtx.dt.load import check_checkpoint, load_at
 from dtx.dt.model_stage import ModelStage
-from dtx.dt.provider import check_checkpoint, load_at
 from dtx.env.actions import Action
 from dtx.env.environment import Environment
 from dtx.pairs.declared import Declared

@@ -36,7 +36,7 @@ class Teacher(TeacherSpec, Analysis):
     def compute(self) -> Result:
         """Replay held-out episodes and compare the policies along them."""
         from dtx.analysis.teacher.compute import compute
-        from dtx.dt.provider import load_at
+        from dtx.dt.load import load_at
 
         model = load_at(self.dt, self.checkpoint)
         return compute(self, model, self.agent.load(), self.dataset.load())

@@ -22,8 +22,8 @@ from dtx.analysis.teacher.policies import (
 )
 from dtx.analysis.teacher.spec import DT, N_GRAM, OWN, UNTRAINED, TeacherSpec
 from dtx.dataset.episodes import Episodes
+from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.provider import untrained_like
 from dtx.progress import progress
 from dtx.training.threads import one_thread
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,11 +14,9 @@ from dtx.dt import circuit as circuits
 from dtx.dt.circuit import Circuit, Edge, Node, Restored
 from dtx.dt.interchange.patch import run_interchanged, run_plain
 from dtx.dt.interchange.routes import Batch, Sampler, turn
+from dtx.dt.interchange.spec import InterchangeSpec
 from dtx.dt.model import DecisionTransformerModel
 from dtx.env.memory import LEFT, RIGHT
-
-if TYPE_CHECKING:
-    from dtx.dt.interchange import Interchange
 
 TOLERANCE = 0.1
 """Of a rho: the model is trained, not compiled."""
@@ -35,23 +32,23 @@ class Measured:
 
 
 @torch.no_grad()
-def measure(stage: Interchange, network: DecisionTransformerModel, sampler: Sampler) -> Measured:
+def measure(spec: InterchangeSpec, network: DecisionTransformerModel, sampler: Sampler) -> Measured:
     """Measure on held-out routes."""
-    rng = np.random.default_rng([stage.seed, 1])
-    batch = sampler.batch(rng, stage.pairs)
-    rows = torch.arange(stage.pairs)
+    rng = np.random.default_rng([spec.seed, 1])
+    batch = sampler.batch(rng, spec.pairs)
+    rows = torch.arange(spec.pairs)
     logits, z = run_plain(network, batch)
     right = (logits.argmax(-1) == batch.target)[batch.real].float().mean().item()
-    aligned = (stage.aligned.instruction, stage.aligned.reward_to_go)
+    aligned = (spec.aligned.instruction, spec.aligned.reward_to_go)
     named = ("instruction", "reward_to_go")
 
     def interchanged(swapped: tuple[str, ...], heads: tuple[int, int]) -> float:
         """Accuracy when the variables named come from other windows, and all unaligned outputs as well."""
         source = [
-            torch.from_numpy(rng.permutation(stage.pairs)) if name in swapped else rows
+            torch.from_numpy(rng.permutation(spec.pairs)) if name in swapped else rows
             for name in named
         ]
-        rest = torch.from_numpy(rng.permutation(stage.pairs))
+        rest = torch.from_numpy(rng.permutation(spec.pairs))
         sources = dict(zip(heads, source, strict=True))
         found = run_interchanged(network, batch, z, sources, rest).argmax(-1)
         wanted = turn(batch.instruction[source[0]], batch.side, batch.high[source[1]])
@@ -65,29 +62,29 @@ def measure(stage: Interchange, network: DecisionTransformerModel, sampler: Samp
     }
     # The control is a wrong hypothesis: the two heads exchanged. Chance is a half.
     wrong = interchanged(named, (aligned[1], aligned[0]))
-    effects = _effects(stage, network, sampler)
+    effects = _effects(spec, network, sampler)
     other = effects[~effects.aligned]
     headline = {
         "interchange/accuracy": min(accuracy.values()),
         "interchange/task_accuracy": right,
         "interchange/other_heads": float(other.rho.abs().max()),
         "interchange/aligned_heads": float(effects[effects.aligned].rho.min()),
-        "interchange/pairs": float(stage.pairs),
+        "interchange/pairs": float(spec.pairs),
         "interchange/distinct_inputs": float(_distinct(batch)),
         "interchange/control_accuracy": wrong,
         **{f"interchange/accuracy_{k}": v for k, v in accuracy.items()},
     }
-    return Measured(headline, effects, _circuit(stage))
+    return Measured(headline, effects, _circuit(spec))
 
 
 def _effects(
-    stage: Interchange, network: DecisionTransformerModel, sampler: Sampler
+    spec: InterchangeSpec, network: DecisionTransformerModel, sampler: Sampler
 ) -> pd.DataFrame:
     """Mean restored logit difference of each head at all tokens, by flipped variable."""
-    names = {"instruction": stage.aligned.instruction, "reward_to_go": stage.aligned.reward_to_go}
+    names = {"instruction": spec.aligned.instruction, "reward_to_go": spec.aligned.reward_to_go}
     rows = []
     for flip, aligned in names.items():
-        clean, corrupt = _pair(stage, sampler, flip)
+        clean, corrupt = _pair(spec, sampler, flip)
         last = clean.decision
 
         def difference(batch: Batch, hooks: list, last: Tensor = last) -> Tensor:
@@ -129,14 +126,14 @@ def _effects(
     return pd.DataFrame(rows)
 
 
-def _pair(stage: Interchange, sampler: Sampler, flip: str) -> tuple[Batch, Batch]:
+def _pair(spec: InterchangeSpec, sampler: Sampler, flip: str) -> tuple[Batch, Batch]:
     """The same held-out windows, and with one variable flipped."""
     pair = []
     for flipped in (False, True):
-        batch = sampler.batch(np.random.default_rng([stage.seed, 2]), stage.pairs)
+        batch = sampler.batch(np.random.default_rng([spec.seed, 2]), spec.pairs)
         context = batch.context.clone()
         if flipped and flip == "reward_to_go":
-            middle = (stage.low[0] + stage.low[1]) / 2, (stage.high[0] + stage.high[1]) / 2
+            middle = (spec.low[0] + spec.low[1]) / 2, (spec.high[0] + spec.high[1]) / 2
             other = torch.where(batch.high == 1, middle[0], middle[1])[:, None]
             context["reward_to_go"] = other.expand_as(context["reward_to_go"]).contiguous()
         if flipped and flip == "instruction":
@@ -157,15 +154,15 @@ def _distinct(batch: Batch) -> int:
     return len(torch.unique(torch.cat(columns, 1), dim=0))
 
 
-def _circuit(stage: Interchange) -> Circuit:
+def _circuit(spec: InterchangeSpec) -> Circuit:
     """The declared circuit: two heads of the first block, at the decision's state."""
     last, start = circuits.LAST_STATE, circuits.INSTRUCTION_STATE
     heads = {
-        "instruction": Node("blocks.0.attn.hook_z", stage.aligned.instruction, last),
-        "reward_to_go": Node("blocks.0.attn.hook_z", stage.aligned.reward_to_go, last),
+        "instruction": Node("blocks.0.attn.hook_z", spec.aligned.instruction, last),
+        "reward_to_go": Node("blocks.0.attn.hook_z", spec.aligned.reward_to_go, last),
     }
     places = {"instruction": start, "reward_to_go": circuits.ALL_REWARD_TO_GO}
-    layers = range(stage.model.n_layers)
+    layers = range(spec.model.n_layers)
     restored = {}
     for name, head in heads.items():
         found = [
@@ -207,8 +204,8 @@ def _circuit(stage: Interchange) -> Circuit:
     return Circuit(
         kind="interchange",
         variant={},
-        n_layers=stage.model.n_layers,
-        n_heads=stage.model.n_heads,
+        n_layers=spec.model.n_layers,
+        n_heads=spec.model.n_heads,
         nodes=tuple(heads.values()),
         edges=tuple(edges),
         restored=restored,

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dtx.dt.context import Context
+from dtx.dt.interchange.spec import InterchangeSpec
 from dtx.dt.windows import observation_table
 from dtx.env.memory import FORWARD, LEFT, RIGHT, Memory
-
-if TYPE_CHECKING:
-    from dtx.dt.interchange import Interchange
 
 WAITS = (3, 4, 5, 6)
 """Pickup, drop, toggle, done: without effect in the corridor."""
@@ -86,15 +83,15 @@ class Sampler:
     """Draws windows; a batch is a function of its random numbers alone.
 
     Args:
-        stage: Its environment, ranges and waits.
+        spec: Its environment, ranges and waits.
         held_out: Draw from the held-out routes instead of the others.
     """
 
-    def __init__(self, stage: Interchange, held_out: bool):
-        self.stage, env = stage, stage.env
-        everything = routes(env.decision.step, stage.waits, stage.context)
-        order = 1 + np.random.default_rng(stage.seed).permutation(len(everything.place) - 1)
-        out = max(1, round(stage.held_out * len(order)))
+    def __init__(self, spec: InterchangeSpec, held_out: bool):
+        self.spec, env = spec, spec.env
+        everything = routes(env.decision.step, spec.waits, spec.context)
+        order = 1 + np.random.default_rng(spec.seed).permutation(len(everything.place) - 1)
+        out = max(1, round(spec.held_out * len(order)))
         chosen = order[:out] if held_out else np.append(order[out:], 0)
         self.routes = Routes(*(x[np.sort(chosen)] for x in vars(everything).values()))
         self.places = (
@@ -104,16 +101,16 @@ class Sampler:
 
     def batch(self, rng: np.random.Generator, count: int) -> Batch:
         """Windows with independent, even variables; half of them without a wait, if that is a route."""
-        stage, steps = self.stage, self.stage.context
+        spec, steps = self.spec, self.spec.context
         route = rng.integers(len(self.routes.decision), size=count)
-        if self.routes.decision[0] == stage.env.decision.step:
+        if self.routes.decision[0] == spec.env.decision.step:
             route = np.where(rng.random(count) < 0.5, 0, route)
         layout, high = rng.integers(4, size=count), rng.integers(2, size=count)
         spread = rng.random(count)
         edge = rng.random(count) < 0.25  # the ends of the ranges are what is mostly asked for
-        (a, b), (c, d) = stage.low, stage.high
+        (a, b), (c, d) = spec.low, spec.high
         low_value, high_value = a + spread * (b - a), c + spread * (d - c)
-        best = 1 - 0.9 * (stage.env.decision.step + 2) / stage.env.max_steps
+        best = 1 - 0.9 * (spec.env.decision.step + 2) / spec.env.max_steps
         high_edge = best if c <= best <= d else d
         value = np.where(
             high == 1, np.where(edge, high_edge, high_value), np.where(edge, a, low_value)
@@ -125,15 +122,15 @@ class Sampler:
         turns = turn(tensor(instruction), tensor(side), tensor(high)).numpy()
         place, action = self.routes.place[route], self.routes.action[route]
         real = place >= 0
-        after = stage.env.decision.step + 1
+        after = spec.env.decision.step + 1
         action = np.where(action == TURN, turns[:, None], action)
         seen = np.where(place == after, after + (turns[:, None] == RIGHT), place)
         observation = np.where(real, layout[:, None] * self.places + seen, len(self.table) - 1)
-        wanted = np.where(place == stage.env.decision.step, turns[:, None], FORWARD)
+        wanted = np.where(place == spec.env.decision.step, turns[:, None], FORWARD)
         context = Context.of(
             observation=tensor(observation),
             table=self.table,
-            action=tensor(np.where(real, action, stage.model.n_actions)),
+            action=tensor(np.where(real, action, spec.model.n_actions)),
             reward_to_go=tensor(np.repeat(value[:, None], steps, 1).astype(np.float32)),
             timestep=tensor(np.where(real, np.arange(steps), 0)),
         )

@@ -13,40 +13,39 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtx.dt import model as models
-from dtx.dt.interchange import Interchange
 from dtx.dt.interchange.measure import measure
 from dtx.dt.interchange.patch import last_token, run_interchanged, run_plain
 from dtx.dt.interchange.routes import Sampler, turn
+from dtx.dt.interchange.spec import InterchangeSpec
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.training.optimiser import learning_rate_share
-from dtx.dt.training.train import centre_state
 from dtx.report import Report
 from dtx.training.fit import fit
 from dtx.training.resumable import ResumableModule
 from dtx.training.threads import one_thread
 
 
-def train(stage: Interchange, out: Path) -> None:
+def train(spec: InterchangeSpec, out: Path) -> None:
     """Run the stage: train from ``out``'s last checkpoint on, measure, and write the model."""
-    network = DecisionTransformerModel(stage.model_config())
-    models.initialise(network, None, 0.15, stage.seed)
-    sampler, held_out = Sampler(stage, held_out=False), Sampler(stage, held_out=True)
-    centre_state(network, sampler.table[:-1].mean(0))
+    network = DecisionTransformerModel(spec.model_config())
+    models.initialise(network, None, 0.15, spec.seed)
+    sampler, held_out = Sampler(spec, held_out=False), Sampler(spec, held_out=True)
+    models.centre_state(network, sampler.table[:-1].mean(0))
     report = Report(out)
-    module = Training(stage, network, sampler, report)
+    module = Training(spec, network, sampler, report)
     with one_thread():
         fit(
             module,
             out,
-            stage.steps,
+            spec.steps,
             name="interchange",
             unit="windows",
-            amount=stage.batch_size,
-            checkpoint_every=stage.checkpoint_every,
+            amount=spec.batch_size,
+            checkpoint_every=spec.checkpoint_every,
             note=module.note,
         )
         network.eval()
-        measured = measure(stage, network, held_out)
+        measured = measure(spec, network, held_out)
     models.save(network, out)
     measured.circuit.save(out)
     report.table("heads", measured.heads)
@@ -57,20 +56,20 @@ class Training(ResumableModule):
     """One optimisation step a call.
 
     Args:
-        stage: The settings. network: The model. sampler: Training windows. report: Where curves go.
+        spec: The settings. network: The model. sampler: Training windows. report: Where curves go.
     """
 
     def __init__(
         self,
-        stage: Interchange,
+        spec: InterchangeSpec,
         network: DecisionTransformerModel,
         sampler: Sampler,
         report: Report,
     ):
         super().__init__()
         self.automatic_optimization = False
-        self.stage, self.network, self.sampler, self.report = stage, network, sampler, report
-        generator = torch.Generator().manual_seed(stage.seed)
+        self.spec, self.network, self.sampler, self.report = spec, network, sampler, report
+        generator = torch.Generator().manual_seed(spec.seed)
         self.readouts = nn.ModuleList(nn.Linear(network.cfg.d_head, 1) for _ in range(2))
         for readout in self.readouts:
             nn.init.normal_(readout.weight, std=network.cfg.d_head**-0.5, generator=generator)
@@ -82,23 +81,23 @@ class Training(ResumableModule):
         matrices = [p for p in self.parameters() if p.ndim > 1]
         vectors = [p for p in self.parameters() if p.ndim <= 1]
         groups = [
-            {"params": matrices, "weight_decay": self.stage.weight_decay},
+            {"params": matrices, "weight_decay": self.spec.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=self.stage.learning_rate, betas=(0.9, 0.98), fused=True)
+        return torch.optim.AdamW(groups, lr=self.spec.learning_rate, betas=(0.9, 0.98), fused=True)
 
     def training_step(self, step: int, _: int) -> None:
         """Task, interchange and guidance losses on the windows of a step."""
-        stage, network = self.stage, self.network
-        rng = np.random.Generator(np.random.Philox(key=np.array([stage.seed, step], np.uint64)))
-        batch = self.sampler.batch(rng, stage.batch_size)
+        spec, network = self.spec, self.network
+        rng = np.random.Generator(np.random.Philox(key=np.array([spec.seed, step], np.uint64)))
+        batch = self.sampler.batch(rng, spec.batch_size)
         logits, z = run_plain(network, batch)
-        smooth = stage.smoothing
+        smooth = spec.smoothing
         each = F.cross_entropy(
             logits.transpose(1, 2), batch.target, reduction="none", label_smoothing=smooth
         )
         # The decision is one state of six and the only hard one.
-        rows, weight = torch.arange(stage.batch_size), batch.real.float()
+        rows, weight = torch.arange(spec.batch_size), batch.real.float()
         weight[rows, batch.decision] = 4.0
         task = (each * weight).sum() / weight.sum()
 
@@ -109,7 +108,7 @@ class Training(ResumableModule):
             )
             for name in ("instruction", "reward_to_go")
         }
-        heads = {getattr(stage.aligned, name): chosen for name, chosen in source.items()}
+        heads = {getattr(spec.aligned, name): chosen for name, chosen in source.items()}
         found = run_interchanged(network, batch, z, heads, _shuffled(rng, len(rows)))
         wanted = turn(
             batch.instruction[source["instruction"]],
@@ -122,26 +121,26 @@ class Training(ResumableModule):
         guided = torch.stack(
             [
                 F.binary_cross_entropy_with_logits(
-                    readout(z[0][rows, last_token(batch), getattr(stage.aligned, name)]).squeeze(1),
+                    readout(z[0][rows, last_token(batch), getattr(spec.aligned, name)]).squeeze(1),
                     value.float(),
                 )
                 for readout, (name, value) in zip(self.readouts, values.items(), strict=True)
             ]
         ).sum()
-        fade = stage.guidance.share * stage.steps
-        guidance = stage.guidance.weight * max(0.0, 1 - step / fade) if fade else 0.0
+        fade = spec.guidance.share * spec.steps
+        guidance = spec.guidance.weight * max(0.0, 1 - step / fade) if fade else 0.0
 
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(task + interchange + guidance * guided)
         nn.utils.clip_grad_norm_(self.parameters(), 1.0)
-        share = learning_rate_share(step, stage.steps, stage.warm_up, 1, 0.0)
+        share = learning_rate_share(step, spec.steps, spec.warm_up, 1, 0.0)
         for group in optimizer.param_groups:
-            group["lr"] = stage.learning_rate * share
+            group["lr"] = spec.learning_rate * share
         optimizer.step()
         done = step + 1
-        if done % stage.log_every == 0 or done == stage.steps:
+        if done % spec.log_every == 0 or done == spec.steps:
             self._last = {
                 "task_loss": task.item(),
                 "interchange_loss": interchange.item(),

@@ -11,97 +11,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from dtx.dt.model_stage import ModelStage
-from dtx.dt.planted.features import ACTIONS, CIRCUIT, DISTRACTION, SEEN
-from dtx.dt.tokens import DECISION_TRANSFORMER
+from dtx.dt.planted.features import ACTIONS, CIRCUIT
+from dtx.dt.planted.spec import PlantedSpec
 from dtx.env.memory import Memory
 from dtx.report import read_metrics
-
-if TYPE_CHECKING:
-    from dtx.dt.model import ModelConfig
 
 FEWEST = 9
 """Dimensions under which the circuit's own features do not stay apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planted(ModelStage):
+class Planted(PlantedSpec, ModelStage):
     """Compiles; conf/dt/planted.yaml says what each field means."""
 
     circuit_is_known: ClassVar[bool] = True
-
-    env: Memory
-    context: int
-    n_layers: int
-    n_heads: int
-    threshold: tuple[float, float]
-    layer_norm: bool
-    dimensions: int | None
-    rotation: bool
-    backup_head: bool
-    negative_head: float
-    distractor_heads: int
-    seed: int
-
-    @property
-    def deciding_layer(self) -> int:
-        """Block whose MLP decides; a backup head needs one between the main head and it."""
-        return 2 if self.backup_head else 1
 
     @property
     def environment(self) -> Memory:
         """What the model was made to act in."""
         return self.env
-
-    @property
-    def reward_to_go(self) -> bool:
-        """It reads reward-to-go."""
-        return True
-
-    def features(self) -> list[str]:
-        """Names of what the residual stream holds."""
-        names = [*CIRCUIT, *ACTIONS]
-        if self.backup_head:
-            names.append(SEEN)
-        return names + (DISTRACTION if self.distractor_heads else [])
-
-    def free_heads(self) -> list[tuple[int, int]]:
-        """(layer, head) without a part in the circuit, from the first block on."""
-        used = {(0, 0), (1, 0)}
-        if self.backup_head:
-            used.add((2, 0))
-        if self.negative_head:
-            used.add((self.deciding_layer + 1, 0))
-        slots = ((layer, head) for head in range(self.n_heads) for layer in range(self.n_layers))
-        return [slot for slot in slots if slot not in used]
-
-    def model_config(self) -> ModelConfig:
-        """The transformer's config; its width follows from the features."""
-        from dtx.dt.model import ModelConfig
-
-        width = self.dimensions or len(self.features())
-        return ModelConfig(
-            n_layers=self.n_layers,
-            n_heads=self.n_heads,
-            # With LayerNorm a dimension becomes a pair of opposite ones, and one pair holds the ballast.
-            d_model=2 * (width + 1) if self.layer_norm else width,
-            d_head=4,
-            d_mlp=8,
-            act_fn="relu",
-            gated_mlp=False,
-            normalization_type="LN" if self.layer_norm else None,
-            n_ctx=DECISION_TRANSFORMER.tokens(self.context),
-            n_steps=self.context,
-            n_timesteps=self.env.max_steps,
-            time_embedding="learned",
-            positional_embedding=True,
-            state_bias=False,
-            reward_to_go=True,
-            left_padding=False,
-            n_actions=self.env.n_actions,
-        )
 
     def run(self, out: Path) -> None:
         """Compile and play; writes weights, model.json, circuit.json, table ``features``, headline."""
@@ -121,6 +52,7 @@ class Planted(ModelStage):
         )
 
     def check(self) -> Iterator[tuple[str, str]]:
+        """Numbers that must fit each other."""
         needed = self.env.decision.step + 2
         if self.context < needed:
             yield "context", f"{self.context} steps do not hold the routine's {needed}"
@@ -130,8 +62,6 @@ class Planted(ModelStage):
                 "n_layers",
                 f"{self.n_layers} blocks do not hold this circuit; at least {least} do",
             )
-        if self.n_heads < 1:
-            yield "n_heads", "must be at least 1"
         low, high = self.threshold
         if not 0 < low < high < 1:
             yield "threshold", "must be ordered: 0 < threshold[0] < threshold[1] < 1"
@@ -144,16 +74,17 @@ class Planted(ModelStage):
                     "each feature its own",
                 )
             # These would not do what they are for: overlapping features are read along with others.
-            for name in ("backup_head", "negative_head", "distractor_heads"):
-                if getattr(self, name):
-                    yield (
-                        name,
-                        "does not do exactly its part in superposition; set dimensions to null",
+            extra = {
+                "backup_head": self.backup_head,
+                "negative_head": self.negative_head,
+                "distractor_heads": self.distractor_heads,
+            }
+            for name, wanted in extra.items():
+                if wanted:
+                    problem = (
+                        "does not do exactly its part in superposition; set dimensions to null"
                     )
-        if not 0 <= self.negative_head < 1:
-            yield "negative_head", "is a share of the turn that is taken back: from 0 to below 1"
+                    yield name, problem
         free = len(self.free_heads())
-        if not 0 <= self.distractor_heads <= free:
+        if self.distractor_heads > free:
             yield "distractor_heads", f"{self.distractor_heads} do not fit: {free} heads are free"
-        if self.seed < 0:
-            yield "seed", "must be 0 or more"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
 
 from dtx.dt.circuit import (
     ALL_REWARD_TO_GO,
@@ -16,9 +15,7 @@ from dtx.dt.circuit import (
     Node,
     Restored,
 )
-
-if TYPE_CHECKING:
-    from dtx.dt.planted import Planted
+from dtx.dt.planted.spec import PlantedSpec
 
 NEURONS = tuple(itertools.product((1, -1), repeat=3))
 """Signs of instruction (key), target (key on the left) and reward-to-go (high) of the deciding neurons."""
@@ -27,32 +24,32 @@ TURN_SIZE = 20.0
 TOLERANCES = {"exact": 1e-4, "layer_norm": 1e-3, "superposed": 5e-3}
 
 
-def circuit(stage: Planted) -> Circuit:
+def circuit(spec: PlantedSpec) -> Circuit:
     """The ground truth of a variant."""
-    nodes, edges = _graph(stage)
-    kinds = [k for k in ("layer_norm", "superposed") if _is(stage, k)] or ["exact"]
+    nodes, edges = _graph(spec)
+    kinds = [k for k in ("layer_norm", "superposed") if _is(spec, k)] or ["exact"]
     return Circuit(
         kind="planted",
         variant={
-            "layer_norm": stage.layer_norm,
-            "superposed": stage.dimensions is not None,
-            "rotation": stage.rotation,
-            "backup_head": stage.backup_head,
-            "negative_head": stage.negative_head,
-            "distractor_heads": [list(s) for s in stage.free_heads()[: stage.distractor_heads]],
+            "layer_norm": spec.layer_norm,
+            "superposed": spec.dimensions is not None,
+            "rotation": spec.rotation,
+            "backup_head": spec.backup_head,
+            "negative_head": spec.negative_head,
+            "distractor_heads": [list(s) for s in spec.free_heads()[: spec.distractor_heads]],
         },
-        n_layers=stage.n_layers,
-        n_heads=stage.n_heads,
+        n_layers=spec.n_layers,
+        n_heads=spec.n_heads,
         nodes=nodes,
         edges=edges,
         restored={
-            "instruction": _instruction(stage),
-            "target": _target(stage),
-            "reward_to_go": _reward_to_go(stage),
+            "instruction": _instruction(spec),
+            "target": _target(spec),
+            "reward_to_go": _reward_to_go(spec),
         },
         neurons=tuple(
             Neuron(
-                layer=stage.deciding_layer,
+                layer=spec.deciding_layer,
                 neuron=i,
                 instruction=signs[0],
                 target=signs[1],
@@ -61,14 +58,14 @@ def circuit(stage: Planted) -> Circuit:
             )
             for i, signs in enumerate(NEURONS)
         ),
-        logit_difference=2 * TURN_SIZE * (1 - stage.negative_head),
+        logit_difference=2 * TURN_SIZE * (1 - spec.negative_head),
         tolerance=max(TOLERANCES[k] for k in kinds),
-        notes=_notes(stage),
+        notes=_notes(spec),
     )
 
 
-def _is(stage: Planted, kind: str) -> bool:
-    return stage.dimensions is not None if kind == "superposed" else stage.layer_norm
+def _is(spec: PlantedSpec, kind: str) -> bool:
+    return spec.dimensions is not None if kind == "superposed" else spec.layer_norm
 
 
 def _z(layer: int, at: str = LAST_STATE) -> Node:
@@ -79,8 +76,8 @@ def _mlp(layer: int) -> Node:
     return Node(f"blocks.{layer}.hook_mlp_out", None, LAST_STATE)
 
 
-def _graph(stage: Planted) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
-    decides = _mlp(stage.deciding_layer)
+def _graph(spec: PlantedSpec) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
+    decides = _mlp(spec.deciding_layer)
     start, asked, last = (
         Node("hook_embed", None, at) for at in (INSTRUCTION_STATE, LAST_REWARD_TO_GO, LAST_STATE)
     )
@@ -98,7 +95,7 @@ def _graph(stage: Planted) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
         Edge(Node("hook_pos_embed", None, LAST_REWARD_TO_GO), _z(0), "k", "steers"),
         Edge(start, _z(1), "k", "steers"),
     ]
-    if stage.backup_head:
+    if spec.backup_head:
         nodes += [_mlp(1), _z(2)]
         edges += [
             Edge(_z(1), _mlp(1), "mlp", "steers"),
@@ -108,49 +105,49 @@ def _graph(stage: Planted) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
             Edge(start, _z(2), "v", "backup"),
             Edge(_z(2), decides, "mlp", "backup"),
         ]
-    if stage.negative_head:
-        negative = _z(stage.deciding_layer + 1)
+    if spec.negative_head:
+        negative = _z(spec.deciding_layer + 1)
         nodes.append(negative)
         edges += [Edge(decides, negative, "v", "turn"), Edge(negative, logits, "logits", "turn")]
     return tuple(nodes), tuple(edges)
 
 
-def _after(stage: Planted, since: str) -> list[Restored]:
+def _after(spec: PlantedSpec, since: str) -> list[Restored]:
     """Residual points at the last state from ``LAYER.mid`` on, and the deciding MLP: all restored."""
-    points = [f"{layer}.{x}" for layer in range(stage.n_layers) for x in ("pre", "mid", "post")]
+    points = [f"{layer}.{x}" for layer in range(spec.n_layers) for x in ("pre", "mid", "post")]
     nodes = []
     for point in points[points.index(since) :]:
         layer, x = point.split(".")
         nodes.append(Node(f"blocks.{layer}.hook_resid_{x}", None, LAST_STATE))
-    return [Restored(node, 1.0) for node in [*nodes, _mlp(stage.deciding_layer)]]
+    return [Restored(node, 1.0) for node in [*nodes, _mlp(spec.deciding_layer)]]
 
 
-def _negative(stage: Planted) -> list[Restored]:
+def _negative(spec: PlantedSpec) -> list[Restored]:
     """The negative head alone takes a clean turn's share away from a corrupt one."""
-    share = stage.negative_head
+    share = spec.negative_head
     if not share:
         return []
-    layer = stage.deciding_layer + 1
+    layer = spec.deciding_layer + 1
     rho = -share / (1 - share)
     out = Node(f"blocks.{layer}.hook_attn_out", None, LAST_STATE)
     return [Restored(_z(layer), rho), Restored(out, rho)]
 
 
-def _instruction(stage: Planted) -> tuple[Restored, ...]:
+def _instruction(spec: PlantedSpec) -> tuple[Restored, ...]:
     hooks = ("hook_embed", "blocks.0.hook_resid_pre", "blocks.0.hook_resid_mid")
     hooks += ("blocks.0.hook_resid_post", "blocks.1.hook_resid_pre")
     found = [Restored(Node(hook, None, INSTRUCTION_STATE), 1.0) for hook in hooks]
     found += [Restored(_z(1), 1.0)]
     found += [Restored(Node("blocks.1.hook_attn_out", None, LAST_STATE), 1.0)]
-    return (*found, *_after(stage, "1.mid"), *_negative(stage))
+    return (*found, *_after(spec, "1.mid"), *_negative(spec))
 
 
-def _target(stage: Planted) -> tuple[Restored, ...]:
+def _target(spec: PlantedSpec) -> tuple[Restored, ...]:
     embedded = Restored(Node("hook_embed", None, LAST_STATE), 1.0)
-    return (embedded, *_after(stage, "0.pre"), *_negative(stage))
+    return (embedded, *_after(spec, "0.pre"), *_negative(spec))
 
 
-def _reward_to_go(stage: Planted) -> tuple[Restored, ...]:
+def _reward_to_go(spec: PlantedSpec) -> tuple[Restored, ...]:
     found = [
         Restored(Node(hook, None, at), 1.0)
         for hook in ("hook_embed", "blocks.0.hook_resid_pre")
@@ -159,24 +156,24 @@ def _reward_to_go(stage: Planted) -> tuple[Restored, ...]:
     found += [Restored(_z(0), 1.0)]
     found += [Restored(Node("blocks.0.hook_attn_out", None, LAST_STATE), 1.0)]
     found += [Restored(_mlp(0), 1.0)]
-    return (*found, *_after(stage, "0.mid"), *_negative(stage))
+    return (*found, *_after(spec, "0.mid"), *_negative(spec))
 
 
-def _notes(stage: Planted) -> tuple[str, ...]:
+def _notes(spec: PlantedSpec) -> tuple[str, ...]:
     notes = [
         "Known at the decision square of the routine; flips of one variable, reward-to-go at all tokens.",
         "Direct attribution of left - right lies in the deciding MLP alone (and the negative head).",
     ]
-    if stage.backup_head:
+    if spec.backup_head:
         notes.append(
             "The backup head (2, 0) is silent unless the main one (1, 0) is; then, under zero or mean "
             "ablation of the main head, it restores the whole logit difference."
         )
-    if stage.distractor_heads:
+    if spec.distractor_heads:
         notes.append(
             "Distractor heads attend, carry the instruction, and write to dimensions that nothing reads: "
             "their effect is 0, or what LayerNorm's scale lets through."
         )
-    if stage.dimensions is not None:
+    if spec.dimensions is not None:
         notes.append("Features overlap, so what is exact without superposition holds to tolerance.")
     return tuple(notes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,15 +15,13 @@ from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.planted import features
 from dtx.dt.planted.circuit import NEURONS, TURN_SIZE
 from dtx.dt.planted.features import Layout, lay_out
+from dtx.dt.planted.spec import PlantedSpec
 from dtx.dt.rollout import decision_contexts, greedy_by_layout
 from dtx.dt.tokens import REWARD_TO_GO
 from dtx.env.encoding import VIEW
 from dtx.env.memory import BALL, FORWARD, KEY, LEFT, RIGHT
 from dtx.errors import UserError
 from dtx.report import Report
-
-if TYPE_CHECKING:
-    from dtx.dt.planted import Planted
 
 SHARP = 120.0
 """Scores of what is looked at are this much above the others, whose weights so are 0 in float32."""
@@ -35,30 +32,28 @@ INSTRUCTION_CELL, LEFT_CELL, RIGHT_CELL = (2, 6), (1, 6), (5, 6)
 """Column and row of the agent's view: the instruction from the start, the two objects from the junction."""
 
 
-def compile_and_verify(stage: Planted, out: Path) -> None:
+def compile_and_verify(spec: PlantedSpec, out: Path) -> None:
     """Write the model, its features and what it does; refuse one that does not solve Memory.
 
     Raises:
         UserError: Superposition is so tight that parts of the circuit do not work.
     """
-    layout = lay_out(
-        stage.features(), stage.dimensions, stage.layer_norm, stage.rotation, stage.seed
-    )
-    model = compiled(stage, layout)
-    env = stage.env
+    layout = lay_out(spec.features(), spec.dimensions, spec.layer_norm, spec.rotation, spec.seed)
+    model = compiled(spec, layout)
+    env = spec.env
     best = 1 - 0.9 * (env.decision.step + 2) / env.max_steps
     targets, wanted = (0.0, best), (Outcome.WRONG, Outcome.SUCCESS)
     right = greedy_by_layout(model, env.decision, targets) == np.array(wanted)[:, None]
     gaps = np.stack(
         [logit_differences(model, c) for c in decision_contexts(model, env.decision, targets)]
     )
-    meant = 2 * TURN_SIZE * (1 - stage.negative_head)
+    meant = 2 * TURN_SIZE * (1 - spec.negative_head)
     off = np.abs(np.abs(gaps) - meant).max()
     if not right.all() or off > MOST_OFF * meant:
         raise UserError(
             f"dt: the compiled model is right in {right.sum()} of {right.size} greedy rollouts and its logit "
             f"differences are up to {off:.1f} off {meant:g}: its features interfere too much; use more "
-            f"dt.dimensions ({stage.dimensions}) or another dt.seed"
+            f"dt.dimensions ({spec.dimensions}) or another dt.seed"
         )
     models.save(model, out)
     report = Report(out)
@@ -83,26 +78,26 @@ def logit_differences(model: DecisionTransformerModel, context) -> np.ndarray:
     return logits[:, LEFT] - logits[:, RIGHT]
 
 
-def compiled(stage: Planted, layout: Layout) -> DecisionTransformerModel:
+def compiled(spec: PlantedSpec, layout: Layout) -> DecisionTransformerModel:
     """The model with all weights set."""
-    model = DecisionTransformerModel(stage.model_config())
+    model = DecisionTransformerModel(spec.model_config())
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if not name.endswith(".w"):  # LayerNorm's
                 parameter.zero_()
         writer = _Writer(model, layout)
-        _embeddings(stage, model, layout)
+        _embeddings(spec, model, layout)
         writer.copy_reward_to_go()
-        writer.say_high(*stage.threshold)
+        writer.say_high(*spec.threshold)
         writer.move_instruction(layer=1, unless_known=False)
-        if stage.backup_head:
+        if spec.backup_head:
             writer.say_known(layer=1)
             writer.move_instruction(layer=2, unless_known=True)
-        writer.decide(stage.deciding_layer)
-        if stage.negative_head:
-            writer.take_back(stage.deciding_layer + 1, stage.negative_head)
-        rng = np.random.default_rng([stage.seed, 1])
-        for layer, head in stage.free_heads()[: stage.distractor_heads]:
+        writer.decide(spec.deciding_layer)
+        if spec.negative_head:
+            writer.take_back(spec.deciding_layer + 1, spec.negative_head)
+        rng = np.random.default_rng([spec.seed, 1])
+        for layer, head in spec.free_heads()[: spec.distractor_heads]:
             writer.distract(layer, head, rng)
         turn = _tensor(layout.read(features.TURN))
         model.unembed.W_U[:, LEFT], model.unembed.W_U[:, RIGHT] = turn, -turn
@@ -115,7 +110,7 @@ def compiled(stage: Planted, layout: Layout) -> DecisionTransformerModel:
     return model.eval()
 
 
-def _embeddings(stage: Planted, model: DecisionTransformerModel, layout: Layout) -> None:
+def _embeddings(spec: PlantedSpec, model: DecisionTransformerModel, layout: Layout) -> None:
     embed, write = model.embed, layout.write
 
     def cell(kind: int, at: tuple[int, int]) -> int:
@@ -134,7 +129,7 @@ def _embeddings(stage: Planted, model: DecisionTransformerModel, layout: Layout)
     assert embed.W_R is not None
     embed.W_R[0] = _tensor(write(features.ASKED))
     named = {LEFT: 0, RIGHT: 1, FORWARD: 2}
-    for action in range(stage.env.n_actions):
+    for action in range(spec.env.n_actions):
         embed.W_A[action] = _tensor(write(features.ACTIONS[named.get(action, 3)]))
     share = np.arange(len(embed.W_time)) / len(embed.W_time)
     embed.W_time[:] = _tensor(np.outer(share, write(features.TIME)))

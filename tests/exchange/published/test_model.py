@@ -12,8 +12,8 @@ import torch
 from dtx.dt import imported
 from dtx.dt.context import Context
 from dtx.dt.imported import Imported
+from dtx.dt.load import check_fits, untrained_like
 from dtx.dt.processing import processed
-from dtx.dt.provider import check_fits, untrained_like
 from dtx.env.encoding import flatten, one_hot
 from dtx.errors import UserError
 from dtx.exchange.published.checkpoint import digest_of, read

@@ -8,12 +8,13 @@ from dtx.config.compose import build_group
 from dtx.config.kinds import fits
 from dtx.dataset.rollouts import Rollouts
 from dtx.dt.decision_transformer import DecisionTransformer
+from dtx.dt.load import check_checkpoint, load_at, untrained_like
+from dtx.dt.model_config import ModelConfig
 from dtx.dt.model_stage import ModelStage
-from dtx.dt.provider import check_checkpoint, load_at, untrained_like
 from dtx.errors import UserError
 from dtx.run.runner import run
 from dtx.store.store import Store, used
-from tests.dt.toy import tiny
+from tests.dt.toy import Drawn, tiny
 
 
 def test_a_trained_model_fits_and_a_dataset_does_not():
@@ -29,6 +30,26 @@ def test_a_kept_step_is_loaded_and_another_is_refused(store, experiment_of):
     assert not torch.equal(first.W_U, last.W_U)
     with pytest.raises(UserError, match=r"checkpoint=5: .* kept no such step \(kept: 0, "):
         load_at(stage, 5)
+
+
+def test_a_stage_says_what_its_model_was_trained_on(store, experiment_of):
+    stage = tiny()
+    assert stage.trained_on is stage.dataset and stage.trained_windows is stage.windows
+    run(experiment_of(stage))
+    stored = Drawn(dataset=stage.dataset)
+    run(experiment_of(stored))
+    assert stored.trained_on is None and stored.trained_windows is None
+    assert stored.model_config().to_dict() == stage.model_config().to_dict()
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "no JSON", None])
+def test_a_description_that_is_none_is_explained(tmp_path, text):
+    if text is not None:
+        (tmp_path / "model.json").write_text(text)
+    with pytest.raises(
+        UserError, match=r"model.json: not a readable model .* invalidate the stage"
+    ):
+        ModelConfig.read(tmp_path)
 
 
 def test_an_untrained_twin_has_the_architecture_and_other_weights(store, experiment_of):
