@@ -1,12 +1,12 @@
-"""What the store and tracking cost a stage, beside the stage's bare work: `python benchmarks/overhead.py`.
+"""Overhead of store and tracking per stage, beside the stage's own work: `python benchmarks/overhead.py`.
 
 Pipelines of four stages run in real processes, one or four at once, without tracking, with sqlite, and with
 an `mlflow server` on PostgreSQL (a private cluster on loopback, commits wait for the disk). A stage has 6
 curves of 200 points, a table of 300 rows, a PNG and 2 MB of weights. Overhead is the time between the
 end of one stage's `run()` and the beginning of the next one's; the columns right of it say where it goes
-(means). CPU is that of the `dtx` process in this time, the only column that another load on the machine
-leaves alone. The last column is what comes once for each command: the connection, MLflow's imports, the
-experiment's own run.
+(means). CPU is that of the `dtx` process in this time, the only column that other load on the machine does
+not change. The last column is the cost per command: the connection, MLflow's imports, the experiment's own
+run.
 """
 
 from __future__ import annotations
@@ -34,13 +34,12 @@ from rich.table import Table
 
 from dtx.config.compose import compose, experiment
 from dtx.run.runner import run
-from dtx.stage import Stage
 from dtx.store.store import Store
 from tests.reporting import Reporting
 from tests.servers import mlflow_server, postgres, postgres_lacks
 
 PIPELINE = 4  # agent, dataset, DT, analysis
-# Which calls belong to which column; what is left of a gap is locks, hashes, JSON and the terminal.
+# The column of each call; the rest of a gap is locks, hashes, JSON and the terminal.
 PARTS = {
     "create_run": "runs",
     "set_terminated": "runs",
@@ -76,7 +75,7 @@ class Timed(Reporting):
 
 
 class Clock:
-    """Times of the main thread: work, what lies between, and the calls in it."""
+    """Times of the main thread: work, the gaps between, and the calls in them."""
 
     def __init__(self) -> None:
         self.work: list[float] = []
@@ -128,7 +127,7 @@ clock = Clock()
 
 
 def worker(store: Path, uri: str | None, process: int, count: int) -> None:
-    """One `dtx run` of ``count`` stages; starts when told so, prints its times as JSON."""
+    """One `dtx run` of ``count`` stages; starts at a line on its input, prints its times as JSON."""
     import mlflow
 
     for method, part in PARTS.items():
@@ -157,7 +156,7 @@ def worker(store: Path, uri: str | None, process: int, count: int) -> None:
     print(json.dumps(times), flush=True)
 
 
-def pipeline(first: int) -> Stage:
+def pipeline(first: int) -> Timed:
     """Four stages, each reading the one before."""
     stage: Timed | None = None
     for number in range(first, first + PIPELINE):
@@ -199,14 +198,16 @@ def measure(tracking: str, uri: str | None, processes: int, count: int, folder: 
         for i in range(processes)
     ]
     for job in jobs:
+        assert job.stdout is not None
         assert job.stdout.readline() == "ready\n", (folder / "worker-0.log").read_text()
     for job in jobs:
+        assert job.stdin is not None
         job.stdin.write("go\n")
         job.stdin.flush()
-    told = [job.communicate()[0] for job in jobs]
+    outputs = [job.communicate()[0] for job in jobs]
     for i, job in enumerate(jobs):
         assert job.returncode == 0, (folder / f"worker-{i}.log").read_text()
-    times = [json.loads(text.splitlines()[-1]) for text in told]
+    times = [json.loads(text.splitlines()[-1]) for text in outputs]
     Console(stderr=True).print(f"[dim]measured: tracking {tracking}, {processes} at once[/]")
     gaps = [1000 * g for t in times for g in t["gaps"]]
     parts = [p for t in times for p in t["parts"]]

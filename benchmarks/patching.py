@@ -5,7 +5,7 @@
 The weights are fresh: speed does not depend on them, except that training makes no sender agree with itself.
 Both sides run on one thread. The baseline runs a random sample of the same patches, one `run_with_hooks` on
 one window each, from embedding to logits, and is scaled to their number; both give the same numbers, which
-is checked. Ratios hold on a busy machine, since CPU-seconds are counted; seconds of the wall do not.
+is checked. Ratios hold on a busy machine, since CPU-seconds are counted; wall times do not.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Row:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="two targets and 60 single patches")
     chosen = parser.parse_args()
@@ -100,16 +100,16 @@ def declared(
 def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
     """Result, CPU-seconds and seconds."""
     cpu, wall = time.process_time(), time.perf_counter()
-    found = work()
-    return found, time.process_time() - cpu, time.perf_counter() - wall
+    result = work()
+    return result, time.process_time() - cpu, time.perf_counter() - wall
 
 
 def node_sweep(
     stage: ActivationPatching, model: DecisionTransformerModel, pairs: PairSet, sample: int
 ) -> Row:
     """Every head, MLP and residual point at every token."""
-    found, seconds, wall = timed(lambda: sweep_nodes(stage, model, pairs))
-    table = found.tables["patches"]
+    result, seconds, wall = timed(lambda: sweep_nodes(stage, model, pairs))
+    table = result.tables["patches"]
     (batch,) = pairs.batches(model)
     rng = np.random.default_rng(stage.seed)
     chosen = table.iloc[rng.choice(len(table), sample, replace=False)]
@@ -131,8 +131,7 @@ def node_sweep(
                 return value
 
             with torch.inference_mode():
-                hooks = [(name, put)]
-                logits = model.run_with_hooks(batch.corrupt[row], fwd_hooks=hooks)[0, -1]
+                logits = model.run_with_hooks(batch.corrupt[row], fwd_hooks=[(name, put)])[0, -1]
             change = logits - base[row]
             ld = change[batch.positive[row]] - change[batch.negative[row]]
             worst = max(worst, abs(float(ld) - patch.change))
@@ -167,12 +166,14 @@ def edge_sweep(model: DecisionTransformerModel, pairs: PairSet, sample: int) -> 
         (cells[i], int(rng.integers(len(batch)))) for i in rng.integers(len(cells), size=sample)
     ]
     source = outputs(model, runs.source)
-    mine = [{sweep.edges[i].sender: source[sweep.edges[i].sender][[row]]} for (i, _), row in chosen]
+    activations = [
+        {sweep.edges[i].sender: source[sweep.edges[i].sender][[row]]} for (i, _), row in chosen
+    ]
     masks = [torch.arange(sweep.n)[None] == m for (_, m), _ in chosen]
 
     def singly() -> float:
         worst = 0.0
-        for ((i, m), row), wrote, mask in zip(chosen, mine, masks, strict=True):
+        for ((i, m), row), wrote, mask in zip(chosen, activations, masks, strict=True):
             logits = patched(model, batch.corrupt[row], wrote, [(sweep.edges[i], mask)])[0]
             ld = float(logits[batch.positive[row]] - logits[batch.negative[row]])
             worst = max(worst, abs(ld - runs.base_ld[row] - sweep.change[i, m, row]))

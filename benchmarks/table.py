@@ -25,7 +25,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from dtx.agent.ppo import PPO
+from dtx.analysis.calibration import Calibration
 from dtx.config.compose import compose, experiment
+from dtx.dataset.rollouts import Rollouts
+from dtx.dt.decision_transformer import DecisionTransformer
+from dtx.env.environment import Environment
+from dtx.env.vector import VectorEnv
 from dtx.report import read_curves, read_metrics
 from dtx.run.runner import run
 from dtx.store.store import Store, use
@@ -60,14 +66,18 @@ def main() -> None:
     what = experiment(compose(overrides))
     run(what)
     calibration = what.targets["calibration"]
+    assert isinstance(calibration, Calibration)
+    dt, dataset = calibration.dt, calibration.dataset
+    assert isinstance(dt, DecisionTransformer) and isinstance(dataset, Rollouts)
+    assert isinstance(dataset.agent, PPO)
     store = Store(chosen.store)
     rows = [
         Row("matrix product, 1024 x 1024, fp32", matmul_rate(torch.float32), "GFLOP"),
         Row("matrix product, 1024 x 1024, bf16", matmul_rate(torch.bfloat16), "GFLOP"),
-        environments(calibration),
-        ppo(calibration),
-        demonstrations(calibration, store),
-        *decision_transformer(calibration, store),
+        environments(calibration.env),
+        ppo(dataset.agent),
+        demonstrations(dataset, store),
+        *decision_transformer(dt, store),
         *calibrate(calibration, store),
     ]
     show(rows, chosen.seed)
@@ -90,27 +100,27 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 def matmul_rate(dtype: torch.dtype, size: int = 1024, repeats: int = 20) -> float:
     """GFLOP per CPU-second of a square matrix product, the best of three blocks."""
     a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-    a @ b
+    torch.mm(a, b)
 
     def block() -> None:
         for _ in range(repeats):
-            a @ b
+            torch.mm(a, b)
 
     return 2 * size**3 * repeats / min(cpu_seconds(block) for _ in range(3)) / 1e9
 
 
-def environments(calibration, n: int = 64, steps: int = 400) -> Row:
+def environments(env: Environment, n: int = 64, steps: int = 400) -> Row:
     """Steps of random actions, beside gymnasium's vector environment over minigrid itself."""
     import gymnasium
     import minigrid  # noqa: F401  (registers the tasks)
 
     actions = np.random.default_rng(0).integers(0, 7, (steps, n))
 
-    def rate(env, count: int) -> float:
-        env.reset()
-        return count * n / cpu_seconds(lambda: [env.step(a) for a in actions[:count]])
+    def rate(vector: VectorEnv | gymnasium.vector.VectorEnv, count: int) -> float:
+        vector.reset()
+        return count * n / cpu_seconds(lambda: [vector.step(a) for a in actions[:count]])
 
-    fast = rate(calibration.env.vector(n, 0), steps)
+    fast = rate(env.vector(n, 0), steps)
     plain = gymnasium.vector.SyncVectorEnv([lambda: gymnasium.make("MiniGrid-MemoryS7-v0")] * n)
     slow = rate(plain, steps // 8)
     return Row(
@@ -118,9 +128,8 @@ def environments(calibration, n: int = 64, steps: int = 400) -> Row:
     )
 
 
-def ppo(calibration) -> Row:
+def ppo(agent: PPO) -> Row:
     """The agent's whole training, evaluations on fresh episodes included."""
-    agent = calibration.dataset.agent
     with scratch() as out:
         seconds = cpu_seconds(lambda: agent.run(out))
         solved = read_metrics(out)["agent/frames_to_solved"]
@@ -134,17 +143,16 @@ def ppo(calibration) -> Row:
     )
 
 
-def demonstrations(calibration, store: Store) -> Row:
+def demonstrations(dataset: Rollouts, store: Store) -> Row:
     """Recording, writing and counting the demonstrations."""
     use(store)
-    dataset = calibration.dataset
     with scratch() as out:
         seconds = cpu_seconds(lambda: dataset.run(out))
     work = f"demonstrations, {dataset.episodes:,} in {seconds:.0f} CPU-s"
     return Row(work, dataset.episodes / seconds, "episodes", None, OLDER["demonstrations"])
 
 
-def decision_transformer(calibration, store: Store, steps: int = 60) -> list[Row]:
+def decision_transformer(trained: DecisionTransformer, store: Store, steps: int = 60) -> list[Row]:
     """DT training at the preset's size, in both precisions, beside a plain TransformerEncoder.
 
     The share is of the matrix rate of the same number type, measured here and now; it counts the FLOPs
@@ -153,14 +161,14 @@ def decision_transformer(calibration, store: Store, steps: int = 60) -> list[Row
     from dtx.dt.training.spec import Precision
 
     use(store)
-    plain = plain_transformer(calibration.dt)
+    plain = plain_transformer(trained)
     rows = []
     for precision, dtype in (
         (Precision.float32, torch.float32),
         (Precision.bfloat16, torch.bfloat16),
     ):
         dt = dataclasses.replace(
-            calibration.dt,
+            trained,
             steps=steps,
             kept_checkpoints=0,
             log_every=steps // 2,
@@ -183,7 +191,7 @@ def decision_transformer(calibration, store: Store, steps: int = 60) -> list[Row
     return rows
 
 
-def plain_transformer(dt, steps: int = 6) -> float:
+def plain_transformer(dt: DecisionTransformer, steps: int = 6) -> float:
     """Windows per CPU-second of PyTorch's own encoder of the same size on padded one-hot windows."""
     from dtx.dataset.episodes import Split
     from dtx.dt.windows import Sampler
@@ -223,7 +231,7 @@ def plain_transformer(dt, steps: int = 6) -> float:
     return dt.batch_size * steps / cpu_seconds(lambda: [step() for _ in range(steps)])
 
 
-def calibrate(calibration, store: Store) -> list[Row]:
+def calibrate(calibration: Calibration, store: Store) -> list[Row]:
     """Episodes of the trained DT over all targets: greedy, as the older tool's, and sampled."""
     from dtx.dt.rollout import rollouts
 

@@ -24,7 +24,7 @@ WEIGHTS, MODEL = "weights.safetensors", "model.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Architecture:
+class AgentArchitecture:
     """Sizes and kinds of an agent's parts; the content of ``model.json``."""
 
     encoder: Encoder
@@ -92,7 +92,7 @@ class ActorCritic(nn.Module):
         seed: Of the initial weights; the global random state is not changed.
     """
 
-    def __init__(self, architecture: Architecture, seed: int = 0):
+    def __init__(self, architecture: AgentArchitecture, seed: int = 0):
         super().__init__()
         self.architecture = architecture
         d = architecture.width
@@ -193,7 +193,7 @@ def load(folder: Path) -> ActorCritic:
 
     try:
         plain = json.loads((folder / MODEL).read_text())
-        architecture = Architecture(
+        architecture = AgentArchitecture(
             encoder=Encoder(plain["encoder"]),
             memory=Recurrence(plain["memory"]),
             width=plain["width"],

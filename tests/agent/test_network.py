@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from dtx.agent.architecture import Encoder, Recurrence
-from dtx.agent.network import MODEL, WEIGHTS, ActorCritic, Architecture, load, save
+from dtx.agent.network import MODEL, WEIGHTS, ActorCritic, AgentArchitecture, load, save
 from dtx.env import encoding
 from dtx.errors import UserError
 
 
 def small(encoder: Encoder = Encoder.linear, memory: Recurrence = Recurrence.lstm) -> ActorCritic:
-    return ActorCritic(Architecture(encoder=encoder, memory=memory, width=8, n_actions=7), seed=3)
+    return ActorCritic(
+        AgentArchitecture(encoder=encoder, memory=memory, width=8, n_actions=7), seed=3
+    )
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dtx.agent.architecture import Encoder, Recurrence
-from dtx.agent.network import ActorCritic, Architecture
+from dtx.agent.network import ActorCritic, AgentArchitecture
 from dtx.agent.ppo.module import Frames
 from dtx.agent.rollout import Collector, Rollout, advantages, measure
 from dtx.agent.sequences import cut
@@ -16,7 +16,9 @@ KINDS = [(e, m) for e in Encoder for m in Recurrence]
 
 
 def agent_of(encoder: Encoder, memory: Recurrence, seed: int = 0) -> ActorCritic:
-    agent = ActorCritic(Architecture(encoder=encoder, memory=memory, width=16, n_actions=7), seed)
+    agent = ActorCritic(
+        AgentArchitecture(encoder=encoder, memory=memory, width=16, n_actions=7), seed
+    )
     with torch.no_grad():  # larger heads, so that mistakes show
         agent.policy.weight.normal_(generator=torch.Generator().manual_seed(1))
         agent.policy.bias.copy_(torch.tensor([2.0, 2, 4, 0, 0, 0, 0]))  # and forward, to the ends

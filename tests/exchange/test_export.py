@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 from matplotlib.figure import Figure
 
 import dtx
-from dtx.agent.network import ActorCritic, Architecture, save
+from dtx.agent.network import ActorCritic, AgentArchitecture, save
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import Check, Claim, Result, Verdict
 from dtx.cli import main
@@ -52,7 +52,7 @@ class Agent(Stage):
 
         save(
             ActorCritic(
-                Architecture(encoder=Encoder.linear, memory=Recurrence.gru, width=4, n_actions=7)
+                AgentArchitecture(encoder=Encoder.linear, memory=Recurrence.gru, width=4, n_actions=7)
             ),
             out,
         )

@@ -21,7 +21,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dtx.agent.network import ActorCritic, Architecture
+from dtx.agent.network import ActorCritic, AgentArchitecture
 from dtx.agent.ppo.spec import PPOSpec
 from dtx.agent.rollout import Collector, Outcomes, Rollout, advantages, measure
 from dtx.agent.sequences import Pieces, cut
@@ -66,7 +66,7 @@ class PPOModule(ResumableModule):
         super().__init__()
         self.automatic_optimization = False
         self.spec, self.report = spec, report
-        self.architecture = Architecture(
+        self.architecture = AgentArchitecture(
             encoder=spec.encoder,
             memory=spec.memory,
             width=spec.width,

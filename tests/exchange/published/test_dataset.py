@@ -78,7 +78,7 @@ def test_without_the_flag_a_pickle_is_not_read(tmp_path):
         imported(file, unsafe_pickle=False).run(tmp_path)
 
 
-class Hostile:
+class HostileEntry:
     def __reduce__(self):
         return (exec, ("open('was_here', 'w').close()",))
 
@@ -92,11 +92,11 @@ class Harmless:
 
 def test_objects_in_a_pickle_do_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    args = {**RAW, "device": Harmless(), "trap": Hostile()}
-    infos = np.array([Hostile(), Harmless()], dtype=object)
+    args = {**RAW, "device": Harmless(), "trap": HostileEntry()}
+    infos = np.array([HostileEntry(), Harmless()], dtype=object)
     file = write_trajectories(tmp_path / "a.pkl", trajectories(infos=infos), args)
     assert str(unpickled(file)["env"]) == RAW["env_id"]
-    file.write_bytes(pickle.dumps(Hostile()))
+    file.write_bytes(pickle.dumps(HostileEntry()))
     with pytest.raises(
         UserError, match=r"a.pkl: cannot be read as trajectories \(ValueError: it holds no"
     ):
