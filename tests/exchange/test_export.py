@@ -52,7 +52,9 @@ class Agent(Stage):
 
         save(
             ActorCritic(
-                AgentArchitecture(encoder=Encoder.linear, memory=Recurrence.gru, width=4, n_actions=7)
+                AgentArchitecture(
+                    encoder=Encoder.linear, memory=Recurrence.gru, width=4, n_actions=7
+                )
             ),
             out,
         )
