@@ -21,6 +21,7 @@ from dtx.analysis.core.patching import PairRuns, RestOfRun
 from dtx.analysis.core.patching_spec import DONOR, NULL, Node, hook_of, name_of
 from dtx.dt.forward import run_from
 from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.tokens import KINDS
 from dtx.pairs.pair_set import PairBatch
 
 ROUNDING = 1e-6
@@ -129,13 +130,13 @@ class Sweep:
             ("nothing", torch.zeros_like(changed), 0.0),
             ("unchanged", ~changed, 0.0),
         ]
-        for letter in "RSA":
-            mine = torch.tensor([name[0] == letter for name in names])
-            sets.append((letter, mine.expand_as(changed), None))
-            for place in torch.nonzero(mine & changed.any(0)).flatten().tolist():
-                rest = mine.clone()
-                rest[place] = False
-                sets.append((f"{letter} without {names[place]}", rest.expand_as(changed), None))
+        for kind in KINDS:
+            of_kind = torch.from_numpy(self.batch.clean.layout.is_kind(len(names), kind))
+            sets.append((kind, of_kind.expand_as(changed), None))
+            for place in torch.nonzero(of_kind & changed.any(0)).flatten().tolist():
+                others = of_kind.clone()
+                others[place] = False
+                sets.append((f"{kind} without {names[place]}", others.expand_as(changed), None))
         row = np.arange(len(self.batch))
         tables = []
         for name, mask, expected in sets:
@@ -149,7 +150,7 @@ class Sweep:
         self, layer: int, node: Node, head: int | None, row: np.ndarray, mask: Tensor
     ) -> np.ndarray:
         """LD (b,) of pairs ``row`` (b,) with a node patched at the tokens ``mask`` (b, n)."""
-        found = []
+        parts = []
         for begin in range(0, len(row), self.spec.windows):
             which = torch.from_numpy(row[begin : begin + self.spec.windows])
             logits = self._forward(
@@ -157,8 +158,8 @@ class Sweep:
             )
             pos, neg = self.batch.positive[which], self.batch.negative[which]
             place = torch.arange(len(which))
-            found.append((logits[place, pos] - logits[place, neg]).double().numpy())
-        return np.concatenate(found)
+            parts.append((logits[place, pos] - logits[place, neg]).double().numpy())
+        return np.concatenate(parts)
 
     def _forward(
         self, layer: int, node: Node, head: int | None, which: Tensor, mask_bn: Tensor
@@ -173,8 +174,8 @@ class Sweep:
                 return torch.where(mask_bn.unsqueeze(-1), source, value)
             value = value.clone()
             axis = 1 if node is Node.pattern else 2
-            mine, new = value.select(axis, head), source.select(axis, head)
-            mine.copy_(torch.where(mask_bn.unsqueeze(-1), new, mine))
+            old, new = value.select(axis, head), source.select(axis, head)
+            old.copy_(torch.where(mask_bn.unsqueeze(-1), new, old))
             return value
 
         if node is Node.resid_pre:

@@ -122,7 +122,7 @@ def _null_change(table: pd.DataFrame, methods: Mapping[str, str]) -> float | Non
 def _without_changes(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that have a rho, in units of rho alone."""
     dropped = [c for c in table.columns if c.endswith("_change")]
-    return table[table["kind"] != NULL].drop(columns=dropped)
+    return table.loc[table["kind"] != NULL].drop(columns=dropped)
 
 
 def _identities(

@@ -72,7 +72,7 @@ class PairRuns:
         self.measurable = (np.abs(self.span) >= gap) & ~batch.kind(NULL)
 
     def table(self) -> pd.DataFrame:
-        """One row a pair: what it is, its logit differences, whether rho can be said."""
+        """One row a pair: what it is, its logit differences, whether it has a rho."""
         table = self.about(np.arange(len(self.batch)))
         table["ld_clean"], table["ld_corrupt"] = self.ld_clean, self.ld_corrupt
         table["measurable"] = self.measurable

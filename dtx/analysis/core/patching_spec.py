@@ -64,7 +64,7 @@ def name_of(layer: int, node: str, head: int | None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSpec:
-    """What every sweep of patches is told."""
+    """Settings of every sweep of patches; the config of each analysis explains them."""
 
     direction: Direction
     tolerance: Positive

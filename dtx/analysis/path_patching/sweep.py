@@ -125,7 +125,7 @@ class Sweep:
             post_bcd = mid_bcd + block.mlp(block.ln2(mid_bcd))
             ld_rh = self.rest.ld(layer + 1, row_r.repeat_interleave(h), start, post_bcd)
             for head, ld_r in enumerate(ld_rh.reshape(-1, h).T):
-                self._put(Edge(sender, Receiver(layer, head, name)), slot, row_r, ld_r)  # type: ignore[arg-type]
+                self._put(Edge(sender, Receiver(layer, head, name)), slot, row_r, ld_r)
 
     def _through_queries(
         self, layer: int, row_r: Tensor, begin: int, start: int, new_rwhe: Tensor

@@ -35,7 +35,7 @@ class SmallestCircuit(SmallestCircuitSpec, Analysis):
     paths: PathPatching
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """Edges told apart by token."""
+        """Edges are ranked at every token."""
         if self.paths.tokens is not EdgeTokens.each:
             yield "paths.tokens", "must be each: edges are ranked at every token"
 

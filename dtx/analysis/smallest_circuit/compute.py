@@ -65,7 +65,7 @@ def compute(
         random ones the least and most faithful) and ``circuit`` (the edges of each smallest circuit).
         Metrics of each edit: ``EDIT_edges``, ``EDIT_faithfulness``, ``EDIT_random_max``, ``EDIT_of``.
     """
-    ranking = ranking[(ranking["kind"] == EDIT) & (ranking["position"] >= 0)]
+    at_tokens = ranking.loc[(ranking["kind"] == EDIT) & (ranking["position"] >= 0)]
     edits = [edit for edit in pairs.about["edits"] if edits is None or edit in edits]
     curves, circuits, whole, empty, distinct = [], [], [], [], set()
     smallest: dict[str, Smallest | None] = {}
@@ -76,7 +76,7 @@ def compute(
             if runs is None:
                 smallest[edit] = None
                 continue
-            ranked = _ranked(runs, ranking[ranking["edit"] == edit])
+            ranked = _ranked(runs, at_tokens[at_tokens["edit"] == edit])
             ends = runs.faithfulness(np.stack([runs.cells_rsn, np.zeros_like(runs.cells_rsn)]))
             whole.append(float(np.abs(ends[0] - 1).max()))
             empty.append(float(np.abs(ends[1]).max()))
@@ -146,7 +146,7 @@ def _curve(spec: SmallestCircuitSpec, runs: Runs, ranked: np.ndarray) -> tuple[p
     sizes = [2**i for i in range(len(ranked).bit_length()) if 2**i < len(ranked)] + [len(ranked)]
     high = next((size for size in sizes if at(size) >= spec.faithfulness), len(ranked))
     low = high // 2
-    # Faithfulness need not grow with size: what is found is a faithful cut within the last doubling.
+    # Faithfulness need not grow with size: this is a faithful cut within the last doubling.
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if at(middle) >= spec.faithfulness else (middle, high)
