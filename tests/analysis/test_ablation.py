@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
-from dtx.analysis.ablation import Ablation, Method, Place
-from dtx.analysis.ablation.compute import measure
+from dtx.analysis.ablation import Ablation
+from dtx.analysis.ablation.data import data_of, reference_of
+from dtx.analysis.ablation.spec import Method, Place
 from dtx.analysis.core.inputs import Contrast, Inputs
 from dtx.config.compose import build_group
+from dtx.config.ranges import problems
 from dtx.dt.model import DecisionTransformerModel, initialise
 from dtx.dt.planted.compile import compiled
 from dtx.dt.planted.features import lay_out
@@ -107,16 +109,16 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_itself_is_nothing_and_parts_together_are_their_output(stage, case):
     changes, fields = CASES[case]
-    found = measure(dataclasses.replace(stage, dt=Given(model(**changes)), **fields))
-    size = max(1.0, found.headline["ablation/ld"])
-    assert found.headline["ablation/self_change"] < 1e-5 * size
-    assert found.headline["ablation/identity_error"] < 2e-5 * size
-    assert found.headline["ablation/distinct_inputs"] == (4 if "clone" in case else 8)
-    assert found.windows.change.abs().max() > 0.01
-    assert found.effects.kl.min() >= 0
+    found = dataclasses.replace(stage, dt=Given(model(**changes)), **fields).compute()
+    size = max(1.0, found.metrics["ld"])
+    assert found.metrics["self_change"] < 1e-5 * size
+    assert found.metrics["identity_error"] < 2e-5 * size
+    assert found.metrics["distinct_inputs"] == (4 if "clone" in case else 8)
+    assert found.tables["windows"].change.abs().max() > 0.01
+    assert found.tables["effects"].kl.min() >= 0
     # Every window of a node once by each method, and a random direction for each node but weak neurons.
-    assert not found.windows.duplicated(["method", "name", "window"]).any()
-    missing = found.ranking[found.ranking.random_95.isna()]
+    assert not found.tables["windows"].duplicated(["method", "name", "window"]).any()
+    missing = found.tables["ranking"][found.tables["ranking"].random_95.isna()]
     assert set(missing.kind) <= {"neuron"}
 
 
@@ -128,8 +130,9 @@ def test_means_that_were_taken_over_a_weight_axis_would_be_found(stage, monkeypa
         return value.mean(-1, keepdim=True).mean(0).expand(value.shape[1:])
 
     monkeypatch.setattr(Data, "mean", wrong)
-    found = measure(dataclasses.replace(stage, methods=(Method.mean,)))
-    assert found.headline["ablation/identity_error"] > 0.01
+    found = dataclasses.replace(stage, methods=(Method.mean,)).compute()
+    assert found.metrics["identity_error"] > 0.01
+    assert not found.established and found.summary.startswith("not established (check failed: all ")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,7 @@ def test_the_batch_is_one_ablation_after_the_other(stage, tokens, silent):
     wanted = dataclasses.replace(
         stage, dt=Given(network), tokens=tokens, silent=silent, neurons=(1,), methods=methods
     )
-    found = measure(wanted)
+    found = wanted.compute()
     context, _ = wanted.windows.deciding(network)
     data = _data_of(wanted, network)
 
@@ -162,8 +165,8 @@ def test_the_batch_is_one_ablation_after_the_other(stage, tokens, silent):
         _, cache = network.run_with_cache(data, names_filter=names)
     ld = before[:, 0] - before[:, 1]
     rng = np.random.default_rng(0)
-    for index in rng.choice(len(found.windows), 40, replace=False):
-        row = found.windows.iloc[index]
+    for index in rng.choice(len(found.tables["windows"]), 40, replace=False):
+        row = found.tables["windows"].iloc[index]
         name = f"blocks.{row.layer}.{HOOKS[row.kind]}"
         mean = cache[name].mean(0) if row.method == "mean" else torch.zeros_like(cache[name][0])
 
@@ -195,7 +198,6 @@ def _data_of(stage: Ablation, network: DecisionTransformerModel):
 
 def test_without_a_decision_donors_are_tokens_of_the_same_kind(stage):
     """Demonstrations' windows that end anywhere have paddings of all lengths."""
-    from dtx.analysis.ablation.data import data_of
     from dtx.analysis.core.data_windows import real_tokens
 
     elsewhere = dataclasses.replace(stage.windows, env=build_group("env/door_key"))
@@ -205,7 +207,8 @@ def test_without_a_decision_donors_are_tokens_of_the_same_kind(stage):
     )
     context, _ = elsewhere.deciding(network)
     with torch.no_grad():
-        data = data_of(wanted, network, context)
+        reference = reference_of(elsewhere, network, context, 20, wanted.seed + 1)
+        data = data_of(wanted, network, context, reference)
     assert not data.aligned
     real = real_tokens(data.context, network.cfg)
     assert not real.all() and real[:, -1].all()
@@ -215,10 +218,10 @@ def test_without_a_decision_donors_are_tokens_of_the_same_kind(stage):
     name = "blocks.1.hook_mlp_out"
     states = data.cache[name][:, 1::3][real[:, 1::3]]
     assert torch.allclose(data.mean(name)[-1], states.mean(0), atol=1e-5)
-    found = measure(wanted)
-    assert found.headline["ablation/self_change"] < 1e-5
-    assert found.headline["ablation/identity_error"] < 1e-4
-    assert set(found.effects.target) == {"all"}
+    found = wanted.compute()
+    assert found.metrics["self_change"] < 1e-5
+    assert found.metrics["identity_error"] < 1e-4
+    assert set(found.tables["effects"].target) == {"all"}
 
 
 def test_data_are_the_first_steps_of_training_episodes(stage):
@@ -238,54 +241,57 @@ def test_data_are_the_first_steps_of_training_episodes(stage):
 
 
 def needed(found, method: str = "zero", *kinds: str) -> set[str]:
-    mine = found.ranking[(found.ranking.method == method) & found.ranking.needed]
+    mine = found.tables["ranking"][
+        (found.tables["ranking"].method == method) & found.tables["ranking"].needed
+    ]
     return set(mine[mine.kind.isin(kinds)]["name"] if kinds else mine["name"])
 
 
 def test_exactly_the_circuits_nodes_are_needed(stage):
     zero = dataclasses.replace(stage, methods=(Method.zero,), neurons=(1,), shown=8)
-    found = measure(dataclasses.replace(zero, dt=Given(planted())))
+    found = dataclasses.replace(zero, dt=Given(planted())).compute()
     deciding = {f"MLP1N{i}" for i in range(8)}
     assert needed(found) == {"L0H0", "L1H0", "ATTN0", "ATTN1", "MLP0", "MLP1"} | deciding
-    by = found.effects.set_index(["name", "target"]).change
+    by = found.tables["effects"].set_index(["name", "target"]).change
     # Without reward-to-go it takes the wrong turn, which it should at 0; without the rest it knows nothing.
     assert by["L0H0", "0"] == pytest.approx(0, abs=1e-4)
     assert by["L0H0", "0.892"] == pytest.approx(-80, abs=1e-3)
     for name in ("L1H0", "MLP0", "MLP1", "ATTN1"):
         for target in ("0", "0.892"):
             assert by[name, target] == pytest.approx(-40, abs=1e-3), name
-    flip = found.effects.set_index(["name", "target"]).flip
+    flip = found.tables["effects"].set_index(["name", "target"]).flip
     assert flip["L0H0", "0.892"] == 1 and flip["L1H0", "0"] == 1 and flip["L2H0", "0"] == 0
 
 
 def test_heads_that_only_distract_have_no_effect(stage):
     network = planted("dt.distractor_heads=9")
-    found = measure(dataclasses.replace(stage, dt=Given(network)))
+    found = dataclasses.replace(stage, dt=Given(network)).compute()
     assert needed(found, "zero", "head", "mlp") == {"L0H0", "L1H0", "MLP0", "MLP1"}
-    others = found.windows[
-        (found.windows.kind == "head") & ~found.windows["name"].isin(["L0H0", "L1H0"])
+    others = found.tables["windows"][
+        (found.tables["windows"].kind == "head")
+        & ~found.tables["windows"]["name"].isin(["L0H0", "L1H0"])
     ]
     assert others.change.abs().max() < 1e-3
     # They do write: what random directions of that size would do is not nothing.
-    ranking = found.ranking.set_index(["method", "name"])
+    ranking = found.tables["ranking"].set_index(["method", "name"])
     assert (ranking.loc[[("zero", "L0H1"), ("zero", "L1H2")], "random_95"] > 1).all()
 
 
 def test_a_backup_head_takes_over(stage):
     network = planted("dt.n_layers=4", "dt.backup_head=true")
     zero = dataclasses.replace(stage, methods=(Method.zero,), dt=Given(network), tokens=Place.all)
-    assert needed(measure(zero), "zero", "head") == {"L0H0"}
-    silent = measure(dataclasses.replace(zero, silent=("L1H0",)))
+    assert needed(zero.compute(), "zero", "head") == {"L0H0"}
+    silent = dataclasses.replace(zero, silent=("L1H0",)).compute()
     assert needed(silent, "zero", "head") == {"L0H0", "L2H0"}
-    assert silent.headline["ablation/ld"] == pytest.approx(40, abs=1e-3)
-    by = silent.effects.set_index(["name", "target"]).change
+    assert silent.metrics["ld"] == pytest.approx(40, abs=1e-3)
+    by = silent.tables["effects"].set_index(["name", "target"]).change
     assert by["L2H0", "0.892"] == pytest.approx(-40, abs=1e-3)
 
 
 def test_a_negative_head_stands_in_the_way(stage):
     network = planted("dt.negative_head=0.25")
-    found = measure(dataclasses.replace(stage, methods=(Method.zero,), dt=Given(network)))
-    by = found.effects.set_index(["name", "target"]).change
+    found = dataclasses.replace(stage, methods=(Method.zero,), dt=Given(network)).compute()
+    by = found.tables["effects"].set_index(["name", "target"]).change
     for target in ("0", "0.892"):
         assert by["L2H0", target] == pytest.approx(10, abs=1e-3)
         assert by["MLP1", target] == pytest.approx(-30, abs=1e-3)
@@ -305,6 +311,7 @@ def test_the_stage_writes_tables_figures_and_a_verdict(env, stage, store, experi
     numbers = read_metrics(stage.path)
     assert numbers["ablation/identity_error"] < 1e-3 and numbers["ablation/token_for_token"] == 1
     assert numbers["ablation/distinct_reference"] > 8
+    assert stage.result().established and len(stage.result().checks) == 3
     assert stage.summary().startswith("of a left - right logit difference of 40.00; zero: 14 of 26")
     ranking = pd.read_parquet(stage.path / "tables" / "ranking.parquet")
     for method in ("mean", "resample"):  # from data the same heads matter
@@ -314,11 +321,28 @@ def test_the_stage_writes_tables_figures_and_a_verdict(env, stage, store, experi
         assert (stage.path / "figures" / f"{name}.png").stat().st_size > 10_000
 
 
+def test_a_window_that_is_not_itself_is_not_established(stage, monkeypatch):
+    from dtx.analysis.ablation.data import Data
+
+    donor = Data.donor
+    monkeypatch.setattr(Data, "donor", lambda self, *at: donor(self, *at) + 1)
+    found = dataclasses.replace(stage, methods=(Method.zero,)).compute()
+    assert found.metrics["self_change"] > 0.01 and not found.established
+    assert "a window resampled from itself is unchanged" in found.summary
+
+
+def test_where_no_node_is_needed_nothing_is_established(stage):
+    """A tolerance above every effect: none counts as one."""
+    found = dataclasses.replace(stage, methods=(Method.zero,), tolerance=1e4).compute()
+    assert all(check.holds for check in found.checks) and not found.established
+    assert "zero: no node beyond random ones" in found.finding
+
+
 def test_a_node_that_is_not_there_is_named(stage):
-    with pytest.raises(UserError, match="silent: given has no node L0H9"):
-        measure(dataclasses.replace(stage, silent=("L0H9",)))
-    with pytest.raises(UserError, match="neurons: given has layers 0 to 1, not 5"):
-        measure(dataclasses.replace(stage, neurons=(5,)))
+    with pytest.raises(UserError, match="silent: the model has no node L0H9"):
+        dataclasses.replace(stage, silent=("L0H9",)).compute()
+    with pytest.raises(UserError, match="neurons: the model has layers 0 to 1, not 5"):
+        dataclasses.replace(stage, neurons=(5,)).compute()
 
 
 @pytest.mark.parametrize(
@@ -336,4 +360,6 @@ def test_a_node_that_is_not_there_is_named(stage):
     ],
 )
 def test_impossible_values_are_named(stage, change, field):
-    assert [name for name, _ in dataclasses.replace(stage, **change).check()] == [field]
+    wrong = dataclasses.replace(stage, **change)
+    found = [*problems(wrong), *wrong.check()]
+    assert [name.split("[")[0] for name, _ in found] == [field]

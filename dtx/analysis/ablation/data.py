@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtx.analysis.ablation import Ablation
 from dtx.analysis.ablation.nodes import HOOKS, hook_of
+from dtx.analysis.ablation.spec import AblationSpec
 from dtx.analysis.core.data_windows import beginnings, missing_steps, real_tokens
+from dtx.analysis.core.inputs import Inputs
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 
@@ -47,30 +48,41 @@ class Data:
         return self.cache[name][self.window_bdn[window, draw], self.token_bdn[window, draw]]
 
 
-def data_of(stage: Ablation, model: DecisionTransformerModel, context: Context) -> Data:
-    """Windows of data; tokens stand in for those of the same place if lengths agree, else for their kind."""
-    cfg, inputs = model.cfg, stage.windows
-    seed = stage.seed + 1  # not the windows that are ablated, where those are of the demonstrations
-    if inputs.env.decision is not None:
-        steps = context["timestep"].shape[1] - int(missing_steps(context, cfg)[0])
-        episodes = inputs.dataset.load()
-        found = beginnings(episodes, cfg, steps, stage.reference, seed)[0]
-    else:
-        found = replace(inputs, count=stage.reference, seed=seed).demonstrated(model)[0]
+def reference_of(
+    windows: Inputs, model: DecisionTransformerModel, context: Context, count: int, seed: int
+) -> Context:
+    """Windows of data for means and donors: first steps of training episodes as long as the windows.
+
+    Where nothing is decided at a known place, windows of the demonstrations as they are ablated, too.
+    """
+    if windows.env.decision is None:
+        return replace(windows, count=count, seed=seed).demonstrated(model)[0]
+    steps = context["timestep"].shape[1] - int(missing_steps(context, model.cfg)[0])
+    return beginnings(windows.dataset.load(), model.cfg, steps, count, seed)[0]
+
+
+def data_of(
+    spec: AblationSpec, model: DecisionTransformerModel, context: Context, reference: Context
+) -> Data:
+    """Activations in windows of data, as donors of the windows that are ablated.
+
+    Tokens stand in for those of the same place if lengths agree, else for those of their kind.
+    """
+    cfg = model.cfg
     names = {hook_of(layer, kind) for layer in range(cfg.n_layers) for kind in HOOKS}
-    _, cache = model.run_with_cache(found, names_filter=lambda name: name in names)
-    real_qm, real_bn = real_tokens(found, cfg), real_tokens(context, cfg)
+    _, cache = model.run_with_cache(reference, names_filter=lambda name: name in names)
+    real_qm, real_bn = real_tokens(reference, cfg), real_tokens(context, cfg)
     aligned = real_qm.shape[1] == real_bn.shape[1]
     aligned = aligned and bool((torch.cat([real_qm, real_bn]) == real_bn[0]).all())
-    rng = np.random.default_rng(stage.seed)
+    rng = np.random.default_rng(spec.seed)
     windows, tokens = real_bn.shape
-    shape = (windows, stage.donors, tokens)
+    shape = (windows, spec.donors, tokens)
     # eligible (n, q, m): which tokens of data may stand in for a token.
     kind_m = torch.from_numpy(cfg.layout.slot_of(real_qm.shape[1]))
     kind_n = torch.from_numpy(cfg.layout.slot_of(tokens))
     if aligned:
-        eligible = torch.eye(tokens)[:, None, :].expand(-1, len(found), -1)
-        donor = rng.integers(len(found), size=shape[:2])
+        eligible = torch.eye(tokens)[:, None, :].expand(-1, len(reference), -1)
+        donor = rng.integers(len(reference), size=shape[:2])
         window_bdn = torch.from_numpy(donor)[..., None].expand(shape)
         token_bdn = torch.arange(tokens).expand(shape)
     else:
@@ -81,4 +93,4 @@ def data_of(stage: Ablation, model: DecisionTransformerModel, context: Context) 
             drawn = places[torch.from_numpy(rng.integers(len(places), size=shape[:2]))]
             window_bdn[..., n], token_bdn[..., n] = drawn.unbind(-1)
     weight = eligible / eligible.sum((1, 2), keepdim=True)
-    return Data(dict(cache), window_bdn, token_bdn, weight, found, aligned)
+    return Data(dict(cache), window_bdn, token_bdn, weight, reference, aligned)

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dtx.analysis.ablation.spec import ATTENTION, HEAD, MLP, NEURON
 from dtx.dt.context import Context
 from dtx.dt.forward import run_from
 from dtx.dt.model import DecisionTransformerModel, ModelConfig
 
-HEAD, ATTENTION, MLP, NEURON = "head", "attention", "mlp", "neuron"
 HOOKS = {
     HEAD: "attn.hook_z",
     ATTENTION: "hook_attn_out",
@@ -59,7 +59,7 @@ class Node:
 
     @staticmethod
     def parse(match: re.Match[str]) -> Node:
-        """A node by the parts of its name: see ``dtx.analysis.ablation.NAME``."""
+        """A node by the parts of its name: see :data:`dtx.analysis.ablation.spec.NAME`."""
         layer, head, attention, mlp, neuron = match.groups()
         if layer is not None:
             return Node(int(layer), HEAD, int(head))

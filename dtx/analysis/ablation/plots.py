@@ -1,4 +1,4 @@
-"""What ablations do to the logit difference: nodes by reward-to-go, a panel a method, with what is random."""
+"""The figures: what ablations do to the logit difference: nodes by reward-to-go, beside random directions."""
 
 from __future__ import annotations
 
@@ -6,36 +6,40 @@ import re
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
-from dtx.analysis.ablation import Ablation
-from dtx.analysis.ablation.compute import ALL, Results
-from dtx.analysis.ablation.nodes import NEURON
+from dtx.analysis.ablation.spec import ALL, NEURON, AblationSpec, Place
+from dtx.analysis.core.plots import ACCENT, LINE, QUIET, bars, heatmap, limit_of, title
+from dtx.analysis.core.result import Result
 from dtx.figures import new
-from dtx.report import Report
 
-NEEDED, OTHER, BAND = "#d1803a", "#8d99ae", "#e6e8ee"
+BAND = "#e6e8ee"
 
 
-def draw(report: Report, results: Results, stage: Ablation) -> None:
-    """Heads and outputs in one figure; neurons, if any, in another."""
-    is_neuron = results.ranking.kind == NEURON
-    names = list(dict.fromkeys(results.effects[results.effects.kind != NEURON]["name"]))
-    _heatmap(report, "ablation", names, results, stage)
-    if is_neuron.any():
-        strong = results.ranking[is_neuron].groupby("method", sort=False).head(stage.shown)
-        names = sorted(set(strong["name"]), key=_place)
-        _heatmap(report, "ablation_neurons", names, results, stage)
+def draw(result: Result, spec: AblationSpec) -> Figure:
+    """Heads and outputs."""
+    effects = result.tables["effects"]
+    return _figure(result, spec, effects[effects.kind != NEURON]["name"].unique().tolist())
+
+
+def draw_neurons(result: Result, spec: AblationSpec) -> Figure:
+    """The strongest neurons of each method."""
+    ranking = result.tables["ranking"]
+    neurons = ranking[ranking.kind == NEURON].groupby("method", sort=False)
+    return _figure(result, spec, sorted(set(neurons.head(spec.shown)["name"]), key=_place))
 
 
 def _place(name: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", name))
 
 
-def _heatmap(
-    report: Report, figure_name: str, names: list[str], results: Results, stage: Ablation
-) -> None:
-    methods = [method.value for method in stage.methods]
-    effects = results.effects[results.effects["name"].isin(names)]
+def _figure(result: Result, spec: AblationSpec, names: list[str]) -> Figure:
+    """One row a node: a panel a method, and bars of the first method beside random directions."""
+    effects, ranking = result.tables["effects"], result.tables["ranking"]
+    methods = [method.value for method in spec.methods]
+    effects = effects[effects["name"].isin(names)]
     targets = [t for t in effects.target.unique() if t != ALL] or [ALL]
     figure, axes = new(
         7.0,
@@ -43,39 +47,36 @@ def _heatmap(
         mosaic=[[*methods, "bars"]],
         width_ratios=[*[1.0] * len(methods), 1.5],
     )
-    limit = float(effects.change.abs().max()) or 1.0
+    limit = limit_of(effects.change)
     image = None
     for method in methods:
-        mine = effects[effects.method == method].pivot(
-            index="name", columns="target", values="change"
-        )
-        grid = mine.loc[names, targets].to_numpy()
-        image = _panel(axes[method], grid, method, targets, limit)
-        axes[method].set_yticks(range(len(names)), names if method == methods[0] else [])
-        axes[method].tick_params(axis="y", labelsize=7)
+        rows = effects[effects.method == method]
+        grid = rows.pivot(index="name", columns="target", values="change").loc[names, targets]
+        image = _panel(axes[method], grid, method, limit)
+        if method != methods[0]:
+            axes[method].set_yticks(range(len(names)), [])
         _lines(axes[method], names)
-    _bars(axes["bars"], results.ranking, names, methods[0])
+    _bars(axes["bars"], ranking, names, methods[0])
     bar = figure.colorbar(
         image, ax=[axes[m] for m in methods], location="bottom", shrink=0.8, pad=0.02, aspect=35
     )
     bar.set_label("change of the logit difference (negative: away from the choice)", fontsize=8)
-    title = f"Ablation at {'the last state' if stage.tokens.value == 'last' else 'all tokens'}: "
-    title += f"logit {stage.contrast}"
-    if stage.silent:
-        title += f", {' and '.join(stage.silent)} silent"
-    figure.suptitle(title, fontsize=10, fontweight="bold", x=0.02, ha="left")
-    report.figure(figure_name, figure)
+    where = "the last state" if spec.tokens is Place.last else "all tokens"
+    silent = f", {' and '.join(spec.silent)} silent" if spec.silent else ""
+    title(figure, f"Ablation at {where}: logit {spec.contrast}{silent}")
+    return figure
 
 
-def _panel(axis, grid: np.ndarray, method: str, targets: list[str], limit: float):
-    image = axis.imshow(grid, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
-    axis.grid(False)
+def _panel(axis: Axes, grid: pd.DataFrame, method: str, limit: float) -> AxesImage:
+    targets = ["all windows" if t == ALL else f"RTG {t}" for t in grid.columns]
+    rotation = 90 if len(targets) > 2 else 0
+    image = heatmap(
+        axis, grid, grid.index.tolist(), targets, limit=limit, cmap="RdBu", rotation=rotation
+    )
     axis.set_title(method)
-    labels = ["all windows" if t == ALL else f"RTG {t}" for t in targets]
-    axis.set_xticks(range(len(targets)), labels, fontsize=7, rotation=90 if len(labels) > 2 else 0)
-    for (i, j), value in np.ndenumerate(grid):
+    for (i, j), value in np.ndenumerate(grid.to_numpy()):
         if abs(value) >= 0.02 * limit and grid.shape[1] <= 4:
-            colour = "white" if abs(value) > 0.6 * limit else "#333"
+            colour = "white" if abs(value) > 0.6 * limit else LINE
             axis.text(
                 j, i, _number(value, limit), ha="center", va="center", fontsize=6, color=colour
             )
@@ -86,24 +87,22 @@ def _number(value: float, limit: float) -> str:
     return f"{value:+.0f}" if limit >= 20 else f"{value:+.1f}" if limit >= 2 else f"{value:+.2f}"
 
 
-def _lines(axis, names: list[str]) -> None:
+def _lines(axis: Axes, names: list[str]) -> None:
     """Between layers; a name's first number is its layer."""
     layer = [re.findall(r"\d+", name)[0] for name in names]
     for i in range(1, len(names)):
         if layer[i] != layer[i - 1]:
-            axis.axhline(i - 0.5, color="#333", linewidth=0.7)
+            axis.axhline(i - 0.5, color=LINE, linewidth=0.7)
 
 
-def _bars(axis, ranking: pd.DataFrame, names: list[str], method: str) -> None:
-    mine = ranking[ranking.method == method].set_index("name").loc[names]
-    y = np.arange(len(names))
-    error = np.stack([mine.change - mine.low, mine.high - mine.change]).clip(min=0)
+def _bars(axis: Axes, ranking: pd.DataFrame, names: list[str], method: str) -> None:
+    rows = ranking[ranking.method == method].set_index("name").loc[names]
+    place = np.arange(len(names))
     # What random directions bring, to both sides, behind the node's own bar.
-    random = mine.random_95.fillna(0)
-    axis.barh(y, 2 * random, left=-random, height=0.9, color=BAND)
-    colours = np.where(mine.needed, NEEDED, OTHER)
-    axis.barh(y, mine.change, height=0.55, color=colours, xerr=error, error_kw={"lw": 0.7})
-    axis.axvline(0, color="#333", lw=0.7)
+    random = rows.random_95.fillna(0)
+    axis.barh(place, 2 * random, left=-random, height=0.9, color=BAND)
+    colours = np.where(rows.needed, ACCENT, QUIET)
+    bars(axis, place, rows.change, rows.low, rows.high, height=0.55, color=colours)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_yticks([])
     axis.set_title(f"{method}: all RTG")

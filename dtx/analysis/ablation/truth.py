@@ -12,7 +12,7 @@ from dtx.dt.circuit import Circuit
 
 
 def answers(subject: Subject) -> Iterator[pd.DataFrame]:
-    """C1: the share of the logit difference for which each node is needed, by method."""
+    """The share of the logit difference for which each node is needed, by method."""
     if subject.wrong is Wrong.reward_to_go:
         return  # what a decision needs does not say whether it heeds reward-to-go
     table = subject.table("ranking")

@@ -1,0 +1,63 @@
+"""The settings of ablation, and the names of nodes; ``conf/analysis/ablation.yaml`` explains the settings."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from dtx.analysis.core.controls import RandomControls
+from dtx.analysis.core.inputs import Contrast
+from dtx.config.ranges import Count, Natural, NotEmpty, Positive, Seed
+from dtx.stage import RUNTIME
+
+NAME = re.compile(r"L(\d+)H(\d+)|ATTN(\d+)|MLP(\d+)(?:N(\d+))?")
+"""What nodes are called: a head, an attention's output, an MLP's output or one of its neurons."""
+HEAD, ATTENTION, MLP, NEURON = "head", "attention", "mlp", "neuron"
+"""Kinds of nodes in the tables."""
+ALL = "all"
+"""Of the column ``target``: windows of every reward-to-go together."""
+
+
+class Method(enum.Enum):
+    """What a node's output becomes: 0, its mean over windows of data, or its value in another of them."""
+
+    zero = "zero"
+    mean = "mean"
+    resample = "resample"
+
+
+class Place(enum.Enum):
+    """Where a node is ablated: at the last state token, or at every token that is not padding."""
+
+    last = "last"
+    all = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationSpec:
+    """What is ablated, how, and what it is compared with."""
+
+    contrast: Contrast
+    methods: Annotated[tuple[Method, ...], NotEmpty("needs at least one method")]
+    tokens: Place
+    neurons: tuple[Natural, ...]
+    silent: tuple[str, ...]
+    reference: Count
+    donors: Count
+    random_directions: RandomControls
+    shown: Count
+    tolerance: Positive
+    resamples: Count
+    seed: Seed
+    chunk: Count = field(metadata=RUNTIME)
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """No method twice; names of nodes."""
+        if len(set(self.methods)) < len(self.methods):
+            yield "methods", "names a method twice"
+        for name in self.silent:
+            if not NAME.fullmatch(name):
+                yield "silent", f"'{name}' is no node; L1H0, ATTN1, MLP1 and MLP1N5 are"

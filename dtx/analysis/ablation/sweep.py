@@ -1,0 +1,178 @@
+"""Ablate all nodes of a layer at once on the batch axis, by every method, with random directions.
+
+Letters: b window, r row of a forward pass (one node of one window), n token, d model, a action, u unit of a
+hook (head, neuron; one of an output), w width of a unit, k random direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dtx.analysis.ablation.data import Data
+from dtx.analysis.ablation.nodes import Ablator, Node, hook_of, units
+from dtx.analysis.ablation.spec import HEAD, NEURON, AblationSpec, Method, Place
+from dtx.analysis.core.data_windows import real_tokens
+from dtx.dt.context import Context
+from dtx.dt.forward import blocks_of
+from dtx.dt.model import DecisionTransformerModel
+from dtx.progress import progress
+
+New = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From windows (r,), draws (r,) and their value (r, n, u, w) to what the value becomes."""
+
+
+class Ablations:
+    """All ablations of one model.
+
+    Args:
+        spec: What is ablated and how.
+        model: Possibly with hooks of its own, which stay in force.
+        context: Windows. frame: One row a window: window, layout, target.
+        nodes: That are ablated. data: For means and donors.
+        hooked: The model has hooks of its own.
+
+    Attributes:
+        ld_b: The whole model's logit difference.
+    """
+
+    def __init__(
+        self,
+        spec: AblationSpec,
+        model: DecisionTransformerModel,
+        context: Context,
+        frame: pd.DataFrame,
+        nodes: Sequence[Node],
+        data: Data,
+        hooked: bool,
+    ):
+        self.spec, self.context, self.frame = spec, context, frame
+        self.nodes, self.data = nodes, data
+        mask = real_tokens(context, model.cfg)
+        if spec.tokens is Place.last:
+            mask = mask & (torch.arange(mask.shape[1]) == mask.shape[1] - 1)
+        self.ablator = Ablator(model, context, mask, spec.chunk, hooked)
+        self.model, self.blocks = model, blocks_of(model)
+        self.pair = (spec.contrast.pos.number, spec.contrast.neg.number)
+        logits_ba = self.ablator.logits_ba
+        self.ld_b = logits_ba[:, self.pair[0]] - logits_ba[:, self.pair[1]]
+
+    def groups(self) -> dict[tuple[int, str], list[Node]]:
+        """The nodes by layer and kind, which are ablated together."""
+        groups: dict[tuple[int, str], list[Node]] = {}
+        for node in self.nodes:
+            groups.setdefault((node.layer, node.kind), []).append(node)
+        return groups
+
+    def run(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Ablate by every method, and push the same outputs in random directions.
+
+        Returns:
+            One row a method, node and window; and one a method, node, window and random direction.
+        """
+        groups, tables, controls = self.groups(), [], []
+        with progress("ablation", len(self.spec.methods) * (len(groups) + 1), "parts") as bar:
+            for method in self.spec.methods:
+                parts = []
+                for (layer, kind), nodes in groups.items():
+                    parts.append(self._ablated(method, layer, kind, nodes))
+                    bar.advance(1, f"{method.value} {nodes[0].name}")
+                table = pd.concat(parts, ignore_index=True)
+                tables.append(table)
+                controls.append(self._random(method, self._compared(table)))
+                bar.advance(1, f"{method.value}, random directions")
+        return pd.concat(tables, ignore_index=True), pd.concat(controls, ignore_index=True)
+
+    def _ablated(self, method: Method, layer: int, kind: str, nodes: list[Node]) -> pd.DataFrame:
+        """One row a node and window, means over donors."""
+        windows = len(self.context)
+        draws = self.spec.donors if method is Method.resample else 1
+        unit = torch.tensor([node.unit for node in nodes])
+        node, row, draw = (
+            x.flatten()
+            for x in torch.meshgrid(
+                torch.arange(len(nodes)), torch.arange(windows), torch.arange(draws), indexing="ij"
+            )
+        )
+        new = self.new(method, layer, kind)
+        logits_ra = self.ablator.run(
+            layer, kind, row, unit[node], lambda s, value: new(row[s], draw[s], value)
+        )
+        shape = (len(nodes), windows, draws)
+        measured = {
+            name: value.reshape(shape).mean(-1).flatten().numpy()
+            for name, value in self._compare(logits_ra, row).items()
+        }
+        table = self.frame.iloc[np.tile(np.arange(windows), len(nodes))].reset_index(drop=True)
+        repeated = np.repeat(np.arange(len(nodes)), windows)
+        table["ld"] = np.tile(self.ld_b.numpy(), len(nodes))
+        table["method"], table["layer"], table["kind"] = method.value, layer, kind
+        table["unit"] = unit.numpy()[repeated]
+        table["name"] = np.array([node.name for node in nodes])[repeated]
+        return table.assign(**measured)
+
+    def new(self, method: Method, layer: int, kind: str, data: Data | None = None) -> New:
+        """What an output becomes: a function of windows (r,), draws (r,) and the value (r, n, u, w)."""
+        name, data = hook_of(layer, kind), data or self.data
+        if method is Method.zero:
+            return lambda window, draw, value: torch.zeros_like(value)
+        if method is Method.mean:
+            mean_1nuw = units(data.mean(name)[None], kind)
+            return lambda window, draw, value: mean_1nuw.expand_as(value)
+        return lambda window, draw, value: units(data.donor(name, window, draw), kind)
+
+    def _compare(self, logits_ra: Tensor, row: Tensor) -> dict[str, Tensor]:
+        """change, kl and flip of each row against the whole model."""
+        whole_ra = self.ablator.logits_ba[row]
+        ld_r = logits_ra[:, self.pair[0]] - logits_ra[:, self.pair[1]]
+        whole = whole_ra.log_softmax(-1)
+        kl_r = (whole.exp() * (whole - logits_ra.log_softmax(-1))).sum(-1)
+        return {
+            "change": (ld_r - self.ld_b[row]) * self.ld_b[row].sign(),
+            "kl": kl_r.clamp(min=0),
+            "flip": (logits_ra.argmax(-1) != whole_ra.argmax(-1)).double(),
+        }
+
+    def _compared(self, table: pd.DataFrame) -> list[Node]:
+        """Nodes that are held against random directions: all, but of neurons only the strongest."""
+        neurons = table[table.kind == NEURON].groupby("name").change.mean().abs()
+        strong = set(neurons.sort_values(ascending=False).index[: self.spec.shown])
+        return [n for n in self.nodes if n.kind != NEURON or n.name in strong]
+
+    def _random(self, method: Method, nodes: list[Node]) -> pd.DataFrame:
+        """One row a node, window and random direction, which is as long as what the ablation changes."""
+        windows, count = len(self.context), self.spec.random_directions
+        width = self.model.cfg.d_model
+        tables = []
+        for i, node in enumerate(nodes):
+            generator = torch.Generator().manual_seed(self.spec.seed * 10_007 + i)
+            direction_kd = torch.randn(count, width, generator=generator)
+            direction_kd = torch.nn.functional.normalize(direction_kd, dim=-1)
+            row = torch.arange(windows).repeat_interleave(count)
+            at = torch.arange(count).repeat(windows)
+            size_bn1 = self._moved(method, node).norm(dim=-1, keepdim=True)
+            out = {HEAD: "attention", NEURON: "mlp"}.get(node.kind, node.kind)
+
+            def push(s: slice, value: Tensor, size=size_bn1, towards=direction_kd, row=row, at=at):
+                return value + (size[row[s]] * towards[at[s]][:, None, :]).unsqueeze(2)
+
+            logits_ra = self.ablator.run(node.layer, out, row, torch.zeros_like(row), push)
+            change = self._compare(logits_ra, row)["change"].numpy()
+            table = pd.DataFrame({"window": row.numpy(), "direction": at.numpy(), "change": change})
+            tables.append(table.assign(method=method.value, name=node.name))
+        return pd.concat(tables, ignore_index=True)
+
+    def _moved(self, method: Method, node: Node) -> Tensor:
+        """(b, n, d) what an ablation adds to the residual stream (of the first donor)."""
+        value = units(self.ablator.base[hook_of(node.layer, node.kind)], node.kind)
+        rows = torch.arange(len(self.context))
+        new = self.new(method, node.layer, node.kind)(rows, torch.zeros_like(rows), value)
+        moved_bnw = (new - value)[:, :, node.unit]
+        block = self.blocks[node.layer]
+        if node.kind == HEAD:
+            return moved_bnw @ block.attn.W_O[node.unit]
+        return moved_bnw * block.mlp.W_out[node.unit] if node.kind == NEURON else moved_bnw
