@@ -1,73 +1,62 @@
-"""A1: where tokens look, by modality; and how far reward-to-go moves it."""
+"""Attention by modality on the way to the decision, and how far reward-to-go moves it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-from dtx.analysis.core.targets import check_targets
-from dtx.dt.load import check_checkpoint
+from dtx.analysis.attention.spec import AttentionSpec
+from dtx.analysis.core.analysis import Analysis, Need
+from dtx.analysis.core.result import Result
+from dtx.config.ranges import Natural
 from dtx.dt.model_stage import ModelStage
 from dtx.env.environment import Environment
-from dtx.report import Report
-from dtx.stage import Stage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from dtx.analysis.core.answers import Subject
+    from dtx.report import Page
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attention(Stage):
+class Attention(AttentionSpec, Analysis):
     """Attention on the way to the decision; ``conf/analysis/attention.yaml`` explains the fields.
 
-    Windows: every layout at every target, after the routine's actions up to the decision square.
-    Controls: the same architecture untrained, and attention spread evenly over what may be seen.
-    Emits tables ``modality``, ``maps``, ``moved``, ``looks``, ``claims``, figures, ``attention/*`` numbers.
+    Windows: every layout at every target, after the routine's actions up to the decision. Controls: the same
+    architecture untrained, and attention spread evenly over what may be seen. Exact checks: each token's
+    attention adds up to 1, and none goes to later tokens.
     """
+
+    question: ClassVar[str] = "Where do tokens look, and does reward-to-go move it?"
+    needs: ClassVar[Mapping[str, Need]] = {"env": Need.DECISION}
 
     env: Environment
     dt: ModelStage
-    checkpoint: int | None
-    targets: tuple[float, ...]
-    low: float
-    high: float
-    untrained: int
-    margin: float
-    resamples: int
-    seed: int
+    checkpoint: Natural | None
 
-    def check(self) -> Iterator[tuple[str, str]]:
-        """Ranges, and an environment with a scripted way to its decision."""
-        yield from check_checkpoint(self.checkpoint)
-        if not hasattr(self.env, "routine"):
-            yield (
-                "env",
-                "has no scripted routine to a decision, over which attention is compared; use "
-                "env=memory or another one with layouts() and routine()",
-            )
-        yield from check_targets(self.targets, self.low, self.high)
-        for name in ("untrained", "resamples"):
-            if getattr(self, name) < 1:
-                yield name, "must be at least 1"
-        if not 0 <= self.margin <= 1:
-            yield "margin", "is a share of attention: between 0 and 1"
-        if self.seed < 0:
-            yield "seed", "must be 0 or more"
+    def compute(self) -> Result:
+        """Compare the attention of all layouts and targets."""
+        from dtx.analysis.attention.compute import compute
+        from dtx.dt.load import load_at
 
-    def run(self, out: Path) -> None:
-        """Measure; an interrupted run starts again, it takes seconds."""
-        from dtx.analysis.attention.compute import measure
-        from dtx.analysis.attention.plots import draw
-        from dtx.analysis.core.claims import write_claims
+        assert self.env.decision is not None  # needs
+        return compute(self, load_at(self.dt, self.checkpoint, self.env), self.env.decision)
 
-        report = Report(out)
-        results = measure(self)
-        for name in ("modality", "maps", "moved", "looks"):
-            report.table(name, getattr(results, name))
-        report.headline(results.headline)
-        write_claims(report, results.claims, results.failed)
-        draw(report, results, self)
+    def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
+        """``modality``, ``moved`` and ``maps``; all maps as a page."""
+        from dtx.analysis.attention.page import AttentionPage
+        from dtx.analysis.attention.plots import maps, modality, moved
 
-    def summary(self) -> str:
-        """The verdicts with their numbers."""
-        from dtx.analysis.core.claims import summarise
+        yield "modality", modality(result, self)
+        yield "moved", moved(result, self)
+        yield "maps", maps(result, self)
+        yield "attention", AttentionPage(result, self, self.dt.label)
 
-        return summarise(self.path)
+    def answers(self, subject: Subject) -> Iterator[pd.DataFrame]:
+        """Where the heads of a known model look."""
+        from dtx.analysis.attention.truth import answers
+
+        return answers(subject)

@@ -5,97 +5,93 @@ Letters: r targets, y layouts, l layers, h heads, n query token, m key token, k 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from dtx.analysis.attention import Attention
-from dtx.analysis.core.claims import Claim, verdict
+from dtx.analysis.attention.spec import INSTRUCTION, TRAINED, AttentionSpec
 from dtx.analysis.core.inputs import distinct_inputs
+from dtx.analysis.core.result import About, Check, Claim, Result, Verdict
 from dtx.analysis.core.windows import KINDS, PADDING, Tokens, join, tokens_of
 from dtx.dt.context import Context
-from dtx.dt.load import load_at, untrained_like
+from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.rollout import decision_contexts
+from dtx.env.decision import Decision
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread
 
 TOLERANCE = 1e-5
 """By how much float32 rows may miss a sum of 1."""
-INSTRUCTION = "S1"
-"""The state token of the first step, from which the instruction is seen."""
 
 
-@dataclass
-class Results:
-    """What was found.
+def compute(spec: AttentionSpec, model: DecisionTransformerModel, decision: Decision) -> Result:
+    """Compute all patterns and reduce them to tables and verdicts.
 
-    Attributes:
-        modality: One row a layer, head, target, layout, query kind and key kind: attention, uniform (even
-            over what may be seen), untrained (mean over the untrained models).
-        maps: One row a layer, head, target, layout, query and key token: attention.
-        moved: One row a model, layer, head, layout, target and query token: total variation of the query's
-            attention against the high target's.
-        looks: One row a layer, head, target, layout and query kind: attention of later tokens to the
-            instruction's state and to the reward-to-go token that each looks at most.
-        headline: ``attention/*`` numbers.
-        claims: With verdicts. failed: Identities that did not hold.
-        pattern: (r, y, l, h, n, m) float32 of the trained model. tokens: Their names.
+    Args:
+        spec: Targets, and how many untrained models.
+        model: Any.
+        decision: Layouts, and the routine up to the decision.
+
+    Returns:
+        Table ``modality``: one row a layer, head, target, layout, query kind and key kind: attention, uniform
+        (even over what may be seen), untrained (mean over the untrained models). ``maps``: one row a layer,
+        head, target, layout, query and key token: attention. ``moved``: one row a model, layer, head, layout,
+        target and query token: total variation of the query's attention against the high target's.
+        ``looks``: one row a layer, head, target, layout and query kind: attention of later tokens to the
+        instruction's state and to the reward-to-go token that each looks at most. Arrays ``pattern`` (r, y,
+        l, h, n, m) float32 of the model, and ``tokens`` (n,), their names.
     """
-
-    modality: pd.DataFrame
-    maps: pd.DataFrame
-    moved: pd.DataFrame
-    looks: pd.DataFrame
-    headline: dict[str, float | None]
-    claims: list[Claim]
-    failed: list[str]
-    pattern: np.ndarray
-    tokens: Tokens
-
-
-def measure(stage: Attention) -> Results:
-    """Compute all patterns and reduce them."""
-    model = load_at(stage.dt, stage.checkpoint, stage.env)
     with one_thread():
-        context = join(decision_contexts(model, stage.env, stage.targets))
-        shape = (len(stage.targets), len(context) // len(stage.targets))
+        context = join(decision_contexts(model, decision, spec.targets))
+        shape = (len(spec.targets), len(context) // len(spec.targets))
         pattern = patterns(model, context, shape)
         untrained = [
-            patterns(untrained_like(model, stage.seed + i), context, shape)
-            for i in range(stage.untrained)
+            patterns(untrained_like(model, spec.seed + i), context, shape)
+            for i in range(spec.untrained)
         ]
-    tokens = tokens_of(context, model.cfg)
-    layouts = stage.env.layouts()  # type: ignore[attr-defined]
-    looks = _looks(stage, pattern, tokens, layouts)
+    tokens, layouts = tokens_of(context, model.cfg), list(decision.layouts)
+    looks = _looks(spec, pattern, tokens, layouts)
+    chance = [len(switching(spec, _looks(spec, p, tokens, layouts))) for p in untrained]
     moved = pd.concat(
         [
-            _moved(stage, each, tokens, layouts).assign(model=name)
+            _moved(spec, each, tokens, layouts).assign(model=name)
             for name, each in _named(pattern, untrained)
         ],
         ignore_index=True,
     )
-    headline, claims = _judge(stage, pattern, untrained, tokens, moved, looks)
-    error = float(np.abs(pattern.sum(-1, dtype=np.float64) - 1).max())
-    future = float(np.abs(np.triu(pattern, 1)).max())
-    headline |= {
-        "attention/identity_error": max(error, future),
-        "attention/distinct_inputs": distinct_inputs(context),
-        "attention/distinct_observations": len(context["table"]) - 1,
-    }
-    failed = [] if max(error, future) < TOLERANCE else [f"rows add to 1 within {error:.1g} only"]
-    return Results(
-        modality=_modality(stage, pattern, untrained, tokens, layouts),
-        maps=_maps(stage, pattern, tokens, layouts),
-        moved=moved,
-        looks=looks,
-        headline=headline,
+    metrics = _metrics(spec, pattern, untrained, tokens, moved)
+    metrics["switching_heads"] = float(len(switching(spec, looks)))
+    metrics["untrained_switching_heads"] = float(np.mean(chance))
+    metrics["distinct_observations"] = float(len(context["table"]) - 1)
+    claims = list(_claims(spec, metrics, moved, looks, max(chance)))
+    return Result(
+        finding="; ".join(f"{c.text}: {c.verdict.value} ({c.evidence})" for c in claims),
+        metrics=metrics,
+        checks=[
+            Check(
+                name="each token's attention adds up to 1",
+                error=float(np.abs(pattern.sum(-1, dtype=np.float64) - 1).max()),
+                tolerance=TOLERANCE,
+            ),
+            Check(
+                name="no attention goes to later tokens",
+                error=float(np.abs(np.triu(pattern, 1)).max()),
+                tolerance=TOLERANCE,
+            ),
+        ],
         claims=claims,
-        failed=failed,
-        pattern=pattern,
-        tokens=tokens,
+        tables={
+            "modality": _modality(spec, pattern, untrained, tokens, layouts),
+            "maps": _maps(spec, pattern, tokens, layouts),
+            "moved": moved,
+            "looks": looks,
+        },
+        arrays={"pattern": pattern, "tokens": np.array(tokens.names)},
+        distinct_inputs=distinct_inputs(context),
     )
 
 
@@ -129,7 +125,7 @@ def specificity(pattern: np.ndarray, tokens: Tokens) -> np.ndarray:
 
 
 def _named(pattern: np.ndarray, untrained: list[np.ndarray]) -> list[tuple[str, np.ndarray]]:
-    return [("trained", pattern), *((f"untrained {i}", p) for i, p in enumerate(untrained))]
+    return [(TRAINED, pattern), *((f"untrained {i}", p) for i, p in enumerate(untrained))]
 
 
 def _grid(values: np.ndarray, names: dict[str, list]) -> pd.DataFrame:
@@ -138,16 +134,22 @@ def _grid(values: np.ndarray, names: dict[str, list]) -> pd.DataFrame:
     return pd.Series(values.ravel(), index, name="value").reset_index()
 
 
-def _axes(stage: Attention, pattern: np.ndarray, layouts: list[str]) -> dict[str, list]:
+def _axes(spec: AttentionSpec, pattern: np.ndarray, layouts: list[str]) -> dict[str, list]:
     return {
-        "target": list(stage.targets),
+        "target": list(spec.targets),
         "layout": layouts,
         "layer": list(range(pattern.shape[2])),
         "head": list(range(pattern.shape[3])),
     }
 
 
-def _modality(stage, pattern, untrained, tokens: Tokens, layouts) -> pd.DataFrame:
+def _modality(
+    spec: AttentionSpec,
+    pattern: np.ndarray,
+    untrained: Sequence[np.ndarray],
+    tokens: Tokens,
+    layouts: list[str],
+) -> pd.DataFrame:
     kinds = [*KINDS, PADDING]
     asking = [k for k in KINDS if tokens.of(k).any()]
 
@@ -155,7 +157,7 @@ def _modality(stage, pattern, untrained, tokens: Tokens, layouts) -> pd.DataFram
         mass = by_kind(p, tokens)
         return np.stack([mass[..., tokens.of(k), :].mean(-2) for k in asking], -2)
 
-    axes = {**_axes(stage, pattern, layouts), "query": asking, "key": kinds}
+    axes = {**_axes(spec, pattern, layouts), "query": asking, "key": kinds}
     table = _grid(reduced(pattern), axes).rename(columns={"value": "attention"})
     even = reduced(uniform(pattern.shape[-1]))
     table["uniform"] = np.broadcast_to(even, (*pattern.shape[:4], len(asking), len(kinds))).ravel()
@@ -163,10 +165,12 @@ def _modality(stage, pattern, untrained, tokens: Tokens, layouts) -> pd.DataFram
     return table.loc[(table.key != PADDING) | tokens.of(PADDING).any()]
 
 
-def _maps(stage, pattern, tokens: Tokens, layouts) -> pd.DataFrame:
+def _maps(
+    spec: AttentionSpec, pattern: np.ndarray, tokens: Tokens, layouts: list[str]
+) -> pd.DataFrame:
     n = len(tokens.names)
     table = _grid(
-        pattern, {**_axes(stage, pattern, layouts), "query_at": [*range(n)], "key_at": [*range(n)]}
+        pattern, {**_axes(spec, pattern, layouts), "query_at": [*range(n)], "key_at": [*range(n)]}
     )
     table = table[table.key_at <= table.query_at].rename(columns={"value": "attention"})
     names = np.array(tokens.names)
@@ -179,23 +183,26 @@ def total_variation(pattern: np.ndarray, reference: int) -> np.ndarray:
     return np.abs(pattern - pattern[reference]).sum(-1) / 2
 
 
-def _moved(stage, pattern, tokens: Tokens, layouts) -> pd.DataFrame:
-    variation = total_variation(pattern, stage.targets.index(stage.high))
-    real = tokens.real
-    real[np.flatnonzero(real)[0]] = False  # the first token can look at nothing else
+def _moved(
+    spec: AttentionSpec, pattern: np.ndarray, tokens: Tokens, layouts: list[str]
+) -> pd.DataFrame:
+    variation = total_variation(pattern, spec.targets.index(spec.high))
+    real = _choosing(tokens)
     names = [name for name, kept in zip(tokens.names, real, strict=True) if kept]
-    table = _grid(variation[..., real], {**_axes(stage, pattern, layouts), "query": names})
+    table = _grid(variation[..., real], {**_axes(spec, pattern, layouts), "query": names})
     return table.rename(columns={"value": "total_variation"})
 
 
-def _looks(stage, pattern, tokens: Tokens, layouts) -> pd.DataFrame:
+def _looks(
+    spec: AttentionSpec, pattern: np.ndarray, tokens: Tokens, layouts: list[str]
+) -> pd.DataFrame:
     """How states, and actions, after the first step look at the instruction's state and at any R."""
     parts = []
     for kind in ("S", "A"):
         later = tokens.of(kind)
         later[: tokens.index(INSTRUCTION) + 1] = False
         to_instruction = pattern[..., later, tokens.index(INSTRUCTION)].mean(-1)
-        table = _grid(to_instruction, _axes(stage, pattern, layouts))
+        table = _grid(to_instruction, _axes(spec, pattern, layouts))
         at_r = pattern[..., later, :][..., tokens.of("R")]
         most = at_r.max(-1).mean(-1) if at_r.shape[-1] else np.zeros(pattern.shape[:4])
         table["to_reward_to_go"], table["query"] = most.ravel(), kind
@@ -203,87 +210,107 @@ def _looks(stage, pattern, tokens: Tokens, layouts) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def switching(stage: Attention, looks: pd.DataFrame) -> list[tuple[int, int, str]]:
+def switching(spec: AttentionSpec, looks: pd.DataFrame) -> list[tuple[int, int, str]]:
     """(layer, head, query kind) that look at the instruction's state at the high target and at an R at the
     low one, in the mean over layouts."""
     mean = looks.groupby(["layer", "head", "query", "target"])[
         ["to_instruction", "to_reward_to_go"]
     ]
     lead = mean.mean().eval("to_instruction - to_reward_to_go").unstack("target")
-    found = (lead[stage.high] >= stage.margin) & (lead[stage.low] <= -stage.margin)
-    return lead[found].index.tolist()
+    switch = (lead[spec.high] >= spec.margin) & (lead[spec.low] <= -spec.margin)
+    return lead[switch].index.tolist()
 
 
-def _judge(stage, pattern, untrained, tokens, moved, looks):
-    """Headline numbers and claims."""
-    headline: dict[str, float | None] = {}
+def _metrics(
+    spec: AttentionSpec,
+    pattern: np.ndarray,
+    untrained: Sequence[np.ndarray],
+    tokens: Tokens,
+    moved: pd.DataFrame,
+) -> dict[str, float | None]:
+    """How specific attention is, and how far the low target moves it, by layer."""
+    real = _choosing(tokens)
+
+    def specific(p: np.ndarray, layer: int) -> float:
+        return float(specificity(p, tokens)[:, :, layer][..., real].mean())
+
+    metrics: dict[str, float | None] = {}
+    against = moved[moved.target == spec.low].groupby(["model", "layer"]).total_variation.mean()
+    for layer in range(pattern.shape[2]):
+        metrics[f"specificity_l{layer}"] = specific(pattern, layer)
+        values = against.xs(layer, level="layer")
+        metrics[f"tv_l{layer}"] = float(values[TRAINED])
+        metrics[f"untrained_tv_l{layer}"] = float(values.drop(TRAINED).max())
+    first = _first_layer(spec, moved)
+    ends = bootstrap(first.total_variation.to_numpy(), spec.resamples, spec.seed)
+    metrics["tv_l0_low"], metrics["tv_l0_high"] = ends
+    metrics["tv_l0_best_head"] = float(first.groupby("head").total_variation.mean().max())
+    metrics["untrained_specificity_l0"] = max(specific(p, 0) for p in untrained)
+    return metrics
+
+
+def _first_layer(spec: AttentionSpec, moved: pd.DataFrame) -> pd.DataFrame:
+    """What the low target moves in layer 0 of the model."""
+    return moved[(moved.model == TRAINED) & (moved.target == spec.low) & (moved.layer == 0)]
+
+
+def _choosing(tokens: Tokens) -> np.ndarray:
+    """(n,) bool: tokens that may look at more than themselves: real ones, but not the first."""
     real = tokens.real
     real[np.flatnonzero(real)[0]] = False
-    specific = [
-        specificity(p, tokens)[:, :, 0][..., real].mean() for _, p in _named(pattern, untrained)
-    ]
-    against = moved[moved.target == stage.low].groupby(["model", "layer"]).total_variation.mean()
-    for layer in range(pattern.shape[2]):
-        headline[f"attention/specificity_l{layer}"] = float(
-            specificity(pattern, tokens)[:, :, layer][..., real].mean()
-        )
-        values = against.xs(layer, level="layer")
-        headline[f"attention/tv_l{layer}"] = float(values["trained"])
-        headline[f"attention/untrained_tv_l{layer}"] = float(values.drop("trained").max())
-    mine = moved[(moved.model == "trained") & (moved.target == stage.low) & (moved.layer == 0)]
-    interval = bootstrap(mine.total_variation.to_numpy(), stage.resamples, stage.seed)
-    by_head = mine.groupby("head").total_variation.mean()
-    headline |= {
-        "attention/tv_l0_low": interval[0],
-        "attention/tv_l0_high": interval[1],
-        "attention/tv_l0_best_head": float(by_head.max()),
-        "attention/untrained_specificity_l0": float(max(specific[1:])),
-    }
-    heads = switching(stage, looks)
-    layouts = looks.layout.unique().tolist()
-    chance = [len(switching(stage, _looks(stage, p, tokens, layouts))) for p in untrained]
-    headline["attention/switching_heads"] = len(heads)
-    headline["attention/untrained_switching_heads"] = float(np.mean(chance))
+    return real
+
+
+def _claims(
+    spec: AttentionSpec,
+    metrics: Mapping[str, Any],
+    moved: pd.DataFrame,
+    looks: pd.DataFrame,
+    chance: int,
+) -> Iterator[Claim]:
+    """The study's claims about attention; ``chance``: switching heads of untrained models, at most."""
+    specific, bar = metrics["specificity_l0"], metrics["untrained_specificity_l0"]
+    yield Claim(
+        id="specific_to_modalities",
+        text="attention in layer 0 is specific to modalities",
+        criterion="total variation from even attention above every untrained model's",
+        evidence=f"{specific:.2f}, untrained at most {bar:.2f}",
+        verdict=Verdict.of(specific > bar),
+    )
+    low, high, bar = (metrics[n] for n in ("tv_l0_low", "tv_l0_high", "untrained_tv_l0"))
+    best = _first_layer(spec, moved).groupby("head").total_variation.mean()
+    yield Claim(
+        id="reward_to_go_moves_attention",
+        text="reward-to-go moves attention in layer 0",
+        criterion=f"total variation {spec.low:g} to {spec.high:g} above every untrained model's",
+        evidence=f"{metrics['tv_l0']:.2f} [{low:.2f}, {high:.2f}], most by L0H{best.idxmax()} "
+        f"{best.max():.2f}, untrained at most {bar:.2f}",
+        verdict=Verdict.of(low > bar, partly=float(best.max()) > bar),
+        about=About.REWARD_TO_GO,
+    )
+    heads = switching(spec, looks)
     first = {kind for layer, _, kind in heads if layer == 0}
-    bar = float(against.xs(0, level="layer").drop("trained").max())
-    claims = [
-        Claim(
-            claim="attention in layer 0 is specific to modalities",
-            wanted="total variation from even attention above every untrained model's",
-            found=f"{specific[0]:.2f}, untrained at most {max(specific[1:]):.2f}",
-            verdict=verdict(specific[0] > max(specific[1:])),
-        ),
-        Claim(
-            claim="reward-to-go moves attention in layer 0",
-            wanted=f"total variation {stage.low:g} to {stage.high:g} above every untrained model's",
-            found=f"{headline['attention/tv_l0']:.2f} [{interval[0]:.2f}, {interval[1]:.2f}], most by L0H"
-            f"{by_head.idxmax()} {by_head.max():.2f}, untrained at most {bar:.2f}",
-            verdict=verdict(interval[0] > bar, partly=float(by_head.max()) > bar),
-        ),
-        Claim(
-            claim=f"states and actions look at {INSTRUCTION} at {stage.high:g} and at an R token "
-            f"at {stage.low:g}",
-            wanted=f"heads of layer 0 prefer each by {stage.margin:g}, for states and for actions; "
-            "untrained models have fewer",
-            found=(
-                ", ".join(f"L{layer}H{head} from {kind}" for layer, head, kind in heads)
-                or "no head"
-            )
-            + f" (untrained: {np.mean(chance):.1f})"
-            + _nearest(stage, looks),
-            verdict=verdict(len(first) == 2 and max(chance) < len(heads), partly=bool(heads)),
-        ),
-    ]
-    return headline, claims
+    names = ", ".join(f"L{layer}H{head} from {kind}" for layer, head, kind in heads) or "no head"
+    yield Claim(
+        id="switches_to_reward_to_go",
+        text=f"states and actions look at {INSTRUCTION} at {spec.high:g} and at an R token "
+        f"at {spec.low:g}",
+        criterion=f"heads of layer 0 prefer each by {spec.margin:g}, for states and for actions; "
+        "untrained models have fewer",
+        evidence=f"{names} (untrained: {metrics['untrained_switching_heads']:.1f})"
+        + _nearest(spec, looks),
+        verdict=Verdict.of(len(first) == 2 and chance < len(heads), partly=bool(heads)),
+        about=About.REWARD_TO_GO,
+    )
 
 
-def _nearest(stage: Attention, looks: pd.DataFrame) -> str:
+def _nearest(spec: AttentionSpec, looks: pd.DataFrame) -> str:
     """The layer-0 head whose preference for the instruction's state changes most between the targets."""
     mean = looks[looks.layer == 0].groupby(["head", "query", "target"])
     lead = mean.to_instruction.mean() - mean.to_reward_to_go.mean()
-    change = lead.xs(stage.high, level="target") - lead.xs(stage.low, level="target")
+    change = lead.xs(spec.high, level="target") - lead.xs(spec.low, level="target")
     head, kind = change.idxmax()
     return (
-        f"; most: L0H{head} from {kind}, {INSTRUCTION} minus R {lead[head, kind, stage.high]:+.2f} at "
-        f"{stage.high:g}, {lead[head, kind, stage.low]:+.2f} at {stage.low:g}"
+        f"; most: L0H{head} from {kind}, {INSTRUCTION} minus R {lead[head, kind, spec.high]:+.2f} at "
+        f"{spec.high:g}, {lead[head, kind, spec.low]:+.2f} at {spec.low:g}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dtx.analysis.attention import Attention
-from dtx.analysis.attention.compute import Results
+from dtx.analysis.attention.spec import AttentionSpec
+from dtx.analysis.core.result import Result
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -18,7 +19,7 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 body{font:14px/1.4 system-ui,sans-serif;color:#1b1f2a;margin:16px;max-width:1200px}
 h1{font-size:18px;margin:0 0 4px} p{margin:0 0 12px;color:#525a6b}
 .controls{display:flex;flex-wrap:wrap;gap:16px;align-items:center;margin-bottom:8px}
-select,input{font:inherit;vertical-align:middle} #said{min-height:1.4em;font-weight:600}
+select,input{font:inherit;vertical-align:middle} #value_at{min-height:1.4em;font-weight:600}
 #heads{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:12px}
 figure{margin:0} figcaption{font-size:12px} canvas{width:100%;image-rendering:pixelated;display:block}
 </style><h1>Attention on the way to the decision</h1>
@@ -27,7 +28,7 @@ figure{margin:0} figcaption{font-size:12px} canvas{width:100%;image-rendering:pi
 <label>layer <select id="layer"></select></label>
 <label>reward-to-go <input id="target" type="range" min="0" step="1"> <b id="value"></b></label>
 <label><input id="moved" type="checkbox"> minus reward-to-go __HIGH__</label></div>
-<div id="said" role="status"></div><div id="heads"></div><script>
+<div id="value_at" role="status"></div><div id="heads"></div><script>
 const D=__DATA__, n=D.names.length, cells=n*(n+1)/2;
 const bytes=Uint8Array.from(atob(D.values),c=>c.charCodeAt(0));
 const $=id=>document.getElementById(id), fill=(e,a)=>a.forEach((x,i)=>e.add(new Option(x,i)));
@@ -43,8 +44,8 @@ for(let h=0;h<D.heads;h++){const f=document.createElement('figure');
  const c=f.lastChild; $('heads').append(f);
  c.addEventListener('pointermove',e=>{const r=c.getBoundingClientRect(),
   k=Math.min(n-1,Math.floor((e.clientX-r.left)/r.width*n)),q=Math.min(n-1,Math.floor((e.clientY-r.top)/r.height*n));
-  const said=k>q?'not seen':value(h,q,k).toFixed(2);
-  $('said').textContent=`head ${h}: ${D.names[q]} to ${D.names[k]}: ${said}`});}
+  const read=k>q?'not seen':value(h,q,k).toFixed(2);
+  $('value_at').textContent=`head ${h}: ${D.names[q]} to ${D.names[k]}: ${read}`});}
 function draw(){$('value').textContent=D.targets[$('target').value];
  document.querySelectorAll('canvas').forEach((c,h)=>{const x=c.getContext('2d'),i=x.createImageData(n,n);
  for(let q=0;q<n;q++)for(let k=0;k<n;k++){const p=k>q?[240,241,244]:colour(value(h,q,k));
@@ -54,30 +55,31 @@ document.querySelectorAll('select,input').forEach(e=>e.addEventListener('input',
 """
 
 
-class Page:
-    """Writes itself like a plotly figure, so that :meth:`dtx.report.Report.page` takes it."""
+class AttentionPage:
+    """All maps in one file; a :class:`dtx.report.Page`.
 
-    def __init__(self, results: Results, stage: Attention):
-        self.results, self.stage = results, stage
+    Args:
+        result: Of the analysis. spec: Its settings. model: Name of the model.
+    """
+
+    def __init__(self, result: Result, spec: AttentionSpec, model: str):
+        self.result, self.spec, self.model = result, spec, model
 
     def write_html(self, path: Path, **_: Any) -> None:
         """Write one file with all maps in it, in steps of 1/255."""
-        import base64
-
-        pattern, tokens = self.results.pattern, self.results.tokens
-        rows, columns = np.tril_indices(len(tokens.names))
+        pattern, names = self.result.arrays["pattern"], self.result.arrays["tokens"].tolist()
+        rows, columns = np.tril_indices(len(names))
         values = np.rint(pattern[..., rows, columns] * 255).astype(np.uint8)
-        layouts = self.results.maps.layout.drop_duplicates().tolist()
         data = {
-            "names": tokens.names,
-            "layouts": layouts,
+            "names": names,
+            "layouts": self.result.tables["maps"].layout.drop_duplicates().tolist(),
             "layers": pattern.shape[2],
             "heads": pattern.shape[3],
-            "targets": self.stage.targets,
-            "high": self.stage.targets.index(self.stage.high),
+            "targets": self.spec.targets,
+            "high": self.spec.targets.index(self.spec.high),
             "values": base64.b64encode(values.tobytes()).decode(),
         }
-        where = f"{self.stage.dt.label}: {len(tokens.names)} tokens up to the decision square."
+        where = f"{self.model}: {len(names)} tokens up to the decision square."
         text = _PAGE.replace("__WHERE__", html.escape(where))
-        text = text.replace("__HIGH__", f"{self.stage.high:g}")
+        text = text.replace("__HIGH__", f"{self.spec.high:g}")
         path.write_text(text.replace("__DATA__", json.dumps(data).replace("</", "<\\/")))

@@ -11,7 +11,7 @@ from dtx.analysis.core.truth import Known
 
 
 def answers(subject: Subject) -> Iterator[pd.DataFrame]:
-    """A1: where the circuit's heads look from the decision. Other heads may look anywhere."""
+    """Where the circuit's heads look from the decision. Other heads may look anywhere."""
     if subject.circuit is None:
         return
     table = subject.table("maps")
@@ -19,8 +19,8 @@ def answers(subject: Subject) -> Iterator[pd.DataFrame]:
     mean = table[table["query_at"] == last].groupby(["layer", "head", "key_at"]).attention.mean()
     known = Known(subject.circuit, (int(last) + 2) // 3)
     for (layer, head), places in known.carriers().items():
-        mine = mean[layer, head]
-        label = [1 if key in places else 0 for key in mine.index]
+        attention = mean[layer, head]
+        label = [1 if key in places else 0 for key in attention.index]
         # It has to choose among tokens, not to look at all that are as good.
-        found = rows(f"L{layer} H{head}", mine.to_numpy(), label, position=mine.index)
-        yield found.assign(part="where").assign(score=mine.to_numpy())
+        name, score = f"L{layer} H{head}", attention.to_numpy()
+        yield rows(name, score, label, part="where", position=attention.index)
