@@ -1,7 +1,7 @@
-"""One progress bar a stage: amount done, rate, time left and a short note.
+"""One progress bar for each stage: amount done, rate, time left and a short note.
 
-Without a terminal (CI, SLURM) a plain line now and then says the same. Inside :func:`report_to` it also
-stands in a small file, which ``dtx status`` reads.
+Without a terminal (CI, SLURM) a plain line is printed now and then. Inside :func:`report_to` the progress is
+also written to a small file, which ``dtx status`` reads.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rich.progress import (
 
 
 class CopyingConsole(Console):
-    """A console of which a file can have a copy: the log of a sweep's job."""
+    """A console that can copy its output to a file, the log of a sweep's job."""
 
     copy: Console | None = None
 
@@ -48,7 +48,7 @@ console = CopyingConsole(stderr=True, highlight=False, width=_width)
 
 @contextmanager
 def copied_to(path: Path) -> Iterator[None]:
-    """What is printed on the console in the block stands in a file, too."""
+    """Copy the output that is printed on the console in the block to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         console.copy = Console(file=file, width=_LOG_WIDTH, highlight=False)
@@ -59,9 +59,9 @@ def copied_to(path: Path) -> Iterator[None]:
 
 
 PROGRESS = "progress.json"
-"""How far the stage is, in its work folder; no part of the artefact."""
+"""The stage's progress, in its work folder; not part of the artefact."""
 
-_WRITE_EVERY, _SAY_EVERY = 2.0, 30.0  # seconds
+_WRITE_EVERY, _PRINT_EVERY = 2.0, 30.0  # seconds
 _folder: ContextVar[Path | None] = ContextVar("progress folder", default=None)
 
 
@@ -81,17 +81,17 @@ def report_to(folder: Path) -> Iterator[None]:
 
 
 def read_progress(folder: Path) -> dict | None:
-    """What a bar wrote last: ``done``, ``total``, ``unit``, ``rate`` (a second), ``note``, ``time``."""
+    """The last record of a bar: ``done``, ``total``, ``unit``, ``rate`` (a second), ``note``, ``time``."""
     try:
-        found = json.loads((folder / PROGRESS).read_text())
-        numbers = {k: float(found[k]) for k in ("done", "total", "rate", "time")}
-        return {**numbers, "unit": str(found["unit"]), "note": str(found["note"])}
-    except (OSError, ValueError, KeyError, TypeError):  # none, or half of one
+        record = json.loads((folder / PROGRESS).read_text())
+        numbers = {k: float(record[k]) for k in ("done", "total", "rate", "time")}
+        return {**numbers, "unit": str(record["unit"]), "note": str(record["note"])}
+    except (OSError, ValueError, KeyError, TypeError):  # none, or an incomplete one
         return None
 
 
 def remove_progress(folder: Path) -> None:
-    """Take the file away, and a half-written one that a kill left."""
+    """Delete the file, and an incomplete one that a kill left."""
     for name in (PROGRESS, f"{PROGRESS}.partial"):
         (folder / name).unlink(missing_ok=True)
 
@@ -109,7 +109,10 @@ class Bar:
     ):
         self.total, self.unit, self.name = total, unit, name
         self._progress, self._task, self._folder = progress, task, _folder.get()
-        self._said, self._written = time.monotonic(), -_WRITE_EVERY  # the first is written at once
+        self._printed, self._written = (
+            time.monotonic(),
+            -_WRITE_EVERY,
+        )  # the first is written at once
         self._first: tuple[float, float] | None = None
         self._done = 0.0
 
@@ -121,7 +124,7 @@ class Bar:
         """Set the amount done."""
         self._done = done
         now = time.monotonic()
-        # From the first amount on: what an earlier run did is not this one's speed, nor is the start-up.
+        # The rate counts from the first amount: neither an earlier run nor the start-up belongs to it.
         first, start = self._first = self._first or (done, now)
         rate = max(0.0, done - first) / max(now - start, 1e-6)
         if self._folder is not None and now - self._written >= _WRITE_EVERY:
@@ -130,15 +133,15 @@ class Bar:
         if self._progress is not None and self._task is not None:
             speed = rate_in_words(rate, self.unit)
             self._progress.update(self._task, completed=done, speed=speed, note=note)
-        elif now - self._said >= _SAY_EVERY:
-            self._said = now
-            said = in_words(done, self.total, self.unit, rate, note)
-            console.print(f"{self.name}: {said}", markup=False, soft_wrap=True)
+        elif now - self._printed >= _PRINT_EVERY:
+            self._printed = now
+            line = in_words(done, self.total, self.unit, rate, note)
+            console.print(f"{self.name}: {line}", markup=False, soft_wrap=True)
 
     def _write(self, folder: Path, rate: float, note: str) -> None:
         values = {"done": self._done, "total": self.total, "unit": self.unit, "rate": rate}
         text = json.dumps({**values, "note": note, "time": time.time()})
-        # Not synced: it is worth nothing after a crash. A full disk is for the stage itself to meet.
+        # Not synced: it has no use after a crash. The stage itself reports a full disk.
         with contextlib.suppress(OSError):
             partial = folder / f"{PROGRESS}.partial"
             partial.write_text(text + "\n")

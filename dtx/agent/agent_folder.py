@@ -11,7 +11,7 @@ from dtx.errors import UserError
 if TYPE_CHECKING:
     from dtx.agent.network import ActorCritic
     from dtx.agent.sb3.policy import SB3Agent
-    from dtx.exchange.published.agent import PublishedAgent
+    from dtx.exchange.published.convert_agent import PublishedAgent
 
 
 def load_agent(
@@ -28,7 +28,7 @@ def load_agent(
     """
     from dtx.agent import network
     from dtx.agent.sb3 import policy as sb3_policy
-    from dtx.exchange.published import agent as published
+    from dtx.exchange.published import convert_agent as published
 
     path = folder / network.MODEL
     if (folder / sb3_policy.COPY).is_file():

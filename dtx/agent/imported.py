@@ -56,8 +56,8 @@ def _write_published(file: Path, out: Path) -> None:
     """Write the weights of a checkpoint, and the configs that stood in it."""
     import json
 
-    from dtx.exchange.published.agent import convert, save
     from dtx.exchange.published.checkpoint import read
+    from dtx.exchange.published.convert_agent import convert, save
 
     checkpoint = read(file)
     save(convert(checkpoint)[0], out)

@@ -37,7 +37,7 @@ class Imported(Dataset):
 
     def run(self, out: Path) -> None:
         """Write the three files of a dataset."""
-        from dtx.exchange.published.dataset import write
+        from dtx.exchange.published.convert_dataset import write
 
         file = verified(self.file, self.digest, self.label)
         if not self.unsafe_pickle:

@@ -66,7 +66,7 @@ def _published(file: Path, out: Path) -> DecisionTransformerModel:
     import json
 
     from dtx.exchange.published.checkpoint import read
-    from dtx.exchange.published.model import convert
+    from dtx.exchange.published.convert_model import convert
 
     checkpoint = read(file)
     converted = convert(checkpoint)

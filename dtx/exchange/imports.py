@@ -1,6 +1,6 @@
-"""What `dtx import` is given: told by its content, and the config that uses it.
+"""For `dtx import`: detect the type of a file or folder by its content, and write its config.
 
-A file of the studies, a zip of Stable-Baselines3, or a folder that `dtx export` wrote.
+Known are files of the published studies, zips of Stable-Baselines3, and folders that `dtx export` wrote.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ _TARGETS = {
 
 @dataclass(frozen=True)
 class Recognised:
-    """What something is, and the config that follows.
+    """The type of a file or folder, and the config for it.
 
     Attributes:
-        group: Of the config. what: It, in words. target: Class of the stage.
+        group: Of the config.
+        what: Description for people.
+        target: Class of the stage.
         env: Id of the environment that it names; "" if it names none.
-        choice: Overrides that choose this environment. more: Those that its models need beside.
+        choice: Overrides that choose this environment.
+        more: Further overrides that its models need.
         fields: Lines of the YAML after file and digest.
     """
 
@@ -40,7 +43,7 @@ class Recognised:
     fields: tuple[str, ...] = ()
 
     def config(self, file: Path, digest: str) -> str:
-        """The YAML that uses it."""
+        """The YAML of the imported stage."""
         name = "".join(c for c in self.env if c.isprintable())[:60]
         where = f"its environment was {name}" if name else "it names no environment"
         path = json.dumps(str(file), ensure_ascii=False)
@@ -56,14 +59,15 @@ class Recognised:
 
 
 def recognised(file: Path, unsafe_pickle: bool, config_dir: Path | None = None) -> Recognised:
-    """Tell what a file or folder is.
+    """Detect the type of a file or folder.
 
     Args:
-        file: Anything. unsafe_pickle: The user trusts what is in a pickle.
-        config_dir: The user's own configs, among which may be the environment.
+        file: A file or folder.
+        unsafe_pickle: The user trusts the content of pickles.
+        config_dir: The user's own configs, where the environment is looked for as well.
 
     Raises:
-        UserError: It is nothing that can be imported, with the reason.
+        UserError: It cannot be imported, with the reason.
     """
     _refuse_minari(file)
     if file.is_dir():
@@ -75,17 +79,16 @@ def recognised(file: Path, unsafe_pickle: bool, config_dir: Path | None = None) 
         return _trajectories(file, unsafe_pickle)
     if is_sb3(file):
         return _sb3(file, unsafe_pickle)
-    from dtx.exchange.published import agent
-    from dtx.exchange.published import model as transformer
+    from dtx.exchange.published import convert_agent, convert_model
     from dtx.exchange.published.checkpoint import read
 
     checkpoint = read(file)
-    if transformer.is_transformer(checkpoint):
+    if convert_model.is_transformer(checkpoint):
         return _of_study(
-            "dt", "A published Decision Transformer", transformer.convert(checkpoint).seen.env
+            "dt", "A published Decision Transformer", convert_model.convert(checkpoint).seen.env
         )
-    if agent.is_agent(checkpoint):
-        return _of_study("agent", "A published agent", agent.convert(checkpoint)[1].env)
+    if convert_agent.is_agent(checkpoint):
+        return _of_study("agent", "A published agent", convert_agent.convert(checkpoint)[1].env)
     names = ", ".join(list(checkpoint.tensors)[:3]) or "none"
     raise UserError(
         f"{file}: neither a trajectory transformer (action_embedding, transformer.blocks) nor an agent "
@@ -94,7 +97,7 @@ def recognised(file: Path, unsafe_pickle: bool, config_dir: Path | None = None) 
 
 
 def _refuse_minari(file: Path) -> None:
-    """A Minari dataset needs no import: say how it is used."""
+    """Raise a UserError for a Minari dataset, which needs no import, with the command that uses it."""
     from dtx.dataset.minari.ids import wrong_id
 
     name, root = str(file).removeprefix("minari:"), ""
@@ -118,8 +121,8 @@ def _refuse_minari(file: Path) -> None:
 def _trajectories(file: Path, unsafe_pickle: bool) -> Recognised:
     if not unsafe_pickle:
         raise UserError(
-            f"{file}: is a pickle, and a pickle can run any program when it is read; if you trust where "
-            "it comes from, give --unsafe-pickle: a process of its own then reads it and makes arrays"
+            f"{file}: is a pickle, and a pickle can run any program when it is read; if you trust its "
+            "source, give --unsafe-pickle: a separate process then reads it and makes arrays"
         )
     from dtx.exchange.published.trajectories import environment_of
     from dtx.text import say
@@ -180,7 +183,7 @@ def _handed_over(folder: Path, config_dir: Path | None) -> Recognised:
 
 
 def _pairs(choice: list[str]) -> list[str]:
-    """The pairs declared for an environment have its config's name."""
+    """Overrides for the pairs of an environment: their config has the name of the environment's."""
     from dtx.config.compose import CONF
 
     names = [o.removeprefix("env=") for o in choice if o.startswith("env=")]

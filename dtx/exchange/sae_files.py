@@ -23,7 +23,7 @@ Letters: n any leading axes, d activation, f feature.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +66,7 @@ class SparseAutoencoder:
         normalize_activations: ``none`` or ``layer_norm``: each input is standardised, each output set back.
         k: Features that are on, of topk.
         rescale_acts_by_decoder_norm: Of topk: as if ``W_dec`` had unit rows.
-        metadata: What else SAELens keeps: versions, where it comes from.
+        metadata: Further values that SAELens keeps: versions, training data.
     """
 
     architecture: str
@@ -125,14 +125,17 @@ class SparseAutoencoder:
 
     @contextmanager
     def spliced(
-        self, model: DecisionTransformerModel, error_term: bool = True, edit: Any = None
+        self,
+        model: DecisionTransformerModel,
+        error_term: bool = True,
+        edit: Callable[[Tensor], Tensor] | None = None,
     ) -> Iterator[None]:
-        """Have the model read the reconstruction in the place of its activation.
+        """Replace an activation of the model by its reconstruction in the block.
 
         Args:
-            model: Its logits change by nothing but rounding with the error term and without an edit.
-            error_term: Add what the reconstruction misses.
-            edit: A function of the features (n, f) that gives others.
+            model: With the error term and without an edit its logits change by rounding only.
+            error_term: Add the reconstruction error.
+            edit: A function of the features (n, f) that returns edited ones.
         """
         if self.hook_name not in model.hook_dict:
             raise UserError(f"{self.hook_name}: the model has no such activation")
@@ -170,7 +173,7 @@ def read(folder: Path) -> SparseAutoencoder:
         normalisation = "none"  # as in SAELens, where the factor is folded into saved weights
     if normalisation not in ("none", "layer_norm"):
         raise UserError(f"{folder}: normalize_activations {normalisation!r} is not known here")
-    found = SparseAutoencoder(
+    sae = SparseAutoencoder(
         architecture=architecture,
         weights={name: tensor.float() for name, tensor in weights.items()},
         hook_name=str(metadata.pop("hook_name", "")),
@@ -180,40 +183,40 @@ def read(folder: Path) -> SparseAutoencoder:
         rescale_acts_by_decoder_norm=bool(known.get("rescale_acts_by_decoder_norm", False)),
         metadata=metadata,
     )
-    _check(found, folder, known.get("d_in"), known.get("d_sae"))
-    return found
+    _check(sae, folder, known.get("d_in"), known.get("d_sae"))
+    return sae
 
 
-def _check(found: SparseAutoencoder, folder: Path, d: int | None, f: int | None) -> None:
+def _check(sae: SparseAutoencoder, folder: Path, d: int | None, f: int | None) -> None:
     wanted: dict[str, tuple] = {"W_enc": (d, f), "W_dec": (f, d), "b_dec": (d,)}
-    wanted |= dict.fromkeys(ARCHITECTURES[found.architecture], (f,))
-    shapes = {name: tuple(tensor.shape) for name, tensor in found.weights.items()}
+    wanted |= dict.fromkeys(ARCHITECTURES[sae.architecture], (f,))
+    shapes = {name: tuple(tensor.shape) for name, tensor in sae.weights.items()}
     if shapes != wanted:
         raise UserError(f"{folder / WEIGHTS}: {shapes}, but {CONFIG} asks for {wanted}")
-    if found.architecture == "topk" and not (isinstance(found.k, int) and 0 < found.k <= f):  # type: ignore[operator]
-        raise UserError(f"{folder / CONFIG}: k={found.k!r} of {f} features")
+    if sae.architecture == "topk" and not (isinstance(sae.k, int) and f and 0 < sae.k <= f):
+        raise UserError(f"{folder / CONFIG}: k={sae.k!r} of {f} features")
 
 
-def write(found: SparseAutoencoder, folder: Path) -> None:
+def write(sae: SparseAutoencoder, folder: Path) -> None:
     """Write a dictionary so that SAELens's ``SAE.load_from_disk(folder)`` reads it."""
     folder.mkdir(parents=True, exist_ok=True)
-    d, f = found.weights["W_enc"].shape
+    d, f = sae.weights["W_enc"].shape
     versions = {"sae_lens_version": SAE_LENS, "sae_lens_training_version": SAE_LENS}
     config = {
         "d_in": d,
         "d_sae": f,
         "dtype": "float32",
         "device": "cpu",
-        "apply_b_dec_to_input": found.apply_b_dec_to_input,
-        "normalize_activations": found.normalize_activations,
-        "reshape_activations": "hook_z" if found.hook_name.endswith("hook_z") else "none",
-        "metadata": {**versions, "hook_name": found.hook_name, **found.metadata},
-        "architecture": found.architecture,
+        "apply_b_dec_to_input": sae.apply_b_dec_to_input,
+        "normalize_activations": sae.normalize_activations,
+        "reshape_activations": "hook_z" if sae.hook_name.endswith("hook_z") else "none",
+        "metadata": {**versions, "hook_name": sae.hook_name, **sae.metadata},
+        "architecture": sae.architecture,
     }
-    if found.architecture == "topk":
-        scaled = found.rescale_acts_by_decoder_norm
-        config |= {"k": found.k, "rescale_acts_by_decoder_norm": scaled}
-    tensors = {k: v.detach().float().contiguous() for k, v in found.weights.items()}
+    if sae.architecture == "topk":
+        scaled = sae.rescale_acts_by_decoder_norm
+        config |= {"k": sae.k, "rescale_acts_by_decoder_norm": scaled}
+    tensors = {k: v.detach().float().contiguous() for k, v in sae.weights.items()}
     safetensors.torch.save_file(tensors, folder / WEIGHTS)
     write_atomically(folder / CONFIG, json.dumps(config) + "\n")
 

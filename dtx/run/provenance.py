@@ -1,4 +1,4 @@
-"""Where an artefact comes from: code, packages, host. Goes into ``done.json`` and the MLflow run."""
+"""Provenance of an artefact (code, packages, host), for ``done.json`` and the MLflow run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _DIFF_CHARACTERS = 200_000
 
 
 def provenance(stage: Stage) -> dict[str, Any]:
-    """What is known of a stage before it runs."""
+    """The record of a stage, as far as it is known before it runs."""
     return {
         "stage": stage.name,
         "class": f"{type(stage).__module__}.{type(stage).__qualname__}",
@@ -54,11 +54,11 @@ def provenance(stage: Stage) -> dict[str, Any]:
 @cache
 def versions() -> dict[str, str]:
     """Versions of the packages that results depend on."""
-    found = {}
+    installed = {}
     for name in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            installed[name] = metadata.version(name)
+    return installed
 
 
 @cache
@@ -102,13 +102,13 @@ def cpu_seconds() -> float:
 
 
 def peak_memory_mb() -> int:
-    """The most memory that one process has had so far; of a stage run alone, the stage's."""
+    """Peak memory of one process so far; if only one stage is run, the stage's."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return max(own, _ranks_peak_memory_mb)
 
 
 def add_rank(cpu_seconds: float, peak_memory_mb: int) -> None:
-    """Count what a rank of a training has used."""
+    """Add the resources that a rank of a training has used."""
     global _ranks_cpu_seconds, _ranks_peak_memory_mb
     _ranks_cpu_seconds += cpu_seconds
     _ranks_peak_memory_mb = max(_ranks_peak_memory_mb, peak_memory_mb)

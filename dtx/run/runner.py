@@ -24,7 +24,7 @@ from dtx.run.signals import defer_signals, signals
 from dtx.run.tracker import Tracker
 from dtx.stage import Stage
 from dtx.store.inventory import remember_run
-from dtx.store.needs import needed
+from dtx.store.needs import protected
 from dtx.store.store import Store, use
 
 _DISK_ERRORS = (
@@ -95,7 +95,7 @@ def run(
         targets = [s for s in plan.stages(targets) if s.label == only]
     everything = plan.stages(targets)
     store.reach()
-    with disk_errors(store.root), needed(store.root, [s.label for s in everything]):
+    with disk_errors(store.root), protected(store.root, [s.label for s in everything]):
         again = plan.to_run_again(everything, store, experiment.on_drift)
         todo = plan.missing(targets, store, again)
         # The MLflow run of a process killed after its last stage is finished even if no stage is left to run.

@@ -1,4 +1,4 @@
-"""Whether a file is what was written: size and SHA-256."""
+"""Size and SHA-256 of files, and how a file differs from what was recorded."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def checksum(path: Path) -> str:
 
 
 def damage(path: Path, size: int, digest: str) -> str | None:
-    """What is wrong with a file, in words; None if it is what was written."""
+    """How a file differs from its recorded size and digest, in words; None if it does not."""
     try:
-        found = path.stat().st_size
+        actual = path.stat().st_size
     except OSError:
         return "is missing"
-    if found != size:
-        return f"has {found} bytes instead of {size}"
+    if actual != size:
+        return f"has {actual} bytes instead of {size}"
     if checksum(path) != digest:
         return "is not what was written (its checksum differs)"
     return None

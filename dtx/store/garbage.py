@@ -1,7 +1,7 @@
-"""What a store holds that nobody needs, and taking it away.
+"""Garbage collection of a store: find artefacts that nothing needs, and delete them.
 
-Needed is what presets reach as they are composed now, what named runs reach, what running and interrupted
-experiments will read, and all that those were made from.
+Needed are the stages of all presets as they are composed now, of named runs, and of running and interrupted
+experiments, each with its inputs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dtx.store.inventory import (
     named_runs,
     unfinished,
 )
-from dtx.store.needs import Need, gate, needs, remove, remove_strays
+from dtx.store.needs import InUse, gate, in_use, remove, remove_strays
 from dtx.store.store import DONE
 
 DAY = 86400.0
@@ -36,7 +36,7 @@ DAY = 86400.0
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """Something in the store, and why it stays or goes."""
+    """A folder or file in the store, and why it is kept or deleted."""
 
     path: Path
     kind: str
@@ -45,20 +45,20 @@ class Item:
 
     @property
     def label(self) -> str:
-        """Of the stage whose lock guards it."""
+        """Label of the stage whose lock protects it."""
         return self.path.name.removesuffix(".pull")
 
 
 @dataclasses.dataclass
 class Survey:
-    """What stays and what would go; ``idle`` counts lock files that nobody holds."""
+    """Items to keep and to delete; ``idle`` counts lock files that no process holds."""
 
     stays: list[Item]
     goes: list[Item]
     idle: int
 
 
-# --- what is needed ----------------------------------------------------------------------------------
+# --- find ----------------------------------------------------------------------------------
 
 
 def reached_by_presets(config_dir: Path | None = None) -> dict[str, str]:
@@ -67,46 +67,46 @@ def reached_by_presets(config_dir: Path | None = None) -> dict[str, str]:
     A preset whose expected numbers are over several seeds reaches the stages of each.
 
     Raises:
-        UserError: A preset cannot be composed, so what it needs is not known.
+        UserError: A preset cannot be composed, so its stages are not known.
     """
     from dtx.config.compose import compose, experiment
     from dtx.config.expected import seeds_of
     from dtx.config.options import options
     from dtx.run.plan import stages
 
-    found: dict[str, str] = {}
+    reached: dict[str, str] = {}
     presets = [option.name for option in options(config_dir).get("experiment", ())]
     for preset in (None, *presets):
         name = f"preset {preset}" if preset else "the defaults"
         try:
-            what = experiment(compose([f"experiment={preset}"] if preset else [], config_dir))
+            first = experiment(compose([f"experiment={preset}"] if preset else [], config_dir))
             seeds = seeds_of(preset) if preset else ()
-            others = {n: experiment({**what.raw, "seed": n}) for n in seeds}
+            others = {n: experiment({**first.raw, "seed": n}) for n in seeds}
         except ConfigError as error:
-            lines = [f"{name} cannot be composed, so what it needs is not known", str(error)]
+            lines = [f"{name} cannot be composed, so its stages are not known", str(error)]
             raise UserError("\n".join(lines)) from None
-        for seed, one in {None: what, **others}.items():
+        for seed, one in {None: first, **others}.items():
             for stage in stages(one.targets.values()):
-                found.setdefault(stage.label, name if seed is None else f"{name}, seed {seed}")
-    return found
+                reached.setdefault(stage.label, name if seed is None else f"{name}, seed {seed}")
+    return reached
 
 
 def survey(
     root: Path, presets: dict[str, str], keep: Sequence[str] = (), older: float = 7.0
 ) -> Survey:
-    """Look through a store; changes nothing.
+    """Find the items of a store to keep and to delete; changes nothing.
 
     Args:
         root: The store.
         presets: From :func:`reached_by_presets`.
-        keep: Beginnings of folder names that stay.
-        older: Days after which unfinished work goes.
+        keep: Beginnings of names of folders to keep.
+        older: Days after which unfinished work is deleted.
 
     Raises:
-        UserError: What is needed cannot be known, or a name in ``keep`` is that of nothing.
+        UserError: A record cannot be read, so its inputs are not known; or nothing has a name in ``keep``.
     """
     there = artefacts(root)
-    recent = [n for n in needs(root) if n.living or time.time() - n.since < older * DAY]
+    recent = [u for u in in_use(root) if u.living or time.time() - u.since < older * DAY]
     reasons = _reasons(root, there, presets, keep, recent)
     stays, goes = [], []
     for artefact in there:
@@ -131,18 +131,18 @@ def _reasons(
     there: list[Artefact],
     presets: dict[str, str],
     keep: Sequence[str],
-    recent: Iterable[Need],
+    recent: Iterable[InUse],
 ) -> dict[str, str]:
-    """Why an artefact stays, by label."""
+    """Why artefacts are kept, by label."""
     by_label = {a.label: a for a in there}
     reasons = {label: why for label, why in presets.items() if label in by_label}
     for run in named_runs(root):
         for label in run.labels:
             reasons.setdefault(label, f"run {run.name}")
-    for need in recent:
-        for label in need.labels:
-            state = "needs it" if need.living else "was interrupted and can go on"
-            reasons.setdefault(label, f"{need.who} {state}")
+    for use in recent:
+        for label in use.labels:
+            state = "needs it" if use.living else "was interrupted and can go on"
+            reasons.setdefault(label, f"{use.who} {state}")
     for prefix in keep:
         matched = [label for label in by_label if label.startswith(prefix)]
         if not matched:
@@ -179,41 +179,41 @@ def _unfinished(root: Path, folder: Path, older: float) -> tuple[Item, bool]:
 
 
 def _lock_labels(root: Path) -> list[str]:
-    """Stages that have a lock or holder file."""
+    """Labels of stages that have a lock or holder file."""
     return sorted({p.stem for p in (root / LOCKS).glob("*") if p.suffix in (".lock", ".holder")})
 
 
-# --- taking away -------------------------------------------------------------------------------------
+# --- delete -------------------------------------------------------------------------------------
 
 
 def collect(root: Path, items: Iterable[Item], older: float = 7.0) -> tuple[list[Item], list[Item]]:
-    """Delete what a survey found to go, each under its stage's lock, and all lock files that are idle.
+    """Delete items, each under its stage's lock, and all idle lock files.
 
-    An artefact leaves its place by one rename, so that a kill leaves it whole or gone; what lies
-    under ``.invalid`` goes with the next collection.
+    An artefact is first moved to ``.invalid`` by one rename: a kill leaves it there, for the next collection,
+    or untouched.
 
     Returns:
-        What was deleted, and what was not because a process has begun to need it since.
+        The deleted items, and those that were kept because a process needs them now.
     """
-    gone: list[Item] = []
-    spared: list[Item] = []
+    deleted: list[Item] = []
+    kept: list[Item] = []
     for item in items:
         if item.kind == "set aside":
             _delete(item.path)
-            gone.append(item)
+            deleted.append(item)
         else:
-            (gone if _take(root, item) else spared).append(item)
+            (deleted if _take(root, item) else kept).append(item)
     for label in _lock_labels(root):
         _remove_lock(root, label)
-    for need in needs(root):
-        if not need.living and time.time() - need.since > older * DAY:
-            remove(need.path)
+    for use in in_use(root):
+        if not use.living and time.time() - use.since > older * DAY:
+            remove(use.path)
     remove_strays(root)
-    return gone, spared
+    return deleted, kept
 
 
 def _take(root: Path, item: Item) -> bool:
-    """Delete one folder if nobody works on it or will read it."""
+    """Delete one folder unless a process works on it or will read it."""
     (root / LOCKS).mkdir(exist_ok=True)
     lock = FileLock(root / LOCKS / f"{item.label}.lock")
     try:
@@ -222,11 +222,11 @@ def _take(root: Path, item: Item) -> bool:
         return False
     try:
         with gate(root):
-            if any(item.label in need.labels for need in needs(root) if need.living):
+            if any(item.label in use.labels for use in in_use(root) if use.living):
                 return False
             aside = root / INVALID / f"gc.{item.path.name}.{time.time_ns()}"
             aside.parent.mkdir(exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # set aside by a hand meanwhile
+            with contextlib.suppress(FileNotFoundError):  # set aside by a user meanwhile
                 item.path.rename(aside)
         _delete(aside)
     finally:
@@ -246,7 +246,7 @@ def _delete(path: Path) -> None:
 def _remove_lock(root: Path, label: str) -> None:
     """Remove the files of a lock that nobody holds, while holding it.
 
-    A process that opened the file just before finds it unlinked when it gets the lock, and opens it anew
+    A process that opened the file before finds it unlinked when it gets the lock, and opens a new one
     (filelock checks that).
     """
     lock = FileLock(root / LOCKS / f"{label}.lock")

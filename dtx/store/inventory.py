@@ -1,4 +1,4 @@
-"""What is in a store, read from its files alone: no configs, no stages."""
+"""The content of a store, read from its files alone: no configs, no stages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Artefact:
 
     @property
     def inputs(self) -> list[str]:
-        """Labels of what it was made from."""
+        """Labels of its inputs."""
         return list(self.record.get("inputs", {}).values())
 
     @property
@@ -61,9 +61,9 @@ def existing(root: Path) -> Path:
 
 
 def artefacts(root: Path) -> list[Artefact]:
-    """All that is committed, newest first."""
-    found = [_artefact(path.parent) for path in root.glob(f"[!.]*/{DONE}") if path.is_file()]
-    return sorted(found, key=lambda a: (-a.finished, a.label))
+    """All committed artefacts, newest first."""
+    committed = [_artefact(path.parent) for path in root.glob(f"[!.]*/{DONE}") if path.is_file()]
+    return sorted(committed, key=lambda a: (-a.finished, a.label))
 
 
 def _artefact(folder: Path) -> Artefact:
@@ -92,7 +92,7 @@ def folder_size(folder: Path) -> int:
 
 
 def _stats(folder: Path) -> Iterator[os.stat_result]:
-    """Of the folder and all below it. What a living process takes away meanwhile is left out."""
+    """Of the folder and all below it; files that a process removes meanwhile are left out."""
     paths = [str(folder)]
     for place, folders, names in os.walk(folder):
         paths += [os.path.join(place, name) for name in (*folders, *names)]  # noqa: PTH118
@@ -103,7 +103,7 @@ def _stats(folder: Path) -> Iterator[os.stat_result]:
 
 @dataclasses.dataclass(frozen=True)
 class NamedRun:
-    """A run that the user gave a name; ``dtx gc`` keeps what it reaches."""
+    """A run that the user gave a name; ``dtx gc`` keeps its stages."""
 
     name: str
     labels: list[str]
@@ -111,7 +111,7 @@ class NamedRun:
 
 
 def remember_run(root: Path, name: str, overrides: Sequence[str], labels: Sequence[str]) -> None:
-    """Note what a finished run or sweep reaches, if the user gave it a name on the command line."""
+    """Record the stages of a finished run or sweep if the user gave it a name on the command line."""
     if not any(text.lstrip("+").startswith("name=") for text in overrides):
         return
     (root / RUNS).mkdir(parents=True, exist_ok=True)
@@ -129,19 +129,19 @@ def named_runs(root: Path) -> list[NamedRun]:
     """All named runs of the store.
 
     Raises:
-        UserError: A file cannot be read, so what it keeps is not known.
+        UserError: A file cannot be read, so the stages of its run are not known.
     """
-    found = []
+    runs = []
     for path in sorted((root / RUNS).glob("*.json")):
         try:
             record = json.loads(path.read_text())
-            found.append(NamedRun(str(record["name"]), [str(s) for s in record["labels"]], path))
+            runs.append(NamedRun(str(record["name"]), [str(s) for s in record["labels"]], path))
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
-                f"{path} cannot be read, so what this run needs is not known: remove the file to "
+                f"{path} cannot be read, so the stages of this run are not known: remove the file to "
                 "forget the run"
             ) from None
-    return found
+    return runs
 
 
 def bytes_in_words(size: float) -> str:

@@ -1,7 +1,7 @@
-"""One process at a time works on a stage; the others wait and say for what and on whom.
+"""Locks: one process at a time works on a stage; others wait and print which process they wait for.
 
-``.locks/<label>.lock`` is the truth: the system frees it when its process dies. ``.locks/<label>.holder``
-only says who it is, for people.
+``.locks/<label>.lock`` is a system lock, which is released when its process dies. ``.locks/<label>.holder``
+names that process, for messages only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dtx.progress import console
 from dtx.report import write_atomically
 from dtx.run.processes import process_tags
 
-_SAY_AGAIN = 60.0  # seconds
+_PRINT_AGAIN = 60.0  # seconds
 
 
 @contextmanager
@@ -27,26 +27,26 @@ def held(folder: Path, label: str) -> Iterator[None]:
     """Hold the lock of ``label`` during the block; wait for it if another process has it."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{label}.lock")
-    said: float | None = None
+    printed: float | None = None
     while True:
         try:
-            lock.acquire(timeout=0 if said is None else 0.2)
+            lock.acquire(timeout=0 if printed is None else 0.2)
             break
         except Timeout:
-            if said is None or time.monotonic() - said > _SAY_AGAIN:
+            if printed is None or time.monotonic() - printed > _PRINT_AGAIN:
                 who = in_words(_read(folder, label))
                 console.print(f"[dim]waiting for {label}: {who} is working on it[/]")
-                said = time.monotonic()
+                printed = time.monotonic()
     note = folder / f"{label}.holder"
     try:
         tags = process_tags()
-        me = {
+        holder = {
             "pid": os.getpid(),
             "host": tags["dtx.host"],
             "since": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "process": tags["dtx.process"],
         }
-        write_atomically(note, json.dumps(me) + "\n")
+        write_atomically(note, json.dumps(holder) + "\n")
         yield
     finally:
         note.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ def holder(folder: Path, label: str) -> dict | None:
 
 
 def in_words(who: dict | None) -> str:
-    """``process 12 on ada (since 13:20:01)``, for a line that a person reads."""
+    """``process 12 on ada (since 13:20:01)``, for messages."""
     if not who or not {"pid", "host", "since"} <= who.keys():
         return "another process"
     day, _, clock = str(who["since"]).partition("T")

@@ -1,8 +1,8 @@
-"""What running and interrupted experiments will read, told to ``dtx gc`` so that it stays.
+"""Artefacts in use by running and interrupted experiments, protected from ``dtx gc``.
 
 ``.needed/<digest>-<process>.json`` lists the labels of one run's stages. Its lock is held while the process
-lives. A run that did not end well leaves its list, because the same command goes on from there; the next
-one that ends well takes it away.
+lives. A run that fails or is interrupted leaves its list, because the same command goes on from there; the
+next run of the same stages that succeeds removes it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ NEEDED = ".needed"
 
 
 @dataclasses.dataclass(frozen=True)
-class Need:
-    """One run's list.
+class InUse:
+    """The artefacts that one run needs.
 
     Attributes:
-        living: Whether its process is still there.
-        since: When it was written, in seconds since 1970.
+        path: The list.
+        labels: Of the artefacts.
+        who: Process and host.
+        since: When the list was written, in seconds since 1970.
+        living: Whether the process still runs.
     """
 
     path: Path
@@ -43,10 +46,15 @@ class Need:
 
 
 @contextmanager
-def needed(root: Path, labels: Iterable[str]) -> Iterator[None]:
-    """Keep these artefacts from being collected during the block.
+def protected(root: Path, labels: Iterable[str]) -> Iterator[None]:
+    """Protect artefacts from ``dtx gc`` during the block.
 
-    Enter it before looking for what is there. A store that cannot be written is collected by nobody.
+    Enter it before looking which artefacts are there. In a store that cannot be written it does nothing:
+    nobody can collect there.
+
+    Args:
+        root: The store.
+        labels: Of the artefacts, those that are still to be made included.
     """
     labels = sorted(set(labels))
     digest = hashlib.sha256(" ".join(labels).encode()).hexdigest()[:12]
@@ -62,7 +70,9 @@ def needed(root: Path, labels: Iterable[str]) -> Iterator[None]:
             write_atomically(folder / f"{name}.json", json.dumps(note) + "\n")
     try:
         yield
-        for note in folder.glob(f"{digest}-*.json"):  # our own, and of those who did not get so far
+        for note in folder.glob(
+            f"{digest}-*.json"
+        ):  # our own, and those of earlier runs that failed
             if note.stem == name or not _living(note):
                 remove(note)
     finally:
@@ -71,35 +81,35 @@ def needed(root: Path, labels: Iterable[str]) -> Iterator[None]:
 
 @contextmanager
 def gate(root: Path) -> Iterator[None]:
-    """Either a run says what it needs, or one artefact is taken away: never both at once."""
+    """Hold the lock under which lists are written and artefacts are deleted, one at a time."""
     folder = root / NEEDED
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "gate.lock"):
         yield
 
 
-def needs(root: Path) -> list[Need]:
-    """All lists; one that cannot be read was never finished, its run had not begun."""
-    found = []
+def in_use(root: Path) -> list[InUse]:
+    """All lists; an unreadable one is of a run that was killed before it began, and is left out."""
+    lists = []
     for path in sorted((root / NEEDED).glob("*.json")):
         try:
             note = json.loads(path.read_text())
             labels, who, since = frozenset(note["labels"]), str(note["who"]), float(note["since"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        found.append(Need(path, labels, who, since, _living(path)))
-    return found
+        lists.append(InUse(path, labels, who, since, _living(path)))
+    return lists
 
 
 def remove(note: Path) -> None:
-    """Take a list and its lock away."""
+    """Delete a list and its lock."""
     for path in (note, note.with_suffix(".lock")):
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
 
 
 def remove_strays(root: Path) -> None:
-    """Take away locks without a list: of processes that were killed between the two."""
+    """Delete locks without a list, of processes that were killed before they wrote it."""
     with gate(root):
         for lock in (root / NEEDED).glob("*-*.lock"):
             note = lock.with_suffix(".json")

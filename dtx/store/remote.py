@@ -1,10 +1,10 @@
 """A second place for artefacts, shared by machines: any fsspec URL (``s3://bucket/prefix``, a folder).
 
 ``<url>/<stage>-<key>/<digest>/`` holds the files of an artefact, ``<url>/<stage>-<key>.json`` is its
-``done.json`` and is written last: without it there is nothing, so an interrupted push counts for nothing,
-and one shallow listing tells all that is there. The digest is that of the list of files: two machines
-that did the same work with other last digits never mix their files, and an interrupted push goes on by
-size alone. What is whole is not overwritten: the first one wins.
+``done.json`` and is written last: without it an artefact does not exist, so an interrupted push is ignored,
+and one shallow listing gives all artefacts. The digest is that of the list of files: two machines whose
+results differ in the last digits never mix their files, and an interrupted push goes on by size alone. A
+complete artefact is never overwritten: the first one wins.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _S3 = ("s3", "s3a")
 _OBJECT_STORES = (*_S3, "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci")
-"""There a file appears whole or not at all, and folders need not be made."""
+"""Here a file appears complete or not at all, and folders need not be made."""
 _FEW_TRIES = {"connect_timeout": 5, "read_timeout": 30, "retries": {"total_max_attempts": 2}}
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _WITHOUT = "store.remote=null goes on without it"
@@ -40,11 +40,11 @@ _MB = 1e6
 
 
 class RemoteError(UserError):
-    """The remote store does not answer, or not as it should. The local store is as it was."""
+    """The remote store does not answer, or fails. The local store is unchanged."""
 
 
 class Remote:
-    """Artefacts at an fsspec URL. Nothing is asked of it before the first call.
+    """Artefacts at an fsspec URL. Nothing is requested before the first call.
 
     Args:
         url: ``s3://bucket/prefix``, ``file:///shared/dtx``, a plain path. Credentials and an endpoint come
@@ -64,9 +64,9 @@ class Remote:
         return None if "://" in plain else Path(plain).expanduser().resolve()
 
     def has(self, label: str, *, ask_again: bool = False) -> bool:
-        """Whether a whole artefact is there.
+        """Whether a complete artefact is there.
 
-        The answer comes from one listing a process.
+        The answer comes from one listing in each process.
 
         Args:
             label: Name of the artefact.
@@ -82,7 +82,7 @@ class Remote:
         """The ``done.json`` of an artefact, byte by byte.
 
         Raises:
-            UserError: It is not there, or is none.
+            UserError: It is missing or not readable.
         """
         content = self._read(label)
         if content is None:
@@ -102,7 +102,7 @@ class Remote:
             record: Its ``done.json``, which lists the files.
 
         Returns:
-            False if a whole one was there already; it is left as it is.
+            False if a complete one was there already; it is left unchanged.
         """
         _, root = self._place
         files = _files(record)
@@ -127,13 +127,13 @@ class Remote:
     def pull(self, label: str, work: Path) -> bytes:
         """Copy an artefact's files into ``work`` and verify every one of them.
 
-        Files that an interrupted pull left there are kept if they are right.
+        Files that an interrupted pull left there are kept if they are valid.
 
         Returns:
             The artefact's ``done.json``.
 
         Raises:
-            UserError: A file there is missing, or is not what was pushed.
+            UserError: A file there is missing, or differs from what was pushed.
         """
         fs, root = self._place
         record = self.record(label)
@@ -183,7 +183,7 @@ class Remote:
         except Exception as error:
             raise RemoteError(
                 f"store.remote: {self.url} cannot be used: {_reason(error)}; "
-                "s3://bucket/prefix, file:///folder or a plain path is wanted"
+                "give s3://bucket/prefix, file:///folder or a plain path"
             ) from error
         if not root.strip("/"):
             raise RemoteError(f"store.remote: {self.url} names no bucket or folder")
@@ -229,8 +229,9 @@ class Remote:
         """Names of the files that are not there with their size."""
         fs, _ = self._place
         fs.invalidate_cache()
-        found = fs.find(there, detail=True)
-        sizes = {path[len(there) + 1 :]: info["size"] for path, info in found.items()}
+        listing = fs.find(there, detail=True)
+        assert isinstance(listing, dict)
+        sizes = {path[len(there) + 1 :]: info["size"] for path, info in listing.items()}
         return [name for name, (size, _) in files.items() if sizes.get(name) != size]
 
     def _put(self, source: Path, target: str, step: Callback) -> None:
@@ -248,7 +249,7 @@ class Remote:
         self._by_rename(target, lambda part: fs.pipe_file(part, record))
 
     def _by_rename(self, target: str, write: Callable[[str], None]) -> None:
-        """On a file system half a file can be seen: write beside it and rename."""
+        """On a file system an incomplete file would be visible: write beside it and rename."""
         fs, _ = self._place
         fs.makedirs(fs._parent(target), exist_ok=True)
         part = f"{target}.{socket.gethostname()}-{os.getpid()}.part"
@@ -265,25 +266,25 @@ class Remote:
 
     @contextmanager
     def _using(self, what: str, here: bool = False) -> Iterator[None]:
-        """Turn whatever a file system raises into one line. ``here``: the block also writes locally."""
+        """Turn any error of a file system into a RemoteError. ``here``: the block also writes locally."""
         try:
             yield
         except UserError:
             raise
-        except Exception as error:  # each library has its own kinds
+        except Exception as error:  # each library has its own classes
             if here and isinstance(error, OSError) and error.errno in _DISK_FULL:
                 raise
             raise RemoteError(
                 f"remote store {self.url} cannot {what}: {_reason(error)}; "
-                f"see to the address, the network and the credentials, or {_WITHOUT}"
+                f"check the address, the network and the credentials, or {_WITHOUT}"
             ) from error
 
 
 def _files(record: bytes) -> dict[str, tuple[int, str]] | None:
     """Size and SHA-256 by name, from a ``done.json``; None if it has no such list."""
     try:
-        found = json.loads(record)["files"]
-        files = {str(n): (int(size), str(digest)) for n, (size, digest) in found.items()}
+        listed = json.loads(record)["files"]
+        files = {str(n): (int(size), str(digest)) for n, (size, digest) in listed.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     for name in files:

@@ -1,7 +1,7 @@
-"""How long a stage was worked on before it was interrupted, and how often.
+"""Sessions of work on a stage: how often it was interrupted, and how long it was worked on before.
 
 ``sessions.json`` in a stage's work folder lists the sessions: when one started and how many seconds it
-lasted, null while it runs. It is no part of the artefact: the commit takes it away.
+lasted, null while it runs. It is not part of the artefact: the commit removes it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SESSIONS = "sessions.json"
 
 
 def begin(work: Path) -> None:
-    """Note that a session starts; call while holding the stage's lock.
+    """Record that a session starts; call while holding the stage's lock.
 
     A session without an end was killed: it lasted at least until the newest file was written.
     """
@@ -30,12 +30,12 @@ def begin(work: Path) -> None:
 
 
 def end(work: Path) -> None:
-    """Note that the session that runs is over; nothing if the work was committed."""
+    """Record that the running session has ended; does nothing if the work was committed."""
     sessions = _read(work)
     if not sessions or sessions[-1]["seconds"] is not None:
         return
     sessions[-1]["seconds"] = max(0.0, time.time() - sessions[-1]["started"])
-    with contextlib.suppress(OSError):  # a full disk must not hide what ended the session
+    with contextlib.suppress(OSError):  # a full disk must not hide the error that ended the session
         _write(work, sessions)
 
 
@@ -45,7 +45,7 @@ def ended(work: Path) -> list[float]:
 
 
 def begun(work: Path) -> bool:
-    """Whether an earlier session left something to go on from."""
+    """Whether an earlier session left files to go on from."""
     return work.is_dir() and any(p.name not in (SESSIONS, PROGRESS) for p in work.iterdir())
 
 
@@ -57,7 +57,7 @@ def _read(work: Path) -> list[dict]:
     try:
         sessions = json.loads((work / SESSIONS).read_text())
         return [{"started": float(s["started"]), "seconds": s["seconds"]} for s in sessions]
-    except (OSError, ValueError, KeyError, TypeError):  # none yet; times are no reason to fail
+    except (OSError, ValueError, KeyError, TypeError):  # none yet; times are not worth a failure
         return []
 
 

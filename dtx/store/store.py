@@ -1,4 +1,4 @@
-"""Artefacts on disk: lock, commit, verify, take away.
+"""Artefacts on disk: lock, commit, verify, set aside.
 
 ``store/<stage>-<key>/`` holds a stage's files and ``done.json``, which is written last and lists every
 file with size and SHA-256. Work happens in ``store/.work/<stage>-<key>/`` under a lock and is moved into
@@ -79,7 +79,7 @@ def used(store: Store) -> Iterator[Store]:
 
 
 class Store:
-    """A folder of artefacts, and a place that it shares them with.
+    """A folder of artefacts, and the remote store that it shares them with.
 
     Args:
         root: The folder; made when first written to.
@@ -90,10 +90,10 @@ class Store:
         self.root = Path(root).absolute()
         self.remote = Remote(remote) if remote else None
         self.only_here: set[str] = set()
-        """Labels of stages that are made here whatever the remote store has."""
+        """Labels of stages that are made here even if the remote store has them."""
         self._verified: dict[str, tuple] = {}
         if self.remote and self.remote.folder == self.root.resolve():
-            raise UserError(f"store.remote: {remote} is store.path itself; another place is wanted")
+            raise UserError(f"store.remote: {remote} is store.path itself; give another place")
 
     @classmethod
     def of(cls, config: StoreConfig) -> Store:
@@ -101,7 +101,7 @@ class Store:
         return cls(config.path, config.remote)
 
     def reach(self) -> None:
-        """See whether the remote store answers, before anything is written here.
+        """Check that the remote store answers, before anything is written here.
 
         Raises:
             UserError: It does not, with the reason.
@@ -183,9 +183,9 @@ class Store:
 
     @contextmanager
     def work(self, stage: Labelled) -> Iterator[Path | None]:
-        """Hold the stage's lock and give its work folder, or None if it got done while waiting.
+        """Hold the stage's lock and give its work folder, or None if another process finished it meanwhile.
 
-        Only one process works on a stage; the others wait and say for whom.
+        Only one process works on a stage; the others wait and print which one they wait for.
         """
         with locks.held(self._locks, stage.label):
             if self._is_here(stage) or self._pulled_meanwhile(stage):
@@ -200,7 +200,7 @@ class Store:
                 sessions.end(work)
 
     def begun(self, stage: Labelled) -> bool:
-        """Whether an interrupted session left something to go on from."""
+        """Whether an interrupted session left files to go on from."""
         return sessions.begun(self._work(stage))
 
     def earlier_seconds(self, stage: Labelled) -> float:
@@ -239,13 +239,13 @@ class Store:
     def _place(self, stage: Labelled, work: Path, done: str) -> Path:
         write_atomically(work / DONE, done)
         final = self.folder(stage)
-        if final.exists():  # a folder without done.json: somebody's hand; never overwrite it
+        if final.exists():  # a folder without done.json, made by a user: never overwrite it
             self.set_aside(final)
         work.rename(final)
         return final
 
     def amend(self, stage: Labelled, values: dict[str, Any]) -> None:
-        """Add to ``done.json`` what is only known after the commit (the tracking run)."""
+        """Add values to ``done.json`` that are known only after the commit (the tracking run)."""
         path = self.folder(stage) / DONE
         write_atomically(path, json.dumps({**self.done(stage), **values}, indent=1) + "\n")
 
@@ -315,7 +315,7 @@ class Store:
             return self.remote.push(stage.label, folder, (folder / DONE).read_bytes())
 
     def push_or_warn(self, stage: Labelled) -> None:
-        """Push a stage; that it fails is said and ends nothing: :meth:`push_all` tries again."""
+        """Push a stage; print a warning if that fails: :meth:`push_all` tries again."""
         try:
             self.push(stage)
         except RemoteError as error:
@@ -344,7 +344,7 @@ class Store:
         try:
             if not self._is_there(stage, ask_again=True):
                 return False
-        except RemoteError as error:  # no reason not to do the work
+        except RemoteError as error:  # the work can be done without it
             console.print(f"[yellow]{escape(str(error))}[/]")
             return False
         self._pull(stage)
@@ -356,11 +356,11 @@ class Store:
         work = self._work(stage)
         arriving = work.with_name(f"{stage.label}.pull")
         record = self.remote.pull(stage.label, arriving)
-        if work.exists():  # an unfinished session of what is now here whole
+        if work.exists():  # an unfinished session of the stage that has been pulled
             self.set_aside(work)
         return self._place(stage, arriving, record.decode())
 
-    # --- taking away ---------------------------------------------------------------------------------
+    # --- set aside ---------------------------------------------------------------------------------
 
     def invalidate(self, prefix: str) -> list[Path]:
         """Set aside every artefact and unfinished work whose folder name starts with ``prefix``.
@@ -368,13 +368,13 @@ class Store:
         Returns:
             The folders as they are now, under ``store/.invalid/``.
         """
-        found = [
+        folders = [
             p
             for place in (self.root, self.root / ".work")
             for p in place.glob(f"{prefix}*")
             if p.is_dir()
         ]
-        return [self.set_aside(p) for p in sorted(found)]
+        return [self.set_aside(p) for p in sorted(folders)]
 
     def set_aside(self, folder: Path) -> Path:
         """Move a folder to ``store/.invalid/``; nothing is deleted."""
@@ -393,7 +393,7 @@ def _files_in(artefact: Path, folder: str = "") -> dict[str, list[Any]]:
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:
-    """What changes when somebody writes to the file; None if it is not there."""
+    """Size, time and inode, which change when the file is written; None if it is missing."""
     try:
         stat = path.stat()
     except OSError:

@@ -27,7 +27,7 @@ from dtx.run.runner import StagesFailed, make_way, run
 from dtx.run.signals import signals
 from dtx.stage import Stage
 from dtx.store.inventory import remember_run
-from dtx.store.needs import needed
+from dtx.store.needs import protected
 from dtx.store.store import Store, use
 from dtx.sweep.grid import Job, Sweep
 from dtx.sweep.launchers import compose_launcher, launcher_of
@@ -142,7 +142,7 @@ def run_sweep(sweep: Sweep) -> int:
     store.reach()
     everything = plan.stages(sweep.targets())
     ran: set[str] = set()
-    with needed(store.root, [s.label for s in everything]), signals():
+    with protected(store.root, [s.label for s in everything]), signals():
         again = plan.to_run_again(everything, store, first.on_drift)
         todo = sweep.missing_of_jobs(store, again)
         if any(todo.values()):

@@ -1,4 +1,4 @@
-"""Mirror runs to MLflow. The only package that imports it.
+"""Mirror runs to MLflow; the only package that imports it.
 
 One MLflow run for the experiment or the sweep and, nested under it, one for each stage that is executed;
 stages found in the store are linked, not copied. Stages write files; here they are mirrored. Every artefact

@@ -1,9 +1,9 @@
-"""Processes that train one stage together, a rank each, started and watched by the stage's own process.
+"""Data-parallel training of one stage: processes (ranks) that the stage's own process starts and watches.
 
-Ranks start with a function and its arguments. Lightning's own launcher would give the command line again,
-and rank 1 would wait for the stage's lock for ever; its spawning one would pickle the data. Rank 0
-writes all files, so nothing but progress and errors comes back. Only the stage's process answers signals:
-it kills the ranks, whose files survive a kill at any moment. Ranks whose parent is gone end by themselves.
+Ranks start with a function and its arguments. Lightning's subprocess launcher would repeat the command line,
+and rank 1 would wait for the stage's lock for ever; its spawn launcher would pickle the data. Rank 0 writes
+all files, so only progress and errors are sent back. Only the stage's process handles signals: it kills the
+ranks, whose files stay valid whenever they are killed. Ranks end by themselves when their parent has died.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dtx.run.provenance import add_rank, own_cpu_seconds, peak_memory_mb
 from dtx.store import store as stores
 
 GRACE = 5.0
-"""Seconds in which the other ranks may tell their side of a failure; the earliest is its cause."""
+"""Seconds to wait for the errors of other ranks after a failure; the earliest error is raised."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ ALONE = Rank()
 
 
 class SentBar:
-    """A bar that another process shows, or none; ten moves a second are enough."""
+    """A bar that another process shows, or none; it is moved at most ten times a second."""
 
     def __init__(self, parent: Connection | None):
         self._parent, self._sent = parent, 0.0
@@ -98,8 +98,12 @@ def train_together(count: int, backend: str, function: Callable, *arguments: Any
         multiprocessing.set_start_method(
             None, force=True
         )  # joblib's, which new processes do not know
-    # A server that has imported the function forks them: one import in all. CUDA does not bear forks.
-    context = multiprocessing.get_context("spawn" if backend == "nccl" else "forkserver")
+    # A fork server imports the function once for all ranks. CUDA cannot be used in forked processes.
+    context = (
+        multiprocessing.get_context("spawn")
+        if backend == "nccl"
+        else multiprocessing.get_context("forkserver")
+    )
     context.set_forkserver_preload([function.__module__])
     processes: list[BaseProcess] = []
     pipes: list[Connection] = []
@@ -116,7 +120,7 @@ def train_together(count: int, backend: str, function: Callable, *arguments: Any
                 processes.append(process)
                 pipes.append(receiver)
                 process.start()
-                sender.close()  # so that its end is noticed here
+                sender.close()  # so that the end of the rank is noticed here
             _watch(processes, pipes)
         finally:
             for process in processes:
@@ -137,9 +141,9 @@ def _watch(processes: list[BaseProcess], pipes: list[Connection]) -> None:
             ready = wait(list(running), left) if left is None or left > 0 else []
             if not ready:
                 break
-            for pipe in ready:
+            for pipe in [p for p in running if p in ready]:
                 try:
-                    kind, content = pipe.recv()  # type: ignore[union-attr]
+                    kind, content = pipe.recv()
                 except EOFError:
                     kind, content = "failed", (0.0, _death(processes, running[pipe]))
                 if kind == "bar":
@@ -159,19 +163,19 @@ def _watch(processes: list[BaseProcess], pipes: list[Connection]) -> None:
 
 
 def _death(processes: list[BaseProcess], number: int) -> UserError:
-    """What to say of a rank that ended without a word."""
+    """The error of a rank that ended without sending one."""
     process = processes[number]
     process.join(GRACE)
     status = process.exitcode
     if status is not None and status < 0:
-        how = (
+        ending = (
             f"was killed ({signal.Signals(-status).name}); the system does so when memory runs out: "
             "fewer trainer.devices need less"
         )
     else:
-        how = f"ended with status {status}; what it printed may say why"
+        ending = f"ended with status {status}; what it printed may say why"
     return UserError(
-        f"training process {number + 1} of {len(processes)} {how}. The same command goes on from the "
+        f"training process {number + 1} of {len(processes)} {ending}. The same command goes on from the "
         "last checkpoint"
     )
 
@@ -184,8 +188,8 @@ def _enter(
     function: Callable,
     arguments: tuple,
 ) -> None:
-    """What a new process does: find the others, then call the function."""
-    # Blocked, not ignored: Lightning puts handlers of its own, which wait for the other ranks.
+    """Entry point of a new process: join the group, then call the function."""
+    # Blocked, not ignored: Lightning installs its own handlers, which wait for the other ranks.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
     assert rank.parent is not None
@@ -209,14 +213,14 @@ def _join(rank: Rank, backend: str, meeting: str) -> None:
 
     if backend == "nccl":
         torch.cuda.set_device(rank.number)
-    # A file, because a port that is free now may be another's a moment later.
+    # A file, because another process may take a port that is free now.
     torch.distributed.init_process_group(
         backend, init_method=f"file://{meeting}/ranks", rank=rank.number, world_size=rank.count
     )
 
 
 def _end_with_parent() -> None:
-    """End at once when the parent has died, whatever the main thread waits for."""
+    """End the process when the parent has died, whatever the main thread waits for."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
@@ -224,7 +228,7 @@ def _end_with_parent() -> None:
 
 
 def _portable(error: Exception, rank: Rank) -> Exception:
-    """The error as one that can be pickled and that the runner knows what to do with."""
+    """The error in a form that can be pickled and that the runner handles."""
     if isinstance(error, UserError):
         return UserError(str(error))
     if isinstance(error, OSError) and error.errno is not None:

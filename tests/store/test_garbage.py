@@ -9,7 +9,7 @@ from dtx.errors import UserError
 from dtx.run.runner import run
 from dtx.store.garbage import collect, reached_by_presets, survey
 from dtx.store.inventory import artefacts
-from dtx.store.needs import needed
+from dtx.store.needs import protected
 from dtx.store.store import DONE, Store
 from tests.toys import Number, Sum
 
@@ -90,7 +90,7 @@ def test_somebodys_folder_stays_and_what_was_set_aside_goes(full):
 
 def _work(root, asked, answer):
     """Hold a stage's lock and its inputs, as the runner does."""
-    with needed(root, [ONE.label]), Store(root).work(Number(value=9)) as work:
+    with protected(root, [ONE.label]), Store(root).work(Number(value=9)) as work:
         (work / "half.txt").write_text("half")
         answer.set()
         asked.wait(60)

@@ -3,7 +3,7 @@ import multiprocessing
 import time
 
 from dtx.store.garbage import Item, collect
-from dtx.store.needs import NEEDED, needed, needs
+from dtx.store.needs import NEEDED, in_use, protected
 from dtx.store.store import Store
 from tests.toys import Number
 
@@ -12,49 +12,49 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 def _hold(root, labels):
-    with needed(root, labels):
+    with protected(root, labels):
         time.sleep(60)
 
 
 def test_a_list_stands_while_the_process_lives(tmp_path):
     process = SPAWN.Process(target=_hold, args=(tmp_path, ["ppo-1", "dt-2"]))
     process.start()
-    while not needs(tmp_path):
+    while not in_use(tmp_path):
         time.sleep(0.02)
-    (need,) = needs(tmp_path)
-    assert need.living and need.labels == {"ppo-1", "dt-2"} and str(process.pid) in need.who
+    (use,) = in_use(tmp_path)
+    assert use.living and use.labels == {"ppo-1", "dt-2"} and str(process.pid) in use.who
     process.kill()
     process.join()
-    (need,) = needs(tmp_path)
-    assert not need.living  # but it stays: the same command goes on from there
-    with needed(tmp_path, ["dt-2"]):  # another experiment
+    (use,) = in_use(tmp_path)
+    assert not use.living  # but it stays: the same command goes on from there
+    with protected(tmp_path, ["dt-2"]):  # another experiment
         pass
-    assert len(needs(tmp_path)) == 1
-    with needed(tmp_path, ["dt-2", "ppo-1"]):
-        assert len(needs(tmp_path)) == 2
-    assert needs(tmp_path) == []
+    assert len(in_use(tmp_path)) == 1
+    with protected(tmp_path, ["dt-2", "ppo-1"]):
+        assert len(in_use(tmp_path)) == 2
+    assert in_use(tmp_path) == []
     assert [p.name for p in (tmp_path / NEEDED).iterdir()] == ["gate.lock"]
 
 
 def test_a_run_that_fails_leaves_its_list(tmp_path):
     try:
-        with needed(tmp_path, ["ppo-1"]):
+        with protected(tmp_path, ["ppo-1"]):
             raise ZeroDivisionError
     except ZeroDivisionError:
         pass
-    assert [n.living for n in needs(tmp_path)] == [False]
+    assert [n.living for n in in_use(tmp_path)] == [False]
 
 
 def test_an_unreadable_list_is_nobodys(tmp_path):
     (tmp_path / NEEDED).mkdir()
     for text in ("{half", json.dumps({"labels": ["x"]}), "[]"):
         (tmp_path / NEEDED / "x-1.json").write_text(text)
-        assert needs(tmp_path) == []
+        assert in_use(tmp_path) == []
 
 
 def test_a_store_that_cannot_be_written_stops_nothing(tmp_path):
     (tmp_path / "file").write_text("")
-    with needed(tmp_path / "file", ["ppo-1"]):
+    with protected(tmp_path / "file", ["ppo-1"]):
         pass
 
 
@@ -62,7 +62,7 @@ def _read(root, stop, reads):
     """Read the artefact whenever it is there; it must not go while a list names it."""
     store = Store(root)
     while not stop.is_set():
-        with needed(root, [ONE.label]):
+        with protected(root, [ONE.label]):
             if store.has(ONE):
                 time.sleep(0.002)
                 assert store.artefact(ONE).joinpath("value.txt").read_text() == "1"

@@ -17,7 +17,7 @@ from dtx.dt.processing import processed
 from dtx.env.encoding import flatten, one_hot
 from dtx.errors import UserError
 from dtx.exchange.published.checkpoint import digest_of, read
-from dtx.exchange.published.model import convert, is_transformer
+from dtx.exchange.published.convert_model import convert, is_transformer
 from tests.published import ENVIRONMENT, RAW, put_into_store, transformer, transformer_logits, write
 
 VARIANTS = {

@@ -15,7 +15,7 @@ from dtx.dataset.imported import Imported
 from dtx.env.encoding import one_hot
 from dtx.errors import UserError
 from dtx.exchange.published.checkpoint import digest_of
-from dtx.exchange.published.dataset import write
+from dtx.exchange.published.convert_dataset import write
 from dtx.exchange.published.trajectories import is_pickle, unpickled
 from tests.published import RAW, put_into_store, write_trajectories
 
