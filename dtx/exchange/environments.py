@@ -19,8 +19,39 @@ from dtx.dataset.dataset import Dataset
 from dtx.dt.model_stage import ModelStage
 from dtx.env.environment import Environment
 from dtx.errors import UserError
+from dtx.exchange.origin import Origin
 from dtx.pairs.declared import Declared
 from dtx.stage import TARGET, Stage, identity_name, is_runtime
+
+
+def of_artefact(origin: Origin, label: str) -> Environment | None:
+    """The environment of an artefact's task; None if neither a stage nor a record names it.
+
+    Args:
+        origin: The artefact.
+        label: Of the artefact.
+    """
+    own = origin.record.get("config", {}).get("env")
+    if isinstance(own, dict) and TARGET in own:
+        env = of_record(own, None, origin.config_dir)
+        if env is not None:
+            return env
+    if origin.stage is not None and (env := of_stage(origin.stage)) is not None:
+        return env
+    records = {label: origin.record, **origin.records}
+    for record in records.values():
+        values = record.get("config", {}).get("env")
+        if isinstance(values, dict):
+            return of_record(values, _known_id(origin, records), origin.config_dir)
+    return origin.env
+
+
+def _known_id(origin: Origin, records: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The id of the environment that an artefact, or one that it was made from, recorded."""
+    ids = [record["env_id"] for record in records.values() if record.get("env_id")]
+    if origin.store is not None:
+        ids += filter(None, (recorded_id(origin.store.root / label) for label in records))
+    return ids[0] if ids else None
 
 
 def of_record(

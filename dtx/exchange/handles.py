@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from dtx.errors import UserError
 from dtx.report import CURVES, Tables, read_metrics
-from dtx.stage import TARGET
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,25 +76,9 @@ class Loaded:
     @cached_property
     def env(self) -> Environment | None:
         """The environment of the task; None if no record names it."""
-        from dtx.exchange.environments import of_record, of_stage, recorded_id
+        from dtx.exchange.environments import of_artefact
 
-        origin = self.origin
-        own = self.config.get("env")
-        if isinstance(own, dict) and TARGET in own:
-            env = of_record(own, None, origin.config_dir)
-            if env is not None:
-                return env
-        if origin.stage is not None and (env := of_stage(origin.stage)) is not None:
-            return env
-        records = {self.label: origin.record, **origin.records}
-        ids = [r["env_id"] for r in records.values() if r.get("env_id")]
-        if origin.store is not None:
-            ids += filter(None, (recorded_id(origin.store.root / label) for label in records))
-        for record in records.values():
-            values = record.get("config", {}).get("env")
-            if isinstance(values, dict):
-                return of_record(values, ids[0] if ids else None, origin.config_dir)
-        return origin.env
+        return of_artefact(self.origin, self.label)
 
     def _environment(self, env: Environment | str | None) -> Environment:
         """The environment to use: ``env`` itself, the one of a config by name, or the recorded one."""

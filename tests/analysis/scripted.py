@@ -7,19 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
+from dtx.dataset.dataset import Dataset
 from dtx.dataset.episodes import Episodes, Outcome
 from dtx.env.encoding import distinct
 from dtx.env.memory import FORWARD, LEFT, RIGHT, Memory
-from dtx.stage import Stage
 
 DETOURS = ((), (LEFT, RIGHT), (RIGHT, LEFT), (LEFT, LEFT, RIGHT, RIGHT))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scripted(Stage):
+class Scripted(Dataset):
     """32 episodes of at most 10 steps, half of them successes; all are for training."""
 
     env: Memory
+
+    @property
+    def environment(self) -> Memory:
+        return self.env
 
     def run(self, out: Path) -> None:
         (out / "scripted.txt").write_text("32\n")
@@ -29,8 +33,8 @@ class Scripted(Stage):
         for layout in range(4):
             for turn in (LEFT, RIGHT):
                 for detour in DETOURS:
-                    script = [*detour, *[FORWARD] * self.env.decision_step, turn, FORWARD]
-                    world = self.env.make(layout)
+                    script = [*detour, *[FORWARD] * self.env.decision.step, turn, FORWARD]
+                    world = self.env.decision.make(layout)
                     observation = world.reset(seed=0)[0]
                     for action in script:
                         seen.append(observation["image"])

@@ -77,7 +77,7 @@ def test_poses_are_reached_by_their_actions(env, poses):
     assert poses.actions[0] == () and max(map(len, poses.actions)) <= 8
     assert len(set(poses.pose)) == len(poses.pose) > 30
     for pose, actions in list(zip(poses.pose, poses.actions, strict=True))[::5]:
-        world = env.make(3)
+        world = env.decision.make(3)
         observation, _ = world.reset(seed=5)
         for action in actions:
             observation, *_ = world.step(action)

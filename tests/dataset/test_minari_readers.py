@@ -17,11 +17,11 @@ import pytest
 import torch
 
 import dtx
+from dtx.agent.agent import AgentStage
 from dtx.cli import main
 from dtx.config.compose import build_group
 from dtx.dataset.rollouts import Rollouts, Share
 from dtx.run.runner import run
-from dtx.stage import Stage
 
 pytest.importorskip("minari")
 
@@ -40,7 +40,7 @@ READER = Path(__file__).with_name("read_with_d3rlpy.py")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlongWalls(Stage):
+class AlongWalls(AgentStage):
     """Goes on where the cell ahead is free and turns at a wall: what it does follows from the view."""
 
     def run(self, out: Path) -> None:
