@@ -170,7 +170,7 @@ class LoadedModel(Loaded):
             seed: Of the choice.
             steps: Timesteps of each; None: as many as the model reads, or as the longest episode has.
         """
-        from dtx.analysis.core.data_windows import beginnings
+        from dtx.analysis.core.windows import beginnings
 
         episodes, cfg = self.episodes, self.model.cfg
         training = np.asarray(episodes.length)[np.asarray(episodes.split) == 0]

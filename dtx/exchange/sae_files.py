@@ -235,7 +235,7 @@ def activations(
     Raises:
         UserError: The model has no such activation, or there are fewer vectors than a batch takes.
     """
-    from dtx.analysis.core.data_windows import real_tokens
+    from dtx.analysis.core.windows import real_tokens
 
     if hook_name not in model.hook_dict:
         raise UserError(f"{hook_name}: the model has no such activation")

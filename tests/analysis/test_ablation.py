@@ -190,7 +190,7 @@ def test_the_batch_is_one_ablation_after_the_other(stage, tokens, silent):
 
 
 def _data_of(stage: Ablation, network: DecisionTransformerModel):
-    from dtx.analysis.core.data_windows import beginnings
+    from dtx.analysis.core.windows import beginnings
 
     episodes = stage.windows.dataset.load()
     return beginnings(episodes, network.cfg, 5, stage.reference, stage.seed + 1)[0]
@@ -198,7 +198,7 @@ def _data_of(stage: Ablation, network: DecisionTransformerModel):
 
 def test_without_a_decision_donors_are_tokens_of_the_same_kind(stage):
     """Demonstrations' windows that end anywhere have paddings of all lengths."""
-    from dtx.analysis.core.data_windows import real_tokens
+    from dtx.analysis.core.windows import real_tokens
 
     elsewhere = dataclasses.replace(stage.windows, env=build_group("env/door_key"))
     network = model(left_padding=True)
@@ -226,7 +226,7 @@ def test_without_a_decision_donors_are_tokens_of_the_same_kind(stage):
 
 def test_data_are_the_first_steps_of_training_episodes(stage):
     episodes, network = Recorded().load(), model()
-    from dtx.analysis.core.data_windows import beginnings
+    from dtx.analysis.core.windows import beginnings
 
     context, chosen = beginnings(episodes, network.cfg, 5, 12, 1)
     assert (episodes.split[chosen] == 0).all() and (episodes.length[chosen] >= 5).all()

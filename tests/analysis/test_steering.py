@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
+from dtx.analysis.core.channels import cell_names
 from dtx.analysis.core.claims import read_claims
-from dtx.analysis.core.inputs import cell_names
 from dtx.analysis.steering import Method, Play, Site, Steering, Tokens
 from dtx.analysis.steering.claims import judge
 from dtx.analysis.steering.compute import UNSTEERED, measure

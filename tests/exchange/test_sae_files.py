@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from dtx.analysis.core.data_windows import real_tokens
+from dtx.analysis.core.windows import real_tokens
 from dtx.errors import UserError
 from dtx.exchange.sae_files import ARCHITECTURES, SparseAutoencoder, activations, read, write
 from tests.dt.test_model import build, contexts

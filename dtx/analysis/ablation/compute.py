@@ -17,8 +17,8 @@ from dtx.analysis.ablation.nodes import Node, nodes_of
 from dtx.analysis.ablation.spec import ALL, HEAD, NAME, NEURON, AblationSpec
 from dtx.analysis.ablation.sweep import Ablations
 from dtx.analysis.core.controls import STRONGEST
-from dtx.analysis.core.inputs import distinct_inputs
 from dtx.analysis.core.result import Check, Control, Relation, Result
+from dtx.analysis.core.windows import distinct_inputs
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 from dtx.errors import UserError

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from dtx.analysis.ablation.nodes import HOOKS, hook_of
 from dtx.analysis.ablation.spec import AblationSpec
-from dtx.analysis.core.data_windows import beginnings, missing_steps, real_tokens
 from dtx.analysis.core.inputs import Inputs
+from dtx.analysis.core.windows import beginnings, missing_steps, real_tokens
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from dtx.analysis.ablation.data import Data
 from dtx.analysis.ablation.nodes import Ablator, Node, hook_of, units
 from dtx.analysis.ablation.spec import HEAD, NEURON, AblationSpec, Method, Place
-from dtx.analysis.core.data_windows import real_tokens
+from dtx.analysis.core.windows import real_tokens
 from dtx.dt.context import Context
 from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel

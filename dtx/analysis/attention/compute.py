@@ -13,13 +13,14 @@ import pandas as pd
 import torch
 
 from dtx.analysis.attention.spec import INSTRUCTION, TRAINED, AttentionSpec
-from dtx.analysis.core.inputs import distinct_inputs
 from dtx.analysis.core.result import About, Check, Claim, Result, Verdict
-from dtx.analysis.core.windows import KINDS, PADDING, Tokens, join, tokens_of
+from dtx.analysis.core.windows import distinct_inputs, join, tokens_of
 from dtx.dt.context import Context
 from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.rollout import decision_contexts
+from dtx.dt.tokens import KINDS, PADDING
+from dtx.dt.tokens import NamedTokens as Tokens
 from dtx.env.decision import Decision
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread

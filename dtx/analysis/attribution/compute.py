@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtx.analysis.attribution.spec import BIAS, AttributionSpec
+from dtx.analysis.core.channels import cell_names
 from dtx.analysis.core.controls import STRONGEST
-from dtx.analysis.core.inputs import cell_names, distinct_inputs, positions
 from dtx.analysis.core.result import Check, Control, Relation, Result
+from dtx.analysis.core.windows import distinct_inputs, positions
 from dtx.dt.context import Context
 from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel

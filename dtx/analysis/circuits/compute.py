@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.circuits.spec import TRAINED, UNTRAINED, CircuitsSpec
-from dtx.analysis.core.channels import occurring
-from dtx.analysis.core.inputs import cell_names, distinct_inputs, positions
+from dtx.analysis.core.channels import cell_names, occurring
 from dtx.analysis.core.result import Check, Control, Relation, Result, largest
+from dtx.analysis.core.windows import distinct_inputs, positions
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.forward import blocks_of

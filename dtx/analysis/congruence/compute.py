@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from dtx.analysis.congruence.spec import FOLDED, RAW, TRAINED, UNTRAINED, CongruenceSpec
-from dtx.analysis.core.inputs import distinct_inputs
 from dtx.analysis.core.result import Check, Claim, Control, Relation, Result, Verdict, largest
+from dtx.analysis.core.windows import distinct_inputs
 from dtx.dt.context import Context
 from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel

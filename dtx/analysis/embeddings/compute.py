@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dtx.analysis.core.channels import occurring
+from dtx.analysis.core.channels import channel_name, occurring
 from dtx.analysis.core.controls import STRONGEST
-from dtx.analysis.core.inputs import channel_name
 from dtx.analysis.core.result import Check, Control, Relation, Result, largest
 from dtx.analysis.embeddings.spec import EmbeddingsSpec, Subset
 from dtx.dataset.episodes import Episodes

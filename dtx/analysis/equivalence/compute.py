@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from dtx.analysis.core.inputs import distinct_inputs
 from dtx.analysis.core.result import Check, Control, Relation, Result
+from dtx.analysis.core.windows import distinct_inputs
 from dtx.analysis.equivalence.spec import GIVEN, RANDOM, READ_BACK, WRONG, EquivalenceSpec
 from dtx.dt.context import Context
 from dtx.dt.layers import LayerNorm

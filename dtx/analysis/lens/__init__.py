@@ -11,7 +11,6 @@ from dtx.analysis.core.result import Result
 from dtx.analysis.lens.spec import LensSpec
 from dtx.config.ranges import Natural
 from dtx.dataset.dataset import Dataset
-from dtx.dt.decision_transformer import DecisionTransformer
 from dtx.dt.model_stage import ModelStage
 from dtx.env.environment import Environment
 
@@ -46,8 +45,8 @@ class Lens(LensSpec, Analysis):
         from dtx.dt.load import load_at
 
         model = load_at(self.dt, self.checkpoint, self.env)
-        sampling = self.dt.windows if isinstance(self.dt, DecisionTransformer) else None
-        return compute(self, model, self.dataset.load(), self.env.decision, sampling)
+        windows = self.dt.trained_windows
+        return compute(self, model, self.dataset.load(), self.env.decision, windows)
 
     def answers(self, subject: Subject) -> Iterator[pd.DataFrame]:
         """The point at which the prediction of a known model forms."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtx.analysis.core.result import About, Check, Claim, Result, Verdict
-from dtx.analysis.core.windows import join
+from dtx.analysis.core.windows import join, sampler, sampling
 from dtx.analysis.lens.spec import LOGIT, TRAINED, TUNED, UNTRAINED, LensSpec
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
@@ -22,8 +22,7 @@ from dtx.dt.layers import EPSILON
 from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.rollout import CHUNK, decision_contexts
-from dtx.dt.spec import Balance, Padding, Windows
-from dtx.dt.windows import Sampler
+from dtx.dt.spec import Balance, Windows
 from dtx.env.decision import Decision
 from dtx.progress import Bar, progress
 from dtx.statistics import bootstrap
@@ -65,7 +64,7 @@ def compute(
     model: DecisionTransformerModel,
     episodes: Episodes,
     decision: Decision | None = None,
-    sampling: Windows | None = None,
+    trained: Windows | None = None,
 ) -> Result:
     """Fit and read the lenses of a model and of an untrained one.
 
@@ -74,7 +73,8 @@ def compute(
         model: Any.
         episodes: Lenses are fitted to windows of its training split and read on those held out.
         decision: Of the environment; without it nothing is read at a decision.
-        sampling: How windows are drawn; by default mostly from the start, half from successes.
+        trained: How windows were drawn in training, and are drawn here; None: mostly from the start, half
+            from successes.
 
     Returns:
         Tables ``points``: one row a model, lens and point of the residual stream: kl (nats, mean over
@@ -84,7 +84,7 @@ def compute(
         contribution to that difference, the normalisation's scale frozen.
     """
     models = {TRAINED: model, UNTRAINED: untrained_like(model, spec.seed)}
-    context, held_out, seen, fresh = windows_of(spec, model, episodes, sampling)
+    context, held_out, seen, fresh = windows_of(spec, model, episodes, trained)
     rows, errors, fitted = [], [], {}
     with one_thread(), progress("lens", len(models) * max(spec.steps, 1), "steps") as bar:
         for name, each in models.items():
@@ -120,25 +120,18 @@ def windows_of(
     spec: LensSpec,
     model: DecisionTransformerModel,
     episodes: Episodes,
-    sampling: Windows | None = None,
+    trained: Windows | None = None,
 ) -> tuple[Context, Context, np.ndarray, np.ndarray]:
     """Contexts for fitting and for reading, and (b, t) bool of the distinct states to use in each."""
     cfg = model.cfg
-    sampling = sampling or Windows(
-        context=cfg.n_steps,
-        padding=Padding.left if cfg.left_padding else Padding.right,
-        first_share=0.7,
-        end_share=0.0,
-        balance=Balance.success,
-    )
+    drawing = trained or sampling(cfg, first_share=0.7, balance=Balance.success)
     held_split = int((np.asarray(episodes.split) == 1).any())
     known: set[bytes] = set()
     drawn_of = []
     for split, count in ((0, spec.windows), (held_split, spec.held_out)):
-        sampler = Sampler(episodes, cfg, sampling, split)
+        draws = sampler(episodes, cfg, drawing, split)
         rng = np.random.default_rng([spec.seed, len(drawn_of)])
-        drawn = sampler.draw(rng, count)
-        context, _, real = sampler.context(drawn)
+        context, _, real = draws.context(draws.draw(rng, count))
         drawn_of.append((context, _first_seen(context, real.numpy(), known)))
     (context, seen), (held_out, fresh) = drawn_of
     return context, held_out, seen, fresh

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dtx.analysis.core.data_windows import sampler
-from dtx.analysis.core.inputs import channel_name, cut
+from dtx.analysis.core.channels import channel_name
+from dtx.analysis.core.windows import cut, sampler
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel, ModelConfig

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dtx.analysis.core.inputs import distinct_inputs
 from dtx.analysis.core.recorder import Recorder, looks_back
+from dtx.analysis.core.windows import distinct_inputs
 from dtx.analysis.psychology.poses import FORWARD, LEFT, RIGHT, Poses, contexts, reach
 from dtx.analysis.psychology.spec import TRAINED, PsychologySpec
 from dtx.dataset.episodes import Outcome

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dtx.analysis.core.inputs import cell_names
+from dtx.analysis.core.channels import cell_names
 from dtx.analysis.steering import Goal, Method, Site, Steering, Tokens
 from dtx.analysis.steering.edits import Edit, Steered, activations, mask, residual
 from dtx.analysis.steering.windows import CHANGE, KEEP, Windows, towards

@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dtx.analysis.core.inputs import Inputs, distinct_inputs
+from dtx.analysis.core.inputs import Inputs
+from dtx.analysis.core.windows import distinct_inputs
 from dtx.analysis.steering import Detour, Goal, Place, Steering
 from dtx.dt.context import Context
 from dtx.dt.history import History

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from dtx.analysis.core.inputs import Inputs, cell_names, distinct_inputs, positions
+from dtx.analysis.core.channels import cell_names
+from dtx.analysis.core.inputs import Inputs
+from dtx.analysis.core.windows import distinct_inputs, positions
 from dtx.config.compose import build_group
 from dtx.env.actions import Action
 from dtx.env.encoding import flatten, one_hot

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dtx.analysis.core.inputs import distinct_inputs
-from dtx.analysis.core.windows import join, tokens_of
+from dtx.analysis.core.windows import distinct_inputs, join, tokens_of
 from dtx.dt.model import DecisionTransformerModel, ModelConfig, initialise
 from dtx.dt.rollout import decision_contexts
 
