@@ -24,7 +24,7 @@ def model(**changes) -> DecisionTransformerModel:
 @pytest.mark.parametrize("clone", [False, True])
 def test_tokens_are_named(env, left, clone):
     network = model(left_padding=left, reward_to_go=not clone)
-    context = decision_contexts(network, env, [0.9])[0]
+    context = decision_contexts(network, env.decision, [0.9])[0]
     tokens = tokens_of(context, network.cfg)
     kinds = "SA" if clone else "RSA"
     want = [f"{k}{step}" for step in range(1, 6) for k in kinds][:-1]
@@ -39,7 +39,7 @@ def test_tokens_are_named(env, left, clone):
 @pytest.mark.parametrize("left", [False, True])
 def test_a_joined_batch_gives_each_batchs_logits(env, left):
     network = model(left_padding=left)
-    contexts = decision_contexts(network, env, [0.0, 0.9])
+    contexts = decision_contexts(network, env.decision, [0.0, 0.9])
     contexts[1] = contexts[1][torch.tensor([2, 0])]  # other windows, the same table
     joined = join(contexts)
     with torch.no_grad():
@@ -50,10 +50,10 @@ def test_a_joined_batch_gives_each_batchs_logits(env, left):
 
 def test_equal_windows_count_once(env):
     network = model()
-    context = join(decision_contexts(network, env, [0.0, 0.9]))
+    context = join(decision_contexts(network, env.decision, [0.0, 0.9]))
     assert distinct_inputs(context) == 8
     assert distinct_inputs(context.repeat(3)) == 8
-    clone = join(decision_contexts(model(reward_to_go=False), env, [0.0, 0.9]))
+    clone = join(decision_contexts(model(reward_to_go=False), env.decision, [0.0, 0.9]))
     assert distinct_inputs(clone) == 4
     last = context.clone()
     last["action"][:, -1] = torch.arange(8) % 3  # no token
