@@ -352,7 +352,7 @@ def test_without_edges_and_above_every_gap_nothing_is_claimed(stage, pairs, stor
     assert list(found.reasons()) == ["in no pair do the two runs differ by min_ld_gap"]
     assert len(found.checks) == 1 and not found.claims
     assert not len(found.tables["agreement"])
-    assert not list(quick.figures(found))
+    assert [name for name, _ in quick.figures(found)] == ["attribution_patching"] * 2
 
 
 def test_wrong_settings_are_explained(stage):

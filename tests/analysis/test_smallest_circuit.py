@@ -13,7 +13,7 @@ from dtx.analysis.core.result import Verdict
 from dtx.analysis.path_patching.spec import EdgeTokens
 from dtx.analysis.smallest_circuit import SmallestCircuit
 from dtx.analysis.smallest_circuit.circuits import Runs
-from dtx.analysis.smallest_circuit.compute import Smallest, _claims
+from dtx.analysis.smallest_circuit.compute import Smallest, _claims, _ranked
 from dtx.config.compose import build_group
 from dtx.config.ranges import problems
 from dtx.dt.paths import Edge, outputs, patched
@@ -107,9 +107,24 @@ def test_runs_that_do_not_differ_have_no_circuit(store, experiment_of):
     found = build_group("analysis/smallest_circuit", [*FEW, "pairs.checks.min_ld_gap=1e6"])
     run(experiment_of(found))
     result = found.result()
-    assert list(result.reasons()) == ["in no pair do the two runs differ by min_ld_gap"]
+    first, *others = result.reasons()
+    assert first == "in no pair do the two runs differ by min_ld_gap"
+    assert len(others) == 2 and all(reason.startswith("check not measured") for reason in others)
     assert found.summary().startswith("not established (in no pair do the two runs differ by")
-    assert not result.claims and not list(found.figures(result))
+    assert not result.claims and (found.path / "figures" / "smallest_circuit.png").exists()
+
+
+def test_a_ranking_of_longer_windows_ranks_their_first_tokens(pairs):  # noqa: F811
+    """Pairs of several lengths: the circuit is of the commonest one, the ranking of all."""
+    (batch,) = only(pairs, "key/left").batches(network := model())
+    batch = batch.where(np.array(batch.table["edit"] == "swap_targets") & batch.kind("edit"))
+    with torch.inference_mode():
+        runs = Runs(network, batch, 0.0)
+    receiver, sender = runs.receivers[-1], runs.senders[0]
+    n = runs.cells_rsn.shape[-1]
+    row = {"sender": sender.name, "receiver": receiver.name, "input": receiver.input}
+    effects = pd.DataFrame([{**row, "position": m, "rho": 1.0} for m in (n - 1, n + 2)])
+    assert _ranked(runs, effects)[0].tolist() == [len(runs.receivers) - 1, 0, n - 1]
 
 
 def test_wrong_settings_are_explained():

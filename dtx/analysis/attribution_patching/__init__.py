@@ -55,6 +55,5 @@ class AttributionPatching(AttributionPatchingSpec, Analysis):
         """``attribution_patching``: estimates against exact values, as a figure and as a page."""
         from dtx.analysis.attribution_patching.plots import draw, page
 
-        if (figure := draw(result)) is not None:
-            yield "attribution_patching", figure
-            yield "attribution_patching", page(result)
+        yield "attribution_patching", draw(result)
+        yield "attribution_patching", page(result)

@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 
 from dtx.analysis.attribution_patching.spec import EDGE_METHODS, NODE_METHODS, PARTS
 from dtx.analysis.core.patching_spec import EDIT
+from dtx.analysis.core.plots import sentence
 from dtx.analysis.core.result import Result
 from dtx.figures import new
 
@@ -23,6 +24,7 @@ LABELS = {
     "eap": "EAP",
     "eap_ig": "EAP-IG",
 }
+NOTHING = "nothing to compare: the two runs of no pair differ enough (min_ld_gap)"
 SHOWN = 0.005
 """Points under this rho in both values are left out of the page: there are thousands, all at 0."""
 
@@ -39,11 +41,11 @@ def _compared(result: Result) -> dict[str, pd.DataFrame]:
     return parts
 
 
-def draw(result: Result) -> Figure | None:
-    """A panel a method, and r of each by edit; None if nothing could be compared."""
+def draw(result: Result) -> Figure:
+    """A panel a method, and r of each by edit; a sentence if nothing could be compared."""
     parts, agreement = _compared(result), result.tables["agreement"]
     if not parts:
-        return None
+        return sentence(NOTHING)
     rows = [list(NODE_METHODS), [*EDGE_METHODS, "r"]] if "edges" in parts else [list(NODE_METHODS)]
     figure, axes = new(7.0, 2.7 * len(rows), mosaic=rows)
     edits = list(dict.fromkeys(parts["nodes"]["edit"]))
@@ -110,6 +112,8 @@ def _intervals(axis: Axes, agreement: pd.DataFrame, colours: dict[str, str]) -> 
 def page(result: Result) -> go.Figure:
     """Means over the pairs of an edit and reward-to-go, as points that show what they are."""
     parts = _compared(result)
+    if not parts:
+        return go.Figure(layout={"title": NOTHING, "template": "plotly_white"})
     panels = [(part, method) for part in parts for method in PARTS[part]]
     titles = [f"{part}: " + LABELS[m].replace("\n", " ") for part, m in panels]
     figure = make_subplots(len(panels) // 3 + (len(panels) % 3 > 0), 3, subplot_titles=titles)

@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from dtx.figures import new
+
 TARGET_COLOURS = ("#d1495b", "#1d3557", "#2a9d5c", "#e9a23b")
 """Of targets, in their order."""
 LAYER_COLOURS = ("#d1803a", "#3a6ea5", "#2a9d5c", "#7a3e12", "#173753", "#8d5a97")
@@ -83,3 +85,11 @@ def bars(
     error = np.stack([value - low, high - value]).clip(min=0)
     axis.barh(place, value, xerr=error, error_kw={"lw": 0.8}, **options)
     axis.axvline(0, color=LINE, lw=0.7)
+
+
+def sentence(text: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure, axes = new(7.0, 1.2, mosaic=[["text"]])
+    axes["text"].axis("off")
+    axes["text"].text(0.5, 0.5, text, ha="center", va="center", transform=axes["text"].transAxes)
+    return figure

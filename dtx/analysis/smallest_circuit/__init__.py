@@ -59,5 +59,4 @@ class SmallestCircuit(SmallestCircuitSpec, Analysis):
         """``smallest_circuit``: faithfulness against the number of edges, beside random circuits."""
         from dtx.analysis.smallest_circuit.plots import draw
 
-        if (figure := draw(result, self.faithfulness)) is not None:
-            yield "smallest_circuit", figure
+        yield "smallest_circuit", draw(result, self.faithfulness)

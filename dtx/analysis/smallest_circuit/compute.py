@@ -94,7 +94,6 @@ def compute(
         checks=[
             Check(name=name, error=worst(errors), tolerance=spec.tolerance)
             for name, errors in checks.items()
-            if errors
         ],
         claims=list(_claims(spec, smallest)),
         tables={"curve": _joined(curves, CURVE), "circuit": _joined(circuits, CELL)},
@@ -126,6 +125,8 @@ def _ranked(runs: Runs, effects: pd.DataFrame) -> np.ndarray:
     where = {(r.name, r.input): i for i, r in enumerate(runs.receivers)}
     sender = {s.name: j for j, s in enumerate(runs.senders)}
     by = ["sender", "receiver", "input", "position"]
+    n = size_rsn.shape[-1]  # longer windows have edges at later tokens
+    effects = effects.loc[effects["position"] < n]
     mean = effects.assign(size=effects["rho"].abs()).groupby(by, observed=True)["size"].mean()
     for (name, receiver, read, position), size in mean.items():  # type: ignore[misc]
         size_rsn[where[receiver, read], sender[name], position] = size

@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dtx.analysis.core.plots import sentence
 from dtx.analysis.core.result import Result
 from dtx.analysis.smallest_circuit.spec import RANDOM, RANKED
 from dtx.figures import new
@@ -14,15 +15,15 @@ COLOURS = {RANDOM: "#8d99ae", RANKED: "#1d3557"}
 MARK = "#d1495b"
 
 
-def draw(result: Result, faithfulness: float) -> Figure | None:
-    """One panel an edit whose runs differ enough; None if there is none.
+def draw(result: Result, faithfulness: float) -> Figure:
+    """One panel an edit whose runs differ enough; a sentence if there is none.
 
     Args:
         result: Of the smallest circuit. faithfulness: What a circuit has to keep.
     """
     curve = result.tables["curve"]
     if not len(curve):
-        return None
+        return sentence("no circuit: the two runs of no pair differ enough (min_ld_gap)")
     edits = curve["edit"].drop_duplicates().tolist()
     columns = min(len(edits), 2)
     rows = [edits[i : i + columns] for i in range(0, len(edits), columns)]
