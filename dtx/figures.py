@@ -1,4 +1,4 @@
-"""One look for all figures: colours, sizes, and how an interval is drawn."""
+"""The style of all figures: fonts, sizes, and colours of what occurs in several of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OUTCOME_COLOURS = {"success": "#2a9d5c", "wrong": "#d1495b", "truncated": "#8d99ae"}
-"""By the names of outcomes, dtx.dataset.episodes.OUTCOMES."""
+"""By the name of an episode's outcome (``dtx.dataset.episodes.OUTCOMES``)."""
 
 STYLE = {
     "font.size": 9,

@@ -1,7 +1,7 @@
-"""What a stage hands to the reader: curves, metrics, tables and figures, as files.
+"""The files that a stage writes for its readers: curves, metrics, tables and figures.
 
-A stage never speaks to a tracking server. It writes here, under its own folder; ``dtx.tracking``
-mirrors these files to MLflow while the stage runs, and the store keeps them for ever::
+A stage never contacts a tracking server. It writes files under its own folder; :mod:`dtx.tracking` copies
+them to MLflow while the stage runs, and the store keeps them::
 
     curves.jsonl        one JSON object a logged step: {"step": 300, "loss": 0.41, ...}
     timing.jsonl        the same for speeds and seconds, which differ between two equal runs
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 CURVES, TIMING, HEADLINE = "curves.jsonl", "timing.jsonl", "headline.json"
 RESULT = "result.json"
-"""What an analysis found: :mod:`dtx.analysis.core.result` writes it."""
+"""The result of an analysis; :mod:`dtx.analysis.core.result` writes and reads it."""
 
 
 @runtime_checkable
 class Page(Protocol):
-    """A figure that is one HTML file: a plotly figure, or a page of our own."""
+    """A figure that is one HTML file: a plotly figure, or an object that writes its own page."""
 
     def write_html(self, path: Path, **options: Any) -> Any:
-        """Write the file. The options are plotly's; a page of our own ignores them."""
+        """Write the file. The options are plotly's; other pages ignore them."""
         ...
 
 
@@ -41,35 +41,43 @@ class Report:
     """Writer of a stage's curves, numbers, tables and figures.
 
     Args:
-        out: The stage's folder.
+        out: The folder that the stage's ``run`` is given.
     """
 
     def __init__(self, out: Path):
         self.out = out
 
     def curve(self, step: int, values: Mapping[str, float]) -> None:
-        """Append one point to each named curve."""
+        """Append one point to each named curve.
+
+        Args:
+            step: Position on the horizontal axis: frames, gradient steps.
+            values: By curve, ``group/name``. A value that is not finite is written as missing.
+        """
         _append(self.out / CURVES, step, values)
 
     def timing(self, step: int, values: Mapping[str, float]) -> None:
-        """Append speeds or seconds, kept apart so that two equal runs have equal ``curves.jsonl``."""
+        """Append speeds or seconds, in a file of their own: equal runs have equal ``curves.jsonl``."""
         _append(self.out / TIMING, step, values)
 
     def headline(self, values: Mapping[str, float | None]) -> None:
-        """Add scalars to the headline; a value that is not finite is written as missing."""
+        """Add metrics to those that the stage has written, by ``group/name``.
+
+        A value that is not finite is written as missing. An analysis returns its metrics in a result instead.
+        """
         path = self.out / HEADLINE
         known = json.loads(path.read_text()) if path.exists() else {}
         known.update({k: _finite(v) for k, v in values.items()})
         write_atomically(path, json.dumps(known, indent=1, sort_keys=True) + "\n")
 
     def table(self, name: str, frame: pd.DataFrame) -> None:
-        """Write a tidy table, one observation a row."""
+        """Write a tidy table, one observation per row, as ``tables/NAME.parquet``."""
         path = self.out / "tables" / f"{name}.parquet"
         path.parent.mkdir(exist_ok=True)
         frame.to_parquet(path, index=False)
 
     def figure(self, name: str, figure: Figure) -> None:
-        """Write a matplotlib figure as PNG and close it."""
+        """Write a matplotlib figure as ``figures/NAME.png`` and close it."""
         import matplotlib.pyplot as plt
 
         path = self.out / "figures" / f"{name}.png"
@@ -79,25 +87,25 @@ class Report:
         plt.close(figure)
 
     def page(self, name: str, figure: Page) -> None:
-        """Write a page or a plotly figure as one HTML file that opens without a network."""
+        """Write a page or a plotly figure as ``figures/NAME.html``, which opens without a network."""
         path = self.out / "figures" / f"{name}.html"
         path.parent.mkdir(exist_ok=True)
         figure.write_html(path, include_plotlyjs=True, full_html=True, div_id=name)
 
     def position(self) -> int:
-        """Bytes of ``curves.jsonl`` so far; goes into a checkpoint."""
+        """Bytes of ``curves.jsonl`` so far, to be kept in a checkpoint for :meth:`rewind`."""
         path = self.out / CURVES
         return path.stat().st_size if path.exists() else 0
 
     def rewind(self, position: int) -> None:
-        """Forget curve points written after a checkpoint that is being resumed."""
+        """Remove curve points that were written after the checkpoint that is being resumed."""
         path = self.out / CURVES
         if path.exists():
             os.truncate(path, min(position, path.stat().st_size))
 
 
 def read_metrics(folder: Path) -> dict[str, float | None]:
-    """The metrics of an artefact by ``group/name``, empty if it has none; an analysis' group is its name."""
+    """The metrics of an artefact by ``group/name``, empty if it has none. An analysis's group is its name."""
     result = folder / RESULT
     if result.exists():
         recorded = json.loads(result.read_text())
@@ -107,7 +115,7 @@ def read_metrics(folder: Path) -> dict[str, float | None]:
 
 
 class Tables(Mapping[str, "pd.DataFrame"]):
-    """The tables of an artefact by name, each read when it is asked for.
+    """The tables of an artefact by name, each read on access.
 
     Args:
         folder: Of the artefact.
@@ -140,7 +148,7 @@ def read_curves(folder: Path, name: str = CURVES) -> list[dict[str, float]]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old or the new one, never half of it."""
+    """Replace a small file in one step: readers see the old or the new content, never a part."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("w") as handle:
         handle.write(text)

@@ -1,8 +1,13 @@
 """What a stage is, and what identifies it.
 
 A stage is a frozen dataclass that turns its inputs into files. A field that holds another stage is an
-input, so the graph is the nesting of the config. Fields without default: every value stands in YAML.
+input, so the nesting of the config is the graph. Fields have no defaults: every value is in the YAML.
 This module and every module that defines a stage import quickly (no torch), so that planning is quick.
+
+A stage of one's own imports :class:`Stage`, :data:`RUNTIME` and :data:`CHECKPOINT` from here, types of its
+fields from :mod:`dtx.config.ranges`, and what it needs of :class:`dtx.report.Report`,
+:func:`dtx.figures.new`, :mod:`dtx.statistics`, :func:`dtx.progress.progress` and
+:class:`dtx.errors.UserError`. An analysis derives from :class:`dtx.analysis.core.analysis.Analysis` instead.
 """
 
 from __future__ import annotations
@@ -27,11 +32,11 @@ RUNTIME = {"runtime": True}
 TARGET = "_target_"
 """Under this name YAML and records name the class of a value."""
 CHECKPOINT = "resume.ckpt"
-"""A stage may keep its state under this name to go on from; it is taken away at the commit."""
+"""File in which a stage may keep its state to resume from; it is removed when the stage is committed."""
 
 
 class Artefacts(Protocol):
-    """What knows where the artefacts of stages are: the store in use."""
+    """Finds the artefacts of stages: the store in use."""
 
     def artefact(self, stage: Stage) -> Path:
         """Folder of a committed artefact."""
@@ -42,7 +47,7 @@ _artefacts: Artefacts | None = None
 
 
 def read_from(artefacts: Artefacts | None) -> None:
-    """Have :attr:`Stage.path` and every ``load()`` read from here; :mod:`dtx.store.store` calls it."""
+    """Set where :attr:`Stage.path` and every ``load()`` read from; :mod:`dtx.store.store` calls this."""
     global _artefacts
     _artefacts = artefacts
 
@@ -69,11 +74,19 @@ class Stage:
         raise TypeError(f"{type(self).__name__} does not say how to run")
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, what is wrong and what to do) for values that types cannot rule out."""
+        """Yield (field, what is wrong and what to do) for values that the fields' types do not rule out.
+
+        Called while the config is built, before anything runs. What one value alone may be is better said
+        by its type (:mod:`dtx.config.ranges`); this is for what several values say together.
+        """
         yield from ()
 
     def missing(self) -> Iterator[tuple[str, str]]:
-        """Yield (field, what its object cannot give and what to do): inputs that lack a capability."""
+        """Yield (field, what its object lacks and what to do) for objects without a needed capability.
+
+        An environment without a decision has the right type and still cannot be used by a stage that needs
+        one. Called while the config is built; analyses derive it from their ``needs``.
+        """
         yield from ()
 
     def summary(self) -> str:
@@ -121,16 +134,17 @@ class Stage:
 
     @cached_property
     def _inputs(self) -> dict[str, Stage]:
-        found = {}
+        inputs = {}
         for field in dataclasses.fields(self):
-            found.update(_stages_in(getattr(self, field.name), field.name))
-        return found
+            inputs.update(_stages_in(getattr(self, field.name), field.name))
+        return inputs
 
     def config(self) -> dict[str, Any]:
         """All fields as plain values, inputs as their labels; what ``done.json`` and MLflow show.
 
         A nested value names its class under ``_target_``, as YAML does, where the field's type leaves it
-        open: ``env: {_target_: dtx.env.memory.Memory, size: 7, ...}``. Records of before have no such names.
+        open: ``env: {_target_: dtx.env.memory.Memory, size: 7, ...}``. Records of earlier versions have no
+        such names.
         """
         return _fields_of(self)
 
@@ -175,8 +189,9 @@ def identity(value: Any, *, nested: bool = True) -> Any:
 def identity_name(kind: type) -> str:
     """The name of a class in keys: where it is defined, or its own ``identity_name`` if it has moved since.
 
-    Raising no key when a class moves to another module takes one line in it:
-    ``identity_name: ClassVar[str] = "dtx.old_module.Name"``. Subclasses do not inherit it.
+    A class that moves to another module keeps its keys with one line:
+    ``identity_name: ClassVar[str] = "dtx.old_module.Name"``. Subclasses do not inherit it. For a stage the
+    last part of the module's name must stay, too: it is the stage's name.
     """
     return vars(kind).get("identity_name", f"{kind.__module__}.{kind.__qualname__}")
 

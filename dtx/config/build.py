@@ -51,7 +51,7 @@ class ConfigError(UserError):
     """All that is wrong with a config, one line an error."""
 
     def __init__(self, errors: Iterable[tuple[str, str]]):
-        first: dict[str, str] = {}  # a place that several objects refer to is told once
+        first: dict[str, str] = {}  # several objects may refer to one place
         for place, what in errors:
             first.setdefault(_printable(place), _printable(what))
         self.errors = list(first.items())
@@ -64,8 +64,8 @@ class Builder:
     """Builds objects from a composed config, collecting errors instead of stopping at the first.
 
     Args:
-        config: As Hydra composed it, or the same as plain values with references unresolved (quicker:
-            a sweep builds a thousand of them).
+        config: As Hydra composed it, or the same as plain values with references unresolved (faster:
+            a sweep builds thousands of them).
     """
 
     def __init__(self, config: DictConfig | Mapping[str, Any]):
@@ -76,7 +76,7 @@ class Builder:
         self._under_way: list[str] = []
 
     def finish(self) -> None:
-        """Raise all errors met."""
+        """Raise all errors that were collected."""
         if self.errors:
             raise ConfigError(self.errors)
 
@@ -94,11 +94,11 @@ class Builder:
     def _raw(self, place: str) -> Any:
         """The value at a place with its references still unresolved."""
         parent, _, leaf = place.rpartition(".")
-        found = _child(self._select(parent) if parent else self.config, leaf)
-        if found is _ABSENT:
-            self.errors.append((place, "is referred to, but is not there"))
+        value = _child(self._select(parent) if parent else self.config, leaf)
+        if value is _ABSENT:
+            self.errors.append((place, "is referred to, but does not exist"))
             return None
-        return found
+        return value
 
     def _select(self, place: str) -> Any:
         """The value at a place; references on the way and at its end are followed."""
@@ -124,7 +124,7 @@ class Builder:
             if isinstance(target, Mapping):
                 return self._refer(raw, hint, place)
             if target is _ABSENT:
-                return self._wrong(place, f"refers to {raw}, which is not there")
+                return self._wrong(place, f"refers to {raw}, which does not exist")
             place = _origin(raw, place)
             try:
                 raw = self._resolve(raw) if _unresolved(target) else target
@@ -147,7 +147,7 @@ class Builder:
             if raw == _OTHERS:
                 return self._others(typing.get_args(hint)[1], place)
             if not isinstance(raw, dict):
-                return self._wrong(place, f"names with values are wanted, not {raw!r}")
+                return self._wrong(place, f"a mapping from names to values is wanted, not {raw!r}")
             inner = typing.get_args(hint)[1]
             return {k: self._convert(v, inner, f"{place}.{k}") for k, v in raw.items()}
         if hint in (Any, object):
@@ -160,8 +160,8 @@ class Builder:
         """What stands beside the object that a field at ``GROUP.NAME.FIELD`` belongs to."""
         group, own, _ = place.rsplit(".", 2) if place.count(".") >= 2 else ("", place, "")
         beside = self._select(group) if group else {}
-        found = {name: self.at(f"{group}.{name}", hint) for name in beside if name != own}
-        return {name: built for name, built in found.items() if built is not None}
+        others = {name: self.at(f"{group}.{name}", hint) for name in beside if name != own}
+        return {name: built for name, built in others.items() if built is not None}
 
     def _refer(self, raw: str, hint: Any, place: str) -> Any:
         """The object that ``${...}`` stands for, if it is of the kind wanted here."""
@@ -185,8 +185,8 @@ class Builder:
         """What OmegaConf makes of an interpolation that is more than a reference: ``${oc.env:USER}``."""
         probe = OmegaConf.create({"value": raw})
         probe._set_parent(OmegaConf.create(dict(self.config)))
-        found = probe.value
-        return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
+        value = probe.value
+        return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
     def _optional(self, raw: Any, hints: tuple, place: str) -> Any:
         if raw is None:
@@ -221,7 +221,7 @@ class Builder:
         values = {}
         for name in fields:
             if name not in raw:
-                self._wrong(f"{place}.{name}", "needs a value (every field stands in the YAML)")
+                self._wrong(f"{place}.{name}", "needs a value (every field must be in the YAML)")
                 continue
             values[name] = self._convert(raw[name], hints[name], origins[name])
             if not dataclasses.is_dataclass(values[name]):
@@ -269,8 +269,8 @@ class Builder:
         except (ImportError, AttributeError) as error:
             return self._wrong(f"{place}._target_", f"cannot import {target!r}: {error}")
         except Exception as error:  # whatever a user's own module does when it is imported
-            told = f"{type(error).__name__}: {error}"
-            return self._wrong(f"{place}._target_", f"cannot import {target!r}: {told}")
+            reason = f"{type(error).__name__}: {error}"
+            return self._wrong(f"{place}._target_", f"cannot import {target!r}: {reason}")
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
             return self._wrong(f"{place}._target_", f"{target} is not a dataclass")
         if not fits(cls, hint):

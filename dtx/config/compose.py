@@ -33,7 +33,7 @@ class StoreConfig:
     remote: str | None
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """Yield what types cannot rule out."""
+        """An empty text is no place."""
         if self.remote is not None and not self.remote.strip():
             yield "remote", "a URL or a path is wanted; null for none"
 
@@ -53,7 +53,7 @@ class TrackingConfig:
 
 
 class OnError(enum.Enum):
-    """What a failed stage or job means for the others that do not need it."""
+    """After a failure: run what does not need the failed stage or job, or start nothing more."""
 
     CONTINUE = "continue"
     STOP = "stop"
@@ -84,11 +84,11 @@ class Experiment:
     overrides: tuple[str, ...]
 
     def config(self) -> dict[str, Any]:
-        """The resolved config, as MLflow shows it."""
+        """The config with references resolved, as MLflow shows it."""
         return OmegaConf.to_container(OmegaConf.create(dict(self.raw)), resolve=True)  # type: ignore[return-value]
 
     def parameters(self) -> dict[str, str]:
-        """Every value once, as ``group.field`` to text: what another place holds is named, not repeated."""
+        """Every value once, as text by ``group.field``; a reference to another place is shown as such."""
         return dict(_parameters(self.raw, self.config()))
 
 
@@ -203,7 +203,7 @@ def experiment(config: DictConfig | Mapping[str, Any], overrides: Sequence[str] 
 
     Args:
         config: Composed; a DictConfig or plain values with references unresolved.
-        overrides: What it was composed with, to be remembered.
+        overrides: What it was composed with, kept for the record.
 
     Raises:
         ConfigError: All unknown fields, wrong types, missing values and failed checks.

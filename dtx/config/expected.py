@@ -1,12 +1,12 @@
-"""The numbers that an experiment is known to reach: ``experiments/PRESET/expected.json``.
+"""The numbers that an experiment is expected to reach: ``experiments/PRESET/expected.json``.
 
 ::
 
     {"seeds": [0, 1, 2],
      "numbers": {"agent/success": {"of": "calibration.dataset.agent", "low": 0.95, "high": 1.0}}}
 
-A number is a headline number's name; ``of`` is the stage that it is of: a target, or on from there by the
-names of inputs. The mean over the seeds must lie within low and high, both allowed.
+Each is the name of a metric; ``of`` is its stage: a target, followed by names of inputs. The mean over the
+seeds must lie between low and high, inclusive.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dtx.text import suggest
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """What one number should be."""
+    """A metric of a stage and its tolerance."""
 
     name: str
     of: str
@@ -36,7 +36,7 @@ class Number:
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-    """Seeds to run, and the numbers that their means should be."""
+    """Seeds to run, and the tolerances of the means over them."""
 
     path: Path
     seeds: tuple[int, ...]
@@ -45,7 +45,7 @@ class Expected:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What one number came to; ``values`` one a seed, None where the stage has no such value."""
+    """A number as measured: one value per seed, None where the stage has none."""
 
     number: Number
     values: tuple[float | None, ...]
@@ -68,7 +68,7 @@ def path_of(preset: str) -> Path:
 
 
 def seeds_of(preset: str) -> tuple[int, ...]:
-    """The seeds that a preset's numbers are over; none if nothing is expected of it here."""
+    """The seeds of a preset's expected numbers; none if there is no such file."""
     path = path_of(preset)
     return read(path).seeds if path.exists() else ()
 
@@ -107,7 +107,7 @@ def _number(path: Path, name: str, content: object) -> Number:
 
 
 def stages_of(expected: Expected, targets: Mapping[str, Stage]) -> dict[str, Stage]:
-    """The stages that the numbers are of, by their place.
+    """The stages that the numbers belong to, by ``of``.
 
     Raises:
         UserError: There is no such stage.
@@ -116,24 +116,24 @@ def stages_of(expected: Expected, targets: Mapping[str, Stage]) -> dict[str, Sta
 
 
 def _stage_at(targets: Mapping[str, Stage], of: str, number: str) -> Stage:
-    found, known, rest = None, dict(targets), of
-    while found is None or rest:
+    stage, known, rest = None, dict(targets), of
+    while stage is None or rest:
         name = next((n for n in known if rest == n or rest.startswith(f"{n}.")), None)
         if name is None:
             raise UserError(f"{number}: of: no stage {of!r}{suggest(rest, list(known))}")
-        found = known[name]
-        known, rest = found.inputs(), rest[len(name) + 1 :]
-    return found
+        stage = known[name]
+        known, rest = stage.inputs(), rest[len(name) + 1 :]
+    return stage
 
 
 def measure(expected: Expected, targets: Mapping[str, Stage]) -> dict[str, float | None]:
-    """The expected numbers as one experiment in the current store has them.
+    """The values of the expected numbers in one experiment, from the current store.
 
     Raises:
-        UserError: The file names a stage or a number that there is not.
+        UserError: The file names a stage or a number that does not exist.
     """
     places = stages_of(expected, targets)
-    found = {}
+    values = {}
     for number in expected.numbers:
         headline = read_metrics(places[number.of].path)
         if number.name not in headline:
@@ -141,10 +141,10 @@ def measure(expected: Expected, targets: Mapping[str, Stage]) -> dict[str, float
             raise UserError(
                 f"{expected.path}: {number.name}: {number.of} has no such number{known}"
             )
-        found[number.name] = headline[number.name]
-    return found
+        values[number.name] = headline[number.name]
+    return values
 
 
 def judge(expected: Expected, by_seed: Sequence[Mapping[str, float | None]]) -> list[Verdict]:
-    """Hold what :func:`measure` gave for every seed against the tolerances."""
+    """Compare what :func:`measure` returned for every seed with the tolerances."""
     return [Verdict(n, tuple(values[n.name] for values in by_seed)) for n in expected.numbers]

@@ -1,4 +1,4 @@
-"""The configs that one can choose, found as files: ``conf/GROUP/NAME.yaml``, and a user's own beside them."""
+"""The configs to choose from, found as files: ``conf/GROUP/NAME.yaml``, and a user's own beside them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Option:
     """One config of a group.
 
     Attributes:
-        default: The defaults list of ``config.yaml`` names it.
-        own: It stands in the user's folder.
-        hidden: It stands in the user's folder, but dtx has one of the same name, which is found first.
+        default: Whether the defaults list of ``config.yaml`` names it.
+        own: Whether it is in the user's folder.
+        hidden: Whether it is in the user's folder, but dtx has one of the same name, which takes precedence.
     """
 
     group: str
@@ -51,18 +51,18 @@ def options(config_dir: Path | None = None) -> dict[str, list[Option]]:
     """All options by group, in the order of the defaults list; groups of a user's own come after.
 
     Raises:
-        UserError: The user's folder is not there.
+        UserError: The user's folder does not exist.
     """
     if config_dir is not None and not config_dir.is_dir():
         raise UserError(f"no folder {config_dir} (--config-dir)")
     defaults = _defaults()
-    found: dict[str, dict[str, Option]] = {group: {} for group in defaults}
+    known: dict[str, dict[str, Option]] = {group: {} for group in defaults}
     for folder in filter(None, (CONF, config_dir)):
         for path in sorted(folder.rglob("*.yaml")):
             group = path.parent.relative_to(folder).as_posix()
             if group == ".":
                 continue
-            here = found.setdefault(group, {})
+            here = known.setdefault(group, {})
             hidden = folder is not CONF and path.stem in here
             here[path.stem + "\0" * hidden] = Option(
                 group=group,
@@ -72,7 +72,7 @@ def options(config_dir: Path | None = None) -> dict[str, list[Option]]:
                 own=folder is not CONF,
                 hidden=hidden,
             )
-    return {group: list(here.values()) for group, here in found.items() if here}
+    return {group: list(here.values()) for group, here in known.items() if here}
 
 
 def find(place: str, config_dir: Path | None = None) -> Option:
@@ -84,7 +84,7 @@ def find(place: str, config_dir: Path | None = None) -> Option:
     group, _, name = place.removesuffix(".yaml").rpartition("/")
     known = options(config_dir)
     if not group:
-        raise UserError(f"{place}: GROUP/NAME is wanted, as `dtx ls` shows them: agent/ppo")
+        raise UserError(f"{place}: give GROUP/NAME as `dtx ls` shows them, such as agent/ppo")
     check_group(group, known)
     for option in known[group]:
         if option.name == name:
@@ -99,14 +99,14 @@ def check_group(group: str, known: dict[str, list[Option]]) -> None:
 
 
 def _defaults() -> dict[str, tuple[str, ...]]:
-    """What ``config.yaml`` chooses in each group."""
+    """The choices of ``config.yaml`` by group."""
     from omegaconf import OmegaConf
 
-    found: dict[str, tuple[str, ...]] = {}
+    choices: dict[str, tuple[str, ...]] = {}
     plain: dict = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))  # type: ignore[assignment]
     for entry in plain["defaults"]:
         if isinstance(entry, dict):
             (group, chosen), *_ = entry.items()
             chosen = chosen if isinstance(chosen, list) else [chosen]
-            found[group.removeprefix("override ").lstrip("/")] = tuple(c for c in chosen if c)
-    return found
+            choices[group.removeprefix("override ").lstrip("/")] = tuple(c for c in chosen if c)
+    return choices

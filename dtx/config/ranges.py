@@ -1,4 +1,4 @@
-"""Types of config fields that say which values are allowed; the builder checks them.
+"""Types of config fields with the values that they allow; the builder checks them.
 
 ::
 
@@ -8,7 +8,7 @@
         temperature: Positive   # a number above 0
         seed: Seed              # a whole number, 0 or more
 
-What one value alone cannot tell (``high`` must be above ``low``) is a stage's own ``check()``.
+Conditions on several values (``high`` must be above ``low``) belong in a stage's ``check()``.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Count = Annotated[int, Range("must be at least 1", low=1)]
 Natural = Annotated[int, Range("must be 0 or more", low=0)]
 """A whole number, 0 or more."""
 Seed = Natural
-"""Of random numbers: a whole number, 0 or more."""
+"""Seed of random numbers: a whole number, 0 or more."""
 Positive = Annotated[float, Range("must be above 0", low=0, open_low=True)]
 """A number above 0."""
 NonNegative = Annotated[float, Range("must be 0 or more", low=0)]

@@ -72,7 +72,7 @@ def closure(module: str, root: Path) -> dict[str, str]:
         root: Folder that holds the module's top package.
     """
     top = module.split(".")[0]
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     seen: set[str] = set()
     todo = [module]
     while todo:
@@ -82,9 +82,9 @@ def closure(module: str, root: Path) -> dict[str, str]:
             continue
         seen.add(name)
         digest, imported = _read(path)
-        found[str(path.relative_to(root))] = digest
+        hashes[str(path.relative_to(root))] = digest
         todo += [other for other in imported if other.split(".")[0] == top]
-    return dict(sorted(found.items()))
+    return dict(sorted(hashes.items()))
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Compare the jobs of a sweep: numbers against swept fields, with bands over seeds."""
+"""Compare the jobs of a sweep: metrics against swept fields, with bands over seeds."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Which sweep, and which of its numbers."""
     override_arguments(parser)
     parser.add_argument(
-        "--metric", action="append", default=[], help="a headline number; may be a pattern"
+        "--metric", action="append", default=[], help="name of a metric; may be a pattern"
     )
-    parser.add_argument("--by", action="append", default=[], help="a swept field to draw against")
+    parser.add_argument(
+        "--by", action="append", default=[], help="swept field on the horizontal axis"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("multirun/compare"), help="default: multirun/compare"
     )
@@ -62,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
     for path in comparison.paths:
         console.print(f"figure: {near(path)}", soft_wrap=True)
     if comparison.left_out:
-        console.print(f"not drawn (ask with --metric): {', '.join(comparison.left_out)}")
+        console.print(f"not drawn (name them with --metric): {', '.join(comparison.left_out)}")
     if sweep.first.tracking.enabled:
         from dtx.tracking import log_to_sweep
 
@@ -74,11 +76,11 @@ def main(args: argparse.Namespace) -> int:
 
 def _last() -> tuple[list[str], Path | None]:
     """Overrides of the newest sweep under ./multirun."""
-    found = sorted(Path("multirun").glob("**/sweep.json"), key=lambda p: p.stat().st_mtime)
-    if not found:
+    sweeps = sorted(Path("multirun").glob("**/sweep.json"), key=lambda p: p.stat().st_mtime)
+    if not sweeps:
         raise UserError(
             "no sweep under ./multirun: give its overrides, as in `dtx compare dt.seed=0,1,2`"
         )
-    record = json.loads(found[-1].read_text())
-    console.print(f"[dim]the sweep of {near(found[-1].parent)}[/]")
+    record = json.loads(sweeps[-1].read_text())
+    console.print(f"[dim]the sweep of {near(sweeps[-1].parent)}[/]")
     return record["overrides"], Path(record["config_dir"]) if record["config_dir"] else None

@@ -178,7 +178,9 @@ class _Line:
 
     def _options(self) -> dict[str, list[str]]:
         known = options(self._config_dir())
-        return {group: [o.name for o in found if not o.hidden] for group, found in known.items()}
+        return {
+            group: [o.name for o in entries if not o.hidden] for group, entries in known.items()
+        }
 
     def _store(self) -> Path:
         return Path(self.values.get("store") or "store").expanduser()
@@ -200,11 +202,11 @@ class _Line:
         if name in ("store.path", "store.remote") and equals:
             yield from (f"{name}={p}" for p in paths(value, files=False))
             return
-        for found in hydra_candidates(asked, given, self._config_dir()):
+        for candidate in hydra_candidates(asked, given, self._config_dir()):
             if begun:  # another part or a closing bracket may follow
-                yield head + found.partition("=")[2]
+                yield head + candidate.partition("=")[2]
             else:
-                yield found if found.endswith(("=", ".", "/")) else found + _WHOLE
+                yield candidate if candidate.endswith(("=", ".", "/")) else candidate + _WHOLE
 
 
 def hydra_candidates(word: str, overrides: Sequence[str], config_dir: Path | None) -> list[str]:
@@ -219,15 +221,15 @@ def hydra_candidates(word: str, overrides: Sequence[str], config_dir: Path | Non
     with warnings.catch_warnings(), hydra_configs():
         warnings.simplefilter("ignore")
         plugin = DefaultCompletionPlugin(GlobalHydra.instance().config_loader())
-        found: list[str] = []
+        candidates: list[str] = []
         for kept in ([*extra, *overrides], extra):
             # Hydra raises many kinds of exceptions here; on a Tab key none of them helps.
             with contextlib.suppress(Exception):
-                found = found or plugin._query("config", " ".join([*kept, word]))
+                candidates = candidates or plugin._query("config", " ".join([*kept, word]))
     hidden = ("hydra", "+hydra", "~hydra")
     return [
         f
-        for f in found
+        for f in candidates
         if f.startswith(word)
         and (word.startswith(hidden) or not f.startswith(hidden))
         and not f.endswith("._target_=")

@@ -1,4 +1,4 @@
-"""Start a config of your own from one of dtx's."""
+"""Copy one of dtx's configs to start your own from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("option", metavar="GROUP/NAME", help="as `dtx ls` shows them")
     parser.add_argument("folder", metavar="DIR", type=Path, help="your folder of configs")
     parser.add_argument("--as", dest="name", metavar="NAME", help="its name there")
-    parser.add_argument("--force", action="store_true", help="write over a config that is there")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing config")
     config_dir_argument(parser, "your own configs, to copy one of them")
 
 
@@ -37,12 +37,14 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"--as {name}: a name has letters, digits and _, and begins with a letter")
     if (CONF / option.group / f"{name}.yaml").exists():
         raise UserError(
-            f"dtx's own {option.group}/{name} would be found before yours: give yours another name "
+            f"dtx's own {option.group}/{name} takes precedence over yours: choose another name "
             f"(--as my_{name})"
         )
     new = args.folder / option.group / f"{name}.yaml"
     if new.exists() and not args.force:
-        raise UserError(f"{new} is there already: --as another name, or --force to write over it")
+        raise UserError(
+            f"{new} exists already: choose another name with --as, or --force to write over it"
+        )
     text = renamed(option.path.read_text(), option.group, option.name, name)
     try:
         new.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Hand an artefact to others: a model as a folder with a card, demonstrations as a Minari dataset."""
+"""Export a model as a folder with a card, or demonstrations as a Minari dataset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLES = """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What, and where to."""
+    """Which artefact, and where to write it."""
     parser.add_argument(
         "what", metavar="LABEL", help="beginning of a stage-key or of a key in the store"
     )
@@ -33,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Find the artefact, write it, say how to read it."""
+    """Find the artefact, write it, print how to read it."""
     from dtx.exchange.lookup import kind_of, one_of
     from dtx.store.store import Store
 
@@ -62,6 +62,6 @@ def main(args: argparse.Namespace) -> int:
         f"wrote {near(args.dir)}: {label} with what {read} analyses found; its README.md is the card"
     )
     if args.licence == "unknown":
-        print("the card names no licence: --licence NAME")
+        print("the card names no licence: give one with --licence NAME")
     print(f'use it: dtx.load("{kind}", path="{near(args.dir)}")')
     return 0

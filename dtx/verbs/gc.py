@@ -1,4 +1,4 @@
-"""Delete what no preset and no named run reaches (shown first; deleted with --delete)."""
+"""List, and with --delete remove, what no preset and no named run uses."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from dtx.store.garbage import Item
 
 EXAMPLES = """
-  dtx gc                           what would go and what stays, each with the reason
-  dtx gc --delete --keep ppo-3f0c  do it, and keep this artefact and what it was made from
-  dtx gc --forget lr_sweep         no longer keep what the run of this name reaches
+  dtx gc                           what would be deleted and what stays, with reasons
+  dtx gc --delete --keep ppo-3f0c  delete, but keep this artefact and all that it was made from
+  dtx gc --forget lr_sweep         no longer keep what the run of this name uses
 
 Only this folder is cleaned; a remote store (store.remote) keeps all it has.
 """
@@ -27,7 +27,7 @@ Only this folder is cleaned; a remote store (store.remote) keeps all it has.
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which store, and what counts as needed."""
     store_argument(parser)
-    parser.add_argument("--delete", action="store_true", help="do it; without this only a list")
+    parser.add_argument("--delete", action="store_true", help="delete; without this, only list")
     parser.add_argument(
         "--keep",
         nargs="+",
@@ -41,34 +41,34 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=7.0,
         metavar="DAYS",
-        help="unfinished work goes when untouched for so long (default: 7)",
+        help="unfinished work goes after this time without changes (default: 7)",
     )
     config_dir_argument(parser, "your own configs, whose presets keep what they reach, too")
     parser.add_argument("--forget", metavar="RUN", help="forget a named run")
 
 
 def main(args: argparse.Namespace) -> int:
-    """List, and delete if told so."""
+    """List what would go and what stays; delete with ``--delete``."""
     from dtx.store.garbage import collect, reached_by_presets, survey
     from dtx.store.inventory import existing
 
     root = existing(args.store)
     if args.forget is not None:
         return _forget(root, args.forget)
-    found = survey(root, reached_by_presets(args.config_dir), args.keep, args.older)
-    _show("stays", found.stays)
+    items = survey(root, reached_by_presets(args.config_dir), args.keep, args.older)
+    _show("stays", items.stays)
     if not args.delete:
-        _show("would go", found.goes)
-        locks = f", {found.idle} idle lock files" if found.idle else ""
-        print(f"stays: {_totals(found.stays)}")
-        print(f"would go: {_totals(found.goes)}{locks}")
-        if found.goes or found.idle:
+        _show("would go", items.goes)
+        locks = f", {items.idle} idle lock files" if items.idle else ""
+        print(f"stays: {_totals(items.stays)}")
+        print(f"would go: {_totals(items.goes)}{locks}")
+        if items.goes or items.idle:
             print("nothing was deleted: give --delete to do it")
         return 0
-    gone, spared = collect(root, found.goes, args.older)
+    gone, spared = collect(root, items.goes, args.older)
     _show("gone", gone)
     _show("spared, because a process has begun to need it", spared)
-    print(f"stays: {_totals([*found.stays, *spared])}")
+    print(f"stays: {_totals([*items.stays, *spared])}")
     print(f"gone: {_totals(gone)}")
     return 0
 
@@ -100,8 +100,8 @@ def _totals(items: Sequence[Item]) -> str:
 
     plural = {"artefact": "artefacts", "set aside": "set aside earlier"}
     counts = Counter(i.kind for i in items)
-    told = [
+    parts = [
         f"{n} {plural.get(kind, kind) if n > 1 or kind != 'artefact' else kind}"
         for kind, n in counts.items()
     ]
-    return ", ".join([*told, bytes_in_words(sum(i.size for i in items))]) if items else "nothing"
+    return ", ".join([*parts, bytes_in_words(sum(i.size for i in items))]) if items else "nothing"

@@ -1,4 +1,4 @@
-"""Read a model that others trained, or published trajectories, into the store."""
+"""Import a model that others trained, or published trajectories, into the store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXAMPLES = """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What to read, and what to call it."""
+    """What to import, and the name of its config."""
     parser.add_argument(
         "file",
         metavar="FILE",
@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--as", dest="name", metavar="NAME", help="name of the config; default: the file's"
     )
     config_dir_argument(parser, "your own configs, where the new one is written")
-    parser.add_argument("--force", action="store_true", help="write over a config that is there")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing config")
     parser.add_argument(
         "--unsafe-pickle",
         action="store_true",
@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         done = _run(what, path, args.overrides) == 0
     finally:
-        if not done:  # what is not in the store needs no config
+        if not done:  # no artefact, so the config would be of no use
             path.unlink() if before is None else path.write_text(before)
     if not done:
         return 2
@@ -73,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
         "dt": [
             "analysis=[activation_patching]",
             "pairs.dataset=null",
-        ],  # its demonstrations are not here
+        ],  # its demonstrations are unknown
         "agent": ["target=dataset"],
         "dataset": ["target=dt"],
     }[what.group]
@@ -98,7 +98,7 @@ def place_of(args: argparse.Namespace, group: str) -> Path:
         raise UserError(f"--as {name}: a name has letters, digits and _, and begins with a letter")
     if (CONF / group / f"{name}.yaml").exists():
         raise UserError(
-            f"dtx's own {group}/{name} would be found before yours: give yours another name (--as my_{name})"
+            f"dtx's own {group}/{name} takes precedence over yours: choose another name (--as my_{name})"
         )
     folder = args.config_dir or Path("conf")
     if folder.resolve() == CONF.resolve():
@@ -107,13 +107,15 @@ def place_of(args: argparse.Namespace, group: str) -> Path:
         )
     path = folder / group / f"{name}.yaml"
     if path.exists() and not args.force:
-        raise UserError(f"{path} is there already: --as another name, or --force to write over it")
+        raise UserError(
+            f"{path} exists already: choose another name with --as, or --force to write over it"
+        )
     return path
 
 
 def _run(what: Recognised, path: Path, overrides: list[str]) -> int:
     from dtx.config.compose import compose, experiment
-    from dtx.verbs.run import run_and_tell
+    from dtx.verbs.run import run_and_print
 
     chosen = [f"{what.group}={path.stem}", f"target={what.group}", *what.choice, *overrides]
-    return run_and_tell(experiment(compose(chosen, path.parent.parent), chosen))
+    return run_and_print(experiment(compose(chosen, path.parent.parent), chosen))

@@ -1,4 +1,4 @@
-"""Set artefacts aside so that they are made again."""
+"""Set artefacts aside so that the next run computes them again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXAMPLES = """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What to set aside, and where."""
+    """Which artefacts, and in which store."""
     parser.add_argument(
         "prefix", help="beginning of a folder name in the store: stage or stage-key"
     )

@@ -1,4 +1,4 @@
-"""List the configs one can choose."""
+"""List the configs to choose from."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def main(args: argparse.Namespace) -> int:
         group = args.group.strip("/")
         check_group(group, known)
         known = {group: known[group]}
-    width = max(len(o.name) for found in known.values() for o in found)
-    for i, (group, found) in enumerate(known.items()):
+    width = max(len(o.name) for entries in known.values() for o in entries)
+    for i, (group, entries) in enumerate(known.items()):
         print(f"{group}:" if i == 0 else f"\n{group}:")
-        for option in found:
+        for option in entries:
             place = f" ({option.path})" if option.own else ""
             if option.hidden:
-                place = f" ({option.path}: not found, dtx's of the same name comes first)"
+                place = f" ({option.path}: not used: dtx's config of this name takes precedence)"
             print(f"{'*' if option.default else ' '} {option.name:{width}}  {option.text()}{place}")
     print("\n* the default. Choose another with `dtx run GROUP=NAME` (analysis=[NAME,NAME])")
     return 0

@@ -1,4 +1,4 @@
-"""Say what would run, why, and about how long it takes; run nothing."""
+"""Show what would run, why, and about how long it takes; run nothing."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SHOWN = 40  # lines of a sweep's plan before stages of a kind are counted only
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The same as of ``dtx run``."""
+    """``dtx run``'s arguments, and how much to print."""
     override_arguments(parser)
     parser.add_argument("--all", action="store_true", help="a line for every stage of a big sweep")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print one line a stage, then a summary; 2 if jobs of a sweep have errors."""
+    """Print one line per stage, then a summary; 2 if jobs of a sweep have errors."""
     from dtx.store.store import Store
 
     if args.multirun:

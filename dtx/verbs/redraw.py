@@ -68,18 +68,18 @@ def chosen(targets: Iterable[tuple[str, Stage]], names: Sequence[str]) -> list[A
     from dtx.run.plan import stages
 
     targets = list(targets)
-    found = [s for s in stages(stage for _, stage in targets) if isinstance(s, Analysis)]
+    analyses = [s for s in stages(stage for _, stage in targets) if isinstance(s, Analysis)]
     named: dict[str, set[str]] = {}
-    for name, stage in (*targets, *((s.name, s) for s in found)):
+    for name, stage in (*targets, *((s.name, s) for s in analyses)):
         if isinstance(stage, Analysis):
             named.setdefault(name, set()).add(stage.label)
     for name in names:
         if name not in named:
             raise UserError(f"{name}: no analysis of that name here{suggest(name, sorted(named))}")
-    if not found:
+    if not analyses:
         raise UserError("no analysis is composed: choose some with analysis=[lens]")
     wanted = {label for name in names or named for label in named[name]}
-    return [stage for stage in found if stage.label in wanted]
+    return [stage for stage in analyses if stage.label in wanted]
 
 
 def redraw(analyses: Sequence[Analysis], store: Store) -> None:

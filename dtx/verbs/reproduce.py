@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print a table of number, measured, tolerance; exit status 1 if one left its tolerance."""
+    """Print a table of number, measured, tolerance; exit status 1 if one is outside its tolerance."""
     from dtx.config.compose import compose, experiment
     from dtx.config.expected import judge, measure, read, stages_of
     from dtx.progress import console
@@ -43,10 +43,10 @@ def main(args: argparse.Namespace) -> int:
         )
     expected = read(_expected(args))
     everything = []
-    for seed in expected.seeds:  # all of them first: a mistake shows before an hour's work
+    for seed in expected.seeds:  # all first: a mistake shows before hours of work
         overrides = [f"experiment={args.preset}", f"seed={seed}", *args.overrides]
         what = experiment(compose(overrides, args.config_dir), overrides)
-        # A number of an input needs the input's own files, which a finished target does without.
+        # Metrics of an input need the input's files, which a finished target does not.
         targets = {**what.targets, **stages_of(expected, what.targets)}
         everything.append(dataclasses.replace(what, targets=targets))
     by_seed = []
@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _expected(args: argparse.Namespace) -> Path:
-    """The file of expected numbers; a preset that does not exist is told first."""
+    """The file of expected numbers, for a preset that exists."""
     from dtx.config.expected import path_of
     from dtx.config.options import find
 
@@ -69,8 +69,8 @@ def _expected(args: argparse.Namespace) -> Path:
     path = path_of(args.preset)
     if not path.exists():
         raise UserError(
-            f"nothing is expected of {args.preset}: there is no experiments/{args.preset}/"
-            "expected.json in a clone that dtx runs from; name a file with --expected"
+            f"no expected numbers for {args.preset}: experiments/{args.preset}/expected.json does not "
+            "exist (only a clone of dtx has them); name a file with --expected"
         )
     return path
 
@@ -91,11 +91,11 @@ def report(verdicts: Sequence[Verdict], seeds: Sequence[int]) -> int:
     for verdict in wrong:
         number = verdict.number
         print(
-            f"left its tolerance: {number.name} of {number.of} is {_shown(verdict.mean)}, "
+            f"outside its tolerance: {number.name} of {number.of} is {_shown(verdict.mean)}, "
             f"expected {number.low:g} to {number.high:g}"
         )
     if not wrong:
-        print(f"all {len(verdicts)} numbers are within their tolerance")
+        print(f"all numbers are within their tolerance ({len(verdicts)})")
     return 1 if wrong else 0
 
 

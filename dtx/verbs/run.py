@@ -32,10 +32,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     hydra = parser.add_argument_group("Hydra's flags")
     hydra.add_argument("-c", "--cfg", choices=("job", "hydra", "all"), help="show the config")
     hydra.add_argument("-p", "--package", help="show this part of it")
-    hydra.add_argument("--resolve", action="store_true", help="with its references resolved")
+    hydra.add_argument("--resolve", action="store_true", help="show it with references resolved")
     kinds = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
     hydra.add_argument(
-        "-i", "--info", nargs="?", const="all", choices=kinds, help="how it is composed"
+        "-i", "--info", nargs="?", const="all", choices=kinds, help="show how it is composed"
     )
     hydra.add_argument("--hydra-help", action="store_true")
 
@@ -50,11 +50,11 @@ def main(args: argparse.Namespace) -> int:
 
         return run_sweep(read_sweep(args.overrides, args.config_dir))
     what = experiment(compose(args.overrides, args.config_dir), args.overrides)
-    return run_and_tell(what)
+    return run_and_print(what)
 
 
-def run_and_tell(what: Experiment) -> int:
-    """Run an experiment and print a table of what came out; gives the exit status."""
+def run_and_print(what: Experiment) -> int:
+    """Run an experiment and print a table of the outcomes; returns the exit status."""
     from dtx.run.runner import StagesFailed, run
     from dtx.text import say
 
@@ -63,32 +63,32 @@ def run_and_tell(what: Experiment) -> int:
         outcomes = run(what)
     except StagesFailed as failed:
         if len(failed.outcomes) > 1:
-            tell(failed.outcomes)
+            print_outcomes(failed.outcomes)
         for line in str(failed).splitlines():
             say(f"error: {line}")
         return 1 if failed.defect else 2
-    tell(outcomes)
+    print_outcomes(outcomes)
     ran = sum(o.status == "ran" for o in outcomes)
-    told = (
+    summary = (
         f"{ran} of {len(outcomes)} stages ran"
         if ran
         else f"everything reused ({len(outcomes)} stages)"
     )
     console.print(
-        f"{told} in {time.monotonic() - start:.1f} s ({seconds_alive():.1f} s with start-up)"
+        f"{summary} in {time.monotonic() - start:.1f} s ({seconds_alive():.1f} s with start-up)"
     )
     for target in what.targets.values():
         for figure in sorted((target.path / "figures").glob("*.png")):
             console.print(f"figure: {near(figure)}", soft_wrap=True)
     console.print(
-        "review: dtx ui" if what.tracking.enabled else f"files: {near(what.store.path)}",
+        "review: dtx ui" if what.tracking.enabled else f"results: {near(what.store.path)}",
         soft_wrap=True,
     )
     return 0
 
 
-def tell(outcomes: Sequence) -> None:
-    """The table of stages."""
+def print_outcomes(outcomes: Sequence) -> None:
+    """Print the table of stages."""
     table = Table(title=None, box=None, pad_edge=False, header_style="bold")
     for column in ("stage", "key", "status", "what came out"):
         table.add_column(column, overflow="fold")

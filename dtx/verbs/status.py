@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dtx.store.inventory import Artefact
 
 EXAMPLES = """
-  dtx status                       what is worked on now, what can go on, what is finished
+  dtx status                       what is in progress, interrupted and finished
   dtx status --store /data/store --all
 """
 _SHOWN = 15
@@ -40,13 +40,15 @@ def main(args: argparse.Namespace) -> int:
         held, words = _work(root, folder)
         (working if held else waiting).append((f"  {folder.name}", words))
     names = {folder.name.removesuffix(".pull") for folder in unfinished(root)}
-    for note in sorted((root / LOCKS).glob("*.holder")):  # held without work: a push, a commit
+    for note in sorted(
+        (root / LOCKS).glob("*.holder")
+    ):  # locked without a work folder: a push, a commit
         if note.stem not in names and (who := locks.holder(root / LOCKS, note.stem)) is not None:
             working.append((f"  {note.stem}", locks.in_words(who)))
     if working:
         print(f"in progress:\n{columns(working)}\n")
     if waiting:
-        print(f"interrupted (the same command goes on from there):\n{columns(waiting)}\n")
+        print(f"interrupted (the same command resumes them):\n{columns(waiting)}\n")
     finished = artefacts(root)
     shown = finished if args.all else finished[:_SHOWN]
     if shown:
@@ -63,25 +65,27 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _work(root: Path, folder: Path) -> tuple[bool, str]:
-    """Whether somebody works on it, and in words how far it is."""
+    """Whether a process works on it, and in words how far it has come."""
     from dtx.progress import duration, in_words, read_progress
     from dtx.store import locks
     from dtx.store.inventory import LOCKS, last_touched
 
     label = folder.name.removesuffix(".pull")
     who, now = locks.holder(root / LOCKS, label), time.time()
-    found = read_progress(folder)
+    progress = read_progress(folder)
     if folder.name != label:
-        words = "coming from the remote store"
-    elif found is None:
-        words = "no measure of progress yet"
+        words = "being pulled from the remote store"
+    elif progress is None:
+        words = "no progress reported yet"
     else:
-        rate = found["rate"] if who is not None else 0.0
-        words = in_words(found["done"], found["total"], found["unit"], rate, found["note"])
+        rate = progress["rate"] if who is not None else 0.0
+        words = in_words(
+            progress["done"], progress["total"], progress["unit"], rate, progress["note"]
+        )
     if who is None:
         return False, f"{words}; {duration(now - last_touched(folder))} ago"
-    if found and now - found["time"] > 60:
-        words += f"; that was {duration(now - found['time'])} ago"
+    if progress and now - progress["time"] > 60:
+        words += f"; that was {duration(now - progress['time'])} ago"
     return True, f"{words}; {locks.in_words(who)}"
 
 

@@ -17,7 +17,7 @@ EXAMPLES = """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Where to serve, and what."""
+    """Port, and which runs."""
     parser.add_argument("--port", type=int, default=5000)
     parser.add_argument(
         "--uri", help="tracking URI (default: MLFLOW_TRACKING_URI, else ./mlflow.db)"
@@ -25,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Become MLflow's server."""
+    """Replace this process by MLflow's server."""
     from dtx.tracking import default_uri
 
     uri = args.uri or default_uri()

@@ -26,7 +26,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
-        ("dtx re", ["reproduce "]),
+        ("dtx re", ["redraw ", "reproduce "]),
         ("dtx ", None),
         ("dtx run dt=me", ["dt=memory_dt ", "dt=memory_dt_study "]),
         ("dtx run experiment=q", ["experiment=quickstart "]),

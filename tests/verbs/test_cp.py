@@ -68,7 +68,7 @@ def test_nothing_is_written_over_without_force(tmp_path, capsys):
     path.parent.mkdir()
     path.write_text("precious: 1\n")
     assert main(["cp", "dt/small", str(tmp_path), "--as", "mine"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert path.read_text() == "precious: 1\n"
     assert main(["cp", "dt/small", str(tmp_path), "--as", "mine", "--force"]) == 0
     assert "n_layers" in path.read_text()
@@ -79,9 +79,9 @@ def test_nothing_is_written_over_without_force(tmp_path, capsys):
     [
         ("agent/pop", "x", "agent/pop: no such config (did you mean 'ppo'?)"),
         ("agnet/ppo", "x", "agnet: no such group of configs (did you mean 'agent'?)"),
-        ("ppo", "x", "GROUP/NAME is wanted"),
+        ("ppo", "x", "give GROUP/NAME"),
         ("agent/ppo", "../x", "a name has letters"),
-        ("agent/ppo", "ppo", "would be found before yours"),
+        ("agent/ppo", "ppo", "takes precedence over yours"),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(tmp_path, capsys, option, name, words):

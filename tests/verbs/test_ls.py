@@ -39,7 +39,7 @@ def test_one_group_with_a_folder_of_ones_own(mine, capsys):
     out = capsys.readouterr().out
     assert f"  mine Learns nothing. ({mine}/agent/mine.yaml)" in re.sub(r"(?<=mine) +", " ", out)
     assert "It only walks" not in out
-    assert f"{mine}/agent/ppo.yaml: not found, dtx's of the same name comes first" in out
+    assert f"{mine}/agent/ppo.yaml: not used: dtx's config of this name takes precedence" in out
     assert "experiment:" not in out
     main(["ls", "analysis", "--config-dir", str(mine)])
     assert lines(capsys)["b9"].split(maxsplit=1)[1].startswith("What it answers, over two lines.")

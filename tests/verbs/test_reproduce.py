@@ -53,12 +53,12 @@ def test_runs_every_seed_and_compares_the_mean(user, capsys):
     header, row, told = capsys.readouterr().out.splitlines()
     assert header.split()[:5] == ["number", "mean", "of", "2", "seeds"]
     assert row.split() == ["toy/value", "1.500", "1.5", "to", "1.6", "yes", "1.000", "2.000"]
-    assert told == "all 1 numbers are within their tolerance"
+    assert told == "all numbers are within their tolerance (1)"
     assert runs(user, "toys") == 2
     expect(user, 1.6, 1.7)
     assert reproduce() == 1
     out, error = capsys.readouterr()
-    assert "left its tolerance: toy/value of sum.left is 1.500, expected 1.6 to 1.7" in out
+    assert "outside its tolerance: toy/value of sum.left is 1.500, expected 1.6 to 1.7" in out
     assert error.count("0 of 2 stages ran") == 2
     assert runs(user, "toys") == 2
 

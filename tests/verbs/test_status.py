@@ -81,7 +81,7 @@ def test_work_in_progress_then_interrupted(store, capsys):
     process.join()
     status(store)
     title, row, _, totals = capsys.readouterr().out.splitlines()
-    assert title.startswith("interrupted (the same command goes on")
+    assert title.startswith("interrupted (the same command resumes them")
     assert "250 of 1,000 frames" in row and row.endswith(" s ago")
     assert totals.endswith("0 in progress, 1 interrupted")
 
@@ -96,7 +96,7 @@ def test_the_rate_and_time_left_of_work_in_progress(store, capsys):
         assert f"process {os.getpid()} on " in row
         (work / PROGRESS).write_text("{half")
         status(store)
-        assert "no measure of progress yet" in capsys.readouterr().out
+        assert "no progress reported yet" in capsys.readouterr().out
         store.commit(ONE, work, {})
     assert not (store.folder(ONE) / PROGRESS).exists()
     assert PROGRESS not in store.done(ONE)["files"]
