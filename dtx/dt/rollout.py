@@ -7,20 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dtx.dataset.episodes import Outcome
 from dtx.dt.context import Context
 from dtx.dt.history import History
-from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.model import DecisionTransformerModel, ModelConfig
 from dtx.env.decision import Decision
 from dtx.env.environment import Environment
 from dtx.env.vector import Stacked, VectorEnv
 
 CHUNK = 128
 """Contexts computed at once: few enough for their activations to stay in the processor's cache."""
+
+
+class Player(Protocol):
+    """What acts: a model, or one that is edited while it runs."""
+
+    @property
+    def cfg(self) -> ModelConfig:
+        """How windows are made."""
+        ...
+
+    def last_logits(self, context: Context, /) -> Tensor:
+        """Logits (b, a) at the last state of windows."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +66,7 @@ class Played:
 
 @torch.inference_mode()
 def rollout(
-    model: DecisionTransformerModel,
+    model: Player,
     env: VectorEnv,
     reward_to_go: np.ndarray,
     *,
@@ -217,7 +232,7 @@ def uniforms(seed: int, episode: np.ndarray, horizon: int) -> np.ndarray:
     ]
 
 
-def _logits(model: DecisionTransformerModel, history: History, who: np.ndarray) -> np.ndarray:
+def _logits(model: Player, history: History, who: np.ndarray) -> np.ndarray:
     """Logits (len(who), a) float64 at the last state; equal contexts are computed once."""
     first, index = history.distinct_contexts(who)
     parts = [

@@ -22,6 +22,8 @@ FEW = {
     "states": 64, "steps": 3, "untrained": 2, "windows": 32,
 }  # fmt: skip
 """Whole numbers of analyses by field: at most so many."""
+FIRST = {"alphas": 2, "goals": 1}
+"""Lists and mappings of analyses by field: the first so many entries."""
 
 
 def small(
@@ -52,6 +54,8 @@ def replaced(value: Any, dataset: Dataset, dt: DecisionTransformer, agent: Agent
             new = replaced(old, dataset, dt, agent)
             if type(old) is int and field.name in FEW and not isinstance(value, Declared):
                 new = min(old, FEW[field.name])
+            if field.name in FIRST:
+                new = _first(new, FIRST[field.name])
             changes[field.name] = new
         return dataclasses.replace(value, **changes)
     if isinstance(value, Mapping):
@@ -59,6 +63,12 @@ def replaced(value: Any, dataset: Dataset, dt: DecisionTransformer, agent: Agent
     if isinstance(value, tuple):
         return tuple(replaced(v, dataset, dt, agent) for v in value)
     return value
+
+
+def _first(entries: Any, count: int) -> Any:
+    if isinstance(entries, Mapping):
+        return dict(list(entries.items())[:count])
+    return entries[:count]
 
 
 def _model(old: Stage, dt: DecisionTransformer) -> DecisionTransformer:

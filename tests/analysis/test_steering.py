@@ -10,15 +10,17 @@ import pytest
 import torch
 
 from dtx.analysis.core.channels import cell_names
-from dtx.analysis.core.claims import read_claims
-from dtx.analysis.steering import Method, Play, Site, Steering, Tokens
-from dtx.analysis.steering.claims import judge
-from dtx.analysis.steering.compute import UNSTEERED, measure
+from dtx.analysis.core.result import About, Verdict
+from dtx.analysis.steering import Steering
+from dtx.analysis.steering.compute import result_of
 from dtx.analysis.steering.edits import Edit, Steered, activations, mask, residual, shows
+from dtx.analysis.steering.measure import EPISODES, NOTHING, OWN, WHOLE, measure
 from dtx.analysis.steering.methods import candidates, random_like
 from dtx.analysis.steering.play import play
+from dtx.analysis.steering.spec import UNSTEERED, Method, Play, Site, Tokens
 from dtx.analysis.steering.windows import CHANGE, KEEP, WindowMaker, asked, towards
 from dtx.config.compose import build_group
+from dtx.config.ranges import problems
 from dtx.dt.rollout import decision_contexts
 from dtx.env.actions import Action
 from dtx.errors import UserError
@@ -54,7 +56,7 @@ def planted(store, experiment_of):
 @pytest.mark.parametrize("hook", ["resid_pre", "mlp_out", "z"])
 def test_size_0_changes_nothing_and_an_own_value_neither(env, left, hook):
     network = model(n_layers=2, left_padding=left)
-    context = decision_contexts(network, env, [0.3])[0]
+    context = decision_contexts(network, env.decision, [0.3])[0]
     name = residual(1) if hook == "resid_pre" else f"blocks.0.{'attn.' * (hook == 'z')}hook_{hook}"
     head, width = (1, network.cfg.d_head) if hook == "z" else (None, network.cfg.d_model)
     plain = network.last_logits(context)
@@ -72,7 +74,7 @@ def test_size_0_changes_nothing_and_an_own_value_neither(env, left, hook):
 @pytest.mark.parametrize("left", [False, True])
 def test_the_whole_difference_of_embeddings_is_the_other_run(env, left):
     network = model(n_layers=2, left_padding=left)
-    own, other = decision_contexts(network, env, [0.0, 0.9])
+    own, other = decision_contexts(network, env.decision, [0.0, 0.9])
     wanted = network.last_logits(other)
     tokens = Edit("", residual(0), Tokens.reward_to_go, clamp=0.9)
     assert (Steered(network, tokens).last_logits(own) - wanted).abs().max() < 1e-6
@@ -87,7 +89,7 @@ def test_the_whole_difference_of_embeddings_is_the_other_run(env, left):
 
 def test_an_edited_run_is_the_hooked_run(env):
     network = model(n_layers=3)
-    context = decision_contexts(network, env, [0.5])[0]
+    context = decision_contexts(network, env.decision, [0.5])[0]
     for layer in range(3):
         vector = torch.randn(network.cfg.d_model, generator=torch.Generator().manual_seed(layer))
         edit = Edit("", residual(layer), Tokens.last_state, alpha=2.0, vector=vector)
@@ -117,7 +119,7 @@ def test_an_edited_run_is_the_hooked_run(env):
 )
 def test_tokens_are_where_they_say(env, tokens, left, right):
     for padding, places in ((True, left), (False, right)):
-        context = decision_contexts(model(n_layers=1, left_padding=padding), env, [0.5])[0]
+        context = decision_contexts(model(n_layers=1, left_padding=padding), env.decision, [0.5])[0]
         assert [torch.nonzero(row).flatten().tolist() for row in mask(context, tokens)] == [
             places
         ] * 4
@@ -125,7 +127,7 @@ def test_tokens_are_where_they_say(env, tokens, left, right):
 
 def test_a_condition_is_read_from_the_window(env):
     network = model(n_layers=1)
-    context = decision_contexts(network, env, [0.0])[0]
+    context = decision_contexts(network, env.decision, [0.0])[0]
     ball = cell_names().index("ball (2,6)")
     assert shows(context, ball).tolist() == [False, False, True, True]
     edit = Edit("", residual(0), Tokens.reward_to_go, clamp=0.9, only_if=ball)
@@ -136,7 +138,7 @@ def test_a_condition_is_read_from_the_window(env):
 def test_windows_are_split_by_what_is_held_out(stage):
     network = model(n_layers=1)
     goal = stage.goals["rtg_only_if_key"]
-    windows = WindowMaker(stage, network).windows(goal)
+    windows = WindowMaker(stage, network, stage.env.decision).windows(goal)
     training, held = (windows.part(CHANGE, held_out=h) for h in (False, True))
     rows = [pd.concat([b.table for b in part.batches]) for part in (training, held)]
     assert set(rows[0]["layout"]) == {"ball/left", "ball/right"} == set(rows[1]["layout"])
@@ -151,7 +153,7 @@ def test_windows_are_split_by_what_is_held_out(stage):
 def test_an_action_is_steered_to_from_where_the_model_takes_it(stage):
     network = model(n_layers=1)
     goal = stage.goals["always_look_back"]
-    windows = WindowMaker(stage, network).windows(goal)
+    windows = WindowMaker(stage, network, stage.env.decision).windows(goal)
     there = towards(windows)
     assert len(there) == 2 and set(there.batches[0].table["layout"]) == {"key/left", "ball/left"}
     sites = (Site(layer=0, tokens=Tokens.last_state),)
@@ -170,15 +172,17 @@ def test_rollouts_with_size_0_are_the_unsteered_ones(stage):
     )
     for greedy in (True, False):
         pd.testing.assert_frame_equal(
-            play(Steered(network, edit), stage, greedy=greedy), play(network, stage, greedy=greedy)
+            play(Steered(network, edit), stage.env, stage, greedy=greedy),
+            play(network, stage.env, stage, greedy=greedy),
         )
 
 
 def test_the_planted_model_is_steered_without_side_effects(stage, planted):
     wanted = only(stage, "rtg_off", methods=(Method.reward_to_go_clamp, Method.activation_addition))
     wanted = dataclasses.replace(wanted, sites=(Site(layer=1, tokens=Tokens.last_state),))
-    found = measure(wanted, planted)
-    assert found.identity_error < 1e-4
+    found = measure(wanted, planted, wanted.env)
+    assert max(found.errors.values()) < 1e-4
+    assert set(found.errors) == {NOTHING, OWN, WHOLE, EPISODES}
     sites = found.tables["sites"].set_index("site")
     for site in ("R tokens", "L0H0", "MLP0", "before L1, last S"):
         assert sites.loc[site, "success"] == 1 and abs(sites.loc[site, "kl"]) < 1e-3, site
@@ -186,45 +190,55 @@ def test_the_planted_model_is_steered_without_side_effects(stage, planted):
     assert (sites.loc[[s for s in others if s[:2] in ("L0", "L2")], "success"] == 0).all()
     controls = found.tables["controls"]
     assert controls.loc[controls["alpha"] <= 1, "success"].max() < 1
-    numbers, claims, failed = judge(wanted, found)
-    assert not failed and claims[0].verdict == "confirmed", claims
-    assert numbers["steering/rtg_off_unsteered_success"] == 0
+    result = result_of(wanted, found)
+    claim = result.claim("rtg_off")
+    assert result.established and claim.verdict is Verdict.CONFIRMED, claim
+    assert claim.about is About.REWARD_TO_GO and claim.id in Steering.true_of_planted
+    assert result.metrics["rtg_off_unsteered_success"] == 0
+    for check in found.errors:
+        for error in (0.5, np.nan):
+            wrong = dataclasses.replace(found, errors={**found.errors, check: error})
+            broken = result_of(wanted, wrong)
+            assert not broken.established and check in broken.summary
+            assert broken.claim("rtg_off").verdict is Verdict.NOT_ESTABLISHED
 
 
 def test_the_condition_keeps_reward_to_go_for_a_key(stage, planted):
     wanted = only(stage, "rtg_only_if_key", methods=(Method.reward_to_go_clamp,), clamp_parts=False)
-    found = measure(wanted, planted)
+    found = measure(wanted, planted, wanted.env)
     sites = found.tables["sites"].set_index("site")
     assert sites.loc["R tokens if ball (2,6)", ["success", "kl"]].tolist() == pytest.approx([1, 0])
     assert sites.loc["R tokens", "kl"] > 0.5  # it takes the key's reward-to-go away, too
     played = found.tables["rollouts"]
     played = played[(played["method"] == "reward_to_go_clamp") & (played["target"] == 0)]
     assert (played["greedy_return"] > 0.4).tolist() == [False, False, True, True]
-    claim = judge(wanted, found)[1][
-        0
-    ]  # a condition of ours on a reward-to-go of ours: nothing of the model
-    assert claim.verdict == "depends" and "asking for more" in claim.found
+    # A condition of ours on a reward-to-go of ours: nothing of the model.
+    claim = result_of(wanted, found).claim("rtg_only_if_key")
+    assert claim.verdict is Verdict.DEPENDS and "asking for more" in claim.evidence
 
 
 def test_a_model_that_does_it_already_is_no_success(stage, planted):
     with torch.no_grad():
         planted.embed.W_R.zero_()  # reward-to-go says nothing any more
     wanted = only(stage, "rtg_off", methods=(Method.reward_to_go_clamp,), clamp_parts=False)
-    (claim,) = judge(wanted, measure(wanted, planted))[1]
-    assert claim.verdict.startswith("not established: nothing to steer")
+    (claim,) = result_of(wanted, measure(wanted, planted, wanted.env)).claims
+    assert claim.verdict is Verdict.NOT_ESTABLISHED
+    assert claim.evidence.startswith("nothing to steer")
 
 
 def test_a_behaviour_clone_has_nothing_to_steer(stage):
     clone = model(n_layers=1, reward_to_go=False)
     wanted = only(stage, "rtg_off")
-    found = measure(wanted, clone)
+    found = measure(wanted, clone, wanted.env)
     assert set(found.tables["sites"]["method"]) <= {
         "activation_addition",
         "optimised",
         "embedding_arithmetic",
     }
     assert not found.tables["sites"]["site"].str.contains("R").any()
-    assert judge(wanted, found)[1][0].verdict.startswith("not established: nothing to steer")
+    (claim,) = result_of(wanted, found).claims
+    assert claim.verdict is Verdict.NOT_ESTABLISHED
+    assert claim.evidence.startswith("nothing to steer")
 
 
 def test_descent_lowers_the_loss_and_random_vectors_have_its_norm(stage):
@@ -234,7 +248,7 @@ def test_descent_lowers_the_loss_and_random_vectors_have_its_norm(stage):
     )
     wanted = only(stage, "always_look_back", methods=(Method.optimised,), descent=descent)
     goal = wanted.goals["always_look_back"]
-    windows = WindowMaker(wanted, network).windows(goal)
+    windows = WindowMaker(wanted, network, wanted.env.decision).windows(goal)
     ((_, edit),) = candidates(wanted, network, goal, windows)
     change = windows.part(CHANGE, held_out=False)
 
@@ -270,7 +284,9 @@ def test_stage_writes_tables_figures_and_verdicts(store, experiment_of, stage, t
     played = pd.read_parquet(wanted.path / "tables" / "rollouts.parquet")
     assert np.allclose(played[["success", "wrong", "truncated"]].sum(axis=1), 1)
     assert {UNSTEERED, "random"} < set(played["method"])
-    assert len(read_claims(wanted.path)) == 1 and "look back" in wanted.summary()
+    result = wanted.result()
+    assert result.established and "look back" in wanted.summary()
+    assert result.claim("always_look_back").about is About.MODEL and len(result.claims) == 1
     for name in ("steering.png", "steering_rollouts.png"):
         assert (wanted.path / "figures" / name).stat().st_size > 10_000
 
@@ -285,14 +301,15 @@ def test_goals_on_pairs_need_no_routine(store, experiment_of, stage):
     wanted = dataclasses.replace(stage, goals={"as_clean": goal}, pairs=pairs)
     assert not list(wanted.check())
     network = model(n_layers=1)
-    windows = WindowMaker(wanted, network).windows(goal)
+    windows = WindowMaker(wanted, network, None, pairs.load()).windows(goal)
     assert len(windows.part(KEEP)) and len(windows.part(CHANGE))
     wanted = dataclasses.replace(
         wanted,
         methods=(Method.activation_addition,),
         sites=(Site(layer=0, tokens=Tokens.reward_to_go),),
     )
-    assert measure(wanted, network).identity_error < 1e-4
+    found = measure(wanted, network, wanted.env, pairs.load())
+    assert max(found.errors.values()) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -307,7 +324,8 @@ def test_goals_on_pairs_need_no_routine(store, experiment_of, stage):
     ],
 )
 def test_impossible_values_are_named(stage, change, field):
-    assert field in [name for name, _ in dataclasses.replace(stage, **change).check()]
+    wrong = dataclasses.replace(stage, **change)
+    assert field in [name for name, _ in (*wrong.check(), *problems(wrong))]
 
 
 def test_goals_that_want_nothing_or_two_things_are_refused(stage):
@@ -324,4 +342,6 @@ def test_a_place_that_cannot_be_reached_is_told(stage):
     goal = stage.goals["rtg_off"]
     place = dataclasses.replace(goal.change[0], steps=6)
     with pytest.raises(UserError, match="ends the episode"):
-        WindowMaker(stage, model(n_layers=1)).windows(dataclasses.replace(goal, change=(place,)))
+        WindowMaker(stage, model(n_layers=1), stage.env.decision).windows(
+            dataclasses.replace(goal, change=(place,))
+        )

@@ -39,12 +39,11 @@ def summarise(
     model, clone = by_model[DT], by_model.get(CLONE)
     supported = model[model.supported]
     at = {t: model[model.target == t].iloc[0] for t in (wanted.low, wanted.high)}
-    rank = spearman(supported.target.to_numpy(), supported.mean_return.to_numpy())
     metrics = {
         "success_high": float(at[wanted.high].success),
         "return_high": float(at[wanted.high].mean_return),
         "return_low": float(at[wanted.low].mean_return),
-        "spearman": math.nan if rank is None else rank,
+        "spearman": spearman(supported.target.to_numpy(), supported.mean_return.to_numpy()),
         "mae": float((supported.mean_return - supported.target).abs().mean()),
         "spread": float(model.mean_return.max() - model.mean_return.min()),
         "clone_spread": math.nan

@@ -1,19 +1,21 @@
-"""From C9's tables to headline numbers and to verdicts on its goals."""
+"""From the tables to metrics and to verdicts on the goals."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dtx.analysis.core.claims import CONFIRMED, DEPENDS, NOT_CONFIRMED, Claim
-from dtx.analysis.steering import Goal, Play, Steering
-from dtx.analysis.steering.compute import UNSTEERED, Found
+from dtx.analysis.core.result import About, Claim, Verdict
+from dtx.analysis.steering.spec import UNSTEERED, Goal, Play, SteeringSpec
+
+Tables = Mapping[str, pd.DataFrame]
+"""See :class:`dtx.analysis.steering.measure.Measured`."""
 
 LEAST_GAP = 0.05
-"""Of the return asked for much and for little, under which no share of it can be told."""
+"""Of the return asked for much and for little, under which no share of it can be measured."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,13 @@ class Judged:
             at most the same norm, at no larger side effect than this one's or ``max_side_effect`` (of all
             those vectors, if each has a larger one).
         beats: Its interval lies above every such control and above no steering.
-        plays: Whether the environment agrees; None where it cannot be told.
+        plays: Whether the environment agrees; None where that cannot be measured.
         value: What the environment shows (return at the low target, or share of episodes that look back).
         score: On training windows.
         asks: Whether the edit is nothing but another reward-to-go.
     """
 
-    row: Any
+    row: pd.Series
     control: float
     beats: bool
     plays: bool | None
@@ -40,44 +42,40 @@ class Judged:
     asks: bool
 
 
-def judge(stage: Steering, found: Found) -> tuple[dict[str, float | None], list[Claim], list[str]]:
-    """Headline, claims, and which identities failed."""
-    numbers: dict[str, float | None] = {
-        "steering/identity_error": found.identity_error,
-        "steering/distinct_inputs": found.distinct,
-    }
+def judge(spec: SteeringSpec, tables: Tables) -> tuple[dict[str, float | None], list[Claim]]:
+    """Metrics, and a claim a goal."""
+    metrics: dict[str, float | None] = {}
     claims = []
-    for name, goal in stage.goals.items():
-        judged = methods(stage, name, goal, found)
-        scan = _of(found.tables["scan"], name)
+    for name, goal in spec.goals.items():
+        judged = methods(spec, name, goal, tables)
+        scan = _of(tables["scan"], name)
         before = scan[(scan["method"] == UNSTEERED) & (scan["windows"] == "held out")].iloc[0]
-        value, _ = environment(stage, goal, _of(found.tables["rollouts"], name), UNSTEERED)
-        numbers[f"steering/{name}_unsteered_success"] = before["success"]
-        numbers[f"steering/{name}_unsteered_{goal.play.value}"] = value
+        value, _ = environment(spec, goal, _of(tables["rollouts"], name), UNSTEERED)
+        metrics[f"{name}_unsteered_success"] = before["success"]
+        metrics[f"{name}_unsteered_{goal.play.value}"] = value
         for method, one in judged.items():
-            numbers[f"steering/{name}_{method}_success"] = one.row["success"]
-            numbers[f"steering/{name}_{method}_side_effect"] = one.row["kl"]
-            numbers[f"steering/{name}_{method}_random_success"] = one.control
-            numbers[f"steering/{name}_{method}_{goal.play.value}"] = one.value
-        claims.append(_claim(stage, goal, judged, before, value))
-    failed = []
-    if not found.identity_error <= stage.tolerance:
-        failed = [f"identity error {found.identity_error:.2g} is above {stage.tolerance:g}"]
-    return numbers, claims, failed
+            metrics[f"{name}_{method}_success"] = one.row["success"]
+            metrics[f"{name}_{method}_side_effect"] = one.row["kl"]
+            metrics[f"{name}_{method}_random_success"] = one.control
+            metrics[f"{name}_{method}_{goal.play.value}"] = one.value
+        claims.append(_claim(spec, name, goal, judged, before, value))
+    return metrics, claims
 
 
-def methods(stage: Steering, name: str, goal: Goal, found: Found) -> dict[str, Judged]:
+def methods(spec: SteeringSpec, name: str, goal: Goal, tables: Tables) -> dict[str, Judged]:
     """Every method, the one that did best on training windows first."""
-    scan, controls = _of(found.tables["scan"], name), _of(found.tables["controls"], name)
-    sites, played = _of(found.tables["sites"], name), _of(found.tables["rollouts"], name)
+    scan, controls = _of(tables["scan"], name), _of(tables["controls"], name)
+    sites, played = _of(tables["sites"], name), _of(tables["rollouts"], name)
     held = scan[(scan["windows"] == "held out") & scan["chosen"]]
     nothing = held[held["method"] == UNSTEERED].iloc[0]["success"]
     judged = {}
     for _, row in held[held["method"] != UNSTEERED].iterrows():
-        mine = controls[(controls["method"] == row["method"]) & (controls["alpha"] <= row["alpha"])]
-        near = mine[mine["kl"].fillna(0) <= max(row["kl"], stage.max_side_effect)]
-        control = float((near if len(near) else mine)["success"].max())
-        value, plays = environment(stage, goal, played, str(row["method"]))
+        others = controls[
+            (controls["method"] == row["method"]) & (controls["alpha"] <= row["alpha"])
+        ]
+        near = others[others["kl"].fillna(0) <= max(row["kl"], spec.max_side_effect)]
+        control = float((near if len(near) else others)["success"].max())
+        value, plays = environment(spec, goal, played, str(row["method"]))
         site = sites[(sites["method"] == row["method"]) & sites["chosen"]].iloc[0]
         judged[row["method"]] = Judged(
             row=row,
@@ -92,7 +90,7 @@ def methods(stage: Steering, name: str, goal: Goal, found: Found) -> dict[str, J
 
 
 def environment(
-    stage: Steering, goal: Goal, played: pd.DataFrame, method: str
+    spec: SteeringSpec, goal: Goal, played: pd.DataFrame, method: str
 ) -> tuple[float, bool | None]:
     """What the episodes of a method show, and whether it is what the goal wants.
 
@@ -102,10 +100,10 @@ def environment(
     """
     if not len(played):
         return float("nan"), None
-    mine = played[played["method"] == method]
+    steered = played[played["method"] == method]
     if goal.play is Play.looks_back:
-        share = float(mine["looks_back"].mean())
-        return share, share >= stage.min_success
+        share = float(steered["looks_back"].mean())
+        return share, share >= spec.min_success
     own = played[played["method"] == UNSTEERED]
     named = {layout for place in goal.change for layout in place.layouts}
     everywhere = not named or any(not place.layouts for place in goal.change)
@@ -115,64 +113,60 @@ def environment(
         chosen = rows[(rows["target"] == target) & (there == inside)]
         return float(chosen["return"].mean()) if len(chosen) else float("nan")
 
-    value, gap = mean(mine, stage.low), mean(own, stage.high) - mean(own, stage.low)
+    value, gap = mean(steered, spec.low), mean(own, spec.high) - mean(own, spec.low)
     if gap < LEAST_GAP or goal.pairs is not None:
         return value, None
     moved = [
-        abs(mean(mine, target, inside) - mean(own, target, inside))
-        for target, inside in ((stage.low, False), (stage.high, True), (stage.high, False))
+        abs(mean(steered, target, inside) - mean(own, target, inside))
+        for target, inside in ((spec.low, False), (spec.high, True), (spec.high, False))
     ]
-    closed = (value - mean(own, stage.low)) / gap
+    closed = (value - mean(own, spec.low)) / gap
     worst = np.nanmax(moved)  # there is no outside where all layouts shall change
-    return value, bool(closed >= stage.min_gap_closed and worst <= (1 - stage.min_gap_closed) * gap)
+    return value, bool(closed >= spec.min_gap_closed and worst <= (1 - spec.min_gap_closed) * gap)
 
 
 def _claim(
-    stage: Steering, goal: Goal, judged: dict[str, Judged], before: Any, value: float
+    spec: SteeringSpec,
+    name: str,
+    goal: Goal,
+    judged: dict[str, Judged],
+    before: pd.Series,
+    value: float,
 ) -> Claim:
-    what = "looks back" if goal.play is Play.looks_back else f"return at {stage.low:g}"
-    wanted = (
-        f"held-out success at least {stage.min_success:g} and above every random vector, side effect at most "
-        f"{stage.max_side_effect:g} nats, and episodes that agree"
+    verdict, evidence = _verdict(spec, goal, judged, before, value)
+    return Claim(
+        id=name,
+        text=goal.claim,
+        criterion=f"held-out success at least {spec.min_success:g} and above every random vector, "
+        f"side effect at most {spec.max_side_effect:g} nats, and episodes that agree",
+        evidence=evidence,
+        verdict=verdict,
+        about=About.MODEL if goal.like is None else About.REWARD_TO_GO,
     )
-    if before["success"] >= stage.min_success:
-        done = f"unsteered success is {before['success']:.2f} already"
-        return Claim(
-            claim=goal.claim,
-            wanted=wanted,
-            found=done,
-            verdict=f"not established: nothing to steer, {done}",
-        )
-    if goal.play is Play.return_ and goal.pairs is None and judged:
-        told_apart = [one for one in judged.values() if one.plays is not None]
-        if np.isfinite(value) and not told_apart:
-            done = f"its return hardly changes with reward-to-go ({value:.2f} at {stage.low:g})"
-            return Claim(
-                claim=goal.claim,
-                wanted=wanted,
-                found=done,
-                verdict=f"not established: nothing to steer, {done}",
-            )
-    if not judged:
-        return Claim(
-            claim=goal.claim,
-            wanted=wanted,
-            found="no method can be used on this model",
-            verdict="not established: no method can be used",
-        )
 
-    def told(one: Judged) -> str:
-        row = one.row
-        played = f", {what} {one.value:.2f} (unsteered {value:.2f})" if np.isfinite(value) else ""
-        return (
-            f"{_words(one)} at {row['site']} x{row['alpha']:g}: success "
-            f"{row['success']:.2f} [{row['success_low']:.2f}, {row['success_high']:.2f}] (unsteered "
-            f"{before['success']:.2f}, random at most {one.control:.2f}), KL {row['kl']:.3f}{played}"
-        )
+
+def _verdict(
+    spec: SteeringSpec,
+    goal: Goal,
+    judged: dict[str, Judged],
+    before: pd.Series,
+    value: float,
+) -> tuple[Verdict, str]:
+    """The verdict on a goal and the numbers behind it."""
+    if before["success"] >= spec.min_success:
+        reason = f"unsteered success is {before['success']:.2f} already"
+        return Verdict.NOT_ESTABLISHED, f"nothing to steer: {reason}"
+    if goal.play is Play.return_ and goal.pairs is None and judged:
+        measurable = any(one.plays is not None for one in judged.values())
+        if np.isfinite(value) and not measurable:
+            reason = f"return hardly changes with reward-to-go ({value:.2f} at {spec.low:g})"
+            return Verdict.NOT_ESTABLISHED, f"nothing to steer: {reason}"
+    if not judged:
+        return Verdict.NOT_ESTABLISHED, "no method can be used on this model"
 
     def reached(one: Judged) -> bool:
-        enough = one.row["success"] >= stage.min_success
-        small = not one.row["kl"] > stage.max_side_effect
+        enough = one.row["success"] >= spec.min_success
+        small = not one.row["kl"] > spec.max_side_effect
         return bool(one.beats and enough and small and one.plays is not False)
 
     ways = [one for one in judged.values() if reached(one)]
@@ -183,25 +177,36 @@ def _claim(
         for one in judged.values()
         if one is not best
     ]
-    found = ", ".join([told(best), *beside])
-    enough = best.row["success"] >= stage.min_success
+    evidence = ", ".join([_numbers(spec, goal, best, before, value), *beside])
+    enough = best.row["success"] >= spec.min_success
     if inside:
-        verdict = CONFIRMED
-    elif ways:
-        verdict = DEPENDS
-        found += "; only by holding the reward-to-go tokens, which is asking for more"
-    elif best.beats and enough:
-        verdict = DEPENDS
-        lacks = [
-            f"side effect above {stage.max_side_effect:g}"
-            if best.row["kl"] > stage.max_side_effect
-            else "",
-            "" if best.plays is not False else "the episodes do not agree",
-        ]
-        found += f"; {' and '.join(x for x in lacks if x)}"
-    else:
-        verdict = "not established: random vectors do as well" if enough else NOT_CONFIRMED
-    return Claim(claim=goal.claim, wanted=wanted, found=found, verdict=verdict)
+        return Verdict.CONFIRMED, evidence
+    if ways:
+        asking = "only by holding the reward-to-go tokens, which is asking for more"
+        return Verdict.DEPENDS, f"{evidence}; {asking}"
+    if best.beats and enough:
+        lacks = []
+        if best.row["kl"] > spec.max_side_effect:
+            lacks.append(f"side effect above {spec.max_side_effect:g}")
+        if best.plays is False:
+            lacks.append("the episodes do not agree")
+        return Verdict.DEPENDS, f"{evidence}; {' and '.join(lacks)}"
+    if enough:
+        return Verdict.NOT_ESTABLISHED, f"{evidence}; random vectors do as well"
+    return Verdict.NOT_CONFIRMED, evidence
+
+
+def _numbers(spec: SteeringSpec, goal: Goal, one: Judged, before: pd.Series, value: float) -> str:
+    """What a method did, in words."""
+    row, shown = one.row, ""
+    if np.isfinite(value):
+        what = "looks back" if goal.play is Play.looks_back else f"return at {spec.low:g}"
+        shown = f", {what} {one.value:.2f} (unsteered {value:.2f})"
+    return (
+        f"{_words(one)} at {row['site']} x{row['alpha']:g}: success "
+        f"{row['success']:.2f} [{row['success_low']:.2f}, {row['success_high']:.2f}] (unsteered "
+        f"{before['success']:.2f}, random at most {one.control:.2f}), KL {row['kl']:.3f}{shown}"
+    )
 
 
 def _words(one: Judged) -> str:

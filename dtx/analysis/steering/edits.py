@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
+from transformer_lens.hook_points import HookPoint
 
-from dtx.analysis.steering import Tokens
+from dtx.analysis.steering.spec import Tokens
 from dtx.analysis.steering.windows import asked
 from dtx.dt.context import Context
 from dtx.dt.forward import run_from
@@ -127,20 +128,20 @@ class Steered:
             where_bn1 = where_bn1 & shows(context, edit.only_if)[:, None]
         where_bn1 = where_bn1.unsqueeze(-1)
 
-        def patch(value: Tensor, hook: Any = None) -> Tensor:
-            mine = value if edit.head is None else value[:, :, edit.head]
+        def patch(value: Tensor, hook: HookPoint | None = None) -> Tensor:
+            old = value if edit.head is None else value[:, :, edit.head]
             if edit.vector is not None:
                 change = edit.vector
             else:
                 assert donor is not None
-                change = (donor if edit.head is None else donor[:, :, edit.head]) - mine
+                change = (donor if edit.head is None else donor[:, :, edit.head]) - old
                 if edit.direction is not None:
                     change = change.norm(dim=-1, keepdim=True) * edit.direction
-            mine = mine + where_bn1 * (edit.alpha * change)
+            new = old + where_bn1 * (edit.alpha * change)
             if edit.head is None:
-                return mine
+                return new
             value = value.clone()
-            value[:, :, edit.head] = mine
+            value[:, :, edit.head] = new
             return value
 
         return patch

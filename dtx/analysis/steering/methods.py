@@ -7,36 +7,35 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from dtx.analysis.core.channels import cell_names
-from dtx.analysis.steering import Goal, Method, Site, Steering, Tokens
 from dtx.analysis.steering.edits import Edit, Steered, activations, mask, residual
+from dtx.analysis.steering.spec import Goal, Method, Site, SteeringSpec, Tokens
 from dtx.analysis.steering.windows import CHANGE, KEEP, Windows, towards
+from dtx.dt.model import DecisionTransformerModel
 from dtx.errors import UserError
-
-if TYPE_CHECKING:
-    from dtx.dt.model import DecisionTransformerModel
 
 EMBED = residual(0)
 
 
 def candidates(
-    stage: Steering, model: DecisionTransformerModel, goal: Goal, windows: Windows
+    spec: SteeringSpec, model: DecisionTransformerModel, goal: Goal, windows: Windows
 ) -> Iterator[tuple[Method, Edit]]:
-    """All edits of the methods asked for, at size 1. Those that need layers or reward-to-go tokens that the
-    model has not are left out."""
+    """All edits of the methods asked for, at size 1.
+
+    Edits of layers or reward-to-go tokens that the model does not have are left out.
+    """
     makers = {
         Method.activation_addition: _additions,
         Method.embedding_arithmetic: _arithmetic,
         Method.reward_to_go_clamp: _clamps,
         Method.optimised: _optimised,
     }
-    for method in stage.methods:
-        for edit in makers[method](stage, model, goal, windows):
+    for method in spec.methods:
+        for edit in makers[method](spec, model, goal, windows):
             yield method, edit
 
 
@@ -55,12 +54,12 @@ def _words(tokens: Tokens) -> str:
 
 
 def _additions(
-    stage: Steering, model: DecisionTransformerModel, goal: Goal, windows: Windows
+    spec: SteeringSpec, model: DecisionTransformerModel, goal: Goal, windows: Windows
 ) -> Iterator[Edit]:
     there = towards(windows)
-    if not len(there):  # nobody said what to go towards
+    if not len(there):  # the goal does not say what to go towards
         return
-    for site in stage.sites:
+    for site in spec.sites:
         if not _usable(model, site):
             continue
         hook = residual(site.layer)
@@ -71,18 +70,18 @@ def _additions(
 
 def _mean(model: DecisionTransformerModel, windows: Windows, hook: str, tokens: Tokens) -> Tensor:
     """(d,) mean over windows and tokens."""
-    found = [
+    parts = [
         activations(model, batch.context, hook)[mask(batch.context, tokens)]
         for batch in windows.batches
     ]
-    return torch.cat(found).mean(0)
+    return torch.cat(parts).mean(0)
 
 
 def _arithmetic(
-    stage: Steering, model: DecisionTransformerModel, goal: Goal, windows: Windows
+    spec: SteeringSpec, model: DecisionTransformerModel, goal: Goal, windows: Windows
 ) -> Iterator[Edit]:
     entries = {name: i for i, name in enumerate(cell_names())}
-    for name, wanted in stage.arithmetic.items():
+    for name, wanted in spec.arithmetic.items():
         rows = model.embed.W_S
         vector = torch.zeros(model.cfg.d_model)
         for cell, times in wanted.cells.items():
@@ -93,8 +92,8 @@ def _arithmetic(
             vector = vector + wanted.reward_to_go * model.embed.W_R[0]
         if not model.cfg.reward_to_go and "reward_to_go" in wanted.tokens.value:
             continue
-        said = f"{name.replace('_', ' ')}, {_words(wanted.tokens)}"
-        yield Edit(said, EMBED, wanted.tokens, vector=vector)
+        words = f"{name.replace('_', ' ')}, {_words(wanted.tokens)}"
+        yield Edit(words, EMBED, wanted.tokens, vector=vector)
 
 
 def _entry(entries: dict[str, int], cell: str, place: str) -> int:
@@ -106,13 +105,13 @@ def _entry(entries: dict[str, int], cell: str, place: str) -> int:
 
 
 def _clamps(
-    stage: Steering, model: DecisionTransformerModel, goal: Goal, windows: Windows
+    spec: SteeringSpec, model: DecisionTransformerModel, goal: Goal, windows: Windows
 ) -> Iterator[Edit]:
     if not model.cfg.reward_to_go:
         return
-    value = stage.high if goal.like is None else goal.like
+    value = spec.high if goal.like is None else goal.like
     sites = [Edit("R tokens", EMBED, Tokens.reward_to_go, clamp=value)]
-    for layer in range(model.cfg.n_layers if stage.clamp_parts else 0):
+    for layer in range(model.cfg.n_layers if spec.clamp_parts else 0):
         z = f"blocks.{layer}.attn.hook_z"
         sites += [
             Edit(f"L{layer}H{head}", z, Tokens.all, head=head, clamp=value)
@@ -128,28 +127,28 @@ def _clamps(
 
 
 def _optimised(
-    stage: Steering, model: DecisionTransformerModel, goal: Goal, windows: Windows
+    spec: SteeringSpec, model: DecisionTransformerModel, goal: Goal, windows: Windows
 ) -> Iterator[Edit]:
-    for site in stage.descent.sites:
+    for site in spec.descent.sites:
         if _usable(model, site):
             yield Edit(
                 _name(site),
                 residual(site.layer),
                 site.tokens,
-                vector=descend(stage, model, windows, site),
+                vector=descend(spec, model, windows, site),
             )
 
 
 @torch.enable_grad()
 def descend(
-    stage: Steering, model: DecisionTransformerModel, windows: Windows, site: Site
+    spec: SteeringSpec, model: DecisionTransformerModel, windows: Windows, site: Site
 ) -> Tensor:
     """The vector (d,) that gradient descent finds on the training windows.
 
     Loss: cross-entropy to what is wanted + ``keep`` KL(unsteered || steered) where nothing may change +
     ``penalty`` times the vector's squared norm, in units of the activations' there.
     """
-    how, hook = stage.descent, residual(site.layer)
+    how, hook = spec.descent, residual(site.layer)
     change, keep = (windows.part(kind, held_out=False) for kind in (CHANGE, KEEP))
     keep = keep.every(max(1, round(len(keep) / how.kept)))
     with torch.no_grad():
@@ -169,12 +168,12 @@ def descend(
         edit = Edit("", hook, site.tokens, vector=scale * unit_d)
         for part, weight in ((change, 1.0), (keep, how.keep)):
             for batch in part.batches:
-                found = Steered(model, edit).last_logits(batch.context, start=starts[id(batch)])
-                found = found.log_softmax(-1)
+                logits = Steered(model, edit).last_logits(batch.context, start=starts[id(batch)])
+                log_p = logits.log_softmax(-1)
                 if part is change:
-                    each_b = -(batch.wanted * found).sum(-1)
+                    each_b = -(batch.wanted * log_p).sum(-1)
                 else:
-                    each_b = (batch.base.exp() * (batch.base - found)).sum(-1)
+                    each_b = (batch.base.exp() * (batch.base - log_p)).sum(-1)
                 loss = loss + weight * each_b.sum() / len(part)
         loss.backward()
         optimiser.step()

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from dtx.analysis.core.inputs import Inputs
 from dtx.analysis.core.windows import distinct_inputs
-from dtx.analysis.steering import Detour, Goal, Place, Steering
+from dtx.analysis.steering.spec import Detour, Goal, Place, SteeringSpec
 from dtx.dt.context import Context
 from dtx.dt.history import History
 from dtx.dt.model import DecisionTransformerModel
+from dtx.env.decision import Decision
 from dtx.errors import UserError
+from dtx.pairs.pair_set import PairSet
 
 CHANGE, KEEP, TOWARDS = "change", "keep", "towards"
 
@@ -61,7 +61,7 @@ class Windows:
 
     def part(self, kind: str | None = None, held_out: bool | None = None) -> Windows:
         """Those of a kind, and of training or held out."""
-        found = []
+        parts = []
         for batch in self.batches:
             chosen = np.ones(len(batch.table), bool)
             if kind is not None:
@@ -69,8 +69,8 @@ class Windows:
             if held_out is not None:
                 chosen &= (batch.table["held_out"] == held_out).to_numpy()
             if chosen.any():
-                found.append(batch.where(chosen))
-        return Windows(found)
+                parts.append(batch.where(chosen))
+        return Windows(parts)
 
     def every(self, step: int) -> Windows:
         """One window of so many."""
@@ -95,10 +95,26 @@ def asked(context: Context, reward_to_go: float) -> Context:
 
 
 class WindowMaker:
-    """Makes the windows of goals; plays every sequence of actions once."""
+    """Makes the windows of goals; plays every sequence of actions once.
 
-    def __init__(self, stage: Steering, model: DecisionTransformerModel):
-        self.stage, self.model = stage, model
+    Args:
+        spec: Detours, and what is held out.
+        model: That reads the windows.
+        decision: Of the environment, for goals that name places.
+        pairs: For goals on an edit of them.
+        demonstrated: Windows of demonstrations, where nothing may change.
+    """
+
+    def __init__(
+        self,
+        spec: SteeringSpec,
+        model: DecisionTransformerModel,
+        decision: Decision | None,
+        pairs: PairSet | None = None,
+        demonstrated: Context | None = None,
+    ):
+        self.spec, self.model, self.decision = spec, model, decision
+        self.pairs, self.demonstrated = pairs, demonstrated
         self._seen: dict[tuple, np.ndarray] = {}
 
     @torch.no_grad()
@@ -110,12 +126,12 @@ class WindowMaker:
         """
         batches = self._declared(goal) if goal.pairs is None else self._pairs(goal)
         batches += self._demonstrations(goal, batches)
-        found = Windows([self._known(goal, *batch) for batch in batches])
+        windows = Windows([self._known(goal, *batch) for batch in batches])
         for kind, held_out in ((CHANGE, False), (CHANGE, True), (KEEP, True)):
-            if not len(found.part(kind, held_out)):
+            if not len(windows.part(kind, held_out)):
                 which = "held-out" if held_out else "training"
                 raise UserError(f"goal {goal.claim!r}: there are no {which} windows to {kind}")
-        return found
+        return windows
 
     def _known(
         self, goal: Goal, context: Context, source: Context | None, table: pd.DataFrame
@@ -132,19 +148,18 @@ class WindowMaker:
 
     def _declared(self, goal: Goal) -> list[tuple[Context, Context | None, pd.DataFrame]]:
         """Windows on and beside the routine, one batch a length."""
-        stage, held = self.stage, self.stage.held_out
+        spec, held, decision = self.spec, self.spec.held_out, self._decision
         plain = Detour(before=0, actions=())
-        rows: dict[tuple, dict[str, Any]] = {}
+        rows: dict[tuple, dict[str, object]] = {}
         places = [(CHANGE, p) for p in goal.change] + [(KEEP, p) for p in goal.keep]
         places += [(TOWARDS, goal.towards)] if goal.towards else []
         for kind, place in places:
-            for detour in (plain, *stage.detours, *held.detours):
-                for layout in place.layouts or tuple(stage.env.layouts()):  # type: ignore[attr-defined]
+            for detour in (plain, *spec.detours, *held.detours):
+                for layout in place.layouts or decision.layouts:
                     actions = self._actions(place, detour, layout)
                     for asked_for in place.reward_to_go if actions is not None else ():
-                        told = asked_for if self.model.cfg.reward_to_go else 0.0
-                        mine = (layout, actions, told, kind == TOWARDS)
-                        rows.setdefault(mine, {
+                        read = asked_for if self.model.cfg.reward_to_go else 0.0
+                        rows.setdefault((layout, actions, read, kind == TOWARDS), {
                             "kind": kind,
                             "held_out": detour in held.detours
                             or asked_for in held.reward_to_go
@@ -172,9 +187,9 @@ class WindowMaker:
 
     def _actions(self, place: Place, detour: Detour, layout: str) -> tuple[int, ...] | None:
         """The way to a place; None where the detour begins behind it."""
-        env: Any = self.stage.env
-        steps = env.decision_step if place.steps is None else place.steps
-        way = list(env.routine(env.layouts().index(layout)))
+        decision = self._decision
+        steps = decision.step if place.steps is None else place.steps
+        way = list(decision.routine(decision.layouts.index(layout)))
         if not 0 <= steps < len(way):
             raise UserError(f"steps={steps}: the routine has {len(way)}, and ends the episode")
         if detour.actions and detour.before > steps:
@@ -186,8 +201,7 @@ class WindowMaker:
     def _play(self, layout: str, actions: tuple[int, ...]) -> np.ndarray:
         """(t, 7, 7, 3) observations of a layout under actions."""
         if (layout, actions) not in self._seen:
-            env: Any = self.stage.env
-            world = env.make(env.layouts().index(layout))
+            world = self._decision.make(self._decision.layouts.index(layout))
             seen = [world.reset(seed=0)[0]["image"]]
             for action in actions:
                 observation, _, terminated, truncated, _ = world.step(action)
@@ -198,12 +212,20 @@ class WindowMaker:
             self._seen[layout, actions] = np.stack(seen)
         return self._seen[layout, actions]
 
+    @property
+    def _decision(self) -> Decision:
+        if self.decision is None:
+            raise UserError("goals that name places need an environment with a decision")
+        return self.decision
+
     def _pairs(self, goal: Goal) -> list[tuple[Context, Context | None, pd.DataFrame]]:
-        """Corrupt runs, which shall be as the clean ones; those and the null pairs stay. Every second pair
-        is held out."""
-        assert self.stage.pairs is not None
+        """Corrupt runs, which shall be as the clean ones, and null pairs, which shall stay as they are.
+
+        Every second pair is held out.
+        """
+        assert self.pairs is not None
         batches = []
-        for batch in self.stage.pairs.load().batches(self.model):
+        for batch in self.pairs.batches(self.model):
             edited = batch.kind("edit") & (batch.table["edit"] == goal.pairs).to_numpy()
             for kind, chosen in ((CHANGE, edited), (KEEP, batch.kind("null"))):
                 if not chosen.any():
@@ -223,17 +245,12 @@ class WindowMaker:
     ) -> list[tuple[Context, Context | None, pd.DataFrame]]:
         """Demonstrations' windows, without those whose last observation is one where change is wanted.
 
-        What is wanted may be to act as when asked for much: then that is what they are asked for, as it is
-        there that nothing may change.
+        A goal that wants the model to act as when asked for much changes nothing there, so then they are
+        asked for that.
         """
-        stage = self.stage
-        if not stage.demonstrations or stage.dataset is None:
+        context = self.demonstrated
+        if context is None:
             return []
-        inputs = Inputs(
-            env=stage.env, dataset=stage.dataset, targets=(stage.low, stage.high),
-            count=stage.demonstrations, seed=stage.seed,
-        )  # fmt: skip
-        context, _ = inputs.demonstrated(self.model)
         wanted = {
             row
             for other, _, rows in others
