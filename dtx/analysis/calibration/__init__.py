@@ -55,7 +55,7 @@ class Calibration(CalibrationSpec, Analysis):
 
         model = self.dt.load()
         check_fits(model, self.env, self.dt.label)
-        trained_here = isinstance(self.dt, DecisionTransformer)
+        windows = self.dt.trained_windows
         return compute(
             self,
             model,
@@ -63,7 +63,7 @@ class Calibration(CalibrationSpec, Analysis):
             clone=self.behaviour_clone.load() if self.behaviour_clone else None,
             untrained=self.untrained.load() if self.untrained else None,
             episodes=self.dataset.load() if self.dataset else None,
-            balance=self.dt.windows.balance if trained_here else None,
+            balance=windows.balance if windows else None,
         )
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
