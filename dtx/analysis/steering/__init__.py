@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dtx.analysis.core.analysis import Analysis
-from dtx.analysis.core.inputs import Inputs
 from dtx.analysis.core.result import Result
 from dtx.analysis.steering.spec import SteeringSpec, problems_of
 from dtx.config.ranges import Natural
@@ -58,18 +57,9 @@ class Steering(SteeringSpec, Analysis):
         from dtx.dt.load import load_at
 
         model = load_at(self.dt, self.checkpoint, self.env, plays=True)
-        demonstrated = None
-        if self.demonstrations and self.dataset is not None:
-            windows = Inputs(
-                env=self.env,
-                dataset=self.dataset,
-                targets=(self.low, self.high),
-                count=self.demonstrations,
-                seed=self.seed,
-            )
-            demonstrated, _ = windows.demonstrated(model)
         pairs = self.pairs.load() if self.pairs else None
-        return compute(self, model, self.env, pairs, demonstrated)
+        episodes = self.dataset.load() if self.dataset else None
+        return compute(self, model, self.env, pairs, episodes)
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:
         """``steering``: success and side effect by size. ``steering_rollouts``: what episodes show."""

@@ -6,7 +6,7 @@ from dtx.analysis.core.result import Check, Result
 from dtx.analysis.steering.claims import judge
 from dtx.analysis.steering.measure import EPISODES, Measured, measure
 from dtx.analysis.steering.spec import SteeringSpec
-from dtx.dt.context import Context
+from dtx.dataset.episodes import Episodes
 from dtx.dt.model import DecisionTransformerModel
 from dtx.env.environment import Environment
 from dtx.pairs.pair_set import PairSet
@@ -17,7 +17,7 @@ def compute(
     model: DecisionTransformerModel,
     env: Environment,
     pairs: PairSet | None = None,
-    demonstrated: Context | None = None,
+    episodes: Episodes | None = None,
 ) -> Result:
     """Find edits, choose them on training windows, judge them on held-out ones and in the environment.
 
@@ -26,13 +26,13 @@ def compute(
         model: Any that fits the environment.
         env: Where it acts with the edits in place.
         pairs: For goals on an edit of them.
-        demonstrated: Windows of demonstrations, where nothing may change.
+        episodes: Demonstrations, in whose windows nothing may change.
 
     Returns:
         Tables ``sites``, ``scan``, ``controls`` and ``rollouts``, as in
         :class:`~dtx.analysis.steering.measure.Measured`.
     """
-    return result_of(spec, measure(spec, model, env, pairs, demonstrated))
+    return result_of(spec, measure(spec, model, env, pairs, episodes))
 
 
 def result_of(spec: SteeringSpec, measured: Measured) -> Result:

@@ -14,11 +14,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from dtx.analysis.core.windows import demonstrated
 from dtx.analysis.steering.edits import Edit, Steered, activations, residual
 from dtx.analysis.steering.methods import EMBED, candidates, random_like
 from dtx.analysis.steering.play import by_layout, play
 from dtx.analysis.steering.spec import RANDOM, UNSTEERED, Goal, Method, SteeringSpec, Tokens
 from dtx.analysis.steering.windows import CHANGE, KEEP, WindowMaker, Windows, asked
+from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 from dtx.env.environment import Environment
@@ -62,7 +64,7 @@ def measure(
     model: DecisionTransformerModel,
     env: Environment,
     pairs: PairSet | None = None,
-    demonstrated: Context | None = None,
+    episodes: Episodes | None = None,
 ) -> Measured:
     """Steer to every goal; see :func:`dtx.analysis.steering.compute.compute`."""
     model.requires_grad_(False)
@@ -71,7 +73,10 @@ def measure(
     distinct = 0
     with one_thread(), progress("steering", len(spec.goals), "goals") as bar:
         unsteered = (play(model, env, spec), play(model, env, spec, greedy=True))
-        maker = WindowMaker(spec, model, env.decision, pairs, demonstrated)
+        kept = None
+        if episodes is not None and spec.demonstrations:
+            kept, _ = demonstrated(episodes, model.cfg, spec.demonstrations, spec.seed)
+        maker = WindowMaker(spec, model, env.decision, pairs, kept)
         for name, goal in spec.goals.items():
             bar.advance(0, name)
             windows = maker.windows(goal)
