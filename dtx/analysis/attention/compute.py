@@ -70,7 +70,6 @@ def compute(spec: AttentionSpec, model: DecisionTransformerModel, decision: Deci
     metrics["distinct_observations"] = float(len(context["table"]) - 1)
     claims = list(_claims(spec, metrics, moved, looks, max(chance)))
     return Result(
-        finding="; ".join(f"{c.text}: {c.verdict.value} ({c.evidence})" for c in claims),
         metrics=metrics,
         checks=[
             Check(

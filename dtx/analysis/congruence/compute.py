@@ -84,7 +84,6 @@ def compute(
         against=float(len(chance)),
     )
     return Result(
-        finding=f"{claim.text}: {claim.verdict.value} ({claim.evidence})",
         metrics={"neurons": float(model.cfg.d_mlp * model.cfg.n_layers), **_metrics(judged)},
         checks=[
             Check(

@@ -143,7 +143,8 @@ class Result:
     """What an analysis found.
 
     Attributes:
-        finding: One sentence with the numbers behind it; the verdict is not part of it.
+        finding: One sentence with the numbers behind it; the verdict is not part of it. By default the
+            claims with their evidence.
         metrics: Numbers by bare name (``spread``); readers see them as ``ANALYSIS/spread``. None: missing.
             ``identity_error`` (the largest of the checks) and ``distinct_inputs`` are added.
         tables: By name, one observation a row.
@@ -156,9 +157,9 @@ class Result:
         problems: Other reasons for which nothing is established, each a sentence.
     """
 
-    finding: str
     metrics: Mapping[str, float | None]
     checks: Sequence[Check]
+    finding: str = ""
     controls: Sequence[Control] = ()
     claims: Sequence[Claim] = ()
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -169,6 +170,7 @@ class Result:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
+        put(self, "finding", self.finding or self._claims_in_words())
         put(self, "checks", [replace(c, error=finite(c.error)) for c in self.checks])
         errors = [c.error for c in self.checks if c.error is not None]
         added = {
@@ -215,11 +217,15 @@ class Result:
 
     @property
     def summary(self) -> str:
-        """The finding, after the reasons where nothing is established."""
-        reasons = list(self.reasons())
-        return (
-            f"not established ({'; '.join(reasons)}): {self.finding}" if reasons else self.finding
-        )
+        """The finding; with the reasons where nothing is established, else with the claims' verdicts."""
+        if reasons := list(self.reasons()):
+            return f"not established ({'; '.join(reasons)}): {self.finding}"
+        if self.claims and self.finding == self._claims_in_words():
+            return "; ".join(f"{c.text}: {c.verdict.value} ({c.evidence})" for c in self.claims)
+        return "; ".join([self.finding, *(f"{c.text}: {c.verdict.value}" for c in self.claims)])
+
+    def _claims_in_words(self) -> str:
+        return "; ".join(f"{claim.text} ({claim.evidence})" for claim in self.claims)
 
     def claim(self, id: str) -> Claim:
         """A claim by its id.

@@ -107,7 +107,6 @@ def compute(
         sums = Check(name="the components add up to the logits", error=error, tolerance=TOLERANCE)
         checks.append(sums)
     return Result(
-        finding="; ".join(f"{c.text}: {c.verdict.value} ({c.evidence})" for c in claims),
         metrics=metrics,
         checks=checks,
         claims=claims,

@@ -34,7 +34,6 @@ def result_of(spec: PsychologySpec, decision: Decision, measured: Measured) -> R
     """Judge what was measured."""
     metrics, claims = judge(spec, decision, measured)
     return Result(
-        finding="; ".join(f"{c.text}: {c.verdict.value} ({c.evidence})" for c in claims),
         metrics=metrics,
         checks=[
             Check(

@@ -73,7 +73,6 @@ def compute(
     itself = np.max([np.abs(divergence(p.log_p_sa, p.log_p_sa)).max() for p in policies])
     own = comparison[(comparison.model == DT) & (comparison.asked_for == OWN)]
     return Result(
-        finding="; ".join(f"{c.text}: {c.verdict.value} ({c.evidence})" for c in claims),
         metrics=metrics,
         checks=[
             Check(
