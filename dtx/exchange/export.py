@@ -74,7 +74,7 @@ def _export(store: Store, label: str, kind: str, out: Path, licence: str) -> Han
             shutil.copyfile(folder / name, out / name)
     known, made = _known(store, folder, record), readers_of(store, label, ("analysis",))
     others = readers_of(store, label, ("dt", "dataset", "agent", "pairs"))
-    _tell_environment(known, [store.root / other for other, _, _ in others])
+    _add_environment(known, [store.root / other for other, _, _ in others])
     what = Handover(
         kind=kind,
         label=label,
@@ -102,7 +102,7 @@ def _known(store: Store, folder: Path, record: Mapping[str, Any]) -> dict[str, A
     return {**slim.pop(""), "records": slim}
 
 
-def _tell_environment(known: dict[str, Any], made: list[Path]) -> None:
+def _add_environment(known: dict[str, Any], made: list[Path]) -> None:
     """Add the id of an agent's environment: its own record holds the settings alone, its episodes the id."""
     from dtx.exchange.environments import recorded_id
 
@@ -119,14 +119,14 @@ def _slim(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     config = {k: v for k, v in kept.get("config", {}).items() if k != "file"}
     git = record.get("git") or {}
     changed = bool(git.get("diff") or git.get("untracked"))
-    found = {
+    shown = {
         **kept,
         "config": config,
         "git": {"sha": git.get("sha"), "uncommitted_changes": changed},
     }
     if (id := recorded_id(folder)) is not None:
-        found["env_id"] = id
-    return found
+        shown["env_id"] = id
+    return shown
 
 
 def _reading(store: Store, label: str, role: str, out: Path) -> Reading:

@@ -145,7 +145,7 @@ class LoadedAnalysis(Loaded):
 
     @cached_property
     def result(self) -> Result:
-        """What was found: ``result.established``, ``result.reasons()``, ``result.claims``, ...
+        """The analysis' result: ``result.established``, ``result.reasons()``, ``result.claims``, ...
 
         Raises:
             UserError: The stage is no analysis.

@@ -18,7 +18,7 @@ class Reading:
         role: The field in which it reads the model; ``dt`` or ``agent`` if the model is its subject, another
             if the model is a control.
         headline: Its numbers; empty if the model is a control.
-        result: What it found; None if it is no analysis, or the model is a control.
+        result: Of the analysis; None if it is no analysis, or the model is a control.
         figures: Names of its PNG files in the handed-over folder.
     """
 

@@ -200,11 +200,11 @@ def environment(env: str, group: str) -> tuple[list[str], list[str]]:
 
     None for the default environment, or an unknown one.
     """
-    if found := re.fullmatch(r"MiniGrid-MemoryS(\d+)FixedStart-v\d+", env):
-        return ([] if found[1] == "7" else [f"env.size={found[1]}"]), []
-    if found := re.fullmatch(r"MiniGrid-Dynamic-Obstacles(-Random)?-(\d+)x\2-v\d+", env):
-        start = ["env.random_start=true"] if found[1] else []
-        size = int(found[2])
+    if match := re.fullmatch(r"MiniGrid-MemoryS(\d+)FixedStart-v\d+", env):
+        return ([] if match[1] == "7" else [f"env.size={match[1]}"]), []
+    if match := re.fullmatch(r"MiniGrid-Dynamic-Obstacles(-Random)?-(\d+)x\2-v\d+", env):
+        start = ["env.random_start=true"] if match[1] else []
+        size = int(match[2])
         more = {
             "dt": ["pairs=dynamic_obstacles"],
             "dataset": [f"dt.model.n_timesteps={4 * size**2}", "dt.model.n_actions=3"],

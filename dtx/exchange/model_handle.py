@@ -6,10 +6,10 @@ import dataclasses
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -71,7 +71,9 @@ class LoadedModel(Loaded):
         return LoadedModel(self.origin, load(self.folder, kept[step]))
 
     def run_with_cache(
-        self, context: Context | int, names: Any = None
+        self,
+        context: Context | int,
+        names: str | Sequence[str] | Callable[[str], bool] | None = None,
     ) -> tuple[Tensor, ActivationCache]:
         """Logits (b, t, a) at the state tokens, and a TransformerLens ``ActivationCache``.
 

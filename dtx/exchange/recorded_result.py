@@ -11,7 +11,7 @@ from dtx.report import RESULT
 
 
 def recorded_result(folder: Path, record: Mapping[str, Any]) -> Result | None:
-    """What an analysis found; None for an artefact of another kind of stage.
+    """The result of an analysis; None for an artefact of another kind of stage.
 
     An analysis of dtx from before ``result.json`` gives its metrics, and is not established.
 

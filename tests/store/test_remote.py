@@ -1,15 +1,11 @@
 """Two machines (two store folders) and one remote store: a plain directory, and a real S3 server."""
 
 import dataclasses
-import json
 import multiprocessing
-import os
-import random
 import shutil
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,126 +14,16 @@ from dtx.config.compose import StoreConfig
 from dtx.errors import UserError
 from dtx.run.plan import missing
 from dtx.run.runner import run
-from dtx.stage import Stage
-from dtx.store.remote import Remote, RemoteError
 from dtx.store.store import DONE, Store, use
-from tests import object_store
-from tests.toys import Number, Sum, count_run, runs
-
-ONE, TWO = Number(value=1), Number(value=2)
-TOTAL = Sum(left=ONE, right=TWO)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Files(Stage):
-    """Many files of random bytes, which take a while to copy."""
-
-    count: int
-    size: int
-
-    def run(self, out: Path) -> None:
-        count_run(out, "files")
-        numbers = random.Random(self.count)
-        for i in range(self.count):
-            path = out / f"part{i % 3}" / f"{i:04}.bin"
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(numbers.randbytes(self.size))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Somewhere(Stage):
-    """Differs from machine to machine, as the last digits of a trained network do."""
-
-    def run(self, out: Path) -> None:
-        (out / "value.txt").write_text(out.parents[2].name)
-        (out / "more.txt").write_text(out.parents[2].name * 100)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LosesServer(Stage):
-    """The S3 server dies while this stage runs."""
-
-    pid: int
-
-    def run(self, out: Path) -> None:
-        count_run(out, "loses")
-        os.kill(self.pid, signal.SIGKILL)
-        (out / "value.txt").write_text("kept")
-
-
-@dataclass
-class Place:
-    """A remote store: its URL, the folder where its objects are files, and a stage that is slow to copy."""
-
-    url: str
-    folder: Path
-    slow: Files
-    server: object_store.S3Server | None = None
-
-    def changed(self) -> None:
-        """Call after changing objects by their files."""
-        if self.server is not None:
-            self.server.start()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    if reason := object_store.lacking():
-        pytest.skip(reason)
-    server = object_store.S3Server(tmp_path_factory.mktemp("s3") / "buckets")
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def s3(server, tmp_path, monkeypatch, store):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_store.KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", object_store.SECRET)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    if server.process.poll() is not None:
-        server.start()
-    place = f"{object_store.BUCKET}/{tmp_path.name}"
-    return Place(f"s3://{place}", server.folder / place, Files(count=60, size=100_000), server)
-
-
-@pytest.fixture
-def folder(tmp_path, store):
-    (tmp_path / "shared").mkdir()
-    return Place(str(tmp_path / "shared"), tmp_path / "shared", Files(count=1500, size=1000))
-
-
-@pytest.fixture(params=["folder", "s3"])
-def place(request) -> Place:
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def machine(tmp_path, experiment_of) -> Callable:
-    """``machine(name, url)`` gives what runs stages with that machine's store: stages -> statuses."""
-
-    def make(name: str, url: str | None) -> Callable:
-        def statuses(*targets: Stage) -> list[str]:
-            experiment = dataclasses.replace(
-                experiment_of(*targets),
-                store=StoreConfig(path=tmp_path / name / "store", remote=url),
-            )
-            return [o.status for o in run(experiment)]
-
-        (tmp_path / name).mkdir(exist_ok=True)
-        return statuses
-
-    return make
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def artefact(tmp_path: Path, name: str, stage: Stage) -> Path:
-    return tmp_path / name / "store" / stage.label
+from tests.store.remotes import (
+    ONE,
+    TOTAL,
+    TWO,
+    Somewhere,
+    artefact,
+    content,
+)
+from tests.toys import Number, Sum, runs
 
 
 def test_second_machine_pulls_and_runs_nothing(place, machine, tmp_path):
@@ -338,89 +224,3 @@ def test_processes_of_two_machines_at_once(place, machine, tmp_path, experiment_
         worker.join()
     assert [w.exitcode for w in workers] == [0] * 4
     assert machine("c", place.url)(Somewhere()) == ["pulled"]
-
-
-# --- a remote store that does not answer ---------------------------------------------------------------
-
-
-def refused(machine, tmp_path, url: str) -> str:
-    """What is said of a URL that cannot be used: one line, and nothing was run or written."""
-    with pytest.raises(RemoteError) as error:
-        machine("x", url)(TOTAL)
-    assert "\n" not in str(error.value) and url.split("//")[0] in str(error.value)
-    assert list((tmp_path / "x").iterdir()) == []
-    return str(error.value)
-
-
-def test_server_that_is_down_is_one_line_before_any_work(s3, machine, tmp_path):
-    s3.server.stop()
-    assert "Could not connect" in refused(machine, tmp_path, s3.url)
-
-
-def test_wrong_credentials(s3, machine, tmp_path, monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "no")
-    assert "signature" in refused(machine, tmp_path, s3.url)
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    assert "credentials" in refused(machine, tmp_path, s3.url)
-
-
-def test_bucket_that_is_not_there(s3, machine, tmp_path):
-    assert "bucket does not exist" in refused(machine, tmp_path, "s3://no-such-bucket/prefix")
-
-
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("ftpp://host/place", "Protocol not known: ftpp"),
-        ("s3://", "names no bucket"),
-    ],
-)
-def test_urls_that_cannot_be_used(machine, tmp_path, url, words, store):
-    assert words in refused(machine, tmp_path, url)
-
-
-def test_folder_that_is_not_there_is_not_made(machine, tmp_path, store):
-    """It may be a shared folder that is not mounted."""
-    assert "mkdir -p" in refused(machine, tmp_path, str(tmp_path / "nowhere"))
-    assert not (tmp_path / "nowhere").exists()
-
-
-def test_remote_store_must_be_another_place(tmp_path):
-    with pytest.raises(UserError, match=r"store\.path itself"):
-        Store(tmp_path, f"file://{tmp_path}")
-
-
-def test_server_that_dies_during_the_run_costs_nothing(s3, machine, tmp_path, capsys):
-    stage = LosesServer(pid=s3.server.process.pid)
-    a = machine("a", s3.url)
-    with pytest.raises(UserError, match=r"1 finished stages are in .* only") as error:
-        a(stage)
-    assert "\n" not in str(error.value) and "the same command pushes them" in str(error.value)
-    assert f"{stage.label} is kept here only" in " ".join(capsys.readouterr().err.split())
-    assert (artefact(tmp_path, "a", stage) / DONE).exists()
-    s3.server.start()
-    assert a(stage) == ["reused"]
-    assert runs(tmp_path / "a", "loses") == 1
-    assert machine("b", s3.url)(stage) == ["pulled"]
-
-
-def test_full_remote_keeps_what_is_there(folder, machine, tmp_path):
-    """A folder that cannot be written to: said at the end, and pushed by the next run."""
-    a = machine("a", folder.url)
-    (folder.folder / ONE.label).write_text("in the way of the folder to be made")
-    with pytest.raises(UserError, match="1 finished stages are in"):
-        a(ONE)
-    (folder.folder / ONE.label).unlink()
-    assert a(ONE) == ["reused"]
-    assert machine("b", folder.url)(ONE) == ["pulled"]
-
-
-def test_remote_lists_what_others_pushed_only_when_asked_again(folder, machine):
-    remote = Remote(folder.url)
-    assert not remote.has(ONE.label)
-    machine("a", folder.url)(ONE)
-    assert not remote.has(ONE.label)
-    assert remote.has(ONE.label, ask_again=True)
-    assert json.loads(remote.record(ONE.label))["key"] == ONE.key
