@@ -18,7 +18,8 @@ from dtx.exchange.model_card import card
 from dtx.exchange.origin import LINEAGE
 from dtx.exchange.recorded_result import recorded_result
 from dtx.report import HEADLINE, read_metrics, write_atomically
-from dtx.store.store import Label, Store
+from dtx.store.label import Label
+from dtx.store.store import Store
 
 MODEL_FILES = ("weights.safetensors", "model.json", HEADLINE)
 OTHER_FILES = ("circuit.json", "published.json")

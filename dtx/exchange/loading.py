@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from dtx.errors import UserError
 from dtx.exchange.lookup import kind_of, label_or_hint, lineage, of_group
 from dtx.exchange.origin import LINEAGE, Origin
-from dtx.store.store import Label, Labelled, Store, current
+from dtx.store.label import Label, Labelled
+from dtx.store.store import Store, current
 
 if TYPE_CHECKING:
     from dtx.env.environment import Environment

@@ -9,7 +9,8 @@ from typing import Any
 
 from dtx.errors import UserError
 from dtx.store.inventory import artefacts, existing
-from dtx.store.store import Label, Store
+from dtx.store.label import Label
+from dtx.store.store import Store
 
 _SHORTEST = 4  # characters of a key
 _SHOWN = 8  # labels in a message

@@ -24,7 +24,8 @@ from dtx.exchange.handles import Loaded
 from dtx.exchange.lookup import label_or_hint
 from dtx.exchange.origin import Origin
 from dtx.pairs.pair_set import PairSet
-from dtx.store.store import Label, current, used
+from dtx.store.label import Label
+from dtx.store.store import current, used
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,9 +15,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.markup import escape
 
@@ -27,6 +26,7 @@ from dtx.report import write_atomically
 from dtx.stage import CHECKPOINT, Stage, read_from
 from dtx.store import locks, sessions
 from dtx.store.checksums import checksum, damage
+from dtx.store.label import Labelled
 from dtx.store.remote import Remote, RemoteError
 from dtx.store.sessions import SESSIONS
 
@@ -34,24 +34,6 @@ if TYPE_CHECKING:
     from dtx.config.compose import StoreConfig
 
 DONE = "done.json"
-
-
-class Labelled(Protocol):
-    """What identifies an artefact: a stage, or a label alone."""
-
-    @property
-    def label(self) -> str:
-        """Folder name: stage and key."""
-        ...
-
-
-@dataclass(frozen=True)
-class Label:
-    """The label of an artefact whose stage is not at hand."""
-
-    label: str
-
-
 _current: Store | None = None
 
 
@@ -249,7 +231,9 @@ class Store:
         path = self.folder(stage) / DONE
         write_atomically(path, json.dumps({**self.done(stage), **values}, indent=1) + "\n")
 
-    def replace_folder(self, stage: Stage, name: str, write: Callable[[Path], None]) -> list[str]:
+    def replace_folder(
+        self, stage: Labelled, name: str, write: Callable[[Path], None]
+    ) -> list[str]:
         """Replace one folder of a committed artefact, its figures; all other files stay as they are.
 
         A kill in between leaves an artefact that verifies, at worst without the files of this folder. A copy
