@@ -7,13 +7,18 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from dtx.analysis.scorecard.scores import auroc, measure, score
-from dtx.analysis.scorecard.truth import HOWEVER, NOTHING, OPEN, TOGETHER, Known, Truth
 
+from dtx.analysis.activation_patching import ActivationPatching
+from dtx.analysis.core.answers import Subject
+from dtx.analysis.core.listing import built_in
 from dtx.analysis.core.patching_spec import Node
-from dtx.analysis.scorecard import Negative, Scorecard, Wrong
-from dtx.analysis.scorecard import answers as scorecard_answers
+from dtx.analysis.core.result import Result
+from dtx.analysis.core.scoring import Wrong
+from dtx.analysis.core.truth import ANY_INPUT, NOTHING, OPEN, TOGETHER, Known, Truth
+from dtx.analysis.scorecard import Negative, Scorecard
+from dtx.analysis.scorecard.compute import auroc, score
 from dtx.config.compose import build_group, compose, experiment
+from dtx.config.ranges import problems
 from dtx.dt.shuffled_reward_to_go import ShuffledRewardToGo
 from dtx.report import read_metrics
 from dtx.run.runner import run
@@ -79,8 +84,9 @@ def negatives(tiny):
     }
 
 
-def gates(found, gate: str) -> pd.DataFrame:
-    return found.gates[found.gates["gate"] == gate].set_index(["model", "analysis"])
+def gates(result: Result, gate: str) -> pd.DataFrame:
+    table = result.tables["gates"]
+    return table[table["gate"] == gate].set_index(["model", "analysis"])
 
 
 def test_quick_analyses_are_exact_on_planted_models_and_silent_on_negatives(
@@ -88,7 +94,7 @@ def test_quick_analyses_are_exact_on_planted_models_and_silent_on_negatives(
 ):
     run(experiment_of(stage))
     n = read_metrics(stage.path)
-    measured = measure(stage)
+    measured = stage.result()
     exact = gates(measured, "T0 exact")
     assert exact["holds"].all(), exact["found"].tolist()
     assert n["scorecard/t0_recall"] == 1 and n["scorecard/t0_position"] == 1
@@ -96,28 +102,24 @@ def test_quick_analyses_are_exact_on_planted_models_and_silent_on_negatives(
     wrong = gates(measured, "T4 false positives")
     assert wrong["holds"].all(), wrong["found"].tolist()
     assert {m for m, _ in wrong.index} == set(negatives)
-    assert stage.summary().startswith("all gates hold: identities ")
+    assert measured.established and stage.summary().startswith("gates that hold: identities ")
     assert (stage.path / "figures" / "scorecard.png").stat().st_size > 5000
     scores = pd.read_parquet(stage.path / "tables" / "scores.parquet")
     assert (scores.loc[scores["measure"] == "recall", "cells"] > 0).all()
 
     # What an instrument reports is broken: the gates must fall.
-    real = scorecard_answers.activation_patching
+    real = ActivationPatching.answers
 
-    def broken(how):
-        def adapter(subject):
-            yield from how(subject, real)
+    def broken(change) -> Result:
+        def answers(self, subject: Subject):
+            return real(self, Altered(**{**vars(subject), "change": change}))
 
-        monkeypatch.setitem(scorecard_answers.ADAPTERS, "activation_patching", adapter)
-        return measure(stage)
+        monkeypatch.setattr(ActivationPatching, "answers", answers)
+        result = stage.compute()
+        assert not result.established
+        return result
 
-    def altered(change):
-        def how(subject, adapter):
-            yield from adapter(Altered(**{**vars(subject), "change": change}))
-
-        return how
-
-    late = gates(broken(altered(lambda t: t.assign(position=(t["position"] + 1) % 14))), "T0 exact")
+    late = gates(broken(lambda t: t.assign(position=(t["position"] + 1) % 14)), "T0 exact")
     late = late.xs("activation_patching", level="analysis")
     assert not late["holds"].any() and late["found"].str.contains("position").all()
 
@@ -125,16 +127,16 @@ def test_quick_analyses_are_exact_on_planted_models_and_silent_on_negatives(
         noise = np.random.default_rng(0).normal(0, 1, len(table))
         return table.assign(rho=table["rho"] + noise, change=table["change"] + 5 * noise)
 
-    found = broken(altered(noisy))
+    found = broken(noisy)
     t0 = gates(found, "T0 exact").xs("activation_patching", level="analysis")
     assert not t0["holds"].any() and t0["found"].str.contains("false_positives").all()
     t4 = gates(found, "T4 false positives").xs("activation_patching", level="analysis")
     assert not t4["holds"].any(), t4["found"].tolist()
-    blind = gates(broken(altered(lambda t: t.assign(rho=0.0, change=0.0))), "T0 exact")
+    blind = gates(broken(lambda t: t.assign(rho=0.0, change=0.0)), "T0 exact")
     assert blind.loc[("planted", "activation_patching"), "found"].count("recall 0") == 2
 
 
-class Altered(scorecard_answers.Subject):
+class Altered(Subject):
     """A subject whose tables are changed on the way."""
 
     def __init__(self, change, **fields):
@@ -173,6 +175,8 @@ def test_the_option_composes_models_and_analyses(planted):
     ]  # of smallest_circuit
     assert calibration.dt not in models
     cells = {(cell.model, cell.analysis) for cell in stage.cells}
+    about_a_model = {name for name, analysis in built_in().items() if analysis.scoring is not None}
+    assert set(stage.analyses) == about_a_model  # every one, though none is named in the YAML
     assert ("interchange", "activation_patching") in cells and ("planted", "teacher") not in cells
 
 
@@ -213,12 +217,12 @@ def test_what_a_trained_circuit_leaves_open():
     assert known.node("rtg_zero", resid, None, 4) == NOTHING
     assert known.node("instruction_flip", "blocks.0.hook_mlp_out", None, 13) == OPEN
     # By keys or by values: one edge, whose size is the larger of the two.
-    assert known.edge("instruction_flip", "embed", "L0 H0", HOWEVER, 1) == Truth(1, None)
-    assert known.edge("rtg_zero", "embed", "L0 H1", HOWEVER, TOGETHER) == Truth(1, None)
-    assert known.edge("rtg_zero", "embed", "L0 H1", HOWEVER, 3) == OPEN
-    assert known.edge("instruction_flip", "embed", "L0 H1", HOWEVER, 1) == NOTHING
+    assert known.edge("instruction_flip", "embed", "L0 H0", ANY_INPUT, 1) == Truth(1, None)
+    assert known.edge("rtg_zero", "embed", "L0 H1", ANY_INPUT, TOGETHER) == Truth(1, None)
+    assert known.edge("rtg_zero", "embed", "L0 H1", ANY_INPUT, 3) == OPEN
+    assert known.edge("instruction_flip", "embed", "L0 H1", ANY_INPUT, 1) == NOTHING
     assert known.edge("instruction_flip", "L0 H0", "L1 MLP", "mlp", 13) == OPEN
-    assert known.edge("instruction_flip", "L0 H0", "L1 H2", HOWEVER, 13) == NOTHING
+    assert known.edge("instruction_flip", "L0 H0", "L1 H2", ANY_INPUT, 13) == NOTHING
     assert not known.carriers()
 
 
@@ -258,7 +262,7 @@ def test_wrong_settings_are_explained(stage, planted, rollouts, tiny):
         resamples=0,
         seed=-1,
     )
-    assert {field for field, _ in wrong.check()} == {
+    assert {field for field, _ in (*wrong.check(), *problems(wrong))} == {
         "known.trained",
         "negatives",
         "analyses.data",
@@ -295,7 +299,7 @@ def test_the_readme_command_from_scratch(store, tmp_path):
     whole = experiment(config)
     run(whole)
     stage = whole.targets["scorecard"]
-    found = measure(stage)
+    found = stage.result()
     exact, trained = gates(found, "T0 exact"), gates(found, "T1 AUROC")
     # Half way between two instructions the main head is silent: integrated gradients hear the backup there.
     missed = set(exact.index[~exact["holds"]])

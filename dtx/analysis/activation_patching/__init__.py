@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dtx.analysis.activation_patching.spec import ActivationPatchingSpec
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import Result
+from dtx.analysis.core.scoring import Scoring
 from dtx.config.ranges import Natural
 from dtx.dt.model_stage import ModelStage
 from dtx.pairs.declared import Declared
@@ -33,6 +34,7 @@ class ActivationPatching(ActivationPatchingSpec, Analysis):
     """
 
     question: ClassVar[str] = "How does the information flow?"
+    scoring: ClassVar[Scoring | None] = Scoring(by_ranking=True)
     true_of_planted: ClassVar[frozenset[str]] = frozenset({"instruction_flip_moves"})
 
     dt: ModelStage

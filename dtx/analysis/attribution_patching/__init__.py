@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dtx.analysis.attribution_patching.spec import AttributionPatchingSpec
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import Result
+from dtx.analysis.core.scoring import Scoring
 from dtx.config.ranges import Natural
 from dtx.dt.model_stage import ModelStage
 from dtx.pairs.declared import Declared
@@ -33,6 +34,9 @@ class AttributionPatching(AttributionPatchingSpec, Analysis):
     """
 
     question: ClassVar[str] = "Do gradients estimate what exact patches bring?"
+    scoring: ClassVar[Scoring | None] = Scoring(
+        by_ranking=True, estimates=True, ungated=("attribution_patching", "eap")
+    )
 
     dt: ModelStage
     checkpoint: Natural | None

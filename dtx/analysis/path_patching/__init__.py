@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import Result
+from dtx.analysis.core.scoring import Scoring
 from dtx.analysis.path_patching.spec import PathPatchingSpec
 from dtx.config.ranges import Natural
 from dtx.dt.model_stage import ModelStage
@@ -36,6 +37,7 @@ class PathPatching(PathPatchingSpec, Analysis):
     """
 
     question: ClassVar[str] = "Along which edges does the information flow?"
+    scoring: ClassVar[Scoring | None] = Scoring(by_ranking=True)
 
     dt: ModelStage
     checkpoint: Natural | None
