@@ -5,8 +5,9 @@ Run what is missing first, then this, in the folder of the store:
     dtx run seed=0 'analysis=[attention,lens,...]'
     python docs/gallery.py seed=0
 
-Every figure is the artefact's own, with fewer colours so that the site stays small. The page `report` is
-photographed, if chromium is installed.
+Every figure is the artefact's own, with fewer colours so that the site stays small: of an analysis the one
+that it declares as its `cover`, by default that of its name. The page `report` is photographed, if chromium
+is installed.
 """
 
 from __future__ import annotations
@@ -22,33 +23,11 @@ from typing import Any
 from PIL import Image
 
 import dtx
+from dtx.analysis.core.listing import built_in
 from dtx.errors import UserError
 from dtx.store.store import current
 
 OUT = Path(__file__).parent / "images" / "gallery"
-FIGURES = {
-    "ablation": "ablation.png",
-    "activation_patching": "patching_instruction_flip.png",
-    "attention": "modality.png",
-    "attribution": "attribution.png",
-    "attribution_patching": "attribution_patching.png",
-    "calibration": "calibration.png",
-    "circuits": "composition.png",
-    "congruence": "congruence.png",
-    "demonstrations": "demonstrations.png",
-    "embeddings": "components.png",
-    "equivalence": "equivalence.png",
-    "lens": "lens.png",
-    "neurons": "neurons.png",
-    "path_patching": "paths_instruction_flip.png",
-    "psychology": "state_map.png",
-    "report": "report.html",
-    "scorecard": "scorecard.png",
-    "smallest_circuit": "smallest_circuit.png",
-    "steering": "steering_rollouts.png",
-    "teacher": "teacher.png",
-}
-"""The figure of each analysis that is shown."""
 LARGEST = 100_000  # bytes
 PAGE = (1000, 900)  # pixels of a page that are shown
 
@@ -58,7 +37,8 @@ def main(overrides: list[str]) -> int:
     OUT.mkdir(parents=True, exist_ok=True)
     missing = 0
     for group, name, figure in [
-        *(("analysis", analysis, file) for analysis, file in FIGURES.items()),
+        *(("analysis", name, f"{a.cover or name}.png") for name, a in built_in().items()),
+        ("analysis", "report", "report.html"),
         ("pairs", "memory", "pairs.png"),
     ]:
         try:

@@ -15,36 +15,39 @@ from pathlib import Path
 import pandas as pd
 from study import arguments, composed, run
 
-from dtx.analysis.core.claims import CLAIMS, CONFIRMED, DEPENDS, NOT_CONFIRMED, read_claims
+from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.result import Verdict
 from dtx.figures import new
 from dtx.report import Report
 from dtx.store.store import Store, use
 
-NOT_ESTABLISHED = "not established"
-STUDY = {  # what the study says, and where (analysis, beginning of the claim) dtx judges it
-    "a set routine": ("psychology", "a set routine"),
-    "one decision square": ("psychology", "one decision square"),
-    "the decision is cached in the turn": ("psychology", "the decision is cached"),
-    "at RTG 0, mass on non-kinetic actions": ("psychology", "mass on non-kinetic"),
-    "looks back in one of four layouts near RTG .9": ("psychology", "looks back"),
-    "attention in layer 0 is specific to modalities": ("attention", "attention in layer 0"),
-    "reward-to-go moves that attention": ("attention", "reward-to-go moves"),
-    "congruence of left, right, forward grows with layer": ("congruence", "congruence"),
+STUDY = {  # what the study says, and where dtx judges it: analysis, id of the claim
+    "a set routine": ("psychology", "set_routine"),
+    "one decision square": ("psychology", "one_decision_square"),
+    "the decision is cached in the turn": ("psychology", "decision_cached"),
+    "at RTG 0, mass on non-kinetic actions": ("psychology", "non_kinetic_mass"),
+    "looks back in one of four layouts near RTG .9": ("psychology", "looks_back"),
+    "attention in layer 0 is specific to modalities": ("attention", "specific_to_modalities"),
+    "reward-to-go moves that attention": ("attention", "reward_to_go_moves_attention"),
+    "congruence of left, right, forward grows with layer": (
+        "congruence",
+        "congruence_grows_with_layer",
+    ),
     "state patching moves from the instruction's token to the last state": (
         "activation_patching",
-        "instruction_flip moves",
+        "instruction_flip_moves",
     ),
-    "RTG patching is collected by an MLP": ("reward_to_go_patching", "rtg_zero is collected"),
-    "teacher and DT agree": ("teacher", "teacher and model agree"),
-    "retarget: RTG switched off": ("steering", "RTG behaviour can be switched"),
-    "retarget: RTG only when the instruction is a key": ("steering", "RTG behaviour can be kept"),
-    "retarget: always look back": ("steering", "it can be made to look back"),
+    "RTG patching is collected by an MLP": ("reward_to_go_patching", "rtg_zero_collected"),
+    "teacher and DT agree": ("teacher", "teacher_and_model_agree"),
+    "retarget: RTG switched off": ("steering", "rtg_off"),
+    "retarget: RTG only when the instruction is a key": ("steering", "rtg_only_if_key"),
+    "retarget: always look back": ("steering", "always_look_back"),
 }
 COLOURS = {
-    CONFIRMED: "#2a9d5c",
-    DEPENDS: "#e9a23b",
-    NOT_CONFIRMED: "#d1495b",
-    NOT_ESTABLISHED: "#c9ced8",
+    Verdict.CONFIRMED.value: "#2a9d5c",
+    Verdict.DEPENDS.value: "#e9a23b",
+    Verdict.NOT_CONFIRMED.value: "#d1495b",
+    Verdict.NOT_ESTABLISHED.value: "#c9ced8",
 }
 
 
@@ -61,26 +64,29 @@ def main() -> int:
 
 
 def collect(chosen: argparse.Namespace) -> pd.DataFrame:
-    """One row a claim of the study and seed: says, seed, wanted, found, verdict."""
+    """One row a claim of the study and seed: says, seed, criterion, evidence, verdict."""
     use(Store(chosen.store))
     rows = []
     for seed in chosen.seeds:
         analyses = composed(seed, chosen).targets
-        for says, (analysis, begins) in STUDY.items():
-            path = analyses[analysis].path
-            mine = read_claims(path) if (path / CLAIMS).exists() else []
-            found = next((c for c in mine if c.claim.startswith(begins)), None)
-            if found is None:
-                rows.append((says, seed, "", analyses[analysis].summary(), NOT_ESTABLISHED))
+        for says, (name, claim_id) in STUDY.items():
+            analysis = analyses[name]
+            assert isinstance(analysis, Analysis)
+            result = analysis.result()
+            claims = {claim.id: claim for claim in result.claims}
+            if claim_id in claims:
+                claim = claims[claim_id]
+                evidence = claim.evidence if result.established else result.summary
+                rows.append((says, seed, claim.criterion, evidence, claim.verdict.value))
             else:
-                rows.append((says, seed, found.wanted, found.found, found.verdict))
-    return pd.DataFrame(rows, columns=["says", "seed", "wanted", "found", "verdict"])
+                rows.append((says, seed, "", result.summary, Verdict.NOT_ESTABLISHED.value))
+    return pd.DataFrame(rows, columns=["says", "seed", "criterion", "evidence", "verdict"])
 
 
 def over_seeds(verdicts: Iterable[str]) -> str:
     """Confirmed or not if all seeds say so; else it depends on the seed."""
-    kinds = {verdict.split(":")[0] for verdict in verdicts}
-    return kinds.pop() if len(kinds) == 1 else DEPENDS
+    kinds = set(verdicts)
+    return kinds.pop() if len(kinds) == 1 else Verdict.DEPENDS.value
 
 
 def write(out: Path, judged: pd.DataFrame) -> None:
@@ -92,21 +98,20 @@ def write(out: Path, judged: pd.DataFrame) -> None:
         "|---|---|" + "---|" * len(seeds),
     ]
     for says, mine in judged.groupby("says", sort=False):
-        cells = "".join(f" {verdict.split(':')[0]} |" for verdict in mine["verdict"])
+        cells = "".join(f" {verdict} |" for verdict in mine["verdict"])
         lines.append(f"| {says} | **{over_seeds(mine['verdict'])}** |{cells}")
     for says, mine in judged.groupby("says", sort=False):
         lines += ["", f"## {str(says)[0].upper()}{str(says)[1:]}", ""]
-        if mine["wanted"].iloc[0]:
-            lines += [f"Wanted: {mine['wanted'].iloc[0]}.", ""]
-        lines += [f"- seed {row.seed}: {row.verdict}. {row.found}" for row in mine.itertuples()]
+        if mine["criterion"].iloc[0]:
+            lines += [f"Criterion: {mine['wanted'].iloc[0]}.", ""]
+        lines += [f"- seed {row.seed}: {row.verdict}. {row.evidence}" for row in mine.itertuples()]
     (out / "claims.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines[: 2 + len(STUDY)]))
 
 
 def draw(out: Path, judged: pd.DataFrame) -> None:
     """Claims by seed, coloured by verdict."""
-    kinds = judged.assign(verdict=judged["verdict"].str.split(":").str[0])
-    grid = kinds.pivot(index="says", columns="seed", values="verdict").loc[list(STUDY)]
+    grid = judged.pivot(index="says", columns="seed", values="verdict").loc[list(STUDY)]
     figure, axes = new(7.0, 0.3 * len(grid) + 1.0, mosaic=[["claims"]])
     axis = axes["claims"]
     for y, verdicts in enumerate(grid.to_numpy()):

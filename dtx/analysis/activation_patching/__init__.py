@@ -34,6 +34,7 @@ class ActivationPatching(ActivationPatchingSpec, Analysis):
     """
 
     question: ClassVar[str] = "How does the information flow?"
+    cover: ClassVar[str] = "patching_instruction_flip"
     scoring: ClassVar[Scoring | None] = Scoring(by_ranking=True)
     true_of_planted: ClassVar[frozenset[str]] = frozenset({"instruction_flip_moves"})
 

@@ -31,6 +31,7 @@ class Attention(AttentionSpec, Analysis):
     """
 
     question: ClassVar[str] = "Where do tokens look, and does reward-to-go move it?"
+    cover: ClassVar[str] = "modality"
     needs: ClassVar[Mapping[str, Need]] = {"env": Need.DECISION}
 
     env: Environment

@@ -27,6 +27,7 @@ class Circuits(CircuitsSpec, Analysis):
     """
 
     question: ClassVar[str] = "What do heads attend to and write, and which of them compose?"
+    cover: ClassVar[str] = "composition"
 
     windows: Inputs
     dt: ModelStage

@@ -28,6 +28,7 @@ class Embeddings(EmbeddingsSpec, Analysis):
     """
 
     question: ClassVar[str] = "Which channels of the view point the same or the opposite way?"
+    cover: ClassVar[str] = "components"
 
     dataset: Dataset
     dt: ModelStage

@@ -37,6 +37,7 @@ class PathPatching(PathPatchingSpec, Analysis):
     """
 
     question: ClassVar[str] = "Along which edges does the information flow?"
+    cover: ClassVar[str] = "paths_instruction_flip"
     scoring: ClassVar[Scoring | None] = Scoring(by_ranking=True)
 
     dt: ModelStage
