@@ -98,4 +98,4 @@ def page(result: Result, horizon: int) -> PlotlyFigure:
 def _by_outcome(result: Result) -> Iterator[tuple[str, pd.DataFrame]]:
     points = result.tables["points"]
     for name in OUTCOMES:
-        yield name, points[points["outcome"] == name]
+        yield name, points.loc[points["outcome"] == name]

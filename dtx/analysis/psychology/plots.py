@@ -76,7 +76,7 @@ def state_map(result: Result, low: float, high: float, threshold: float) -> Figu
 
 
 def _trained(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table.model == TRAINED]
+    return table.loc[table.model == TRAINED]
 
 
 def _world(axis: Axes, objects: pd.DataFrame) -> None:

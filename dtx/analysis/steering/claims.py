@@ -23,17 +23,25 @@ class Judged:
     """One method at its chosen site and size, on held-out windows and in the environment.
 
     Attributes:
-        row: Of table ``scan``. control: Highest success of a random vector of
-            at most the same norm, at no larger side effect than this one's or ``max_side_effect`` (of all
-            those vectors, if each has a larger one).
+        method: Its name. site: Where the edit is. alpha: Its size.
+        success: On held-out windows. low: Lower end of its interval. high: Upper end.
+        kl: Side effect in nats; no number where no window is to stay as it is.
+        control: Highest success of a random vector of at most the same norm, at no larger side effect than
+            this one's or ``max_side_effect`` (of all those vectors, if each has a larger one).
         beats: Its interval lies above every such control and above no steering.
         plays: Whether the environment agrees; None where that cannot be measured.
         value: What the environment shows (return at the low target, or share of episodes that look back).
-        score: On training windows.
+        score: On training windows, for the order of the methods.
         asks: Whether the edit is nothing but another reward-to-go.
     """
 
-    row: pd.Series
+    method: str
+    site: str
+    alpha: float
+    success: float
+    low: float
+    high: float
+    kl: float
     control: float
     beats: bool
     plays: bool | None
@@ -49,13 +57,14 @@ def judge(spec: SteeringSpec, tables: Tables) -> tuple[dict[str, float | None], 
     for name, goal in spec.goals.items():
         judged = methods(spec, name, goal, tables)
         scan = _of(tables["scan"], name)
-        before = scan[(scan["method"] == UNSTEERED) & (scan["windows"] == "held out")].iloc[0]
+        unsteered = scan[(scan["method"] == UNSTEERED) & (scan["windows"] == "held out")]
+        before = float(unsteered.iloc[0]["success"])
         value, _ = environment(spec, goal, _of(tables["rollouts"], name), UNSTEERED)
-        metrics[f"{name}_unsteered_success"] = before["success"]
+        metrics[f"{name}_unsteered_success"] = before
         metrics[f"{name}_unsteered_{goal.play.value}"] = value
         for method, one in judged.items():
-            metrics[f"{name}_{method}_success"] = one.row["success"]
-            metrics[f"{name}_{method}_side_effect"] = one.row["kl"]
+            metrics[f"{name}_{method}_success"] = one.success
+            metrics[f"{name}_{method}_side_effect"] = one.kl
             metrics[f"{name}_{method}_random_success"] = one.control
             metrics[f"{name}_{method}_{goal.play.value}"] = one.value
         claims.append(_claim(spec, name, goal, judged, before, value))
@@ -78,7 +87,13 @@ def methods(spec: SteeringSpec, name: str, goal: Goal, tables: Tables) -> dict[s
         value, plays = environment(spec, goal, played, str(row["method"]))
         site = sites[(sites["method"] == row["method"]) & sites["chosen"]].iloc[0]
         judged[row["method"]] = Judged(
-            row=row,
+            method=str(row["method"]),
+            site=str(row["site"]),
+            alpha=float(row["alpha"]),
+            success=float(row["success"]),
+            low=float(row["success_low"]),
+            high=float(row["success_high"]),
+            kl=float(row["kl"]),
             control=control,
             beats=bool(row["success_low"] > max(control, nothing)),
             plays=plays,
@@ -130,7 +145,7 @@ def _claim(
     name: str,
     goal: Goal,
     judged: dict[str, Judged],
-    before: pd.Series,
+    before: float,
     value: float,
 ) -> Claim:
     verdict, evidence = _verdict(spec, goal, judged, before, value)
@@ -149,12 +164,12 @@ def _verdict(
     spec: SteeringSpec,
     goal: Goal,
     judged: dict[str, Judged],
-    before: pd.Series,
+    before: float,
     value: float,
 ) -> tuple[Verdict, str]:
     """The verdict on a goal and the numbers behind it."""
-    if before["success"] >= spec.min_success:
-        reason = f"unsteered success is {before['success']:.2f} already"
+    if before >= spec.min_success:
+        reason = f"unsteered success is {before:.2f} already"
         return Verdict.NOT_ESTABLISHED, f"nothing to steer: {reason}"
     if goal.play is Play.return_ and goal.pairs is None and judged:
         measurable = any(one.plays is not None for one in judged.values())
@@ -165,20 +180,20 @@ def _verdict(
         return Verdict.NOT_ESTABLISHED, "no method can be used on this model"
 
     def reached(one: Judged) -> bool:
-        enough = one.row["success"] >= spec.min_success
-        small = not one.row["kl"] > spec.max_side_effect
+        enough = one.success >= spec.min_success
+        small = not one.kl > spec.max_side_effect
         return bool(one.beats and enough and small and one.plays is not False)
 
     ways = [one for one in judged.values() if reached(one)]
     inside = [one for one in ways if not one.asks]
     best = [*inside, *ways, *judged.values()][0]
     beside = [
-        f"{_words(one)} {one.row['success']:.2f} at KL {one.row['kl']:.3f}"
+        f"{_words(one)} {one.success:.2f} at KL {one.kl:.3f}"
         for one in judged.values()
         if one is not best
     ]
     evidence = ", ".join([_numbers(spec, goal, best, before, value), *beside])
-    enough = best.row["success"] >= spec.min_success
+    enough = best.success >= spec.min_success
     if inside:
         return Verdict.CONFIRMED, evidence
     if ways:
@@ -186,7 +201,7 @@ def _verdict(
         return Verdict.DEPENDS, f"{evidence}; {asking}"
     if best.beats and enough:
         lacks = []
-        if best.row["kl"] > spec.max_side_effect:
+        if best.kl > spec.max_side_effect:
             lacks.append(f"side effect above {spec.max_side_effect:g}")
         if best.plays is False:
             lacks.append("the episodes do not agree")
@@ -196,21 +211,21 @@ def _verdict(
     return Verdict.NOT_CONFIRMED, evidence
 
 
-def _numbers(spec: SteeringSpec, goal: Goal, one: Judged, before: pd.Series, value: float) -> str:
+def _numbers(spec: SteeringSpec, goal: Goal, one: Judged, before: float, value: float) -> str:
     """What a method did, in words."""
-    row, shown = one.row, ""
+    shown = ""
     if np.isfinite(value):
         what = "looks back" if goal.play is Play.looks_back else f"return at {spec.low:g}"
         shown = f", {what} {one.value:.2f} (unsteered {value:.2f})"
     return (
-        f"{_words(one)} at {row['site']} x{row['alpha']:g}: success "
-        f"{row['success']:.2f} [{row['success_low']:.2f}, {row['success_high']:.2f}] (unsteered "
-        f"{before['success']:.2f}, random at most {one.control:.2f}), KL {row['kl']:.3f}{shown}"
+        f"{_words(one)} at {one.site} x{one.alpha:g}: success "
+        f"{one.success:.2f} [{one.low:.2f}, {one.high:.2f}] (unsteered "
+        f"{before:.2f}, random at most {one.control:.2f}), KL {one.kl:.3f}{shown}"
     )
 
 
 def _words(one: Judged) -> str:
-    return str(one.row["method"]).replace("_", " ")
+    return one.method.replace("_", " ")
 
 
 def _of(table: pd.DataFrame, goal: str) -> pd.DataFrame:

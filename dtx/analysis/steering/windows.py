@@ -171,7 +171,7 @@ class WindowMaker:
         table = pd.DataFrame(rows.values())
         batches = []
         for length, group in table.groupby(table["actions"].map(len)):
-            history = History(self.model.cfg, len(group), int(length) + 1)  # type: ignore[call-overload]
+            history = History(self.model.cfg, len(group), int(length) + 1)
             seen = np.stack(
                 [self._play(r.layout, r.actions) for r in group.itertuples()]  # type: ignore[arg-type]
             )
@@ -287,7 +287,5 @@ def towards(windows: Windows) -> Windows:
     """The windows that activations are taken from: those asked for otherwise, or those named."""
     change = windows.part(CHANGE, held_out=False)
     if all(batch.source is not None for batch in change.batches):
-        return Windows(
-            [dataclasses.replace(b, context=b.source) for b in change.batches]  # type: ignore[arg-type]
-        )
+        return Windows([dataclasses.replace(b, context=b.source) for b in change.batches])
     return windows.part(TOWARDS, held_out=False)
