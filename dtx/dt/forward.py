@@ -7,24 +7,26 @@ Shape suffixes: b window, n token, c changed token, d model, h head, e head widt
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformer_lens import ActivationCache
+from transformer_lens.hook_points import HookPoint
 
 from dtx.dt.context import Context
 from dtx.dt.layers import Block, hooked
 from dtx.dt.model import DecisionTransformerModel
 
-Hook = tuple[str, Callable[[Tensor, Any], Tensor | None]]
+Hook = tuple[str, Callable[[Tensor, HookPoint], Tensor | None]]
 """Name of an activation, and what is called with it; what that returns, if anything, replaces it."""
+Names = str | Sequence[str] | Callable[[str], bool] | None
+"""Activations by name: TransformerLens's ``names_filter``."""
 
 
 def blocks_of(model: DecisionTransformerModel) -> list[Block]:
     """The model's blocks, typed."""
-    return list(model.blocks)  # type: ignore[arg-type]
+    return list(model.blocks)
 
 
 def run_from(
@@ -57,19 +59,18 @@ def run_from(
 
 
 def run_with_cache(
-    model: DecisionTransformerModel, context: Context, names: Any = None
+    model: DecisionTransformerModel, context: Context, names: Names = None
 ) -> tuple[Tensor, ActivationCache]:
     """Logits (b, t, a) at the state tokens and an ``ActivationCache`` of TransformerLens.
 
     Args:
         model: Any; gradients are not kept.
         context: Windows.
-        names: Which activations: None for all, or TransformerLens's ``names_filter`` (a name, a list of
-            names, a function of names).
+        names: Which activations: None for all, a name, names, or a function of names.
     """
     with torch.no_grad():
         logits, values = model.run_with_cache(context, names_filter=names)
-    return logits, ActivationCache(dict(values), model)  # type: ignore[arg-type]
+    return logits, ActivationCache(dict(values), model)
 
 
 class Changed:

@@ -90,7 +90,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor, half: bool) -> Tensor:
     torch's autocast is no substitute on a CPU: everything between the products turns to bfloat16 as
     well, and the backward pass then took longer than in float32.
     """
-    return _HalfProduct.apply(x, weight, bias) if half else torch.addmm(bias, x, weight)  # type: ignore[return-value]
+    return _HalfProduct.apply(x, weight, bias) if half else torch.addmm(bias, x, weight)
 
 
 def hooked(*points: HookPoint) -> bool:
@@ -127,6 +127,14 @@ class Attention(nn.Module):
 
     The fused kernel runs unless scores or pattern are hooked; both give the same numbers to rounding.
     """
+
+    hook_q: HookPoint
+    hook_k: HookPoint
+    hook_v: HookPoint
+    hook_z: HookPoint
+    hook_attn_scores: HookPoint
+    hook_pattern: HookPoint
+    hook_result: HookPoint
 
     def __init__(self, cfg: Widths):
         super().__init__()
@@ -261,6 +269,16 @@ class MLP(nn.Module):
 
 class Block(nn.Module):
     """A pre-normalisation block: x + attention(norm(x)), then x + MLP(norm(x))."""
+
+    hook_resid_pre: HookPoint
+    hook_resid_mid: HookPoint
+    hook_resid_post: HookPoint
+    hook_attn_out: HookPoint
+    hook_mlp_in: HookPoint
+    hook_mlp_out: HookPoint
+    hook_q_input: HookPoint
+    hook_k_input: HookPoint
+    hook_v_input: HookPoint
 
     def __init__(self, cfg: Widths):
         super().__init__()

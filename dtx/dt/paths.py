@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformer_lens.hook_points import HookPoint
 
     from dtx.dt.context import Context
     from dtx.dt.model import DecisionTransformerModel
@@ -180,10 +181,10 @@ def patched(
         if edge.exists:
             by_input.setdefault(input_hook(model.cfg, edge.receiver), []).append((edge, mask_bn))
 
-    def keep(value: Tensor, hook: Any) -> None:
+    def keep(value: Tensor, hook: HookPoint) -> None:
         current[hook.name] = value
 
-    def add(value: Tensor, hook: Any) -> Tensor:
+    def add(value: Tensor, hook: HookPoint) -> Tensor:
         value = value.clone()
         for edge, mask_bn in by_input[hook.name]:
             wrote = output(model, current, edge.sender)

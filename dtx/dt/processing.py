@@ -118,24 +118,24 @@ def _fold_layer_norm(model: DecisionTransformerModel) -> None:
         assert isinstance(ln1, LayerNorm) and isinstance(ln2, LayerNorm)
         for name in "QKV":
             weight_hde, bias_he = getattr(attn, f"W_{name}"), getattr(attn, f"b_{name}")
-            bias_he += torch.einsum("d,hde->he", ln1.b, weight_hde)
-            weight_hde *= ln1.w[:, None]
+            bias_he.add_(torch.einsum("d,hde->he", ln1.b, weight_hde))
+            weight_hde.mul_(ln1.w[:, None])
         _reset(ln1)
         if block.mlp.gated and not isinstance(block.mlp, BiasedGatedMLP):
             _give_biases(model, i)
         mlp = block.mlp
         if isinstance(mlp, BiasedGatedMLP):
-            mlp.b_gate += ln2.b @ mlp.W_gate
-            mlp.b_linear += ln2.b @ mlp.W_in
-            mlp.W_gate *= ln2.w[:, None]
+            mlp.b_gate.add_(ln2.b @ mlp.W_gate)
+            mlp.b_linear.add_(ln2.b @ mlp.W_in)
+            mlp.W_gate.mul_(ln2.w[:, None])
         else:
-            mlp.b_in += ln2.b @ mlp.W_in
-        mlp.W_in *= ln2.w[:, None]
+            mlp.b_in.add_(ln2.b @ mlp.W_in)
+        mlp.W_in.mul_(ln2.w[:, None])
         _reset(ln2)
     final = model.ln_final
     assert isinstance(final, LayerNorm)
-    model.unembed.b_U += final.b @ model.unembed.W_U
-    model.unembed.W_U *= final.w[:, None]
+    model.unembed.b_U.add_(final.b @ model.unembed.W_U)
+    model.unembed.W_U.mul_(final.w[:, None])
     _reset(final)
     model.setup()  # a new MLP's hook points get their names
 
@@ -159,7 +159,7 @@ def _centre_writing(model: DecisionTransformerModel) -> None:
     for block in blocks_of(model):
         written += [block.attn.W_O, block.attn.b_O, block.mlp.W_out, block.mlp.b_out]
     for parameter in written:
-        parameter -= parameter.mean(-1, keepdim=True)
+        parameter.sub_(parameter.mean(-1, keepdim=True))
 
 
 def _centre_reading(model: DecisionTransformerModel) -> None:
@@ -172,19 +172,20 @@ def _centre_reading(model: DecisionTransformerModel) -> None:
         attn, mlp = block.attn, block.mlp
         matrices = [attn.W_Q, attn.W_K, attn.W_V, mlp.W_in, *([mlp.W_gate] if mlp.gated else [])]
         for matrix in matrices:
-            matrix -= matrix.mean(-2, keepdim=True)
-    model.unembed.W_U -= model.unembed.W_U.mean(0, keepdim=True)
+            matrix.sub_(matrix.mean(-2, keepdim=True))
+    model.unembed.W_U.sub_(model.unembed.W_U.mean(0, keepdim=True))
 
 
 def _fold_value_biases(model: DecisionTransformerModel) -> None:
     for block in blocks_of(model):
-        block.attn.b_O += torch.einsum("he,hed->d", block.attn.b_V, block.attn.W_O)
-        block.attn.b_V.zero_()
+        attn = block.attn
+        attn.b_O.add_(torch.einsum("he,hed->d", attn.b_V, attn.W_O))
+        attn.b_V.zero_()
 
 
 def _centre_unembedding(model: DecisionTransformerModel) -> None:
-    model.unembed.W_U -= model.unembed.W_U.mean(1, keepdim=True)
-    model.unembed.b_U -= model.unembed.b_U.mean()
+    model.unembed.W_U.sub_(model.unembed.W_U.mean(1, keepdim=True))
+    model.unembed.b_U.sub_(model.unembed.b_U.mean())
 
 
 _STEPS = {

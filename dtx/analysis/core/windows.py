@@ -122,8 +122,7 @@ def join(contexts: Sequence[Context]) -> Context:
     moved, tables = [], []
     offset = 0
     for context in contexts:
-        row: Tensor = context["observation"]  # type: ignore[assignment]
-        table: Tensor = context["table"]  # type: ignore[assignment]
+        row, table = context["observation"], context["table"]
         moved.append(torch.where(row == table.shape[0] - 1, -1, row + offset))  # -1: padding
         tables.append(table[:-1])
         offset += table.shape[0] - 1

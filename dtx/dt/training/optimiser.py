@@ -66,7 +66,7 @@ class Muon(torch.optim.Optimizer):
             if parameter not in self.state or "momentum" not in self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
         momenta = [self.state[p]["momentum"] for p in parameters]
-        gradients: list[Tensor] = [p.grad for p in parameters]  # type: ignore[misc]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov
         update_krc = orthogonalise(torch.cat([_wide(x) for x in ahead]), self.half)
