@@ -158,14 +158,13 @@ def rollouts(
 
 
 def greedy_by_layout(
-    model: DecisionTransformerModel, decision: Decision | Environment, targets: Sequence[float]
+    model: DecisionTransformerModel, decision: Decision, targets: Sequence[float]
 ) -> np.ndarray:
     """Outcome of the greedy episode in every layout.
 
     Returns:
         (r, layouts) uint8.
     """
-    decision = _decision(decision)
     layouts = len(decision.layouts)
     vector = decision.vector(np.tile(np.arange(layouts), len(targets)).tolist(), 0)
     start = np.repeat(np.asarray(targets, np.float32), layouts)
@@ -176,7 +175,7 @@ def greedy_by_layout(
 
 @torch.inference_mode()
 def decision_probabilities(
-    model: DecisionTransformerModel, decision: Decision | Environment, targets: Sequence[float]
+    model: DecisionTransformerModel, decision: Decision, targets: Sequence[float]
 ) -> np.ndarray:
     """Action probabilities at the decision square when the routine was followed up to it.
 
@@ -192,10 +191,9 @@ def decision_probabilities(
 
 
 def decision_contexts(
-    model: DecisionTransformerModel, decision: Decision | Environment, targets: Sequence[float]
+    model: DecisionTransformerModel, decision: Decision, targets: Sequence[float]
 ) -> list[Context]:
     """What the model sees at the decision square in every layout, one batch a target; see above."""
-    decision = _decision(decision)
     layouts = list(range(len(decision.layouts)))
     routines = [decision.routine(layout) for layout in layouts]
     vector = decision.vector(layouts, 0)
@@ -213,14 +211,6 @@ def decision_contexts(
                 history.act(taken[step])
         contexts.append(history.context(np.array(layouts)))
     return contexts
-
-
-def _decision(given: Decision | Environment) -> Decision:
-    """The decision itself. Environments are taken until analyses give their decision."""
-    if isinstance(given, Decision):
-        return given
-    assert given.decision is not None
-    return given.decision
 
 
 def uniforms(seed: int, episode: np.ndarray, horizon: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import gymnasium
 
 
-@runtime_checkable  # until analyses give dtx.dt.rollout a decision: see there
 class Decision(Protocol):
     """A task whose worlds are a few *layouts* with a scripted way (the *routine*) to one deciding turn.
 

@@ -79,22 +79,18 @@ class Memory:
         """The agent, the instruction and the two objects at the junction."""
         return MemoryRoles(self.size)
 
-    def make(self, layout: int | None = None) -> gymnasium.Env:
+    def make(self) -> gymnasium.Env:
         """One environment of minigrid itself: the reference, for rendering and edits.
 
         It draws a layout for each episode; ``decision.make(layout)`` plays one.
         """
-        return _make(self, layout)  # `layout` until analyses use env.decision
+        return _make(self, None)
 
-    def vector(self, n: int, seed: int, layouts: Sequence[int] | None = None) -> VectorEnv:
+    def vector(self, n: int, seed: int) -> VectorEnv:
         """n copies that start their next episode by themselves; see ``dtx.env.vector``.
 
         They draw a layout for each episode; ``decision.vector(layouts, seed)`` plays chosen ones.
         """
-        if layouts is not None:  # until analyses use env.decision
-            if len(layouts) != n:
-                raise ValueError(f"{len(layouts)} layouts for {n} environments")
-            return self.decision.vector(layouts, seed)
         require_valid(self)
         task = f"MiniGrid-MemoryS{self.size}-v0"
         if chosen(self.backend, task) is Backend.envpool:
@@ -104,37 +100,6 @@ class Memory:
         from dtx.env.gymnasium_backend import Gymnasium
 
         return Gymnasium([self.make] * n, seed, self.max_steps)
-
-    # Until analyses use env.decision: the same under the names of before.
-
-    @property
-    def decision_step(self) -> int:
-        """See :attr:`MemoryDecision.step`."""
-        return self.decision.step
-
-    def layouts(self) -> list[str]:
-        """See :attr:`MemoryDecision.layouts`."""
-        return list(self.decision.layouts)
-
-    def correct_turn(self, layouts: np.ndarray | Sequence[int]) -> np.ndarray:
-        """See :meth:`MemoryDecision.turns`."""
-        return self.decision.turns(layouts)[0]
-
-    def wrong_turn(self, layouts: np.ndarray | Sequence[int]) -> np.ndarray:
-        """See :meth:`MemoryDecision.turns`."""
-        return self.decision.turns(layouts)[1]
-
-    def routine(self, layout: int) -> list[int]:
-        """See :meth:`MemoryDecision.routine`."""
-        return self.decision.routine(layout)
-
-    def at_decision(self, observations: np.ndarray) -> np.ndarray:
-        """See :meth:`MemoryDecision.here`."""
-        return self.decision.here(observations)
-
-    def layout_of(self, first_observations: np.ndarray, at_junction: np.ndarray) -> np.ndarray:
-        """See :meth:`MemoryDecision.layout_of`."""
-        return self.decision.layout_of(first_observations, at_junction)
 
 
 @dataclass(frozen=True)
