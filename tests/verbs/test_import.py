@@ -8,7 +8,7 @@ import pytest
 
 from dtx.cli import main
 from dtx.config.compose import compose, experiment
-from tests.exchange.published.test_dataset import trajectories
+from tests.exchange.published.test_convert_dataset import trajectories
 from tests.published import RAW, agent, transformer, write, write_trajectories
 
 OBSTACLES = {**RAW, "env_id": "MiniGrid-Dynamic-Obstacles-8x8-v0"}
