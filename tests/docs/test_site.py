@@ -48,7 +48,7 @@ def test_the_reference_has_docstrings_of_stages_and_tools(site):
     stages = (site / "reference/stages.html").read_text()
     for target in ("dtx.agent.ppo.PPO", "dtx.analysis.calibration.Calibration"):
         assert f'id="{target}"' in stages
-    assert "a behaviour clone (its curve is flat exactly" in unescape(stages)
+    assert "the return of a behaviour clone is the same at every target" in unescape(stages)
     core = (site / "reference/core.html").read_text()
     assert all(f'id="dtx.{name}"' in core for name in ("load", "stage.Stage", "report.Report"))
 
