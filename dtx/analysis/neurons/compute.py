@@ -1,133 +1,128 @@
 """Activations of neurons over distinct states, and what they decode.
 
-Letters: s state, l layer, f neuron, a action.
+Letters: s state, l layer, f neuron, i chosen neuron, a action.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 import torch
 
-from dtx.analysis.congruence.compute import congruence, identity_errors
-from dtx.analysis.core.result import largest
-from dtx.analysis.neurons import NAME, Neurons
+from dtx.analysis.congruence.compute import TOLERANCE, congruence, identity_errors
+from dtx.analysis.core.result import Check, Control, Relation, Result, largest
+from dtx.analysis.neurons.spec import RANDOM, TRAINED, UNTRAINED, NeuronsSpec, place_of
 from dtx.analysis.neurons.states import States, states_of
+from dtx.analysis.neurons.worlds import views_and_worlds
 from dtx.dataset.episodes import Episodes
-from dtx.dt.load import load_at, untrained_like
+from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import EXACT, processed
+from dtx.env.actions import Action
+from dtx.env.decision import Decision
 from dtx.errors import UserError
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread
 
-TRAINED, UNTRAINED, RANDOM = "trained", "untrained", "random"
+COMPARED = 64
+"""Windows on which activations times congruence are compared with what the MLP adds."""
 
 
-@dataclass
-class Results:
-    """Tables and numbers of the analysis.
+def compute(
+    spec: NeuronsSpec,
+    model: DecisionTransformerModel,
+    episodes: Episodes,
+    decision: Decision | None = None,
+) -> Result:
+    """Describe neurons and the same neurons of an untrained model.
 
-    Attributes:
-        neurons: One row a model and neuron: model, name, layer, neuron, rank, score (|congruence| times
-            spread), mean, spread, fact (the one that decodes it best), selectivity (share of its variance
-            between that fact's values, adjusted for their number), peak (the value at which it is most
-            active), and congruence with each action (folded weights).
-        facts: One row a model, neuron, fact and value: mean with interval, states.
-        shown: One row a drawn state: name, set (trained, random, untrained), place, state, activation, and
-            the state's columns.
-        headline: ``neurons/*`` scalars.
-        activations: By model, (s, neurons) in the order of ``names``.
-        states: The states. episodes: They are from.
+    Args:
+        spec: Which neurons, states and controls.
+        model: Any.
+        episodes: Whose states are looked at.
+        decision: Of the environment, for facts about layouts and pictures of the world.
+
+    Returns:
+        Table ``neurons``: one row a model and neuron: model, name, layer, neuron, rank, score (|congruence|
+        times spread), mean, spread, fact (the one that decodes it best), selectivity (share of its variance
+        between that fact's values, adjusted for their number), peak (the value at which it is most active),
+        and congruence with each action (folded weights). ``facts``: one row a model, neuron, fact and value:
+        mean with interval, states. ``states``: one row a state that is shown: name, set (trained, random,
+        untrained), place, state, activation, the state's columns, and what it looks like: view, first_view,
+        world (see :func:`~dtx.analysis.neurons.worlds.views_and_worlds`). Arrays ``views``, ``worlds``, and
+        ``activations_trained``, ``activations_untrained`` (s, i) float32 in the order of the neurons.
+
+    Raises:
+        UserError: The model has no such neuron or layer, or the episodes have too few states.
     """
-
-    neurons: pd.DataFrame
-    facts: pd.DataFrame
-    shown: pd.DataFrame
-    headline: dict[str, float | None]
-    activations: dict[str, np.ndarray]
-    names: list[str]
-    actions: list[str]
-    states: States
-    episodes: Episodes
-
-
-def measure(stage: Neurons) -> Results:
-    """Choose neurons, describe them and their untrained twins, check what is shown."""
-    from dtx.env.actions import Action
-
     with one_thread():
-        model = load_at(stage.dt, stage.checkpoint, stage.env)
-        layers = _layers(stage, model)
-        episodes: Episodes = stage.dataset.load()
-        states = states_of(episodes, model.cfg, stage.env, stage.states, stage.high, stage.seed)
-        if len(states.frame) < 2 * stage.shown:
+        layers = _layers(spec, model)
+        states = states_of(episodes, model.cfg, decision, spec.states, spec.high, spec.seed)
+        if len(states.frame) < 2 * spec.shown:
             raise UserError(
                 f"dataset: {len(states.frame)} distinct states are too few to show "
-                f"{stage.shown} and as many random ones; record more episodes"
+                f"{spec.shown} and as many random ones; record more episodes"
             )
-        models = {TRAINED: model, UNTRAINED: untrained_like(model, stage.untrained)}
-        value_slf = {name: states.activations(m, layers) for name, m in models.items()}
-        weight_lfa = {name: _congruence(m)[layers] for name, m in models.items()}
+        models = {TRAINED: model, UNTRAINED: untrained_like(model, spec.untrained)}
+        value_slf = {name: states.activations(each, layers) for name, each in models.items()}
+        weight_lfa = {name: _congruence(each)[layers] for name, each in models.items()}
         score_lf = np.abs(weight_lfa[TRAINED]).max(-1) * value_slf[TRAINED].std(0)
-        chosen = _chosen(stage, layers, score_lf)
+        chosen = _chosen(spec, layers, score_lf)
         names = [f"MLP{layers[i]}N{f}" for i, f in chosen]
         at = tuple(np.array(chosen).T)
-        values = {name: value[:, *at] for name, value in value_slf.items()}
-        actions = [action.value for action in Action][: model.cfg.n_actions]
-        neurons, facts = [], []
-        for name, value in values.items():
-            own = {"model": name, "name": names, "layer": np.array(layers)[at[0]], "neuron": at[1]}
-            table = pd.DataFrame(own)
-            table["rank"] = np.arange(1, len(chosen) + 1)
-            weight_a = weight_lfa[name][at]
-            table["score"] = np.abs(weight_a).max(-1) * value.std(0)
-            table["mean"], table["spread"] = value.mean(0), value.std(0)
-            best = [selectivity(value[:, i], states) for i in range(len(chosen))]
-            table[["fact", "selectivity", "peak"]] = pd.DataFrame(best, index=table.index)
-            for i, action in enumerate(actions):
-                table[action] = weight_a[:, i]
-            neurons.append(table)
-            facts.append(_means(states, names, value).assign(model=name))
-        shown = _shown(stage, states, names, values)
-        errors = [
-            _recomputed(models[name], states, shown[shown["set"].isin(sets)])
-            for name, sets in ((TRAINED, (TRAINED, RANDOM)), (UNTRAINED, (UNTRAINED,)))
-        ]
-        same = states.drawn.length == np.bincount(states.drawn.length).argmax()
-        compared = states.context(np.flatnonzero(same)[:64])
-        congruent = largest(identity_errors(model, compared).values())
-    table = pd.concat(neurons, ignore_index=True)
-    headline = _headline(stage, table, states)
-    headline["neurons/recomputed_error"] = max(errors)
-    headline["neurons/attribution_error"] = congruent
-    headline["neurons/identity_error"] = max(*errors, congruent)
-    fact_table = pd.concat(facts, ignore_index=True)
-    return Results(table, fact_table, shown, headline, values, names, actions, states, episodes)
+        value_si = {name: value[:, *at] for name, value in value_slf.items()}
+        weight_ia = {name: weight[at] for name, weight in weight_lfa.items()}
+        shown = _shown(spec, states, names, value_si)
+        checks = list(_checks(spec, models, states, shown))
+    neurons = pd.concat(
+        [_described(m, names, states, value_si[m], weight_ia[m]) for m in models], ignore_index=True
+    )
+    facts = [_means(states, names, value_si[m]).assign(model=m) for m in models]
+    looks, pictures = views_and_worlds(states, shown.state.to_numpy(), episodes, decision)
+    metrics = _metrics(spec, neurons)
+    return Result(
+        finding=_finding(metrics, neurons, len(states.frame)),
+        metrics=metrics,
+        checks=checks,
+        controls=[
+            Control(
+                name="selectivity above the same untrained neurons', lower end of the interval",
+                value=metrics["difference_low"],
+                must_be=Relation.ABOVE,
+                against=0.0,
+            )
+        ],
+        tables={
+            "neurons": neurons,
+            "facts": pd.concat(facts, ignore_index=True),
+            "states": pd.concat([shown, looks], axis=1),
+        },
+        arrays={**pictures, **{f"activations_{m}": value for m, value in value_si.items()}},
+        distinct_inputs=len(states.frame),
+    )
 
 
-def _layers(stage: Neurons, model: DecisionTransformerModel) -> list[int]:
+def _layers(spec: NeuronsSpec, model: DecisionTransformerModel) -> list[int]:
     count = model.cfg.n_layers
-    named = [[int(x) for x in NAME.fullmatch(name).groups()] for name in stage.named]  # type: ignore[union-attr]
-    for name, (layer, neuron) in zip(stage.named, named, strict=True):
+    named = [place_of(name) for name in spec.named]
+    for name, (layer, neuron) in zip(spec.named, named, strict=True):
         if layer >= count or neuron >= model.cfg.d_mlp:
-            raise UserError(f"analysis.neurons.named: {stage.dt.label} has no neuron {name}")
-    wanted = stage.layers if stage.layers is not None else tuple(range(count))
+            raise UserError(f"analysis.neurons.named: the model has no neuron {name}")
+    wanted = spec.layers if spec.layers is not None else tuple(range(count))
     if max(wanted) >= count:
         raise UserError(
-            f"analysis.neurons.layers: {stage.dt.label} has layers 0 to {count - 1}, not {max(wanted)}"
+            f"analysis.neurons.layers: the model has layers 0 to {count - 1}, not {max(wanted)}"
         )
     return sorted({layer for layer, _ in named} if named else set(wanted))
 
 
-def _chosen(stage: Neurons, layers: list[int], score_lf: np.ndarray) -> list[tuple[int, int]]:
+def _chosen(spec: NeuronsSpec, layers: list[int], score_lf: np.ndarray) -> list[tuple[int, int]]:
     """(place of the layer in ``layers``, neuron): those named, or those with the largest score."""
-    if stage.named:
-        parts = [NAME.fullmatch(name).groups() for name in stage.named]  # type: ignore[union-attr]
-        return [(layers.index(int(layer)), int(neuron)) for layer, neuron in parts]
-    order = np.argsort(-score_lf, axis=None, kind="stable")[: stage.neurons]
+    if spec.named:
+        return [(layers.index(layer), neuron) for layer, neuron in map(place_of, spec.named)]
+    order = np.argsort(-score_lf, axis=None, kind="stable")[: spec.neurons]
     return [(int(i), int(f)) for i, f in zip(*np.unravel_index(order, score_lf.shape), strict=True)]
 
 
@@ -135,6 +130,22 @@ def _chosen(stage: Neurons, layers: list[int], score_lf: np.ndarray) -> list[tup
 def _congruence(model: DecisionTransformerModel) -> np.ndarray:
     """(l, f, a) of folded weights."""
     return congruence(processed(model, EXACT, torch.float64)).numpy()
+
+
+def _described(
+    model: str, names: list[str], states: States, value_si: np.ndarray, weight_ia: np.ndarray
+) -> pd.DataFrame:
+    """Rows of the table ``neurons`` of one model."""
+    layer, neuron = np.array([place_of(name) for name in names]).T
+    table = pd.DataFrame({"model": model, "name": names, "layer": layer, "neuron": neuron})
+    table["rank"] = np.arange(1, len(names) + 1)
+    table["score"] = np.abs(weight_ia).max(-1) * value_si.std(0)
+    table["mean"], table["spread"] = value_si.mean(0), value_si.std(0)
+    best = [selectivity(value_s, states) for value_s in value_si.T]
+    table[["fact", "selectivity", "peak"]] = pd.DataFrame(best, index=table.index)
+    for action, weight_i in zip(Action, weight_ia.T, strict=False):
+        table[action.value] = weight_i
+    return table
 
 
 def selectivity(value: np.ndarray, states: States) -> tuple[str, float, str]:
@@ -166,26 +177,26 @@ def _means(states: States, names: list[str], value_si: np.ndarray) -> pd.DataFra
     for fact in states.facts:
         for word, index in states.frame.groupby(fact, sort=True).indices.items():
             for i, name in enumerate(names):
-                mine = value_si[index, i].astype(float)
+                value = value_si[index, i].astype(float)
                 # Thousands of means: the normal interval, which differs from the bootstrap's by little.
-                half = 1.96 * mine.std(ddof=1) / len(mine) ** 0.5 if len(mine) > 1 else np.nan
-                mean = mine.mean()
-                rows.append((name, fact, word, mean, mean - half, mean + half, len(mine)))
+                half = 1.96 * value.std(ddof=1) / len(value) ** 0.5 if len(value) > 1 else np.nan
+                mean = value.mean()
+                rows.append((name, fact, word, mean, mean - half, mean + half, len(value)))
     return pd.DataFrame(rows, columns=["name", "fact", "value", "mean", "low", "high", "states"])
 
 
 def _shown(
-    stage: Neurons, states: States, names: list[str], values: dict[str, np.ndarray]
+    spec: NeuronsSpec, states: States, names: list[str], values: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
     """The states that are drawn: the strongest, random ones, the strongest of the untrained neuron."""
-    rng = np.random.default_rng(stage.seed)
+    rng = np.random.default_rng(spec.seed)
     tables = []
     for i, name in enumerate(names):
         sets = {}
         for model, value in values.items():
-            sets[model] = (model, np.argsort(-value[:, i], kind="stable")[: stage.shown])
+            sets[model] = (model, np.argsort(-value[:, i], kind="stable")[: spec.shown])
         rest = np.setdiff1d(np.arange(len(states.frame)), sets[TRAINED][1])
-        sets[RANDOM] = (TRAINED, rng.choice(rest, stage.shown, replace=False))
+        sets[RANDOM] = (TRAINED, rng.choice(rest, spec.shown, replace=False))
         for what, (model, which) in sets.items():
             table = states.frame.iloc[which].reset_index(drop=True)
             table.insert(0, "activation", values[model][which, i])
@@ -197,34 +208,65 @@ def _shown(
     return pd.concat(tables, ignore_index=True)
 
 
+def _checks(
+    spec: NeuronsSpec,
+    models: Mapping[str, DecisionTransformerModel],
+    states: States,
+    shown: pd.DataFrame,
+) -> Iterator[Check]:
+    sets = {TRAINED: (TRAINED, RANDOM), UNTRAINED: (UNTRAINED,)}
+    errors = [
+        _recomputed(model, states, shown[shown["set"].isin(sets[name])])
+        for name, model in models.items()
+    ]
+    yield Check(
+        name="each activation that is shown is the model's on that window alone",
+        error=largest(errors),
+        tolerance=spec.tolerance,
+    )
+    same = states.drawn.length == np.bincount(states.drawn.length).argmax()
+    compared = states.context(np.flatnonzero(same)[:COMPARED])
+    for weights, error in identity_errors(models[TRAINED], compared).items():
+        name = (
+            f"activations times congruence are what the MLP adds to the logits, {weights} weights"
+        )
+        yield Check(name=name, error=error, tolerance=TOLERANCE)
+
+
 @torch.inference_mode()
 def _recomputed(model: DecisionTransformerModel, states: States, shown: pd.DataFrame) -> float:
     """Largest distance of shown activations from those of the model on each window alone."""
-    worst = 0.0
-    for state, mine in shown.groupby("state"):
+    errors = []
+    for state, rows in shown.groupby("state"):
         which = np.array([state])
         _, cache = model.run_with_cache(
             states.context(which), names_filter=lambda name: name.endswith("mlp.hook_post")
         )
         at = int(states.place(which)[0])
-        for name, activation in zip(mine["name"], mine.activation, strict=True):
-            layer, neuron = NAME.fullmatch(name).groups()  # type: ignore[union-attr]
-            own = float(cache[f"blocks.{layer}.mlp.hook_post"][0, at, int(neuron)])
-            worst = max(worst, abs(own - activation) / max(1.0, abs(own)))
-    return worst
+        for name, activation in zip(rows["name"], rows["activation"], strict=True):
+            layer, neuron = place_of(name)
+            own = float(cache[f"blocks.{layer}.mlp.hook_post"][0, at, neuron])
+            errors.append(abs(own - activation) / max(1.0, abs(own)))
+    return largest(errors)
 
 
-def _headline(stage: Neurons, table: pd.DataFrame, states: States) -> dict[str, float | None]:
-    by = table.pivot(index="name", columns="model", values="selectivity")
+def _metrics(spec: NeuronsSpec, neurons: pd.DataFrame) -> dict[str, float | None]:
+    by = neurons.pivot(index="name", columns="model", values="selectivity")
     difference = (by[TRAINED] - by[UNTRAINED]).to_numpy()
-    low, high = bootstrap(difference, stage.resamples, stage.seed)
-    numbers: dict[str, float | None] = {
-        "neurons/shown": float(len(by)),
-        "neurons/distinct_inputs": float(len(states.frame)),
-        "neurons/selectivity": float(by[TRAINED].mean()),
-        "neurons/selectivity_untrained": float(by[UNTRAINED].mean()),
-        "neurons/difference_low": low,
-        "neurons/difference_high": high,
-        "neurons/established": float(low > 0),
+    low, high = bootstrap(difference, spec.resamples, spec.seed)
+    return {
+        "shown": float(len(by)),
+        "selectivity": float(by[TRAINED].mean()),
+        "selectivity_untrained": float(by[UNTRAINED].mean()),
+        "difference_low": low,
+        "difference_high": high,
     }
-    return numbers
+
+
+def _finding(metrics: Mapping[str, float | None], neurons: pd.DataFrame, states: int) -> str:
+    first = neurons.loc[neurons.model == TRAINED].sort_values("rank").iloc[0]
+    return (
+        f"selectivity {metrics['selectivity']:.2f} against {metrics['selectivity_untrained']:.2f} untrained "
+        f"(difference [{metrics['difference_low']:+.2f}, {metrics['difference_high']:+.2f}]) in {states} "
+        f"distinct states; {first['name']}: {first.fact} {first.selectivity:.2f}, most at {first.peak}"
+    )

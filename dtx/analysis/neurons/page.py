@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dtx.analysis.neurons import Neurons
-from dtx.analysis.neurons.compute import RANDOM, TRAINED, UNTRAINED, Results
-from dtx.analysis.neurons.states import world_picture
+from dtx.analysis.core.result import Result
+from dtx.analysis.neurons.plots import actions_of, names_of
+from dtx.analysis.neurons.spec import RANDOM, TRAINED, UNTRAINED
+from dtx.analysis.neurons.worlds import NO_WORLD
 from dtx.pairs.runs import view_picture
 
 BINS = 30
@@ -38,44 +39,54 @@ svg{display:block;width:100%;height:auto} svg text{font:11px system-ui,sans-seri
 .pictures{display:flex;gap:4px} .pictures img{width:72px;height:72px;background:#eef0f4}
 figcaption{font-size:11px;line-height:1.3;color:#525a6b;margin-top:2px} figcaption b{color:#1b1f2a}
 @media(max-width:480px){body{margin:10px} .states{gap:8px 6px}}
-</style><h1>What neurons answer to</h1><p>__SAID__</p><p>__HOW__</p><nav>__LINKS__</nav>__SECTIONS__
+</style><h1>What neurons answer to</h1><p>__NUMBERS__</p><p>__HOW__</p><nav>__LINKS__</nav>__SECTIONS__
 <script>const P=__PICTURES__;
 document.querySelectorAll('img').forEach(e=>{e.src='data:image/png;base64,'+P[e.dataset.p]});</script></html>
 """
 
 
-class Page:
-    """Writes itself like a plotly figure, so that :meth:`dtx.report.Report.page` takes it."""
+class NeuronsPage:
+    """A page (:class:`dtx.report.Page`) with a section a neuron.
 
-    def __init__(self, results: Results, stage: Neurons):
-        self.results, self.stage = results, stage
+    Args:
+        result: Of the analysis.
+        label: Of the model.
+    """
+
+    def __init__(self, result: Result, label: str):
+        self.result, self.label = result, label
+        self.neurons, self.facts, self.states = (
+            result.tables[name] for name in ("neurons", "facts", "states")
+        )
+        self.names = names_of(self.neurons)
         self.pictures: list[str] = []
         self._known: dict[tuple[str, int], int] = {}
 
     def write_html(self, path: Path, **_: Any) -> None:
         """Write one file."""
-        names = self.results.names
-        n = self.results.headline
-        said = (
-            f"{self.stage.dt.label}: {len(names)} neurons, {n['neurons/distinct_inputs']:.0f} distinct "
-            f"states of the demonstrations. Selectivity: the share of a neuron's variance that one fact "
-            f"about the state explains; {n['neurons/selectivity']:.2f} on average, "
-            f"{n['neurons/selectivity_untrained']:.2f} in the same neurons of an untrained model."
+        n = self.result.metrics
+        numbers = (
+            f"{self.label}: {len(self.names)} neurons, {n['distinct_inputs']:.0f} distinct states of the "
+            "demonstrations. Selectivity: the share of a neuron's variance that one fact about the state "
+            f"explains; {n['selectivity']:.2f} on average, {n['selectivity_untrained']:.2f} in the same "
+            "neurons of an untrained model."
         )
         how = (
             "Each state is drawn as the agent sees it (left) and as the world, or where that cannot be "
             "known the first view of the window (right). Bold: the neuron's activation."
         )
-        links = "".join(f'<a href="#{name}">{name}</a>' for name in names)
-        text = _PAGE.replace("__SAID__", html.escape(said)).replace("__HOW__", html.escape(how))
+        links = "".join(f'<a href="#{name}">{name}</a>' for name in self.names)
+        text = _PAGE.replace("__NUMBERS__", html.escape(numbers)).replace(
+            "__HOW__", html.escape(how)
+        )
         text = text.replace("__LINKS__", links)
-        text = text.replace("__SECTIONS__", "".join(self._section(name) for name in names))
+        text = text.replace("__SECTIONS__", "".join(self._section(name) for name in self.names))
         path.write_text(text.replace("__PICTURES__", json.dumps(self.pictures)))
 
     def _section(self, name: str) -> str:
-        table = self.results.neurons.set_index(["model", "name"])
+        table = self.neurons.set_index(["model", "name"])
         own, fresh = table.loc[TRAINED, name], table.loc[UNTRAINED, name]
-        said = (
+        best = (
             f"Best decoded: <b>{html.escape(own.fact)}</b>, selectivity {own.selectivity:.2f}, most apart at "
             f"<b>{html.escape(own.peak)}</b>. Untrained: {html.escape(fresh.fact)}, {fresh.selectivity:.2f}."
         )
@@ -85,13 +96,13 @@ class Page:
             (f"mean activation by {own.fact}", self._means(name, own.fact)),
         ]
         drawn = "".join(f"<div><h3>{html.escape(t)}</h3>{svg}</div>" for t, svg in charts)
-        rows = self.results.shown[self.results.shown["name"] == name]
+        rows = self.states[self.states["name"] == name]
         sets = "".join(
             f'<h3>{title}</h3><div class="states">{self._states(rows[rows["set"] == key])}</div>'
             for key, title in _SETS.items()
         )
         return (
-            f'<section id="{name}"><h2>{name}</h2><p>{said}</p><div class="charts">{drawn}</div>'
+            f'<section id="{name}"><h2>{name}</h2><p>{best}</p><div class="charts">{drawn}</div>'
             f"{sets}</section>"
         )
 
@@ -101,7 +112,13 @@ class Page:
         return "".join(self._state(row) for _, row in rows.iterrows())
 
     def _state(self, row: pd.Series) -> str:
-        view, beside = self._picture("view", row), self._picture("world", row)
+        world = int(row["world"])
+        view = self._picture("views", int(row["view"]))
+        beside = (
+            self._picture("views", int(row["first_view"]))
+            if world == NO_WORLD
+            else self._picture("worlds", world)
+        )
         words = [f"RTG {row.reward_to_go:.2f}, step {row.step + 1}"]
         if "instruction" in row:
             words.append(f"{row.instruction}, target {row['target side']}")
@@ -112,17 +129,12 @@ class Page:
             "</figcaption></figure>"
         )
 
-    def _picture(self, what: str, row: pd.Series) -> int:
-        """Number of a picture; each is made once."""
-        key = (what, int(row.state))
+    def _picture(self, array: str, place: int) -> int:
+        """Number of the picture of an entry of ``views`` or ``worlds``; each is made once."""
+        key = (array, place)
         if key not in self._known:
-            episodes, env = self.results.episodes, self.stage.env
-            seen = episodes.observations[episodes.observation[int(row.row)]]
-            image = world_picture(episodes, env, row) if what == "world" else view_picture(seen)
-            if image is None:
-                first = self.results.states.drawn.row[int(row.state)]
-                image = view_picture(episodes.observations[episodes.observation[first]])
-            data = _png(image)
+            image = self.result.arrays[array][place]
+            data = _png(view_picture(image) if array == "views" else image)
             if data not in self.pictures:
                 self.pictures.append(data)
             self._known[key] = self.pictures.index(data)
@@ -131,10 +143,10 @@ class Page:
     # --- charts ---
 
     def _histogram(self, name: str) -> str:
-        i = self.results.names.index(name)
+        i = self.names.index(name)
         parts = []
         for place, model in enumerate((TRAINED, UNTRAINED)):
-            value = self.results.activations[model][:, i]
+            value = self.result.arrays[f"activations_{model}"][:, i]
             low, high = float(value.min()), float(value.max())
             counts, _ = np.histogram(value, bins=BINS, range=(low, high if high > low else low + 1))
             size = np.sqrt(counts / counts.max())  # rare strong states would not be seen otherwise
@@ -153,13 +165,12 @@ class Page:
         return f'<svg viewBox="0 0 340 136">{"".join(parts)}</svg>'
 
     def _actions(self, own: pd.Series) -> str:
-        values = {action: float(own[action]) for action in self.results.actions}
+        values = {action: float(own[action]) for action in actions_of(self.neurons)}
         return _bars(values, None)
 
     def _means(self, name: str, fact: str) -> str:
-        facts = self.results.facts
-        mine = facts[(facts["name"] == name) & (facts.fact == fact)]
-        own = mine[mine.model == TRAINED].set_index("value")
+        facts = self.facts[(self.facts["name"] == name) & (self.facts.fact == fact)]
+        own = facts[facts.model == TRAINED].set_index("value")
         values = {f"{word} ({row.states})": float(row["mean"]) for word, row in own.iterrows()}
         return _bars(values, 150)
 

@@ -1,4 +1,4 @@
-"""Distinct states of the demonstrations, what is known about each, and pictures of them.
+"""Distinct states of the demonstrations, and what is known about each.
 
 Letters: s state, e episode, y layout.
 """
@@ -6,7 +6,6 @@ Letters: s state, e episode, y layout.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,7 +52,7 @@ class States:
     def activations(self, model: DecisionTransformerModel, layers: list[int]) -> np.ndarray:
         """(s, l, f) float32: the neurons at the state's token."""
         count, cfg = len(self.frame), model.cfg
-        found = np.zeros((count, len(layers), cfg.d_mlp), np.float32)
+        value_slf = np.zeros((count, len(layers), cfg.d_mlp), np.float32)
         order = np.argsort(self.drawn.length, kind="stable")  # equal lengths together waste least
         names = {f"blocks.{layer}.mlp.hook_post": i for i, layer in enumerate(layers)}
         for begin in range(0, count, CHUNK):
@@ -61,8 +60,8 @@ class States:
             _, cache = model.run_with_cache(self.context(which), names_filter=names.__contains__)
             at = torch.from_numpy(self.place(which))
             for name, i in names.items():
-                found[which, i] = cache[name][torch.arange(len(which)), at].numpy()
-        return found
+                value_slf[which, i] = cache[name][torch.arange(len(which)), at].numpy()
+        return value_slf
 
     def place(self, which: np.ndarray) -> np.ndarray:
         """Place of the last state token in :meth:`context`'s windows."""
@@ -74,9 +73,14 @@ class States:
 
 
 def states_of(
-    episodes: Episodes, cfg: ModelConfig, env: Any, count: int, high: float, seed: int
+    episodes: Episodes,
+    cfg: ModelConfig,
+    decision: Decision | None,
+    count: int,
+    high: float,
+    seed: int,
 ) -> States:
-    """Draw distinct states of the training episodes.
+    """Draw distinct states of the training episodes; facts about layouts are known where there is a decision.
 
     Two states are the same if view, first view, reward-to-go (to .1) and the action before are: those that
     differ in the way between only say the same thing again. Each is there with one random window.
@@ -108,12 +112,14 @@ def states_of(
             "action_before": before[first],
         }
     )
-    facts = _facts(frame, episodes, env, high)
+    facts = _facts(frame, episodes, decision, high)
     frame = pd.concat([frame, pd.DataFrame(facts)], axis=1)
     return States(drawn, sampler(episodes, cfg), frame, list(facts))
 
 
-def _facts(frame: pd.DataFrame, episodes: Episodes, env: Any, high: float) -> dict[str, np.ndarray]:
+def _facts(
+    frame: pd.DataFrame, episodes: Episodes, decision: Decision | None, high: float
+) -> dict[str, np.ndarray]:
     """What is known about each state, as words."""
     seen = episodes.observations[episodes.observation[frame.row]]
     asked = np.where(frame.reward_to_go >= high, "high", "low")
@@ -123,7 +129,6 @@ def _facts(frame: pd.DataFrame, episodes: Episodes, env: Any, high: float) -> di
         "action before": names[frame.action_before],
         "ahead": np.array([channel_name(kind) for kind in range(11)])[seen[:, 3, 5, 0]],
     }
-    decision = env.decision
     if decision is None:
         return facts
     layout = layouts_of(episodes, decision, frame.episode.to_numpy())
@@ -133,8 +138,8 @@ def _facts(frame: pd.DataFrame, episodes: Episodes, env: Any, high: float) -> di
     facts["instruction"] = sides[layout, 0]
     facts["target side"] = np.where(sides[layout, 2] == "", UNKNOWN, sides[layout, 2])
     facts["decision square"] = np.where(there, "there", ELSEWHERE)
-    said = np.char.add(np.char.add(words[layout], ", RTG "), asked)
-    facts["decision"] = np.where(there, said, ELSEWHERE)
+    deciding = np.char.add(np.char.add(words[layout], ", RTG "), asked)
+    facts["decision"] = np.where(there, deciding, ELSEWHERE)
     return facts
 
 
@@ -157,24 +162,3 @@ def layouts_of(episodes: Episodes, decision: Decision, episode: np.ndarray) -> n
         if len(at):
             found[s] = decision.layout_of(seen[0], seen[at[0]])
     return found
-
-
-def world_picture(episodes: Episodes, env: Any, state: pd.Series) -> np.ndarray | None:
-    """The world at a state, played again from its layout; None where that cannot be known."""
-    from dtx.pairs.runs import picture
-
-    decision = env.decision
-    if decision is None:
-        return None
-    layout = int(layouts_of(episodes, decision, np.array([state.episode]))[0])
-    if layout < 0:
-        return None
-    world = decision.make(layout)
-    seen = world.reset(seed=0)[0]["image"]
-    begin = int(episodes.start[state.episode])
-    for action in episodes.action[begin : begin + int(state.step)]:
-        seen = world.step(int(action))[0]["image"]
-    drawn = picture(world.unwrapped)
-    world.close()
-    same = (seen == episodes.observations[episodes.observation[int(state.row)]]).all()
-    return drawn if same else None  # another start than the layout's: the picture would be wrong

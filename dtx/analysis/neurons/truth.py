@@ -8,26 +8,27 @@ import numpy as np
 import pandas as pd
 
 from dtx.analysis.core.answers import Subject, rows
+from dtx.analysis.neurons.spec import TRAINED
 from dtx.dt.circuit import Neuron
 
 
 def answers(subject: Subject) -> Iterator[pd.DataFrame]:
-    """A4: which neurons are shown, and whether each one is said to fire where it does."""
+    """Which neurons are shown, and whether each one is said to fire where it does."""
     if subject.circuit is None or not subject.circuit.neurons:
         return
     table = subject.table("neurons")
-    table = table[table["model"] == "trained"]
+    table = table[table["model"] == TRAINED]
     true = {(n.layer, n.neuron): _combination(n) for n in subject.circuit.neurons}
     place = list(zip(table["layer"], table["neuron"], strict=True))
     score = table["score"] / table["score"].max()
     yield rows(table["name"], score, [int(at in true) for at in place])
-    mine = table[[at in true for at in place]]
-    said = [
-        float((r.fact, r.peak) == ("decision", true[r.layer, r.neuron])) for r in mine.itertuples()
+    known = table[[at in true for at in place]]
+    right = [
+        float((r.fact, r.peak) == ("decision", true[r.layer, r.neuron])) for r in known.itertuples()
     ]
-    said += [0.0] * (len(true) - len(mine))  # those that are not shown
-    names = [*mine["name"], *["not shown"] * (len(true) - len(mine))]
-    yield rows(names, said, np.ones(len(said)), part="fires at")
+    missing = len(true) - len(known)  # those that are not shown
+    names, right = [*known["name"], *["not shown"] * missing], [*right, *[0.0] * missing]
+    yield rows(names, right, np.ones(len(right)), part="fires at")
 
 
 def _combination(neuron: Neuron) -> str:

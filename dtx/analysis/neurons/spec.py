@@ -1,0 +1,51 @@
+"""The settings of the neurons' dashboards, and their names; ``conf/analysis/neurons.yaml`` explains them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from dtx.config.ranges import Count, Natural, NotEmpty, Positive, Seed
+
+NAME = re.compile(r"MLP(\d+)N(\d+)")
+"""What a neuron is called."""
+TRAINED, UNTRAINED, RANDOM = "trained", "untrained", "random"
+"""Names of the models, and of the sets of states that are shown: a model's strongest, or random ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronsSpec:
+    """Which neurons are described, over which states, and what they are compared with."""
+
+    layers: Annotated[tuple[Natural, ...], NotEmpty("needs at least one; null for all")] | None
+    neurons: Count
+    named: tuple[str, ...]
+    states: int
+    shown: Count
+    high: float
+    untrained: Seed
+    tolerance: Positive
+    resamples: Count
+    seed: Seed
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Names of neurons; enough states to show the strongest and as many others."""
+        for name in self.named:
+            if not NAME.fullmatch(name):
+                yield "named", f"'{name}' is no neuron; MLP1N5 is"
+        if self.states < 2 * self.shown:
+            yield "states", f"must be at least twice what is shown, {2 * self.shown}"
+
+
+def place_of(name: str) -> tuple[int, int]:
+    """Layer and number of a neuron by its name.
+
+    Raises:
+        ValueError: It is no neuron's name.
+    """
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is no neuron")
+    return int(match[1]), int(match[2])
