@@ -22,7 +22,7 @@ FEW = {
     "states": 64, "steps": 3, "untrained": 2, "windows": 32,
 }  # fmt: skip
 """Whole numbers of analyses by field: at most so many."""
-FIRST = {"alphas": 2, "goals": 1}
+FIRST = {"alphas": 2, "goals": 1, "methods": 2}
 """Lists and mappings of analyses by field: the first so many entries."""
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dtx.analysis.core.result import About, Check, Claim, Result, Verdict
+from dtx.analysis.core.result import About, Check, Claim, Result, Verdict, largest
 from dtx.analysis.core.windows import join, sampler, sampling
 from dtx.analysis.lens.spec import LOGIT, TRAINED, TUNED, UNTRAINED, LensSpec
 from dtx.dataset.episodes import Episodes
@@ -99,7 +99,7 @@ def compute(
     checks = [
         Check(
             name="both lenses at the last point are the logits",
-            error=max(errors),
+            error=largest(errors),
             tolerance=TOLERANCE,
         )
     ]
@@ -248,7 +248,7 @@ def _last_point_error(
 ) -> float:
     """By how much the two lenses at the last point differ from the logits."""
     both = (test.resid_psd[-1], translators(test.resid_psd)[-1])
-    return max(float((read(model, resid) - test.logits_sa).abs().max()) for resid in both)
+    return largest(float((read(model, resid) - test.logits_sa).abs().max()) for resid in both)
 
 
 @torch.inference_mode()
