@@ -48,7 +48,7 @@ def positions(steps: int) -> dict[str, tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class Node:
+class CircuitNode:
     """An activation at a place: a hook, one of its heads (None: it has none, or all), and a role."""
 
     hook: str
@@ -57,7 +57,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Edge:
+class CircuitEdge:
     """What a sender writes and a receiver reads.
 
     Attributes:
@@ -65,8 +65,8 @@ class Edge:
         variable: What it carries; ``steers`` where it only says where to look (keys and queries).
     """
 
-    sender: Node
-    receiver: Node
+    sender: CircuitNode
+    receiver: CircuitNode
     input: str
     variable: str
 
@@ -75,7 +75,7 @@ class Edge:
 class Restored:
     """The restored logit difference that patching a node gives; None: this model leaves it open."""
 
-    node: Node
+    node: CircuitNode
     rho: float | None
 
 
@@ -113,18 +113,18 @@ class Circuit:
     variant: dict[str, Any]
     n_layers: int
     n_heads: int
-    nodes: tuple[Node, ...]
-    edges: tuple[Edge, ...]
+    nodes: tuple[CircuitNode, ...]
+    edges: tuple[CircuitEdge, ...]
     restored: dict[str, tuple[Restored, ...]]
     neurons: tuple[Neuron, ...]
     logit_difference: float | None
     tolerance: float
     notes: tuple[str, ...]
 
-    def rho(self, flip: str, node: Node) -> float | None:
-        """Expected rho of a node; 0 where nothing is said, None where the model leaves it open."""
-        found = [r.rho for r in self.restored[flip] if r.node == node]
-        return found[0] if found else 0.0
+    def rho(self, flip: str, node: CircuitNode) -> float | None:
+        """Expected rho of a node; 0 for a node that is not listed, None where the model leaves it open."""
+        known = [r.rho for r in self.restored[flip] if r.node == node]
+        return known[0] if known else 0.0
 
     def heads(self) -> set[tuple[int, int]]:
         """(layer, head) of the heads in the circuit."""
@@ -158,17 +158,20 @@ class Circuit:
             ) from error
 
 
-def _edges(raw: list[dict]) -> tuple[Edge, ...]:
+def _edges(raw: list[dict]) -> tuple[CircuitEdge, ...]:
     return tuple(
-        Edge(Node(**e["sender"]), Node(**e["receiver"]), e["input"], e["variable"]) for e in raw
+        CircuitEdge(
+            CircuitNode(**e["sender"]), CircuitNode(**e["receiver"]), e["input"], e["variable"]
+        )
+        for e in raw
     )
 
 
 _PARSED = {
-    "nodes": lambda raw: tuple(Node(**n) for n in raw),
+    "nodes": lambda raw: tuple(CircuitNode(**n) for n in raw),
     "edges": _edges,
     "restored": lambda raw: {
-        k: tuple(Restored(Node(**r["node"]), r["rho"]) for r in v) for k, v in raw.items()
+        k: tuple(Restored(CircuitNode(**r["node"]), r["rho"]) for r in v) for k, v in raw.items()
     },
     "neurons": lambda raw: tuple(Neuron(**n) for n in raw),
     "notes": tuple,

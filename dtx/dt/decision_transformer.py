@@ -44,16 +44,16 @@ class DecisionTransformer(TrainingSpec, ModelStage):
         """What kind of model it is, and how well it predicts held-out actions."""
         n = read_metrics(self.path)
         kind = "with reward-to-go" if self.reward_to_go else "behaviour clone"
-        said = f"{kind}, {f'{self.steps} steps' if self.steps else 'untrained'}"
+        model = f"{kind}, {f'{self.steps} steps' if self.steps else 'untrained'}"
         loss, accuracy = n.get("dt/validation_loss"), n.get("dt/validation_accuracy")
         if loss is None or accuracy is None:  # no episode was held out
-            return said
-        return f"{said}: held-out loss {loss:.3f} nats, accuracy {accuracy:.3f}"
+            return model
+        return f"{model}: held-out loss {loss:.3f} nats, accuracy {accuracy:.3f}"
 
     def checkpoints(self) -> dict[int, Path]:
         """Weights kept along the way, by step; ``dtx.dt.model.load(self.path, weights)`` reads one."""
-        found = (self.path / "checkpoints").glob("step-*.safetensors")
-        return {int(path.stem.removeprefix("step-")): path for path in sorted(found)}
+        files = (self.path / "checkpoints").glob("step-*.safetensors")
+        return {int(path.stem.removeprefix("step-")): path for path in sorted(files)}
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Numbers that must fit each other."""

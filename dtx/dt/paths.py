@@ -87,20 +87,20 @@ def _name(layer: int, head: int | None) -> str:
 
 def senders(cfg: ModelConfig) -> list[Sender]:
     """All senders, in the order in which they are computed."""
-    found = [Sender(-1, None, "embed")]
+    every = [Sender(-1, None, "embed")]
     for layer in range(cfg.n_layers):
-        found += [Sender(layer, head, "head") for head in range(cfg.n_heads)]
-        found.append(Sender(layer, None, "mlp"))
-    return found
+        every += [Sender(layer, head, "head") for head in range(cfg.n_heads)]
+        every.append(Sender(layer, None, "mlp"))
+    return every
 
 
 def receivers(cfg: ModelConfig) -> list[Receiver]:
     """All receivers' inputs, in the order in which they are computed."""
-    found = []
+    every = []
     for layer in range(cfg.n_layers):
-        found += [Receiver(layer, head, x) for x in ("q", "k", "v") for head in range(cfg.n_heads)]
-        found.append(Receiver(layer, None, "mlp"))
-    return [*found, Receiver(cfg.n_layers, None, "logits")]
+        every += [Receiver(layer, head, x) for x in ("q", "k", "v") for head in range(cfg.n_heads)]
+        every.append(Receiver(layer, None, "mlp"))
+    return [*every, Receiver(cfg.n_layers, None, "logits")]
 
 
 def edges(cfg: ModelConfig) -> list[Edge]:

@@ -23,7 +23,7 @@ from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.model_config import ModelConfig
 
 
-class Step(enum.Enum):
+class Rewriting(enum.Enum):
     """One rewriting; all but the last leave every logit as it is.
 
     ``fold_layer_norm``: scale and bias of each LayerNorm go into the matrices that read it.
@@ -41,10 +41,10 @@ class Step(enum.Enum):
 
 
 EXACT = (
-    Step.fold_layer_norm,
-    Step.centre_writing,
-    Step.centre_reading,
-    Step.fold_value_biases,
+    Rewriting.fold_layer_norm,
+    Rewriting.centre_writing,
+    Rewriting.centre_reading,
+    Rewriting.fold_value_biases,
 )
 """The steps that change no logit, in an order in which they can be done."""
 
@@ -73,7 +73,7 @@ class BiasedGatedMLP(MLP):
 
 def processed(
     model: DecisionTransformerModel,
-    steps: Sequence[Step] = EXACT,
+    steps: Sequence[Rewriting] = EXACT,
     dtype: torch.dtype | None = None,
 ) -> DecisionTransformerModel:
     """A rewritten copy; the model itself stays as it is.
@@ -189,9 +189,9 @@ def _centre_unembedding(model: DecisionTransformerModel) -> None:
 
 
 _STEPS = {
-    Step.fold_layer_norm: _fold_layer_norm,
-    Step.centre_writing: _centre_writing,
-    Step.centre_reading: _centre_reading,
-    Step.fold_value_biases: _fold_value_biases,
-    Step.centre_unembedding: _centre_unembedding,
+    Rewriting.fold_layer_norm: _fold_layer_norm,
+    Rewriting.centre_writing: _centre_writing,
+    Rewriting.centre_reading: _centre_reading,
+    Rewriting.fold_value_biases: _fold_value_biases,
+    Rewriting.centre_unembedding: _centre_unembedding,
 }

@@ -31,8 +31,11 @@ class ShuffledRewardToGo(DecisionTransformer):
 
     def summary(self) -> str:
         """As of every model, and that it is a negative."""
-        said = super().summary()
-        return said.replace("with reward-to-go", "with reward-to-go shuffled over episodes", 1)
+        return (
+            super()
+            .summary()
+            .replace("with reward-to-go", "with reward-to-go shuffled over episodes", 1)
+        )
 
 
 def shuffled(episodes: Episodes, seed: int) -> Episodes:
@@ -47,8 +50,8 @@ def shuffled(episodes: Episodes, seed: int) -> Episodes:
     dealt = returns.copy()
     rng = np.random.Generator(np.random.Philox(key=np.array([seed + _STREAM, 0], np.uint64)))
     for part in np.unique(split):
-        mine = np.flatnonzero(split == part)
-        dealt[mine] = returns[rng.permutation(mine)]
+        rows = np.flatnonzero(split == part)
+        dealt[rows] = returns[rng.permutation(rows)]
     reward = np.zeros_like(np.asarray(episodes.reward))
     reward[np.asarray(episodes.start) + np.asarray(episodes.length) - 1] = dealt
     return dataclasses.replace(episodes, reward=reward)

@@ -7,12 +7,11 @@ Letters: e episodes, w windows of a batch, k steps of all its windows one after 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 
-from dtx.dataset.episodes import rewards_to_go
+from dtx.dataset.episodes import Episodes, rewards_to_go
 from dtx.dt.context import Context, Packed
 from dtx.dt.layers import Group, Packing
 from dtx.dt.model_config import ModelConfig
@@ -21,19 +20,6 @@ from dtx.dt.tokens import TokenLayout
 from dtx.env.encoding import flatten, one_hot
 from dtx.errors import UserError
 from dtx.training.ranks import ALONE, Rank
-
-
-class Episodes(Protocol):
-    """The columns that windows are cut from; ``dtx.dataset.episodes.Episodes`` has them."""
-
-    observations: np.ndarray
-    start: np.ndarray
-    length: np.ndarray
-    observation: np.ndarray
-    action: np.ndarray
-    reward: np.ndarray
-    outcome: np.ndarray
-    split: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -111,22 +97,22 @@ class Sampler:
         first, second = rng.random(count), rng.random(count)
         episode, begin = np.zeros(count, np.int64), np.zeros(count, np.int64)
         for i, (_, episodes, later) in enumerate(self._strata):
-            mine = stratum == i
+            chosen_w = stratum == i
             if self.cfg.left_padding:
                 # Any step may be a window's last, so long episodes count for more.
                 steps = np.cumsum(self.length[episodes])
-                last = (first[mine] * steps[-1]).astype(np.int64)
+                last = (first[chosen_w] * steps[-1]).astype(np.int64)
                 which = np.searchsorted(steps, last, side="right")
-                begin[mine] = last - (steps[which] - self.length[episodes][which])
-                at_end = second[mine] < self.windows.end_share
+                begin[chosen_w] = last - (steps[which] - self.length[episodes][which])
+                at_end = second[chosen_w] < self.windows.end_share
                 final = self.length[episodes][which] - 1
-                begin[mine] = np.where(at_end, final, begin[mine])
+                begin[chosen_w] = np.where(at_end, final, begin[chosen_w])
             else:
-                which = (first[mine] * len(episodes)).astype(np.int64)
+                which = (first[chosen_w] * len(episodes)).astype(np.int64)
                 if later:
                     starts = self.length[episodes[which]] - self.cfg.n_steps
-                    begin[mine] = 1 + (second[mine] * starts).astype(np.int64)
-            episode[mine] = episodes[which]
+                    begin[chosen_w] = 1 + (second[chosen_w] * starts).astype(np.int64)
+            episode[chosen_w] = episodes[which]
         if self.cfg.left_padding:
             length = np.minimum(begin + 1, self.cfg.n_steps)
             begin = begin + 1 - length
@@ -266,11 +252,11 @@ def observation_table(observations: np.ndarray) -> torch.Tensor:
 
 def _share(drawn: Drawn, weight: np.ndarray, rank: Rank) -> tuple[Drawn, np.ndarray]:
     """Every ``count``-th window, still sorted by length; nothing left is a window that counts 0 times."""
-    mine = np.arange(rank.number, len(weight), rank.count)
-    counts = weight[mine]
-    if not len(mine):
-        mine, counts = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    return Drawn(drawn.row[mine], drawn.begin[mine], drawn.length[mine]), counts
+    kept = np.arange(rank.number, len(weight), rank.count)
+    counts = weight[kept]
+    if not len(kept):
+        kept, counts = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    return Drawn(drawn.row[kept], drawn.begin[kept], drawn.length[kept]), counts
 
 
 def _ragged(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from dtx.analysis.neurons.states import UNKNOWN, States, layouts_of, states_of
 from dtx.analysis.neurons.worlds import NO_WORLD, views_and_worlds, world_picture
 from dtx.config.compose import build_group
 from dtx.config.ranges import problems
-from dtx.dt.planted.circuit import NEURONS
+from dtx.dt.planted.truth import NEURONS
 from dtx.env.encoding import flatten, one_hot
 from dtx.errors import UserError
 from dtx.report import read_metrics

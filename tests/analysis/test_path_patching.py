@@ -23,7 +23,7 @@ from dtx.analysis.path_patching.spec import EdgeTokens
 from dtx.analysis.path_patching.sweep import Sweep, wanted
 from dtx.config.compose import build_group
 from dtx.config.ranges import problems
-from dtx.dt.circuit import Circuit, Node, positions
+from dtx.dt.circuit import Circuit, CircuitNode, positions
 from dtx.dt.paths import matters, outputs, patched
 from dtx.pairs.making import make
 from dtx.pairs.pair_set import PairSet
@@ -185,7 +185,7 @@ def at(circuit: Circuit, role: str) -> set[str]:
     return {f"{'RSA'[i % 3]}{i // 3 + 1}" for i in positions(5)[role]}
 
 
-def named(node: Node) -> str:
+def named(node: CircuitNode) -> str:
     if node.hook in ("hook_embed", "unembed"):
         return "embed" if node.hook == "hook_embed" else "logits"
     layer = node.hook.split(".")[1]

@@ -181,7 +181,7 @@ def test_the_option_composes_models_and_analyses(planted):
 
 
 def test_what_is_true_of_planted_nodes_and_edges(planted):
-    from dtx.dt.planted.circuit import circuit
+    from dtx.dt.planted.truth import circuit
 
     known = Known(circuit(planted["planted"]), 5)
     resid, z = "blocks.0.hook_resid_pre", "blocks.1.attn.hook_z"

@@ -29,7 +29,7 @@ FEW = [
     "analysis.smallest_circuit.paths.resamples=20",
     "analysis.smallest_circuit.paths.edits=[instruction_flip,rtg_zero]",
 ]
-PLANTED = {  # of dtx/dt/planted/circuit.py, along which the two runs differ
+PLANTED = {  # of dtx/dt/planted/truth.py, along which the two runs differ
     "instruction_flip": {
         ("embed", "L1 H0", "v", "S1"),
         ("L1 H0", "L1 MLP", "mlp", "S5"),

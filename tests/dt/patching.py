@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dtx.dt.circuit import Circuit, Node, positions
+from dtx.dt.circuit import Circuit, CircuitNode, positions
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.rollout import decision_contexts
@@ -73,9 +73,9 @@ def expected(circuit: Circuit, flip: str, hook: str, head: int | None, steps: in
     """(n,) rho by token as the circuit tells it; NaN where it leaves it open."""
     rho = np.zeros(3 * steps - 1)
     for role, where in positions(steps).items():
-        told = circuit.rho(flip, Node(hook, head, role))
+        told = circuit.rho(flip, CircuitNode(hook, head, role))
         if len(where) == 1 and told != 0:
             rho[where[0]] = np.nan if told is None else told
-    if circuit.rho(flip, Node(hook, head, "last_reward_to_go")) is None:
+    if circuit.rho(flip, CircuitNode(hook, head, "last_reward_to_go")) is None:
         rho[list(positions(steps)["all_reward_to_go"])] = np.nan
     return rho

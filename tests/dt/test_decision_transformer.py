@@ -10,7 +10,7 @@ import torch
 from dtx.config.compose import build_group
 from dtx.dt import model as models
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.training.module import Training, weighted_loss
+from dtx.dt.training.module import DecisionTransformerModule, weighted_loss
 from dtx.dt.training.optimiser import Muon, learning_rate_share, orthogonalise
 from dtx.dt.training.probe import decision_probe
 from dtx.dt.training.spec import Precision
@@ -97,14 +97,14 @@ def test_a_killed_run_goes_on_bit_identically(step, where, whole, tmp_path, monk
 
             patch.setattr(Sampler, "batch", dying)
         else:
-            log = Training._log
+            log = DecisionTransformerModule._log
 
             def dying_after(self, done, rate):
                 log(self, done, rate)
                 if done > step:
                     raise Killed
 
-            patch.setattr(Training, "_log", dying_after)
+            patch.setattr(DecisionTransformerModule, "_log", dying_after)
         with pytest.raises(Killed):
             stage.run(tmp_path)
     assert not (tmp_path / "weights.safetensors").exists()

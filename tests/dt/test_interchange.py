@@ -11,7 +11,7 @@ from dtx.dt.circuit import Circuit
 from dtx.dt.interchange import Interchange, training
 from dtx.dt.interchange.measure import _pair
 from dtx.dt.interchange.patch import last_token, run_interchanged, run_plain
-from dtx.dt.interchange.routes import TURN, WAITS, Sampler, routes, turn
+from dtx.dt.interchange.routes import TURN, WAITS, RouteSampler, routes, turn
 from dtx.dt.model import DecisionTransformerModel, initialise
 from dtx.dt.rollout import greedy_by_layout
 from dtx.env.encoding import flatten, one_hot
@@ -68,7 +68,7 @@ def test_routes_are_all_there_once_and_end_with_a_turn():
 
 def test_windows_are_what_the_environment_shows_and_do_what_is_asked():
     stage = build_group("dt/interchange")
-    batch = Sampler(stage, held_out=True).batch(np.random.default_rng(0), 24)
+    batch = RouteSampler(stage, held_out=True).batch(np.random.default_rng(0), 24)
     table, seen = batch.context["table"].numpy(), batch.context["observation"].numpy()
     actions = batch.context["action"].numpy()
     waited = 0
@@ -101,7 +101,7 @@ def test_the_turn_is_the_parity_of_three_variables_as_the_environment_has_it():
 
 def test_held_out_routes_are_not_trained_on_and_batches_follow_from_their_numbers():
     stage = build_group("dt/interchange")
-    train, test = Sampler(stage, held_out=False), Sampler(stage, held_out=True)
+    train, test = RouteSampler(stage, held_out=False), RouteSampler(stage, held_out=True)
     known = {r.tobytes() for r in np.concatenate([train.routes.place, train.routes.action], 1)}
     other = {r.tobytes() for r in np.concatenate([test.routes.place, test.routes.action], 1)}
     assert not known & other and len(known) + len(other) == 749 and len(other) == 150
@@ -112,7 +112,7 @@ def test_held_out_routes_are_not_trained_on_and_batches_follow_from_their_number
 
 def test_an_interchange_puts_each_output_where_it_belongs():
     stage, model = untrained()
-    batch = Sampler(stage, held_out=False).batch(np.random.default_rng(1), 12)
+    batch = RouteSampler(stage, held_out=False).batch(np.random.default_rng(1), 12)
     with torch.no_grad():
         logits, z = run_plain(model, batch)
         rows = torch.arange(12)
@@ -141,7 +141,7 @@ def test_an_interchange_puts_each_output_where_it_belongs():
 @pytest.mark.parametrize("flip", ["instruction", "reward_to_go"])
 def test_a_pair_differs_in_its_variable_alone(flip):
     stage, _ = untrained()
-    clean, corrupt = _pair(stage, Sampler(stage, held_out=True), flip)
+    clean, corrupt = _pair(stage, RouteSampler(stage, held_out=True), flip)
     for name in clean.context:
         same = clean.context[name] == corrupt.context[name]
         if flip == "instruction" and name == "observation":
@@ -189,14 +189,14 @@ def test_a_run_leaves_model_circuit_curves_and_the_effect_of_each_head(whole, tm
 @pytest.mark.parametrize("step", [1, 2, 5])
 def test_a_killed_run_goes_on_bit_identically(step, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        original = training.Training.training_step
+        original = training.InterchangeModule.training_step
 
         def dying(self, number, _):
             if number == step:
                 raise Killed
             return original(self, number, _)
 
-        patch.setattr(training.Training, "training_step", dying)
+        patch.setattr(training.InterchangeModule, "training_step", dying)
         with pytest.raises(Killed):
             tiny().run(tmp_path)
     torch.manual_seed(99)  # the global generators of the new process differ

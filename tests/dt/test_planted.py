@@ -11,7 +11,7 @@ import torch
 
 from dtx.config.build import ConfigError
 from dtx.config.compose import build_group
-from dtx.dt.circuit import Circuit, Node
+from dtx.dt.circuit import Circuit, CircuitNode
 from dtx.dt.model import load
 from dtx.dt.planted import Planted
 from dtx.dt.planted.compile import compiled
@@ -199,7 +199,7 @@ def test_the_negative_head_takes_back_its_share():
     taken = cache["blocks.2.hook_attn_out"][:, -1] @ direction
     torch.testing.assert_close(taken, -0.25 * decided, atol=1e-4, rtol=0)
     assert circuit.logit_difference == 30
-    node = Node("blocks.2.attn.hook_z", 0, "last_state")
+    node = CircuitNode("blocks.2.attn.hook_z", 0, "last_state")
     assert circuit.rho("instruction", node) == pytest.approx(-1 / 3)
 
 

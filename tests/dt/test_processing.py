@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dtx.dt.layers import LayerNorm
-from dtx.dt.processing import EXACT, BiasedGatedMLP, Step, blocks_of, copy_of, processed
+from dtx.dt.processing import EXACT, BiasedGatedMLP, Rewriting, blocks_of, copy_of, processed
 from dtx.run.runner import run
 from tests.dt.test_model import VARIANTS, build, contexts
 from tests.dt.test_parity import FOLDER, network, windows  # noqa: F401  # fixtures
@@ -63,7 +63,7 @@ def test_no_logit_changes(variant):
 def test_each_step_alone_changes_no_logit_but_some_weight(variant, step):
     stage, model = build(*VARIANTS[variant])
     scramble(model)
-    steps = (Step.fold_layer_norm, step) if step is Step.centre_reading else (step,)
+    steps = (Rewriting.fold_layer_norm, step) if step is Rewriting.centre_reading else (step,)
     before = copy_of(processed(model, steps[:-1]), torch.float64)
     after = processed(before, steps[-1:])
     context = contexts(stage).to(torch.float64)
@@ -74,7 +74,7 @@ def test_each_step_alone_changes_no_logit_but_some_weight(variant, step):
 
 def test_centring_the_unembedding_shifts_all_logits_together():
     stage, model = build()
-    twin = processed(model, (Step.centre_unembedding,))
+    twin = processed(model, (Rewriting.centre_unembedding,))
     context = contexts(stage)
     with torch.no_grad():
         shift = model(context) - twin(context)
@@ -85,7 +85,7 @@ def test_centring_the_unembedding_shifts_all_logits_together():
 def test_reading_is_not_centred_before_folding():
     _, model = build()
     with pytest.raises(ValueError, match="fold the LayerNorms first"):
-        processed(model, (Step.centre_reading,))
+        processed(model, (Rewriting.centre_reading,))
 
 
 def test_a_folded_gated_model_keeps_hooks_stacks_and_can_be_processed_again():
@@ -103,7 +103,7 @@ def test_a_folded_gated_model_keeps_hooks_stacks_and_can_be_processed_again():
 def test_a_fold_that_skips_the_gate_is_wrong():
     stage, model = build(*VARIANTS["gated relu"])
     scramble(model)
-    right = processed(model, (Step.fold_layer_norm,))
+    right = processed(model, (Rewriting.fold_layer_norm,))
     for mine, theirs in zip(blocks_of(right), blocks_of(model), strict=True):
         with torch.no_grad():
             mine.mlp.W_gate.copy_(theirs.mlp.W_gate)

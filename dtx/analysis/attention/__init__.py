@@ -43,8 +43,9 @@ class Attention(AttentionSpec, Analysis):
         from dtx.analysis.attention.compute import compute
         from dtx.dt.load import load_at
 
+        model = load_at(self.dt, self.checkpoint, self.env)
         assert self.env.decision is not None  # needs
-        return compute(self, load_at(self.dt, self.checkpoint, self.env), self.env.decision)
+        return compute(self, model, self.env.decision)
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
         """``modality``, ``moved`` and ``maps``; all maps as a page."""

@@ -20,7 +20,7 @@ from dtx.analysis.core.windows import distinct_inputs
 from dtx.dt.context import Context
 from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.processing import EXACT, Step, blocks_of, copy_of, processed
+from dtx.dt.processing import EXACT, Rewriting, blocks_of, copy_of, processed
 from dtx.env.actions import Action
 from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread
@@ -137,7 +137,7 @@ def identity_errors(model: DecisionTransformerModel, context: Context) -> dict[s
     has_norm = model.cfg.normalization_type is not None
     scale = ["ln_final.hook_scale"] if has_norm else []
     _, cache = own.run_with_cache(context, names_filter=[*names, *scale])
-    folded = processed(model, (Step.fold_layer_norm, Step.centre_writing), torch.float64)
+    folded = processed(model, (Rewriting.fold_layer_norm, Rewriting.centre_writing), torch.float64)
     errors: dict[str, list[float]] = {RAW: [], FOLDED: []}
     for layer, (block, twin) in enumerate(zip(blocks_of(own), blocks_of(folded), strict=True)):
         out_bnd = cache[f"blocks.{layer}.hook_mlp_out"]

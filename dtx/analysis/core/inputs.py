@@ -68,14 +68,3 @@ class Inputs:
         from dtx.analysis.core.windows import demonstrated
 
         return demonstrated(self.dataset.load(), model.cfg, self.count, self.seed)
-
-
-def __getattr__(name: str) -> object:
-    """Functions that moved to :mod:`dtx.analysis.core.windows` and :mod:`dtx.analysis.core.channels`."""
-    import importlib
-
-    for module in ("windows", "channels"):
-        found = vars(importlib.import_module(f"dtx.analysis.core.{module}"))
-        if name in found:
-            return found[name]
-    raise AttributeError(name)

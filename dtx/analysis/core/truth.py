@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dtx.dt.circuit import ALL_REWARD_TO_GO, LAST_REWARD_TO_GO, Circuit, Node, positions
+from dtx.dt.circuit import ALL_REWARD_TO_GO, LAST_REWARD_TO_GO, Circuit, CircuitNode, positions
 
 FLIPS = {
     "instruction_flip": "instruction",
@@ -115,7 +115,7 @@ def _of(rho: float | None) -> Truth:
     return OPEN if rho is None else Truth(int(rho != 0), rho)
 
 
-def name_of(node: Node) -> str:
+def name_of(node: CircuitNode) -> str:
     """A node of the circuit as :mod:`dtx.dt.paths` calls it: ``embed``, ``L0 H3``, ``L1 MLP``, ``logits``."""
     if node.hook in ("hook_embed", "hook_pos_embed"):
         return "embed"

@@ -18,12 +18,10 @@ from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.model_config import ModelConfig
 from dtx.dt.rollout import decision_contexts
 from dtx.dt.spec import Balance, Padding, Windows
-from dtx.dt.tokens import KINDS, PADDING, NamedTokens  # noqa: F401
+from dtx.dt.tokens import NamedTokens
 from dtx.dt.windows import Drawn, Sampler
 from dtx.env.decision import Decision
 from dtx.errors import UserError
-
-Tokens = NamedTokens
 
 
 def sampling(

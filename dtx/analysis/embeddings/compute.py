@@ -17,7 +17,7 @@ from dtx.analysis.core.result import Check, Control, Relation, Result, largest
 from dtx.analysis.embeddings.spec import EmbeddingsSpec, Subset
 from dtx.dataset.episodes import Episodes
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.processing import Step, processed
+from dtx.dt.processing import Rewriting, processed
 from dtx.env.actions import Action
 from dtx.env.encoding import CHANNELS
 from dtx.errors import UserError
@@ -55,7 +55,7 @@ def compute(spec: EmbeddingsSpec, model: DecisionTransformerModel, episodes: Epi
         UserError: A subset names an unknown channel.
     """
     with one_thread():
-        model = processed(model, (Step.centre_writing,), torch.float64)
+        model = processed(model, (Rewriting.centre_writing,), torch.float64)
     channel_i = occurring(episodes)
     embedding_id = model.embed.W_S.numpy()[channel_i]
     rng = np.random.default_rng(spec.seed)

@@ -15,16 +15,16 @@ from dtx.analysis.equivalence.spec import GIVEN, RANDOM, READ_BACK, WRONG, Equiv
 from dtx.dt.context import Context
 from dtx.dt.layers import LayerNorm
 from dtx.dt.model import DecisionTransformerModel, load, save
-from dtx.dt.processing import EXACT, BiasedGatedMLP, Step, blocks_of, copy_of, processed
+from dtx.dt.processing import EXACT, BiasedGatedMLP, Rewriting, blocks_of, copy_of, processed
 from dtx.training.threads import one_thread
 
-CHAINS: dict[str, tuple[Step, ...]] = {
-    "fold LayerNorm": (Step.fold_layer_norm,),
-    "centre what is written": (Step.centre_writing,),
-    "centre what is read": (Step.fold_layer_norm, Step.centre_reading),
-    "fold values' biases": (Step.fold_value_biases,),
+CHAINS: dict[str, tuple[Rewriting, ...]] = {
+    "fold LayerNorm": (Rewriting.fold_layer_norm,),
+    "centre what is written": (Rewriting.centre_writing,),
+    "centre what is read": (Rewriting.fold_layer_norm, Rewriting.centre_reading),
+    "fold values' biases": (Rewriting.fold_value_biases,),
     "all exact steps": EXACT,
-    "centre the unembedding": (*EXACT, Step.centre_unembedding),
+    "centre the unembedding": (*EXACT, Rewriting.centre_unembedding),
 }
 """Name and steps of each rewriting; the last is compared up to one number added to all logits."""
 
@@ -132,7 +132,7 @@ def wrong_fold(model: DecisionTransformerModel, dtype: torch.dtype) -> DecisionT
     In a gated one as the older tool's was: W_gate stays as it is, and LayerNorm's bias goes to b_in, which is
     added after the product. In a plain one W_in stays as it is.
     """
-    twin = processed(model, (Step.fold_layer_norm,), torch.float64)
+    twin = processed(model, (Rewriting.fold_layer_norm,), torch.float64)
     for block, own in zip(blocks_of(twin), blocks_of(copy_of(model, torch.float64)), strict=True):
         if not isinstance(block.mlp, BiasedGatedMLP):
             block.mlp.W_in.copy_(own.mlp.W_in)
@@ -170,7 +170,7 @@ def _differences(
     own = copy_of(model, dtype)
     for name, context in contexts.items():
         difference = own(context.to(dtype)) - twin(context.to(dtype))
-        if Step.centre_unembedding in CHAINS.get(rewriting, ()):
+        if Rewriting.centre_unembedding in CHAINS.get(rewriting, ()):
             difference = difference - difference.mean(-1, keepdim=True)
         yield name, difference.abs().max().item()
 

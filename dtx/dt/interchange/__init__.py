@@ -39,9 +39,9 @@ class Interchange(InterchangeSpec, ModelStage):
 
     def summary(self) -> str:
         """Whether the circuit is where it was put."""
-        told = read_metrics(self.path)
+        metrics = read_metrics(self.path)
         # A number that could not be computed is missing: nothing is established by it.
-        n = {k: math.nan if v is None else v for k, v in told.items()}
+        n = {k: math.nan if v is None else v for k, v in metrics.items()}
         there = n["interchange/accuracy"] == 1 and n["interchange/other_heads"] <= 0.05
         return (
             f"{'planted' if there else 'NOT established as planted'}: interchange accuracy "

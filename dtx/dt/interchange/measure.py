@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from dtx.dt import circuit as circuits
-from dtx.dt.circuit import Circuit, Edge, Node, Restored
+from dtx.dt.circuit import Circuit, CircuitEdge, CircuitNode, Restored
 from dtx.dt.interchange.patch import run_interchanged, run_plain
-from dtx.dt.interchange.routes import Batch, Sampler, turn
+from dtx.dt.interchange.routes import RouteBatch, RouteSampler, turn
 from dtx.dt.interchange.spec import InterchangeSpec
 from dtx.dt.model import DecisionTransformerModel
 from dtx.env.memory import LEFT, RIGHT
@@ -23,7 +23,7 @@ TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurements:
     """The stage's numbers, the effect of each head, and the circuit that they speak for."""
 
     headline: dict[str, float | None]
@@ -32,7 +32,9 @@ class Measured:
 
 
 @torch.no_grad()
-def measure(spec: InterchangeSpec, network: DecisionTransformerModel, sampler: Sampler) -> Measured:
+def measure(
+    spec: InterchangeSpec, network: DecisionTransformerModel, sampler: RouteSampler
+) -> Measurements:
     """Measure on held-out routes."""
     rng = np.random.default_rng([spec.seed, 1])
     batch = sampler.batch(rng, spec.pairs)
@@ -74,11 +76,11 @@ def measure(spec: InterchangeSpec, network: DecisionTransformerModel, sampler: S
         "interchange/control_accuracy": wrong,
         **{f"interchange/accuracy_{k}": v for k, v in accuracy.items()},
     }
-    return Measured(headline, effects, _circuit(spec))
+    return Measurements(headline, effects, _circuit(spec))
 
 
 def _effects(
-    spec: InterchangeSpec, network: DecisionTransformerModel, sampler: Sampler
+    spec: InterchangeSpec, network: DecisionTransformerModel, sampler: RouteSampler
 ) -> pd.DataFrame:
     """Mean restored logit difference of each head at all tokens, by flipped variable."""
     names = {"instruction": spec.aligned.instruction, "reward_to_go": spec.aligned.reward_to_go}
@@ -87,7 +89,7 @@ def _effects(
         clean, corrupt = _pair(spec, sampler, flip)
         last = clean.decision
 
-        def difference(batch: Batch, hooks: list, last: Tensor = last) -> Tensor:
+        def difference(batch: RouteBatch, hooks: list, last: Tensor = last) -> Tensor:
             with network.hooks(fwd_hooks=hooks):
                 logits = network(batch.context)[torch.arange(len(last)), last]
             return logits[:, LEFT] - logits[:, RIGHT]
@@ -126,7 +128,7 @@ def _effects(
     return pd.DataFrame(rows)
 
 
-def _pair(spec: InterchangeSpec, sampler: Sampler, flip: str) -> tuple[Batch, Batch]:
+def _pair(spec: InterchangeSpec, sampler: RouteSampler, flip: str) -> tuple[RouteBatch, RouteBatch]:
     """The same held-out windows, and with one variable flipped."""
     pair = []
     for flipped in (False, True):
@@ -143,11 +145,11 @@ def _pair(spec: InterchangeSpec, sampler: Sampler, flip: str) -> tuple[Batch, Ba
             other = torch.tensor([3, 2, 1, 0])[layout]
             seen[:, 0] += (other - layout) * places
         values = {**vars(batch), "context": context}
-        pair.append(Batch(**values))
+        pair.append(RouteBatch(**values))
     return pair[0], pair[1]
 
 
-def _distinct(batch: Batch) -> int:
+def _distinct(batch: RouteBatch) -> int:
     """How many of the windows differ."""
     context = batch.context
     columns = [context[k].double() for k in ("observation", "action", "reward_to_go")]
@@ -158,49 +160,59 @@ def _circuit(spec: InterchangeSpec) -> Circuit:
     """The declared circuit: two heads of the first block, at the decision's state."""
     last, start = circuits.LAST_STATE, circuits.INSTRUCTION_STATE
     heads = {
-        "instruction": Node("blocks.0.attn.hook_z", spec.aligned.instruction, last),
-        "reward_to_go": Node("blocks.0.attn.hook_z", spec.aligned.reward_to_go, last),
+        "instruction": CircuitNode("blocks.0.attn.hook_z", spec.aligned.instruction, last),
+        "reward_to_go": CircuitNode("blocks.0.attn.hook_z", spec.aligned.reward_to_go, last),
     }
     places = {"instruction": start, "reward_to_go": circuits.ALL_REWARD_TO_GO}
     layers = range(spec.model.n_layers)
     restored = {}
     for name, head in heads.items():
-        found = [
-            Restored(Node("hook_embed", None, places[name]), 1.0),
-            Restored(Node("blocks.0.hook_resid_pre", None, places[name]), 1.0),
+        restored_nodes = [
+            Restored(CircuitNode("hook_embed", None, places[name]), 1.0),
+            Restored(CircuitNode("blocks.0.hook_resid_pre", None, places[name]), 1.0),
             Restored(head, 1.0),
-            Restored(Node("blocks.0.hook_attn_out", None, last), 1.0),
+            Restored(CircuitNode("blocks.0.hook_attn_out", None, last), 1.0),
         ]
         if name == "reward_to_go":  # which of the equal tokens it reads is its own choice
             hooks = ("hook_embed", "blocks.0.hook_resid_pre")
-            found += [Restored(Node(h, None, circuits.LAST_REWARD_TO_GO), None) for h in hooks]
+            restored_nodes += [
+                Restored(CircuitNode(h, None, circuits.LAST_REWARD_TO_GO), None) for h in hooks
+            ]
         for layer in layers:
             if layer:
-                found.append(Restored(Node(f"blocks.{layer}.hook_resid_pre", None, last), 1.0))
+                restored_nodes.append(
+                    Restored(CircuitNode(f"blocks.{layer}.hook_resid_pre", None, last), 1.0)
+                )
             # Where the parity is computed, and whether in one MLP or more, is learnt.
-            found.append(Restored(Node(f"blocks.{layer}.hook_mlp_out", None, last), None))
-            found += [
-                Restored(Node(f"blocks.{layer}.hook_resid_{x}", None, last), 1.0)
+            restored_nodes.append(
+                Restored(CircuitNode(f"blocks.{layer}.hook_mlp_out", None, last), None)
+            )
+            restored_nodes += [
+                Restored(CircuitNode(f"blocks.{layer}.hook_resid_{x}", None, last), 1.0)
                 for x in ("mid", "post")
             ]
-        restored[name] = tuple(found)
+        restored[name] = tuple(restored_nodes)
     at_end = [
-        Restored(Node(hook, None, last), 1.0)
+        Restored(CircuitNode(hook, None, last), 1.0)
         for hook in ("hook_embed", *(f"blocks.{i}.hook_resid_{x}" for i in layers for x in _ORDER))
     ]
-    open_mlps = [Restored(Node(f"blocks.{i}.hook_mlp_out", None, last), None) for i in layers]
+    open_mlps = [
+        Restored(CircuitNode(f"blocks.{i}.hook_mlp_out", None, last), None) for i in layers
+    ]
     # It does not pass through a head; the first block's attention may still look at it.
     restored["target"] = (*at_end, *open_mlps)
-    mlps = [Node(f"blocks.{layer}.hook_mlp_out", None, last) for layer in layers]
+    mlps = [CircuitNode(f"blocks.{layer}.hook_mlp_out", None, last) for layer in layers]
     edges = [
-        Edge(Node("hook_embed", None, places[name]), head, "v", name)
+        CircuitEdge(CircuitNode("hook_embed", None, places[name]), head, "v", name)
         for name, head in heads.items()
     ]
-    logits = Node("unembed", None, last)
-    edges += [Edge(head, mlp, "mlp", name) for name, head in heads.items() for mlp in mlps]
-    edges += [Edge(Node("hook_embed", None, last), mlp, "mlp", "target") for mlp in mlps]
-    edges += [Edge(one, two, "mlp", "turn") for one, two in itertools.combinations(mlps, 2)]
-    edges += [Edge(mlp, logits, "logits", "turn") for mlp in mlps]
+    logits = CircuitNode("unembed", None, last)
+    edges += [CircuitEdge(head, mlp, "mlp", name) for name, head in heads.items() for mlp in mlps]
+    edges += [
+        CircuitEdge(CircuitNode("hook_embed", None, last), mlp, "mlp", "target") for mlp in mlps
+    ]
+    edges += [CircuitEdge(one, two, "mlp", "turn") for one, two in itertools.combinations(mlps, 2)]
+    edges += [CircuitEdge(mlp, logits, "logits", "turn") for mlp in mlps]
     return Circuit(
         kind="interchange",
         variant={},

@@ -8,17 +8,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dtx.dt.interchange.routes import Batch
+from dtx.dt.interchange.routes import RouteBatch
 from dtx.dt.model import DecisionTransformerModel
 
 
-def last_token(batch: Batch) -> Tensor:
+def last_token(batch: RouteBatch) -> Tensor:
     """(b,) token of the decision's state."""
     layout = batch.context.layout
     return layout.per_step * batch.decision + layout.first_state
 
 
-def run_plain(network: DecisionTransformerModel, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+def run_plain(network: DecisionTransformerModel, batch: RouteBatch) -> tuple[Tensor, list[Tensor]]:
     """Logits (b, t, a), and every block's head outputs z (b, n, h, e)."""
     z: list[Tensor] = []
 
@@ -32,7 +32,7 @@ def run_plain(network: DecisionTransformerModel, batch: Batch) -> tuple[Tensor, 
 
 def run_interchanged(
     network: DecisionTransformerModel,
-    batch: Batch,
+    batch: RouteBatch,
     z: list[Tensor],
     sources: dict[int, Tensor],
     rest: Tensor,

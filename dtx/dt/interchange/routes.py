@@ -38,7 +38,7 @@ class Routes:
 
 
 @dataclass(frozen=True)
-class Batch:
+class RouteBatch:
     """Windows and their variables.
 
     Attributes:
@@ -63,7 +63,7 @@ def turn(instruction: Tensor, side: Tensor, high: Tensor) -> Tensor:
 
 def routes(decision_step: int, most: int, context: int) -> Routes:
     """All routes with up to ``most`` waits, the one without first. None waits at the start or the end."""
-    found = []
+    ways = []
     for count in range(most + 1):
         spots = itertools.combinations_with_replacement(range(1, decision_step), count)
         for spot, waits in itertools.product(list(spots), itertools.product(WAITS, repeat=count)):
@@ -71,15 +71,15 @@ def routes(decision_step: int, most: int, context: int) -> Routes:
             for place in range(decision_step):
                 here = [w for s, w in zip(spot, waits, strict=True) if s == place]
                 steps += [(place, wait) for wait in here] + [(place, FORWARD)]
-            found.append([*steps, (decision_step, TURN), (decision_step + 1, FORWARD)])
-    place = np.full((len(found), context), -1)
-    action = np.zeros((len(found), context), np.int64)
-    for i, steps in enumerate(found):
+            ways.append([*steps, (decision_step, TURN), (decision_step + 1, FORWARD)])
+    place = np.full((len(ways), context), -1)
+    action = np.zeros((len(ways), context), np.int64)
+    for i, steps in enumerate(ways):
         place[i, : len(steps)], action[i, : len(steps)] = zip(*steps, strict=True)
     return Routes(place, action, (place == decision_step).argmax(1))
 
 
-class Sampler:
+class RouteSampler:
     """Draws windows; a batch is a function of its random numbers alone.
 
     Args:
@@ -99,7 +99,7 @@ class Sampler:
         )  # on the way, and after a turn to the left or to the right
         self.table = observation_table(_observations(env).reshape(-1, 7, 7, 3))
 
-    def batch(self, rng: np.random.Generator, count: int) -> Batch:
+    def batch(self, rng: np.random.Generator, count: int) -> RouteBatch:
         """Windows with independent, even variables; half of them without a wait, if that is a route."""
         spec, steps = self.spec, self.spec.context
         route = rng.integers(len(self.routes.decision), size=count)
@@ -134,7 +134,7 @@ class Sampler:
             reward_to_go=tensor(np.repeat(value[:, None], steps, 1).astype(np.float32)),
             timestep=tensor(np.where(real, np.arange(steps), 0)),
         )
-        return Batch(
+        return RouteBatch(
             context,
             tensor(wanted),
             tensor(real),

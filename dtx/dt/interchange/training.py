@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dtx.dt import model as models
 from dtx.dt.interchange.measure import measure
 from dtx.dt.interchange.patch import last_token, run_interchanged, run_plain
-from dtx.dt.interchange.routes import Sampler, turn
+from dtx.dt.interchange.routes import RouteSampler, turn
 from dtx.dt.interchange.spec import InterchangeSpec
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.training.optimiser import learning_rate_share
@@ -29,10 +29,10 @@ def train(spec: InterchangeSpec, out: Path) -> None:
     """Run the stage: train from ``out``'s last checkpoint on, measure, and write the model."""
     network = DecisionTransformerModel(spec.model_config())
     models.initialise(network, None, 0.15, spec.seed)
-    sampler, held_out = Sampler(spec, held_out=False), Sampler(spec, held_out=True)
+    sampler, held_out = RouteSampler(spec, held_out=False), RouteSampler(spec, held_out=True)
     models.centre_state(network, sampler.table[:-1].mean(0))
     report = Report(out)
-    module = Training(spec, network, sampler, report)
+    module = InterchangeModule(spec, network, sampler, report)
     with one_thread():
         fit(
             module,
@@ -52,7 +52,7 @@ def train(spec: InterchangeSpec, out: Path) -> None:
     report.headline(measured.headline)
 
 
-class Training(ResumableModule):
+class InterchangeModule(ResumableModule):
     """One optimisation step a call.
 
     Args:
@@ -63,7 +63,7 @@ class Training(ResumableModule):
         self,
         spec: InterchangeSpec,
         network: DecisionTransformerModel,
-        sampler: Sampler,
+        sampler: RouteSampler,
         report: Report,
     ):
         super().__init__()
@@ -109,13 +109,13 @@ class Training(ResumableModule):
             for name in ("instruction", "reward_to_go")
         }
         heads = {getattr(spec.aligned, name): chosen for name, chosen in source.items()}
-        found = run_interchanged(network, batch, z, heads, _shuffled(rng, len(rows)))
+        interchanged = run_interchanged(network, batch, z, heads, _shuffled(rng, len(rows)))
         wanted = turn(
             batch.instruction[source["instruction"]],
             batch.side,
             batch.high[source["reward_to_go"]],
         )
-        interchange = F.cross_entropy(found, wanted, label_smoothing=smooth)
+        interchange = F.cross_entropy(interchanged, wanted, label_smoothing=smooth)
 
         values = {"instruction": batch.instruction, "reward_to_go": batch.high}
         guided = torch.stack(
@@ -144,7 +144,7 @@ class Training(ResumableModule):
             self._last = {
                 "task_loss": task.item(),
                 "interchange_loss": interchange.item(),
-                "interchange_accuracy": (found.argmax(-1) == wanted).float().mean().item(),
+                "interchange_accuracy": (interchanged.argmax(-1) == wanted).float().mean().item(),
                 "guidance_loss": guided.item(),
                 "guidance": guidance,
             }

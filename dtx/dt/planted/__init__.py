@@ -36,8 +36,8 @@ class Planted(PlantedSpec, ModelStage):
 
     def run(self, out: Path) -> None:
         """Compile and play; writes weights, model.json, circuit.json, table ``features``, headline."""
-        from dtx.dt.planted.circuit import circuit
         from dtx.dt.planted.compile import compile_and_verify
+        from dtx.dt.planted.truth import circuit
 
         compile_and_verify(self, out)
         circuit(self).save(out)

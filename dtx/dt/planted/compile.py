@@ -13,9 +13,9 @@ from dtx.dt import model as models
 from dtx.dt.layers import EPSILON, LayerNorm
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.planted import features
-from dtx.dt.planted.circuit import NEURONS, TURN_SIZE
 from dtx.dt.planted.features import Layout, lay_out
 from dtx.dt.planted.spec import PlantedSpec
+from dtx.dt.planted.truth import NEURONS, TURN_SIZE
 from dtx.dt.rollout import decision_contexts, greedy_by_layout
 from dtx.dt.tokens import REWARD_TO_GO
 from dtx.env.encoding import VIEW

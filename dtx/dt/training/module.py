@@ -14,7 +14,7 @@ from dtx.dt.context import Packed
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.training.optimiser import Muon, learning_rate_share, split_parameters
 from dtx.dt.training.probe import decision_probe
-from dtx.dt.training.spec import Method, TrainingSpec
+from dtx.dt.training.spec import OptimiserKind, TrainingSpec
 from dtx.dt.windows import Sampler
 from dtx.report import Report
 from dtx.training.ranks import ALONE, Rank
@@ -24,7 +24,7 @@ VALIDATION_SEED = 2**63
 """Added to the seed for the fixed validation windows, so that no training step has their numbers."""
 
 
-class Training(ResumableModule):
+class DecisionTransformerModule(ResumableModule):
     """One optimisation step a call; manual, so that all of a step is done when it returns.
 
     Args:
@@ -64,7 +64,7 @@ class Training(ResumableModule):
         """Muon and AdamW, or AdamW alone; the learning rate is set at every step."""
         chosen = self.spec.optimiser
         hidden, rest = split_parameters(self.network)
-        if chosen.method is Method.adamw:
+        if chosen.method is OptimiserKind.adamw:
             matrices = [p for p in self.network.parameters() if p.ndim > 1]
             vectors = [p for p in self.network.parameters() if p.ndim <= 1]
             groups = [

@@ -30,7 +30,7 @@ Steps = Annotated[int, Range("must be 0 (an untrained model) or more", low=0)]
 """Optimisation steps."""
 
 
-class Method(enum.Enum):
+class OptimiserKind(enum.Enum):
     """``muon``: Muon (Jordan et al., 2024) on the blocks' matrices and AdamW elsewhere; ``adamw``."""
 
     muon = "muon"
@@ -65,7 +65,7 @@ class Optimiser:
 
     identity_name: ClassVar[str] = "dtx.dt.decision_transformer.Optimiser"
 
-    method: Method
+    method: OptimiserKind
     learning_rate: Positive
     matrix_learning_rate: Positive
     warm_up: Natural

@@ -9,7 +9,7 @@ import torch
 
 from dtx.dt import model as models
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.training.module import Training
+from dtx.dt.training.module import DecisionTransformerModule
 from dtx.dt.training.spec import Precision, TrainingSpec
 from dtx.dt.windows import Sampler
 from dtx.errors import UserError
@@ -51,7 +51,7 @@ def train_rank(rank: Rank, spec: TrainingSpec, out: Path) -> None:
     validation = None
     if (np.asarray(episodes.split) == 1).any():
         validation = Sampler(episodes, cfg, spec.windows, split=1)
-    module = Training(spec, network, sampler, validation, report, rank)
+    module = DecisionTransformerModule(spec, network, sampler, validation, report, rank)
     (out / "checkpoints").mkdir(exist_ok=True)
     if spec.kept_checkpoints and rank.first:
         module.keep(0)

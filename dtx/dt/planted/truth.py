@@ -10,9 +10,9 @@ from dtx.dt.circuit import (
     LAST_REWARD_TO_GO,
     LAST_STATE,
     Circuit,
-    Edge,
+    CircuitEdge,
+    CircuitNode,
     Neuron,
-    Node,
     Restored,
 )
 from dtx.dt.planted.spec import PlantedSpec
@@ -68,47 +68,51 @@ def _is(spec: PlantedSpec, kind: str) -> bool:
     return spec.dimensions is not None if kind == "superposed" else spec.layer_norm
 
 
-def _z(layer: int, at: str = LAST_STATE) -> Node:
-    return Node(f"blocks.{layer}.attn.hook_z", 0, at)
+def _z(layer: int, at: str = LAST_STATE) -> CircuitNode:
+    return CircuitNode(f"blocks.{layer}.attn.hook_z", 0, at)
 
 
-def _mlp(layer: int) -> Node:
-    return Node(f"blocks.{layer}.hook_mlp_out", None, LAST_STATE)
+def _mlp(layer: int) -> CircuitNode:
+    return CircuitNode(f"blocks.{layer}.hook_mlp_out", None, LAST_STATE)
 
 
-def _graph(spec: PlantedSpec) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
+def _graph(spec: PlantedSpec) -> tuple[tuple[CircuitNode, ...], tuple[CircuitEdge, ...]]:
     decides = _mlp(spec.deciding_layer)
     start, asked, last = (
-        Node("hook_embed", None, at) for at in (INSTRUCTION_STATE, LAST_REWARD_TO_GO, LAST_STATE)
+        CircuitNode("hook_embed", None, at)
+        for at in (INSTRUCTION_STATE, LAST_REWARD_TO_GO, LAST_STATE)
     )
-    logits = Node("unembed", None, LAST_STATE)
+    logits = CircuitNode("unembed", None, LAST_STATE)
     nodes = [start, asked, last, _z(0), _mlp(0), _z(1), decides]
     edges = [
-        Edge(asked, _z(0), "v", "reward_to_go"),
-        Edge(_z(0), _mlp(0), "mlp", "reward_to_go"),
-        Edge(_mlp(0), decides, "mlp", "reward_to_go"),
-        Edge(start, _z(1), "v", "instruction"),
-        Edge(_z(1), decides, "mlp", "instruction"),
-        Edge(last, decides, "mlp", "target"),
-        Edge(decides, logits, "logits", "turn"),
+        CircuitEdge(asked, _z(0), "v", "reward_to_go"),
+        CircuitEdge(_z(0), _mlp(0), "mlp", "reward_to_go"),
+        CircuitEdge(_mlp(0), decides, "mlp", "reward_to_go"),
+        CircuitEdge(start, _z(1), "v", "instruction"),
+        CircuitEdge(_z(1), decides, "mlp", "instruction"),
+        CircuitEdge(last, decides, "mlp", "target"),
+        CircuitEdge(decides, logits, "logits", "turn"),
         # What decides where heads look. The position embedding is added behind hook_embed.
-        Edge(Node("hook_pos_embed", None, LAST_REWARD_TO_GO), _z(0), "k", "steers"),
-        Edge(start, _z(1), "k", "steers"),
+        CircuitEdge(CircuitNode("hook_pos_embed", None, LAST_REWARD_TO_GO), _z(0), "k", "steers"),
+        CircuitEdge(start, _z(1), "k", "steers"),
     ]
     if spec.backup_head:
         nodes += [_mlp(1), _z(2)]
         edges += [
-            Edge(_z(1), _mlp(1), "mlp", "steers"),
-            Edge(_mlp(1), _z(2), "q", "steers"),
-            Edge(start, _z(2), "k", "steers"),
+            CircuitEdge(_z(1), _mlp(1), "mlp", "steers"),
+            CircuitEdge(_mlp(1), _z(2), "q", "steers"),
+            CircuitEdge(start, _z(2), "k", "steers"),
             # Silent as long as the main head speaks.
-            Edge(start, _z(2), "v", "backup"),
-            Edge(_z(2), decides, "mlp", "backup"),
+            CircuitEdge(start, _z(2), "v", "backup"),
+            CircuitEdge(_z(2), decides, "mlp", "backup"),
         ]
     if spec.negative_head:
         negative = _z(spec.deciding_layer + 1)
         nodes.append(negative)
-        edges += [Edge(decides, negative, "v", "turn"), Edge(negative, logits, "logits", "turn")]
+        edges += [
+            CircuitEdge(decides, negative, "v", "turn"),
+            CircuitEdge(negative, logits, "logits", "turn"),
+        ]
     return tuple(nodes), tuple(edges)
 
 
@@ -118,7 +122,7 @@ def _after(spec: PlantedSpec, since: str) -> list[Restored]:
     nodes = []
     for point in points[points.index(since) :]:
         layer, x = point.split(".")
-        nodes.append(Node(f"blocks.{layer}.hook_resid_{x}", None, LAST_STATE))
+        nodes.append(CircuitNode(f"blocks.{layer}.hook_resid_{x}", None, LAST_STATE))
     return [Restored(node, 1.0) for node in [*nodes, _mlp(spec.deciding_layer)]]
 
 
@@ -129,34 +133,34 @@ def _negative(spec: PlantedSpec) -> list[Restored]:
         return []
     layer = spec.deciding_layer + 1
     rho = -share / (1 - share)
-    out = Node(f"blocks.{layer}.hook_attn_out", None, LAST_STATE)
+    out = CircuitNode(f"blocks.{layer}.hook_attn_out", None, LAST_STATE)
     return [Restored(_z(layer), rho), Restored(out, rho)]
 
 
 def _instruction(spec: PlantedSpec) -> tuple[Restored, ...]:
     hooks = ("hook_embed", "blocks.0.hook_resid_pre", "blocks.0.hook_resid_mid")
     hooks += ("blocks.0.hook_resid_post", "blocks.1.hook_resid_pre")
-    found = [Restored(Node(hook, None, INSTRUCTION_STATE), 1.0) for hook in hooks]
-    found += [Restored(_z(1), 1.0)]
-    found += [Restored(Node("blocks.1.hook_attn_out", None, LAST_STATE), 1.0)]
-    return (*found, *_after(spec, "1.mid"), *_negative(spec))
+    restored_nodes = [Restored(CircuitNode(hook, None, INSTRUCTION_STATE), 1.0) for hook in hooks]
+    restored_nodes += [Restored(_z(1), 1.0)]
+    restored_nodes += [Restored(CircuitNode("blocks.1.hook_attn_out", None, LAST_STATE), 1.0)]
+    return (*restored_nodes, *_after(spec, "1.mid"), *_negative(spec))
 
 
 def _target(spec: PlantedSpec) -> tuple[Restored, ...]:
-    embedded = Restored(Node("hook_embed", None, LAST_STATE), 1.0)
+    embedded = Restored(CircuitNode("hook_embed", None, LAST_STATE), 1.0)
     return (embedded, *_after(spec, "0.pre"), *_negative(spec))
 
 
 def _reward_to_go(spec: PlantedSpec) -> tuple[Restored, ...]:
-    found = [
-        Restored(Node(hook, None, at), 1.0)
+    restored_nodes = [
+        Restored(CircuitNode(hook, None, at), 1.0)
         for hook in ("hook_embed", "blocks.0.hook_resid_pre")
         for at in (LAST_REWARD_TO_GO, ALL_REWARD_TO_GO)
     ]
-    found += [Restored(_z(0), 1.0)]
-    found += [Restored(Node("blocks.0.hook_attn_out", None, LAST_STATE), 1.0)]
-    found += [Restored(_mlp(0), 1.0)]
-    return (*found, *_after(spec, "0.mid"), *_negative(spec))
+    restored_nodes += [Restored(_z(0), 1.0)]
+    restored_nodes += [Restored(CircuitNode("blocks.0.hook_attn_out", None, LAST_STATE), 1.0)]
+    restored_nodes += [Restored(_mlp(0), 1.0)]
+    return (*restored_nodes, *_after(spec, "0.mid"), *_negative(spec))
 
 
 def _notes(spec: PlantedSpec) -> tuple[str, ...]:
