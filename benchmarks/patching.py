@@ -28,7 +28,7 @@ from dtx.analysis.activation_patching import ActivationPatching
 from dtx.analysis.activation_patching.compute import compute as sweep_nodes
 from dtx.analysis.core.patching import PairRuns
 from dtx.analysis.core.patching_spec import Node, hook_of
-from dtx.analysis.path_patching.sweep import Sweep, wanted
+from dtx.analysis.path_patching.sweep import EdgeSweep, wanted
 from dtx.config.compose import build_group
 from dtx.dt.model import DecisionTransformerModel, initialise
 from dtx.dt.paths import matters, outputs, patched
@@ -154,7 +154,7 @@ def edge_sweep(model: DecisionTransformerModel, pairs: PairSet, sample: int) -> 
     stage = build_group("analysis/path_patching", ["pairs.dataset=null"])
     (batch,) = pairs.batches(model)
     runs = PairRuns(model, batch, stage.direction, pairs.min_ld_gap, wanted(model.cfg.n_layers))
-    sweep, seconds, wall = timed(lambda: Sweep(model, runs, stage.windows, True))
+    sweep, seconds, wall = timed(lambda: EdgeSweep(model, runs, stage.windows, True))
     cells = [
         (i, m)
         for i, edge in enumerate(sweep.edges)

@@ -44,7 +44,7 @@ class Expected:
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class ReachedNumber:
     """A number as measured: one value per seed, None where the stage has none."""
 
     number: Number
@@ -145,6 +145,6 @@ def measure(expected: Expected, targets: Mapping[str, Stage]) -> dict[str, float
     return values
 
 
-def judge(expected: Expected, by_seed: Sequence[Mapping[str, float | None]]) -> list[Verdict]:
+def judge(expected: Expected, by_seed: Sequence[Mapping[str, float | None]]) -> list[ReachedNumber]:
     """Compare what :func:`measure` returned for every seed with the tolerances."""
-    return [Verdict(n, tuple(values[n.name] for values in by_seed)) for n in expected.numbers]
+    return [ReachedNumber(n, tuple(values[n.name] for values in by_seed)) for n in expected.numbers]

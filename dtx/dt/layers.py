@@ -122,7 +122,7 @@ def norm(cfg: Widths) -> nn.Module:
     return LayerNorm(cfg.d_model) if cfg.normalization_type == "LN" else nn.Identity()
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     """Causal multi-head attention.
 
     The fused kernel runs unless scores or pattern are hooked; both give the same numbers to rounding.
@@ -283,7 +283,7 @@ class Block(nn.Module):
     def __init__(self, cfg: Widths):
         super().__init__()
         self.cfg = cfg
-        self.ln1, self.attn = norm(cfg), Attention(cfg)
+        self.ln1, self.attn = norm(cfg), SelfAttention(cfg)
         self.ln2, self.mlp = norm(cfg), MLP(cfg)
         for name in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_in", "mlp_out"):
             setattr(self, f"hook_{name}", HookPoint())

@@ -61,7 +61,7 @@ class Environment(Protocol):
         ...
 
 
-class Checked(Protocol):
+class CheckedEnvironment(Protocol):
     """An environment that can say which of its settings are wrong."""
 
     def check(self) -> Iterator[tuple[str, str]]:
@@ -69,7 +69,7 @@ class Checked(Protocol):
         ...
 
 
-def require_valid(env: Checked) -> None:
+def require_valid(env: CheckedEnvironment) -> None:
     """Refuse wrong settings of an environment that was made without the builder.
 
     Raises:

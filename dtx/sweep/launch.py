@@ -59,7 +59,7 @@ class SweepPart:
 
 
 @dataclass
-class Task:
+class LaunchedParts:
     """Function that a launcher calls for each part, in this process or another one; it can be pickled.
 
     Returns a dict of plain values and never raises: launchers hide exceptions.
@@ -301,7 +301,9 @@ class _Launcher:
 
         parts = [replace(part, failed=dict(failed)) for part in parts]
         on_error = self.sweep.first.on_error
-        task = Task(parts, self.launched, self.folder, self.parent, on_error, self.only_here)
+        task = LaunchedParts(
+            parts, self.launched, self.folder, self.parent, on_error, self.only_here
+        )
         with hydra_configs():
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None

@@ -12,7 +12,7 @@ from dtx.errors import UserError
 from dtx.verbs._arguments import override_arguments
 
 if TYPE_CHECKING:
-    from dtx.config.expected import Verdict
+    from dtx.config.expected import ReachedNumber
 
 EXAMPLES = """
   dtx reproduce memory_dt
@@ -75,7 +75,7 @@ def _expected(args: argparse.Namespace) -> Path:
     return path
 
 
-def report(verdicts: Sequence[Verdict], seeds: Sequence[int]) -> int:
+def report(verdicts: Sequence[ReachedNumber], seeds: Sequence[int]) -> int:
     """Print the table and the numbers that left their tolerance; the exit status."""
     from dtx.text import columns
 

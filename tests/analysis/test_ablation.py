@@ -13,7 +13,7 @@ import torch
 
 from dtx.analysis.ablation import Ablation
 from dtx.analysis.ablation.data import data_of, reference_of
-from dtx.analysis.ablation.spec import Method, Place
+from dtx.analysis.ablation.spec import AblatedTokens, AblationMethod
 from dtx.analysis.core.inputs import Contrast, Inputs
 from dtx.config.compose import build_group
 from dtx.config.ranges import problems
@@ -78,8 +78,8 @@ def stage(env) -> Ablation:
         dt=Given(model()),
         checkpoint=None,
         contrast=Contrast(pos=Action.left, neg=Action.right),
-        methods=(Method.zero, Method.mean, Method.resample),
-        tokens=Place.last,
+        methods=(AblationMethod.zero, AblationMethod.mean, AblationMethod.resample),
+        tokens=AblatedTokens.last,
         neurons=(),
         silent=(),
         reference=12,
@@ -95,12 +95,12 @@ def stage(env) -> Ablation:
 
 CASES = {
     "plain": ({}, {}),
-    "everywhere": ({}, {"tokens": Place.all, "neurons": (0, 1)}),
+    "everywhere": ({}, {"tokens": AblatedTokens.all, "neurons": (0, 1)}),
     "gated, without LayerNorm": (
         {"gated_mlp": True, "act_fn": "relu", "normalization_type": None},
         {"neurons": (1,)},
     ),
-    "left padding": ({"left_padding": True}, {"tokens": Place.all}),
+    "left padding": ({"left_padding": True}, {"tokens": AblatedTokens.all}),
     "behaviour clone": ({"reward_to_go": False, "n_ctx": 17}, {}),
     "with silent nodes": ({}, {"silent": ("L0H1", "MLP1N3")}),
 }
@@ -130,7 +130,7 @@ def test_means_that_were_taken_over_a_weight_axis_would_be_found(stage, monkeypa
         return value.mean(-1, keepdim=True).mean(0).expand(value.shape[1:])
 
     monkeypatch.setattr(Data, "mean", wrong)
-    found = dataclasses.replace(stage, methods=(Method.mean,)).compute()
+    found = dataclasses.replace(stage, methods=(AblationMethod.mean,)).compute()
     assert found.metrics["identity_error"] > 0.01
     assert not found.established and found.summary.startswith("not established (check failed: all ")
 
@@ -138,15 +138,15 @@ def test_means_that_were_taken_over_a_weight_axis_would_be_found(stage, monkeypa
 @pytest.mark.parametrize(
     ("tokens", "silent"),
     [
-        (Place.last, ()),
-        (Place.all, ("L0H1",)),
-        pytest.param(Place.all, (), marks=pytest.mark.slow),
-        pytest.param(Place.last, ("L0H1",), marks=pytest.mark.slow),
+        (AblatedTokens.last, ()),
+        (AblatedTokens.all, ("L0H1",)),
+        pytest.param(AblatedTokens.all, (), marks=pytest.mark.slow),
+        pytest.param(AblatedTokens.last, ("L0H1",), marks=pytest.mark.slow),
     ],
 )
 def test_the_batch_is_one_ablation_after_the_other(stage, tokens, silent):
     network = model(gated_mlp=True, act_fn="relu")
-    methods = (Method.zero, Method.mean)
+    methods = (AblationMethod.zero, AblationMethod.mean)
     wanted = dataclasses.replace(
         stage, dt=Given(network), tokens=tokens, silent=silent, neurons=(1,), methods=methods
     )
@@ -172,7 +172,7 @@ def test_the_batch_is_one_ablation_after_the_other(stage, tokens, silent):
 
         def put(value, hook, row=row, mean=mean):
             value = value.clone()
-            where = slice(None) if tokens is Place.all else -1
+            where = slice(None) if tokens is AblatedTokens.all else -1
             if row.kind in ("head", "neuron"):
                 value[:, where, row.unit] = mean[where, row.unit]
             else:
@@ -203,7 +203,7 @@ def test_without_a_decision_donors_are_tokens_of_the_same_kind(stage):
     elsewhere = dataclasses.replace(stage.windows, env=build_group("env/door_key"))
     network = model(left_padding=True)
     wanted = dataclasses.replace(
-        stage, windows=elsewhere, dt=Given(network), tokens=Place.all, reference=20
+        stage, windows=elsewhere, dt=Given(network), tokens=AblatedTokens.all, reference=20
     )
     context, _ = elsewhere.deciding(network)
     with torch.no_grad():
@@ -248,7 +248,7 @@ def needed(found, method: str = "zero", *kinds: str) -> set[str]:
 
 
 def test_exactly_the_circuits_nodes_are_needed(stage):
-    zero = dataclasses.replace(stage, methods=(Method.zero,), neurons=(1,), shown=8)
+    zero = dataclasses.replace(stage, methods=(AblationMethod.zero,), neurons=(1,), shown=8)
     found = dataclasses.replace(zero, dt=Given(planted())).compute()
     deciding = {f"MLP1N{i}" for i in range(8)}
     assert needed(found) == {"L0H0", "L1H0", "ATTN0", "ATTN1", "MLP0", "MLP1"} | deciding
@@ -279,7 +279,9 @@ def test_heads_that_only_distract_have_no_effect(stage):
 
 def test_a_backup_head_takes_over(stage):
     network = planted("dt.n_layers=4", "dt.backup_head=true")
-    zero = dataclasses.replace(stage, methods=(Method.zero,), dt=Given(network), tokens=Place.all)
+    zero = dataclasses.replace(
+        stage, methods=(AblationMethod.zero,), dt=Given(network), tokens=AblatedTokens.all
+    )
     assert needed(zero.compute(), "zero", "head") == {"L0H0"}
     silent = dataclasses.replace(zero, silent=("L1H0",)).compute()
     assert needed(silent, "zero", "head") == {"L0H0", "L2H0"}
@@ -290,7 +292,7 @@ def test_a_backup_head_takes_over(stage):
 
 def test_a_negative_head_stands_in_the_way(stage):
     network = planted("dt.negative_head=0.25")
-    found = dataclasses.replace(stage, methods=(Method.zero,), dt=Given(network)).compute()
+    found = dataclasses.replace(stage, methods=(AblationMethod.zero,), dt=Given(network)).compute()
     by = found.tables["effects"].set_index(["name", "target"]).change
     for target in ("0", "0.892"):
         assert by["L2H0", target] == pytest.approx(10, abs=1e-3)
@@ -326,14 +328,14 @@ def test_a_window_that_is_not_itself_is_not_established(stage, monkeypatch):
 
     donor = Data.donor
     monkeypatch.setattr(Data, "donor", lambda self, *at: donor(self, *at) + 1)
-    found = dataclasses.replace(stage, methods=(Method.zero,)).compute()
+    found = dataclasses.replace(stage, methods=(AblationMethod.zero,)).compute()
     assert found.metrics["self_change"] > 0.01 and not found.established
     assert "a window resampled from itself is unchanged" in found.summary
 
 
 def test_where_no_node_is_needed_nothing_is_established(stage):
     """A tolerance above every effect: none counts as one."""
-    found = dataclasses.replace(stage, methods=(Method.zero,), tolerance=1e4).compute()
+    found = dataclasses.replace(stage, methods=(AblationMethod.zero,), tolerance=1e4).compute()
     assert all(check.holds for check in found.checks) and not found.established
     assert "zero: no node beyond random ones" in found.finding
 
@@ -349,7 +351,7 @@ def test_a_node_that_is_not_there_is_named(stage):
     ("change", "field"),
     [
         ({"methods": ()}, "methods"),
-        ({"methods": (Method.zero, Method.zero)}, "methods"),
+        ({"methods": (AblationMethod.zero, AblationMethod.zero)}, "methods"),
         ({"neurons": (-1,)}, "neurons"),
         ({"silent": ("H1",)}, "silent"),
         ({"donors": 0}, "donors"),

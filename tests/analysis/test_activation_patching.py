@@ -15,7 +15,7 @@ import torch
 
 from dtx.analysis.activation_patching import ActivationPatching
 from dtx.analysis.activation_patching.compute import compute
-from dtx.analysis.activation_patching.sweep import Sweep
+from dtx.analysis.activation_patching.sweep import NodeSweep
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.patching_spec import HOOKS, Direction, Node
 from dtx.analysis.core.result import Verdict
@@ -138,15 +138,15 @@ def test_a_broken_identity_establishes_nothing(stage, pairs, monkeypatch):
     quick = dataclasses.replace(stage, nodes=(Node.mlp_out,))
     few = only(pairs, "key/left", "ball/left")
     assert compute(quick, model(), few).established
-    added = Sweep._added
-    monkeypatch.setattr(Sweep, "_added", lambda *args: added(*args) + 1)
+    added = NodeSweep._added
+    monkeypatch.setattr(NodeSweep, "_added", lambda *args: added(*args) + 1)
     broken = compute(quick, model(), few)
     assert not broken.established and broken.claims
     assert {claim.verdict for claim in broken.claims} == {Verdict.NOT_ESTABLISHED}
     assert "check failed: patching within a null pair" in broken.summary
     monkeypatch.undo()
-    patched = Sweep._patched
-    monkeypatch.setattr(Sweep, "_patched", lambda *args: 3 * patched(*args))
+    patched = NodeSweep._patched
+    monkeypatch.setattr(NodeSweep, "_patched", lambda *args: 3 * patched(*args))
     broken = compute(quick, model(), few)
     assert "check failed: patching the embeddings of all tokens" in broken.summary
 

@@ -20,7 +20,7 @@ from dtx.analysis.path_patching import PathPatching
 from dtx.analysis.path_patching.compute import compute
 from dtx.analysis.path_patching.identities import IDENTITIES
 from dtx.analysis.path_patching.spec import EdgeTokens
-from dtx.analysis.path_patching.sweep import Sweep, wanted
+from dtx.analysis.path_patching.sweep import EdgeSweep, wanted
 from dtx.config.compose import build_group
 from dtx.config.ranges import problems
 from dtx.dt.circuit import Circuit, CircuitNode, positions
@@ -73,7 +73,7 @@ def test_the_sweep_is_one_plain_forward_pass_an_edge(pairs, changes, direction):
     few = only(pairs, "key/left")  # its edits, its null pairs and its donors
     (batch,) = few.batches(network)
     runs = PairRuns(network, batch, direction, 0.02, wanted(network.cfg.n_layers))
-    sweep = Sweep(network, runs, 13, True)  # rows in parts, too
+    sweep = EdgeSweep(network, runs, 13, True)  # rows in parts, too
     source = outputs(network, runs.source)
     base = batch.corrupt if direction is Direction.denoise else batch.clean
     cells = [(i, m) for i in range(len(sweep.edges)) for m in range(sweep.n)]
@@ -123,9 +123,9 @@ def test_identities_hold_and_effects_have_intervals(stage, pairs, changes, tmp_p
     ],
 )
 def test_a_broken_sweep_establishes_nothing(stage, pairs, monkeypatch, shift, words):
-    put = Sweep._put
+    put = EdgeSweep._put
     monkeypatch.setattr(
-        Sweep, "_put", lambda self, e, s, rows, ld: put(self, e, s, rows, ld + shift)
+        EdgeSweep, "_put", lambda self, e, s, rows, ld: put(self, e, s, rows, ld + shift)
     )
     quick = dataclasses.replace(stage, tokens=EdgeTokens.together, edits=("swap_targets",))
     broken = compute(quick, model(), only(pairs, "key/left"))

@@ -12,7 +12,7 @@ from dtx.analysis.psychology import Psychology
 from dtx.analysis.psychology.claims import cached, decision_squares, routine
 from dtx.analysis.psychology.compute import result_of
 from dtx.analysis.psychology.measure import (
-    Measured,
+    PolicyMeasures,
     divergence_of,
     jensen_shannon,
     measure,
@@ -111,7 +111,7 @@ def test_a_policy_that_decides_at_one_square_has_one(env, poses, stage):
         squares = decision_squares(stage, divergence, TRAINED, target)
         assert (squares.poses, squares.before_turn, squares.cells) == (1, 1, [(5, 3)])
     none = pd.DataFrame()
-    measured = Measured(none, divergence, none, probability, poses, 0.0, 0.0, distinct)
+    measured = PolicyMeasures(none, divergence, none, probability, poses, 0.0, 0.0, distinct)
     followed = routine(stage, env.decision, measured)
     assert (followed["routine_share_high"], followed["routine_share_low"]) == (1, 0)
     # It turns once and then walks on, whichever side it faces.

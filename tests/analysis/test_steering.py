@@ -13,11 +13,11 @@ from dtx.analysis.core.channels import cell_names
 from dtx.analysis.core.result import About, Verdict
 from dtx.analysis.steering import Steering
 from dtx.analysis.steering.compute import result_of
-from dtx.analysis.steering.edits import Edit, Steered, activations, mask, residual, shows
+from dtx.analysis.steering.edits import ActivationEdit, Steered, activations, mask, residual, shows
 from dtx.analysis.steering.measure import EPISODES, NOTHING, OWN, WHOLE, measure
 from dtx.analysis.steering.methods import candidates, random_like
 from dtx.analysis.steering.play import play
-from dtx.analysis.steering.spec import UNSTEERED, Method, Play, Site, Tokens
+from dtx.analysis.steering.spec import UNSTEERED, Play, Site, SteeringMethod, Tokens
 from dtx.analysis.steering.windows import CHANGE, KEEP, WindowMaker, asked, towards
 from dtx.config.compose import build_group
 from dtx.config.ranges import problems
@@ -61,12 +61,12 @@ def test_size_0_changes_nothing_and_an_own_value_neither(env, left, hook):
     head, width = (1, network.cfg.d_head) if hook == "z" else (None, network.cfg.d_model)
     plain = network.last_logits(context)
     for edit in (
-        Edit("", name, Tokens.all, head, alpha=0.0, vector=torch.arange(width) - 3.0),
-        Edit("", name, Tokens.all, head, alpha=0.0, clamp=0.9),
-        Edit("", name, Tokens.all, head, clamp=float(torch.tensor(0.3))),
+        ActivationEdit("", name, Tokens.all, head, alpha=0.0, vector=torch.arange(width) - 3.0),
+        ActivationEdit("", name, Tokens.all, head, alpha=0.0, clamp=0.9),
+        ActivationEdit("", name, Tokens.all, head, clamp=float(torch.tensor(0.3))),
     ):
         assert (Steered(network, edit).last_logits(context) - plain).abs().max() < 1e-6
-    moved = Edit("", name, Tokens.all, head, vector=torch.arange(width) - 3.0)
+    moved = ActivationEdit("", name, Tokens.all, head, vector=torch.arange(width) - 3.0)
     assert (Steered(network, moved).last_logits(context) - plain).abs().max() > 1e-3
     assert not network.has_hooks
 
@@ -76,12 +76,12 @@ def test_the_whole_difference_of_embeddings_is_the_other_run(env, left):
     network = model(n_layers=2, left_padding=left)
     own, other = decision_contexts(network, env.decision, [0.0, 0.9])
     wanted = network.last_logits(other)
-    tokens = Edit("", residual(0), Tokens.reward_to_go, clamp=0.9)
+    tokens = ActivationEdit("", residual(0), Tokens.reward_to_go, clamp=0.9)
     assert (Steered(network, tokens).last_logits(own) - wanted).abs().max() < 1e-6
-    row = Edit("", residual(0), Tokens.reward_to_go, vector=0.9 * network.embed.W_R[0])
+    row = ActivationEdit("", residual(0), Tokens.reward_to_go, vector=0.9 * network.embed.W_R[0])
     assert (Steered(network, row).last_logits(own) - wanted).abs().max() < 1e-5
     mixed = own[torch.tensor([1, 0, 3, 2])]
-    whole = Edit("", residual(0), Tokens.all)
+    whole = ActivationEdit("", residual(0), Tokens.all)
     donor = activations(network, mixed, residual(0))
     found = Steered(network, whole).last_logits(own, donor)
     assert (found - network.last_logits(mixed)).abs().max() < 1e-6
@@ -92,7 +92,7 @@ def test_an_edited_run_is_the_hooked_run(env):
     context = decision_contexts(network, env.decision, [0.5])[0]
     for layer in range(3):
         vector = torch.randn(network.cfg.d_model, generator=torch.Generator().manual_seed(layer))
-        edit = Edit("", residual(layer), Tokens.last_state, alpha=2.0, vector=vector)
+        edit = ActivationEdit("", residual(layer), Tokens.last_state, alpha=2.0, vector=vector)
 
         def add(value, hook, vector=vector):
             value = value.clone()
@@ -130,7 +130,7 @@ def test_a_condition_is_read_from_the_window(env):
     context = decision_contexts(network, env.decision, [0.0])[0]
     ball = cell_names().index("ball (2,6)")
     assert shows(context, ball).tolist() == [False, False, True, True]
-    edit = Edit("", residual(0), Tokens.reward_to_go, clamp=0.9, only_if=ball)
+    edit = ActivationEdit("", residual(0), Tokens.reward_to_go, clamp=0.9, only_if=ball)
     change = (Steered(network, edit).last_logits(context) - network.last_logits(context)).abs()
     assert change[:2].max() < 1e-6 < 1e-3 < change[2:].max()
 
@@ -157,7 +157,7 @@ def test_an_action_is_steered_to_from_where_the_model_takes_it(stage):
     there = towards(windows)
     assert len(there) == 2 and set(there.batches[0].table["layout"]) == {"key/left", "ball/left"}
     sites = (Site(layer=0, tokens=Tokens.last_state),)
-    wanted = dataclasses.replace(stage, sites=sites, methods=(Method.activation_addition,))
+    wanted = dataclasses.replace(stage, sites=sites, methods=(SteeringMethod.activation_addition,))
     ((_, edit),) = candidates(wanted, network, goal, windows)
     own = [activations(network, b.context, residual(0))[:, -1]
            for b in windows.part(CHANGE, held_out=False).batches]  # fmt: skip
@@ -167,7 +167,7 @@ def test_an_action_is_steered_to_from_where_the_model_takes_it(stage):
 
 def test_rollouts_with_size_0_are_the_unsteered_ones(stage):
     network = model(n_layers=2)
-    edit = Edit(
+    edit = ActivationEdit(
         "", residual(1), Tokens.last_state, alpha=0.0, vector=torch.ones(network.cfg.d_model)
     )
     for greedy in (True, False):
@@ -178,7 +178,11 @@ def test_rollouts_with_size_0_are_the_unsteered_ones(stage):
 
 
 def test_the_planted_model_is_steered_without_side_effects(stage, planted):
-    wanted = only(stage, "rtg_off", methods=(Method.reward_to_go_clamp, Method.activation_addition))
+    wanted = only(
+        stage,
+        "rtg_off",
+        methods=(SteeringMethod.reward_to_go_clamp, SteeringMethod.activation_addition),
+    )
     wanted = dataclasses.replace(wanted, sites=(Site(layer=1, tokens=Tokens.last_state),))
     found = measure(wanted, planted, wanted.env)
     assert max(found.errors.values()) < 1e-4
@@ -204,7 +208,9 @@ def test_the_planted_model_is_steered_without_side_effects(stage, planted):
 
 
 def test_the_condition_keeps_reward_to_go_for_a_key(stage, planted):
-    wanted = only(stage, "rtg_only_if_key", methods=(Method.reward_to_go_clamp,), clamp_parts=False)
+    wanted = only(
+        stage, "rtg_only_if_key", methods=(SteeringMethod.reward_to_go_clamp,), clamp_parts=False
+    )
     found = measure(wanted, planted, wanted.env)
     sites = found.tables["sites"].set_index("site")
     assert sites.loc["R tokens if ball (2,6)", ["success", "kl"]].tolist() == pytest.approx([1, 0])
@@ -220,7 +226,7 @@ def test_the_condition_keeps_reward_to_go_for_a_key(stage, planted):
 def test_a_model_that_does_it_already_is_no_success(stage, planted):
     with torch.no_grad():
         planted.embed.W_R.zero_()  # reward-to-go says nothing any more
-    wanted = only(stage, "rtg_off", methods=(Method.reward_to_go_clamp,), clamp_parts=False)
+    wanted = only(stage, "rtg_off", methods=(SteeringMethod.reward_to_go_clamp,), clamp_parts=False)
     (claim,) = result_of(wanted, measure(wanted, planted, wanted.env)).claims
     assert claim.verdict is Verdict.NOT_ESTABLISHED
     assert claim.evidence.startswith("nothing to steer")
@@ -246,7 +252,7 @@ def test_descent_lowers_the_loss_and_random_vectors_have_its_norm(stage):
     descent = dataclasses.replace(
         stage.descent, steps=30, sites=(Site(layer=1, tokens=Tokens.last_state),)
     )
-    wanted = only(stage, "always_look_back", methods=(Method.optimised,), descent=descent)
+    wanted = only(stage, "always_look_back", methods=(SteeringMethod.optimised,), descent=descent)
     goal = wanted.goals["always_look_back"]
     windows = WindowMaker(wanted, network, wanted.env.decision).windows(goal)
     ((_, edit),) = candidates(wanted, network, goal, windows)
@@ -272,7 +278,7 @@ def test_stage_writes_tables_figures_and_verdicts(store, experiment_of, stage, t
         descent=dataclasses.replace(stage.descent, sites=(Site(layer=0, tokens=Tokens.last_state),)),
     )  # fmt: skip
     goals = {"always_look_back": stage.goals["always_look_back"]}
-    methods = (Method.reward_to_go_clamp, Method.optimised)
+    methods = (SteeringMethod.reward_to_go_clamp, SteeringMethod.optimised)
     wanted = dataclasses.replace(wanted, goals=goals, methods=methods)
     run(experiment_of(wanted))
     numbers = read_metrics(wanted.path)
@@ -305,7 +311,7 @@ def test_goals_on_pairs_need_no_routine(store, experiment_of, stage):
     assert len(windows.part(KEEP)) and len(windows.part(CHANGE))
     wanted = dataclasses.replace(
         wanted,
-        methods=(Method.activation_addition,),
+        methods=(SteeringMethod.activation_addition,),
         sites=(Site(layer=0, tokens=Tokens.reward_to_go),),
     )
     found = measure(wanted, network, wanted.env, pairs.load())

@@ -13,7 +13,7 @@ import torch
 
 from dtx.analysis.ablation.data import data_of
 from dtx.analysis.ablation.identities import self_change, together
-from dtx.analysis.ablation.nodes import Node, nodes_of
+from dtx.analysis.ablation.nodes import AblatedNode, nodes_of
 from dtx.analysis.ablation.spec import ALL, HEAD, NAME, NEURON, AblationSpec
 from dtx.analysis.ablation.sweep import Ablations
 from dtx.analysis.core.controls import STRONGEST
@@ -103,13 +103,13 @@ def compute(
     )
 
 
-def _silent(spec: AblationSpec, model: DecisionTransformerModel) -> Iterator[Node]:
+def _silent(spec: AblationSpec, model: DecisionTransformerModel) -> Iterator[AblatedNode]:
     """The nodes that are held at 0."""
     cfg = model.cfg
     for name in spec.silent:
         match = NAME.fullmatch(name)
         assert match  # check() has seen to it
-        node = Node.parse(match)
+        node = AblatedNode.parse(match)
         if node.layer >= cfg.n_layers or node.unit >= node.count(cfg):
             raise UserError(f"analysis.ablation.silent: the model has no node {name}")
         yield node

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from dtx.analysis.ablation.data import Data
-from dtx.analysis.ablation.nodes import Node
-from dtx.analysis.ablation.spec import ATTENTION, HEAD, MLP, NEURON, Method
+from dtx.analysis.ablation.nodes import AblatedNode
+from dtx.analysis.ablation.spec import ATTENTION, HEAD, MLP, NEURON, AblationMethod
 from dtx.analysis.ablation.sweep import Ablations
 from dtx.analysis.core.result import largest
 
@@ -19,7 +19,7 @@ def self_change(ablations: Ablations) -> float:
     )
 
 
-def _self_change(ablations: Ablations, layer: int, kind: str, nodes: list[Node]) -> float:
+def _self_change(ablations: Ablations, layer: int, kind: str, nodes: list[AblatedNode]) -> float:
     windows = torch.arange(len(ablations.context))
     shape = (len(windows), 1, ablations.context.shape[1])
     own = Data(
@@ -32,7 +32,7 @@ def _self_change(ablations: Ablations, layer: int, kind: str, nodes: list[Node])
     )
     row = windows.repeat(len(nodes))
     unit = torch.tensor([node.unit for node in nodes]).repeat_interleave(len(windows))
-    new = ablations.new(Method.resample, layer, kind, own)
+    new = ablations.new(AblationMethod.resample, layer, kind, own)
     logits_ra = ablations.ablator.run(
         layer, kind, row, unit, lambda s, value: new(row[s], torch.zeros_like(row[s]), value)
     )
@@ -56,7 +56,7 @@ def together(ablations: Ablations) -> dict[str, float]:
                 (NEURON, MLP, block.mlp.b_out),
             ):
                 new, whole = (ablations.new(method, layer, of) for of in (kind, out))
-                extra = bias if method is Method.zero else torch.zeros(())
+                extra = bias if method is AblationMethod.zero else torch.zeros(())
                 parts_ra = ablations.ablator.run(
                     layer, kind, row, every, lambda s, v, f=new: f(row[s], draw[s], v)
                 )

@@ -40,7 +40,7 @@ def units(value: Tensor, kind: str) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Node:
+class AblatedNode:
     """A head, an attention's output, an MLP's output or a neuron. ``unit`` is 0 for an output."""
 
     layer: int
@@ -58,14 +58,18 @@ class Node:
         }[self.kind]
 
     @staticmethod
-    def parse(match: re.Match[str]) -> Node:
+    def parse(match: re.Match[str]) -> AblatedNode:
         """A node by the parts of its name: see :data:`dtx.analysis.ablation.spec.NAME`."""
         layer, head, attention, mlp, neuron = match.groups()
         if layer is not None:
-            return Node(int(layer), HEAD, int(head))
+            return AblatedNode(int(layer), HEAD, int(head))
         if attention is not None:
-            return Node(int(attention), ATTENTION)
-        return Node(int(mlp), MLP) if neuron is None else Node(int(mlp), NEURON, int(neuron))
+            return AblatedNode(int(attention), ATTENTION)
+        return (
+            AblatedNode(int(mlp), MLP)
+            if neuron is None
+            else AblatedNode(int(mlp), NEURON, int(neuron))
+        )
 
     def count(self, cfg: ModelConfig) -> int:
         """Units of the kind in a layer."""
@@ -82,14 +86,14 @@ class Node:
         return hook_of(self.layer, self.kind), hold
 
 
-def nodes_of(model: DecisionTransformerModel, neurons: Sequence[int]) -> list[Node]:
+def nodes_of(model: DecisionTransformerModel, neurons: Sequence[int]) -> list[AblatedNode]:
     """All heads and outputs, layer by layer, and the neurons of some layers."""
     nodes = []
     for layer in range(model.cfg.n_layers):
-        nodes += [Node(layer, HEAD, head) for head in range(model.cfg.n_heads)]
-        nodes += [Node(layer, ATTENTION), Node(layer, MLP)]
+        nodes += [AblatedNode(layer, HEAD, head) for head in range(model.cfg.n_heads)]
+        nodes += [AblatedNode(layer, ATTENTION), AblatedNode(layer, MLP)]
         if layer in neurons:
-            nodes += [Node(layer, NEURON, f) for f in range(model.cfg.d_mlp)]
+            nodes += [AblatedNode(layer, NEURON, f) for f in range(model.cfg.d_mlp)]
     return nodes
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from dtx.analysis.ablation.spec import ALL, NEURON, AblationSpec, Place
+from dtx.analysis.ablation.spec import ALL, NEURON, AblatedTokens, AblationSpec
 from dtx.analysis.core.plots import ACCENT, LINE, QUIET, bars, heatmap, limit_of, title
 from dtx.analysis.core.result import Result
 from dtx.figures import new
@@ -61,7 +61,7 @@ def _figure(result: Result, spec: AblationSpec, names: list[str]) -> Figure:
         image, ax=[axes[m] for m in methods], location="bottom", shrink=0.8, pad=0.02, aspect=35
     )
     bar.set_label("change of the logit difference (negative: away from the choice)", fontsize=8)
-    where = "the last state" if spec.tokens is Place.last else "all tokens"
+    where = "the last state" if spec.tokens is AblatedTokens.last else "all tokens"
     silent = f", {' and '.join(spec.silent)} silent" if spec.silent else ""
     title(figure, f"Ablation at {where}: logit {spec.contrast}{silent}")
     return figure

@@ -21,7 +21,7 @@ ALL = "all"
 """Of the column ``target``: windows of every reward-to-go together."""
 
 
-class Method(enum.Enum):
+class AblationMethod(enum.Enum):
     """What a node's output becomes: 0, its mean over windows of data, or its value in another of them."""
 
     zero = "zero"
@@ -29,7 +29,7 @@ class Method(enum.Enum):
     resample = "resample"
 
 
-class Place(enum.Enum):
+class AblatedTokens(enum.Enum):
     """Where a node is ablated: at the last state token, or at every token that is not padding."""
 
     last = "last"
@@ -41,8 +41,8 @@ class AblationSpec:
     """What is ablated, how, and what it is compared with."""
 
     contrast: Contrast
-    methods: Annotated[tuple[Method, ...], NotEmpty("needs at least one method")]
-    tokens: Place
+    methods: Annotated[tuple[AblationMethod, ...], NotEmpty("needs at least one method")]
+    tokens: AblatedTokens
     neurons: tuple[Natural, ...]
     silent: tuple[str, ...]
     reference: Count

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.ablation.data import Data
-from dtx.analysis.ablation.nodes import Ablator, Node, hook_of, units
-from dtx.analysis.ablation.spec import HEAD, NEURON, AblationSpec, Method, Place
+from dtx.analysis.ablation.nodes import AblatedNode, Ablator, hook_of, units
+from dtx.analysis.ablation.spec import HEAD, NEURON, AblatedTokens, AblationMethod, AblationSpec
 from dtx.analysis.core.windows import real_tokens
 from dtx.dt.context import Context
 from dtx.dt.forward import blocks_of
@@ -46,14 +46,14 @@ class Ablations:
         model: DecisionTransformerModel,
         context: Context,
         frame: pd.DataFrame,
-        nodes: Sequence[Node],
+        nodes: Sequence[AblatedNode],
         data: Data,
         hooked: bool,
     ):
         self.spec, self.context, self.frame = spec, context, frame
         self.nodes, self.data = nodes, data
         mask = real_tokens(context, model.cfg)
-        if spec.tokens is Place.last:
+        if spec.tokens is AblatedTokens.last:
             mask = mask & (torch.arange(mask.shape[1]) == mask.shape[1] - 1)
         self.ablator = Ablator(model, context, mask, spec.chunk, hooked)
         self.model, self.blocks = model, blocks_of(model)
@@ -61,9 +61,9 @@ class Ablations:
         logits_ba = self.ablator.logits_ba
         self.ld_b = logits_ba[:, self.pair[0]] - logits_ba[:, self.pair[1]]
 
-    def groups(self) -> dict[tuple[int, str], list[Node]]:
+    def groups(self) -> dict[tuple[int, str], list[AblatedNode]]:
         """The nodes by layer and kind, which are ablated together."""
-        groups: dict[tuple[int, str], list[Node]] = {}
+        groups: dict[tuple[int, str], list[AblatedNode]] = {}
         for node in self.nodes:
             groups.setdefault((node.layer, node.kind), []).append(node)
         return groups
@@ -87,10 +87,12 @@ class Ablations:
                 bar.advance(1, f"{method.value}, random directions")
         return pd.concat(tables, ignore_index=True), pd.concat(controls, ignore_index=True)
 
-    def _ablated(self, method: Method, layer: int, kind: str, nodes: list[Node]) -> pd.DataFrame:
+    def _ablated(
+        self, method: AblationMethod, layer: int, kind: str, nodes: list[AblatedNode]
+    ) -> pd.DataFrame:
         """One row a node and window, means over donors."""
         windows = len(self.context)
-        draws = self.spec.donors if method is Method.resample else 1
+        draws = self.spec.donors if method is AblationMethod.resample else 1
         unit = torch.tensor([node.unit for node in nodes])
         node, row, draw = (
             x.flatten()
@@ -115,12 +117,12 @@ class Ablations:
         table["name"] = np.array([node.name for node in nodes])[repeated]
         return table.assign(**measured)
 
-    def new(self, method: Method, layer: int, kind: str, data: Data | None = None) -> New:
+    def new(self, method: AblationMethod, layer: int, kind: str, data: Data | None = None) -> New:
         """What an output becomes: a function of windows (r,), draws (r,) and the value (r, n, u, w)."""
         name, data = hook_of(layer, kind), data or self.data
-        if method is Method.zero:
+        if method is AblationMethod.zero:
             return lambda window, draw, value: torch.zeros_like(value)
-        if method is Method.mean:
+        if method is AblationMethod.mean:
             mean_1nuw = units(data.mean(name)[None], kind)
             return lambda window, draw, value: mean_1nuw.expand_as(value)
         return lambda window, draw, value: units(data.donor(name, window, draw), kind)
@@ -137,13 +139,13 @@ class Ablations:
             "flip": (logits_ra.argmax(-1) != whole_ra.argmax(-1)).double(),
         }
 
-    def _compared(self, table: pd.DataFrame) -> list[Node]:
+    def _compared(self, table: pd.DataFrame) -> list[AblatedNode]:
         """Nodes that are held against random directions: all, but of neurons only the strongest."""
         neurons = table[table.kind == NEURON].groupby("name").change.mean().abs()
         strong = set(neurons.sort_values(ascending=False).index[: self.spec.shown])
         return [n for n in self.nodes if n.kind != NEURON or n.name in strong]
 
-    def _random(self, method: Method, nodes: list[Node]) -> pd.DataFrame:
+    def _random(self, method: AblationMethod, nodes: list[AblatedNode]) -> pd.DataFrame:
         """One row a node, window and random direction, which is as long as what the ablation changes."""
         windows, count = len(self.context), self.spec.random_directions
         width = self.model.cfg.d_model
@@ -166,7 +168,7 @@ class Ablations:
             tables.append(table.assign(method=method.value, name=node.name))
         return pd.concat(tables, ignore_index=True)
 
-    def _moved(self, method: Method, node: Node) -> Tensor:
+    def _moved(self, method: AblationMethod, node: AblatedNode) -> Tensor:
         """(b, n, d) what an ablation adds to the residual stream (of the first donor)."""
         value = units(self.ablator.base[hook_of(node.layer, node.kind)], node.kind)
         rows = torch.arange(len(self.context))

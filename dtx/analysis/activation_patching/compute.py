@@ -10,7 +10,7 @@ import torch
 
 from dtx.analysis.activation_patching.claims import claims, strongest
 from dtx.analysis.activation_patching.spec import ActivationPatchingSpec
-from dtx.analysis.activation_patching.sweep import Sweep
+from dtx.analysis.activation_patching.sweep import NodeSweep
 from dtx.analysis.core.patching import (
     distinct_inputs,
     mean_rho,
@@ -49,7 +49,7 @@ def compute(
     tokens: list[str] = []
     with one_thread():
         for batch in pairs.batches(model):
-            sweep = Sweep(spec, model, batch, pairs.min_ld_gap)
+            sweep = NodeSweep(spec, model, batch, pairs.min_ld_gap)
             parts["patches"].append(sweep.patches())
             parts["sets"].append(sweep.sets())
             parts["runs"].append(sweep.runs.table())

@@ -28,7 +28,7 @@ ROUNDING = 1e-6
 """A node is the same in both runs up to this share of its largest number."""
 
 
-class Sweep:
+class NodeSweep:
     """The patches of one batch of pairs.
 
     Attributes:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dtx.analysis.activation_patching.sweep import Sweep
+from dtx.analysis.activation_patching.sweep import NodeSweep
 from dtx.analysis.attribution_patching.agreement import agreement
 from dtx.analysis.attribution_patching.estimates import Estimates, draw_edges
 from dtx.analysis.attribution_patching.spec import (
@@ -103,7 +103,7 @@ def _exact(
     gap: float,
 ) -> pd.DataFrame:
     """Exact patches of the same nodes: pair, name, position, ``exact`` (rho)."""
-    patches = Sweep(spec, model, batch, gap).patches()
+    patches = NodeSweep(spec, model, batch, gap).patches()
     return patches[["pair", "name", "position", "rho"]].rename(columns={"rho": "exact"})
 
 

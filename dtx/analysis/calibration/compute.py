@@ -35,7 +35,7 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Player:
+class CalibratedModel:
     """A model that plays, and how."""
 
     name: str
@@ -73,13 +73,13 @@ def compute(
         ``criteria``: one row a criterion: value, wanted, met.
     """
     players = [
-        Player(DT, model, spec.episodes),
-        Player(GREEDY, model, spec.greedy_episodes, greedy=True),
+        CalibratedModel(DT, model, spec.episodes),
+        CalibratedModel(GREEDY, model, spec.greedy_episodes, greedy=True),
     ]
     if clone:
-        players.append(Player(CLONE, clone, spec.episodes))
+        players.append(CalibratedModel(CLONE, clone, spec.episodes))
     fresh = untrained or untrained_like(model, spec.seed)
-    players.append(Player(UNTRAINED, fresh, spec.control_episodes))
+    players.append(CalibratedModel(UNTRAINED, fresh, spec.control_episodes))
     curve = _curve(spec, env, players, episodes)
     decision = _decision(spec, model, env.decision, episodes, balance)
     wrong = None
@@ -161,7 +161,10 @@ def _finding(
 
 
 def _curve(
-    spec: CalibrationSpec, env: Environment, players: list[Player], episodes: Episodes | None
+    spec: CalibrationSpec,
+    env: Environment,
+    players: list[CalibratedModel],
+    episodes: Episodes | None,
 ) -> pd.DataFrame:
     # Without demonstrations nothing says which targets are supported: all of them count.
     counts = training_support(episodes, spec.targets) if episodes else None

@@ -27,7 +27,7 @@ from dtx.analysis.core.patching_spec import DONOR, EDIT, NULL
 from dtx.analysis.core.result import Check, Claim, Result
 from dtx.analysis.path_patching.identities import IDENTITIES, identities
 from dtx.analysis.path_patching.spec import TOGETHER, EdgeTokens, PathPatchingSpec
-from dtx.analysis.path_patching.sweep import Sweep, wanted
+from dtx.analysis.path_patching.sweep import EdgeSweep, wanted
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.paths import Edge, edges, matters
 from dtx.pairs.pair_set import PairBatch, PairSet
@@ -121,7 +121,7 @@ def _sweep(
         for batch in batches:
             runs = PairRuns(model, batch, spec.direction, gap, wanted(model.cfg.n_layers))
             begin = time.perf_counter()
-            sweep = Sweep(model, runs, spec.windows, each, bar.advance)
+            sweep = EdgeSweep(model, runs, spec.windows, each, bar.advance)
             seconds += time.perf_counter() - begin
             computed += sweep.computed
             p, n = batch.changed.shape

@@ -12,7 +12,7 @@ from torch import Tensor
 from dtx.analysis.core.patching import PairRuns
 from dtx.analysis.core.patching_spec import EDIT, Direction
 from dtx.analysis.path_patching.spec import EdgeTokens, PathPatchingSpec
-from dtx.analysis.path_patching.sweep import Sweep
+from dtx.analysis.path_patching.sweep import EdgeSweep
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.paths import (
     Edge,
@@ -41,7 +41,7 @@ SAMPLED = 4
 
 
 def identities(
-    spec: PathPatchingSpec, model: DecisionTransformerModel, runs: PairRuns, sweep: Sweep
+    spec: PathPatchingSpec, model: DecisionTransformerModel, runs: PairRuns, sweep: EdgeSweep
 ) -> pd.DataFrame:
     """One row a check of a pair: ``identity``, ``name``, pair, ``expected``, ``found``, ``error`` (rho)."""
     whole = runs.batch
@@ -86,7 +86,7 @@ def _none(model: DecisionTransformerModel) -> list[Edge]:
 
 
 def _cells(
-    sweep: Sweep, spec: PathPatchingSpec, row: np.ndarray, rng: np.random.Generator
+    sweep: EdgeSweep, spec: PathPatchingSpec, row: np.ndarray, rng: np.random.Generator
 ) -> list[tuple[int, int]]:
     """(edge, position) of each kind of receiver: the strongest, and some that change something."""
     cfg, n = sweep.model.cfg, sweep.n
@@ -171,7 +171,7 @@ class _Checks:
         table["error"] = (table["found"] - table["expected"]).abs()
         self.tables.append(table)
 
-    def sweep(self, sweep: Sweep, edge: int, position: int) -> None:
+    def sweep(self, sweep: EdgeSweep, edge: int, position: int) -> None:
         """A cell of the sweep against a plain forward pass."""
         chosen = sweep.edges[edge]
         at = "all" if position < 0 else self.runs.batch.names[position]

@@ -33,7 +33,7 @@ def wanted(layers: int) -> set[str]:
     return {f"blocks.{layer}.{name}" for layer in range(layers) for name in names}
 
 
-class Sweep:
+class EdgeSweep:
     """Changes of LD by every edge.
 
     Attributes:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dtx.analysis.core.result import About, Claim, Verdict
-from dtx.analysis.psychology.measure import Measured
+from dtx.analysis.psychology.measure import PolicyMeasures
 from dtx.analysis.psychology.poses import FORWARD
 from dtx.analysis.psychology.spec import TRAINED, PsychologySpec
 from dtx.env.decision import Decision
@@ -18,7 +18,7 @@ MAJORITY = 0.5
 
 
 def judge(
-    spec: PsychologySpec, decision: Decision, measured: Measured
+    spec: PsychologySpec, decision: Decision, measured: PolicyMeasures
 ) -> tuple[dict[str, float | None], list[Claim]]:
     """Metrics and claims."""
     states, low, high = measured.states, spec.low, spec.high
@@ -87,7 +87,7 @@ def decision_squares(
     )
 
 
-def routine(spec: PsychologySpec, decision: Decision, measured: Measured) -> dict[str, float]:
+def routine(spec: PsychologySpec, decision: Decision, measured: PolicyMeasures) -> dict[str, float]:
     """How the policy follows the routine at its states: greedily, and in probability."""
     metrics = {}
     for name, target in (("low", spec.low), ("high", spec.high)):
@@ -136,7 +136,7 @@ def _square_claim(spec: PsychologySpec, squares: Squares, divergence: pd.DataFra
     )
 
 
-def cached(spec: PsychologySpec, decision: Decision, measured: Measured) -> dict[str, float]:
+def cached(spec: PsychologySpec, decision: Decision, measured: PolicyMeasures) -> dict[str, float]:
     """P(forward) after a turn at the decision square that was forced to the right or the wrong side."""
     metrics = {}
     right, wrong = decision.turns(range(len(decision.layouts)))
@@ -213,7 +213,7 @@ def _non_kinetic_claim(
 
 
 def _look_back(
-    spec: PsychologySpec, decision: Decision, measured: Measured
+    spec: PsychologySpec, decision: Decision, measured: PolicyMeasures
 ) -> tuple[dict[str, float | None], Claim]:
     """Look-backs at the high target by layout; and the turn there at the low target."""
     names, there = decision.layouts, 0  # the instruction is a key, and the matching key is up

@@ -6,7 +6,7 @@ import pandas as pd
 
 from dtx.analysis.core.result import Check, Result
 from dtx.analysis.psychology.claims import judge
-from dtx.analysis.psychology.measure import Measured, measure
+from dtx.analysis.psychology.measure import PolicyMeasures, measure
 from dtx.analysis.psychology.poses import Poses
 from dtx.analysis.psychology.spec import PsychologySpec
 from dtx.dt.model import DecisionTransformerModel
@@ -24,13 +24,13 @@ def compute(spec: PsychologySpec, model: DecisionTransformerModel, decision: Dec
         decision: Of the environment.
 
     Returns:
-        Tables ``states``, ``divergence``, ``play`` as in :class:`~dtx.analysis.psychology.measure.Measured`;
+        Tables ``states``, ``divergence``, ``play`` as in :class:`PolicyMeasures`;
         ``worlds``: one row a layout and object or wall: x, y, kind.
     """
     return result_of(spec, decision, measure(spec, model, decision))
 
 
-def result_of(spec: PsychologySpec, decision: Decision, measured: Measured) -> Result:
+def result_of(spec: PsychologySpec, decision: Decision, measured: PolicyMeasures) -> Result:
     """Judge what was measured."""
     metrics, claims = judge(spec, decision, measured)
     return Result(

@@ -25,7 +25,7 @@ from dtx.training.threads import one_thread
 
 
 @dataclass(frozen=True)
-class Measured:
+class PolicyMeasures:
     """Policies and episodes.
 
     Attributes:
@@ -51,7 +51,9 @@ class Measured:
     distinct: int
 
 
-def measure(spec: PsychologySpec, model: DecisionTransformerModel, decision: Decision) -> Measured:
+def measure(
+    spec: PsychologySpec, model: DecisionTransformerModel, decision: Decision
+) -> PolicyMeasures:
     """Compute the policies of the model and of untrained ones, then play."""
     poses = reach(decision, model.cfg.n_steps - 1)
     models = {TRAINED: model}
@@ -72,7 +74,7 @@ def measure(spec: PsychologySpec, model: DecisionTransformerModel, decision: Dec
         played = play(spec, model, decision)
         bar.advance(1, "episodes")
     probability, distinct = policy_of[TRAINED]
-    return Measured(
+    return PolicyMeasures(
         states=pd.concat(states, ignore_index=True),
         divergence=pd.concat(divergence, ignore_index=True),
         play=played,
@@ -128,7 +130,7 @@ def _pose_columns(poses: Poses) -> dict[str, list]:
 def states_of(
     spec: PsychologySpec, decision: Decision, poses: Poses, probability: np.ndarray
 ) -> pd.DataFrame:
-    """The policy in every pose; see :class:`Measured`."""
+    """The policy in every pose; see :class:`PolicyMeasures`."""
     r, layouts, count, _ = probability.shape
     columns = {
         "target": np.repeat(spec.targets, layouts * count),
@@ -149,7 +151,7 @@ def states_of(
 def divergence_of(
     spec: PsychologySpec, decision: Decision, poses: Poses, probability: np.ndarray
 ) -> pd.DataFrame:
-    """Divergence of opposed layouts in every pose; see :class:`Measured`."""
+    """Divergence of opposed layouts in every pose; see :class:`PolicyMeasures`."""
     pairs = opposed(decision)
     each = [jensen_shannon(probability[:, i], probability[:, j]) for i, j in pairs]
     ways = {tuple(decision.routine(y)[: decision.step]) for y in range(len(decision.layouts))}
@@ -164,7 +166,7 @@ def divergence_of(
 
 
 def play(spec: PsychologySpec, model: DecisionTransformerModel, decision: Decision) -> pd.DataFrame:
-    """Sampled episodes at every target in every layout; see :class:`Measured`."""
+    """Sampled episodes at every target in every layout; see :class:`PolicyMeasures`."""
     names = decision.layouts
     layout = np.tile(np.repeat(np.arange(len(names)), spec.episodes), len(spec.targets))
     target = np.repeat(spec.targets, len(names) * spec.episodes)

@@ -12,7 +12,7 @@ from dtx.analysis.core.result import About, Claim, Verdict
 from dtx.analysis.steering.spec import UNSTEERED, Goal, Play, SteeringSpec
 
 Tables = Mapping[str, pd.DataFrame]
-"""See :class:`dtx.analysis.steering.measure.Measured`."""
+"""See :class:`dtx.analysis.steering.measure.SteeringMeasures`."""
 
 LEAST_GAP = 0.05
 """Of the return asked for much and for little, under which no share of it can be measured."""

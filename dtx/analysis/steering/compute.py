@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dtx.analysis.core.result import Check, Result
 from dtx.analysis.steering.claims import judge
-from dtx.analysis.steering.measure import EPISODES, Measured, measure
+from dtx.analysis.steering.measure import EPISODES, SteeringMeasures, measure
 from dtx.analysis.steering.spec import SteeringSpec
 from dtx.dataset.episodes import Episodes
 from dtx.dt.model import DecisionTransformerModel
@@ -30,12 +30,12 @@ def compute(
 
     Returns:
         Tables ``sites``, ``scan``, ``controls`` and ``rollouts``, as in
-        :class:`~dtx.analysis.steering.measure.Measured`.
+        :class:`~dtx.analysis.steering.measure.SteeringMeasures`.
     """
     return result_of(spec, measure(spec, model, env, pairs, episodes))
 
 
-def result_of(spec: SteeringSpec, measured: Measured) -> Result:
+def result_of(spec: SteeringSpec, measured: SteeringMeasures) -> Result:
     """Judge what was measured."""
     metrics, claims = judge(spec, measured.tables)
     return Result(

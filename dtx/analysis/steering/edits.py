@@ -22,7 +22,7 @@ from dtx.dt.tokens import REWARD_TO_GO, STATE
 
 
 @dataclass(frozen=True)
-class Edit:
+class ActivationEdit:
     """What is changed while the model runs.
 
     Attributes:
@@ -56,7 +56,7 @@ class Edit:
         tokens = (Tokens.reward_to_go, Tokens.last_reward_to_go)
         return self.layer == 0 and self.head is None and self.tokens in tokens
 
-    def at(self, alpha: float) -> Edit:
+    def at(self, alpha: float) -> ActivationEdit:
         """The same at another size."""
         return replace(self, alpha=alpha)
 
@@ -99,7 +99,7 @@ def shows(context: Context, entry: int) -> Tensor:
 class Steered:
     """A model with an edit in place; it acts like a model in rollouts."""
 
-    def __init__(self, model: DecisionTransformerModel, edit: Edit):
+    def __init__(self, model: DecisionTransformerModel, edit: ActivationEdit):
         self.model, self.edit, self.cfg = model, edit, model.cfg
 
     def last_logits(

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.core.windows import demonstrated
-from dtx.analysis.steering.edits import Edit, Steered, activations, residual
+from dtx.analysis.steering.edits import ActivationEdit, Steered, activations, residual
 from dtx.analysis.steering.methods import EMBED, candidates, random_like
 from dtx.analysis.steering.play import by_layout, play
-from dtx.analysis.steering.spec import RANDOM, UNSTEERED, Goal, Method, SteeringSpec, Tokens
-from dtx.analysis.steering.windows import CHANGE, KEEP, WindowMaker, Windows, asked
+from dtx.analysis.steering.spec import RANDOM, UNSTEERED, Goal, SteeringMethod, SteeringSpec, Tokens
+from dtx.analysis.steering.windows import CHANGE, KEEP, GoalWindows, WindowMaker, asked
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
@@ -42,7 +42,7 @@ COST = 0.1
 
 
 @dataclass(frozen=True)
-class Measured:
+class SteeringMeasures:
     """What was measured.
 
     Attributes:
@@ -65,7 +65,7 @@ def measure(
     env: Environment,
     pairs: PairSet | None = None,
     episodes: Episodes | None = None,
-) -> Measured:
+) -> SteeringMeasures:
     """Steer to every goal; see :func:`dtx.analysis.steering.compute.compute`."""
     model.requires_grad_(False)
     parts: dict[str, list] = {name: [] for name in ("sites", "scan", "controls", "rollouts")}
@@ -90,7 +90,9 @@ def measure(
     tables = {name: pd.DataFrame(rows) for name, rows in parts.items() if name != "rollouts"}
     tables["rollouts"] = pd.concat(parts["rollouts"], ignore_index=True)
     # NumPy's maximum, not Python's, which may pass over what is no number.
-    return Measured(tables, {check: float(np.max(e)) for check, e in errors.items()}, distinct)
+    return SteeringMeasures(
+        tables, {check: float(np.max(e)) for check, e in errors.items()}, distinct
+    )
 
 
 class _Goal:
@@ -103,20 +105,20 @@ class _Goal:
         env: Environment,
         name: str,
         goal: Goal,
-        windows: Windows,
+        windows: GoalWindows,
     ):
         self.spec, self.model, self.env = spec, model, env
         self.name, self.goal, self.windows = name, goal, windows
         self.training, self.held_out = (
-            Windows(
+            GoalWindows(
                 windows.part(CHANGE, held_out=held).batches
                 + windows.part(KEEP, held_out=held).batches
             )
             for held in (False, True)
         )
         self._runs: dict[tuple[float | None, int], dict[str, Tensor]] = {}
-        self.chosen: dict[Method, Edit] = {}
-        self.best: Method | None = None
+        self.chosen: dict[SteeringMethod, ActivationEdit] = {}
+        self.best: SteeringMethod | None = None
 
     def tables(self, unsteered: tuple[pd.DataFrame, pd.DataFrame]) -> dict[str, list]:
         """Rows of the tables; sets :attr:`chosen`."""
@@ -146,7 +148,7 @@ class _Goal:
                 played.append(self._played(RANDOM, others[0]))
         return {"sites": sites, "scan": scan, "controls": controls, "rollouts": played}
 
-    def _played(self, name: str, edit: Edit) -> pd.DataFrame:
+    def _played(self, name: str, edit: ActivationEdit) -> pd.DataFrame:
         steered = Steered(self.model, edit)
         both = (
             play(steered, self.env, self.spec),
@@ -157,7 +159,7 @@ class _Goal:
     def _choose(self) -> list[Row]:
         """The best size of every candidate, and the best candidate of every method, on training windows."""
         sites: list[Row] = []
-        best: dict[Method, tuple[Row, Edit]] = {}
+        best: dict[SteeringMethod, tuple[Row, ActivationEdit]] = {}
         tried = candidates(self.spec, self.model, self.goal, self.windows)
         for method, edit in tried:
             # A part of the model held at what it would be has its natural size.
@@ -178,7 +180,7 @@ class _Goal:
         self.best = max(best, key=lambda m: _score(self.spec, best[m][0])) if best else None
         return [{"chosen": False, **row, "score": _score(self.spec, row)[0]} for row in sites]
 
-    def _row(self, edit: Edit | None, held_out: bool, **about: str | float | bool) -> Row:
+    def _row(self, edit: ActivationEdit | None, held_out: bool, **about: str | float | bool) -> Row:
         """What an edit does, in one row."""
         success, probability, kl, flipped = self._effect(edit, held_out)
         spec = self.spec
@@ -191,7 +193,7 @@ class _Goal:
         row["flipped"] = float(flipped.mean()) if len(flipped) else np.nan
         return row | {"changing": len(success), "kept": len(kl)}
 
-    def _effect(self, edit: Edit | None, held_out: bool) -> tuple[np.ndarray, ...]:
+    def _effect(self, edit: ActivationEdit | None, held_out: bool) -> tuple[np.ndarray, ...]:
         """Success and probability (changing windows,), KL and flipped (kept windows,)."""
         success, probability, kl, flipped = [], [], [], []
         for index, batch in enumerate((self.held_out if held_out else self.training).batches):
@@ -212,7 +214,7 @@ class _Goal:
         lists = (success, probability, kl, flipped)
         return tuple(torch.cat(x).double().numpy() if x else np.zeros(0) for x in lists)
 
-    def _caches(self, edit: Edit, held_out: bool, index: int) -> dict[str, Tensor | None]:
+    def _caches(self, edit: ActivationEdit, held_out: bool, index: int) -> dict[str, Tensor | None]:
         """What a clamp goes towards and the stream before an edit; one run for all hooks of a batch."""
         context = (self.held_out if held_out else self.training).batches[index].context
 
@@ -234,7 +236,7 @@ class _Goal:
         Args:
             greedy: Unsteered episodes.
         """
-        whole = Edit("", EMBED, Tokens.all)
+        whole = ActivationEdit("", EMBED, Tokens.all)
         for batch in self.held_out.batches:
             for edit in self.chosen.values():
                 yield NOTHING, self._deviation(edit.at(0.0), batch.context, None, batch.base)
@@ -253,7 +255,7 @@ class _Goal:
             yield EPISODES, float(again["actions"].tolist() != greedy["actions"].tolist())
 
     def _deviation(
-        self, edit: Edit, context: Context, donor: Tensor | None, expected: Tensor
+        self, edit: ActivationEdit, context: Context, donor: Tensor | None, expected: Tensor
     ) -> float:
         steered = Steered(self.model, edit).last_logits(context, donor)
         return float((steered.log_softmax(-1) - expected).abs().max())

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.core.channels import cell_names
-from dtx.analysis.steering.edits import Edit, Steered, activations, mask, residual
-from dtx.analysis.steering.spec import Goal, Method, Site, SteeringSpec, Tokens
-from dtx.analysis.steering.windows import CHANGE, KEEP, Windows, towards
+from dtx.analysis.steering.edits import ActivationEdit, Steered, activations, mask, residual
+from dtx.analysis.steering.spec import Goal, Site, SteeringMethod, SteeringSpec, Tokens
+from dtx.analysis.steering.windows import CHANGE, KEEP, GoalWindows, towards
 from dtx.dt.model import DecisionTransformerModel
 from dtx.errors import UserError
 
@@ -22,17 +22,17 @@ EMBED = residual(0)
 
 
 def candidates(
-    spec: SteeringSpec, model: DecisionTransformerModel, goal: Goal, windows: Windows
-) -> Iterator[tuple[Method, Edit]]:
+    spec: SteeringSpec, model: DecisionTransformerModel, goal: Goal, windows: GoalWindows
+) -> Iterator[tuple[SteeringMethod, ActivationEdit]]:
     """All edits of the methods asked for, at size 1.
 
     Edits of layers or reward-to-go tokens that the model does not have are left out.
     """
     makers = {
-        Method.activation_addition: _additions,
-        Method.embedding_arithmetic: _arithmetic,
-        Method.reward_to_go_clamp: _clamps,
-        Method.optimised: _optimised,
+        SteeringMethod.activation_addition: _additions,
+        SteeringMethod.embedding_arithmetic: _arithmetic,
+        SteeringMethod.reward_to_go_clamp: _clamps,
+        SteeringMethod.optimised: _optimised,
     }
     for method in spec.methods:
         for edit in makers[method](spec, model, goal, windows):
@@ -54,8 +54,8 @@ def _words(tokens: Tokens) -> str:
 
 
 def _additions(
-    spec: SteeringSpec, model: DecisionTransformerModel, goal: Goal, windows: Windows
-) -> Iterator[Edit]:
+    spec: SteeringSpec, model: DecisionTransformerModel, goal: Goal, windows: GoalWindows
+) -> Iterator[ActivationEdit]:
     there = towards(windows)
     if not len(there):  # the goal does not say what to go towards
         return
@@ -65,10 +65,12 @@ def _additions(
         hook = residual(site.layer)
         own = _mean(model, windows.part(CHANGE, held_out=False), hook, site.tokens)
         vector = _mean(model, there, hook, site.tokens) - own
-        yield Edit(_name(site), hook, site.tokens, vector=vector)
+        yield ActivationEdit(_name(site), hook, site.tokens, vector=vector)
 
 
-def _mean(model: DecisionTransformerModel, windows: Windows, hook: str, tokens: Tokens) -> Tensor:
+def _mean(
+    model: DecisionTransformerModel, windows: GoalWindows, hook: str, tokens: Tokens
+) -> Tensor:
     """(d,) mean over windows and tokens."""
     parts = [
         activations(model, batch.context, hook)[mask(batch.context, tokens)]
@@ -78,8 +80,8 @@ def _mean(model: DecisionTransformerModel, windows: Windows, hook: str, tokens: 
 
 
 def _arithmetic(
-    spec: SteeringSpec, model: DecisionTransformerModel, goal: Goal, windows: Windows
-) -> Iterator[Edit]:
+    spec: SteeringSpec, model: DecisionTransformerModel, goal: Goal, windows: GoalWindows
+) -> Iterator[ActivationEdit]:
     entries = {name: i for i, name in enumerate(cell_names())}
     for name, wanted in spec.arithmetic.items():
         rows = model.embed.W_S
@@ -93,7 +95,7 @@ def _arithmetic(
         if not model.cfg.reward_to_go and "reward_to_go" in wanted.tokens.value:
             continue
         words = f"{name.replace('_', ' ')}, {_words(wanted.tokens)}"
-        yield Edit(words, EMBED, wanted.tokens, vector=vector)
+        yield ActivationEdit(words, EMBED, wanted.tokens, vector=vector)
 
 
 def _entry(entries: dict[str, int], cell: str, place: str) -> int:
@@ -105,19 +107,21 @@ def _entry(entries: dict[str, int], cell: str, place: str) -> int:
 
 
 def _clamps(
-    spec: SteeringSpec, model: DecisionTransformerModel, goal: Goal, windows: Windows
-) -> Iterator[Edit]:
+    spec: SteeringSpec, model: DecisionTransformerModel, goal: Goal, windows: GoalWindows
+) -> Iterator[ActivationEdit]:
     if not model.cfg.reward_to_go:
         return
     value = spec.high if goal.like is None else goal.like
-    sites = [Edit("R tokens", EMBED, Tokens.reward_to_go, clamp=value)]
+    sites = [ActivationEdit("R tokens", EMBED, Tokens.reward_to_go, clamp=value)]
     for layer in range(model.cfg.n_layers if spec.clamp_parts else 0):
         z = f"blocks.{layer}.attn.hook_z"
         sites += [
-            Edit(f"L{layer}H{head}", z, Tokens.all, head=head, clamp=value)
+            ActivationEdit(f"L{layer}H{head}", z, Tokens.all, head=head, clamp=value)
             for head in range(model.cfg.n_heads)
         ]
-        sites.append(Edit(f"MLP{layer}", f"blocks.{layer}.hook_mlp_out", Tokens.all, clamp=value))
+        sites.append(
+            ActivationEdit(f"MLP{layer}", f"blocks.{layer}.hook_mlp_out", Tokens.all, clamp=value)
+        )
     yield from sites
     if goal.only_if is None:
         return
@@ -127,11 +131,11 @@ def _clamps(
 
 
 def _optimised(
-    spec: SteeringSpec, model: DecisionTransformerModel, goal: Goal, windows: Windows
-) -> Iterator[Edit]:
+    spec: SteeringSpec, model: DecisionTransformerModel, goal: Goal, windows: GoalWindows
+) -> Iterator[ActivationEdit]:
     for site in spec.descent.sites:
         if _usable(model, site):
-            yield Edit(
+            yield ActivationEdit(
                 _name(site),
                 residual(site.layer),
                 site.tokens,
@@ -141,7 +145,7 @@ def _optimised(
 
 @torch.enable_grad()
 def descend(
-    spec: SteeringSpec, model: DecisionTransformerModel, windows: Windows, site: Site
+    spec: SteeringSpec, model: DecisionTransformerModel, windows: GoalWindows, site: Site
 ) -> Tensor:
     """The vector (d,) that gradient descent finds on the training windows.
 
@@ -165,7 +169,7 @@ def descend(
     for _ in range(how.steps):
         optimiser.zero_grad()
         loss = how.penalty * unit_d.pow(2).mean()
-        edit = Edit("", hook, site.tokens, vector=scale * unit_d)
+        edit = ActivationEdit("", hook, site.tokens, vector=scale * unit_d)
         for part, weight in ((change, 1.0), (keep, how.keep)):
             for batch in part.batches:
                 logits = Steered(model, edit).last_logits(batch.context, start=starts[id(batch)])
@@ -180,7 +184,9 @@ def descend(
     return (scale * unit_d).detach()
 
 
-def random_like(edit: Edit, model: DecisionTransformerModel, generator: torch.Generator) -> Edit:
+def random_like(
+    edit: ActivationEdit, model: DecisionTransformerModel, generator: torch.Generator
+) -> ActivationEdit:
     """The control: a random direction of the same norm at the same place."""
     width = model.cfg.d_model if edit.head is None else model.cfg.d_head
     unit = torch.randn(width, generator=generator)

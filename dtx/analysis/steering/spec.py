@@ -12,7 +12,7 @@ from dtx.env.actions import Action
 from dtx.env.decision import Decision
 
 
-class Method(enum.Enum):
+class SteeringMethod(enum.Enum):
     """How a change is found; ``conf/analysis/steering.yaml`` says what each one does."""
 
     activation_addition = "activation_addition"
@@ -143,7 +143,7 @@ class SteeringSpec:
     detours: tuple[Detour, ...]
     held_out: HeldOut
     demonstrations: Natural
-    methods: Annotated[tuple[Method, ...], NotEmpty()]
+    methods: Annotated[tuple[SteeringMethod, ...], NotEmpty()]
     sites: tuple[Site, ...]
     arithmetic: dict[str, Arithmetic]
     clamp_parts: bool

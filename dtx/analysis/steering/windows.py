@@ -26,7 +26,7 @@ CHANGE, KEEP, TOWARDS = "change", "keep", "towards"
 
 
 @dataclass(frozen=True)
-class Batch:
+class GoalBatch:
     """Windows of one length.
 
     Attributes:
@@ -41,10 +41,10 @@ class Batch:
     base: Tensor
     wanted: Tensor
 
-    def where(self, chosen: np.ndarray) -> Batch:
+    def where(self, chosen: np.ndarray) -> GoalBatch:
         """Some of the windows; ``chosen`` is a mask (b,) bool."""
         index = torch.from_numpy(np.flatnonzero(chosen))
-        return Batch(
+        return GoalBatch(
             context=self.context[index],
             source=None if self.source is None else self.source[index],
             table=self.table[chosen].reset_index(drop=True),
@@ -54,12 +54,12 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Windows:
+class GoalWindows:
     """All windows of a goal, equal ones once."""
 
-    batches: list[Batch]
+    batches: list[GoalBatch]
 
-    def part(self, kind: str | None = None, held_out: bool | None = None) -> Windows:
+    def part(self, kind: str | None = None, held_out: bool | None = None) -> GoalWindows:
         """Those of a kind, and of training or held out."""
         parts = []
         for batch in self.batches:
@@ -70,12 +70,12 @@ class Windows:
                 chosen &= (batch.table["held_out"] == held_out).to_numpy()
             if chosen.any():
                 parts.append(batch.where(chosen))
-        return Windows(parts)
+        return GoalWindows(parts)
 
-    def every(self, step: int) -> Windows:
+    def every(self, step: int) -> GoalWindows:
         """One window of so many."""
         parts = [b.where(np.arange(len(b.table)) % step == 0) for b in self.batches]
-        return Windows(parts)
+        return GoalWindows(parts)
 
     def __len__(self) -> int:
         """How many."""
@@ -118,7 +118,7 @@ class WindowMaker:
         self._seen: dict[tuple, np.ndarray] = {}
 
     @torch.no_grad()
-    def windows(self, goal: Goal) -> Windows:
+    def windows(self, goal: Goal) -> GoalWindows:
         """Of a goal.
 
         Raises:
@@ -126,7 +126,7 @@ class WindowMaker:
         """
         batches = self._declared(goal) if goal.pairs is None else self._pairs(goal)
         batches += self._demonstrations(goal, batches)
-        windows = Windows([self._known(goal, *batch) for batch in batches])
+        windows = GoalWindows([self._known(goal, *batch) for batch in batches])
         for kind, held_out in ((CHANGE, False), (CHANGE, True), (KEEP, True)):
             if not len(windows.part(kind, held_out)):
                 which = "held-out" if held_out else "training"
@@ -135,7 +135,7 @@ class WindowMaker:
 
     def _known(
         self, goal: Goal, context: Context, source: Context | None, table: pd.DataFrame
-    ) -> Batch:
+    ) -> GoalBatch:
         base = self.model(context)[:, -1].log_softmax(-1)
         wanted = base.exp()
         if goal.action is not None:
@@ -144,7 +144,7 @@ class WindowMaker:
             wanted[rows, goal.action.number] = 1.0
         elif source is not None:
             wanted = self.model(source)[:, -1].softmax(-1)
-        return Batch(context, source, table, base, wanted)
+        return GoalBatch(context, source, table, base, wanted)
 
     def _declared(self, goal: Goal) -> list[tuple[Context, Context | None, pd.DataFrame]]:
         """Windows on and beside the routine, one batch a length."""
@@ -283,9 +283,9 @@ def _last(context: Context) -> list[bytes]:
     return [row.numpy().tobytes() for row in rows]
 
 
-def towards(windows: Windows) -> Windows:
+def towards(windows: GoalWindows) -> GoalWindows:
     """The windows that activations are taken from: those asked for otherwise, or those named."""
     change = windows.part(CHANGE, held_out=False)
     if all(batch.source is not None for batch in change.batches):
-        return Windows([dataclasses.replace(b, context=b.source) for b in change.batches])
+        return GoalWindows([dataclasses.replace(b, context=b.source) for b in change.batches])
     return windows.part(TOWARDS, held_out=False)

@@ -13,7 +13,7 @@ import pandas as pd
 from dtx.agent.agent import Agent
 from dtx.analysis.core.result import About, Check, Claim, Result, Verdict
 from dtx.analysis.teacher.policies import (
-    Replay,
+    HeldOutEpisodes,
     held_out,
     log_softmax,
     model_policy,
@@ -31,7 +31,7 @@ TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
-class Policy:
+class ModelPolicy:
     """Log-probabilities (s, a) of a model that was asked for a reward-to-go."""
 
     model: str
@@ -92,24 +92,26 @@ def _policies(
     model: DecisionTransformerModel,
     teacher: Agent,
     episodes: Episodes,
-    replay: Replay,
-) -> tuple[list[Policy], dict[float, np.ndarray]]:
+    replay: HeldOutEpisodes,
+) -> tuple[list[ModelPolicy], dict[float, np.ndarray]]:
     """All policies, the teacher's own last; and the teacher's by temperature."""
     asked = [(OWN, replay.reward_to_go)]
     asked += [(f"{t:g}", np.full_like(replay.reward_to_go, t)) for t in spec.targets]
     with one_thread(), progress("teacher", len(asked) + 2, "policies") as bar:
         logits_sa = teacher_logits(teacher, replay)
         gram = n_gram(episodes, replay, spec.n_gram, logits_sa.shape[1])
-        policies = [Policy(N_GRAM, OWN, gram)]
+        policies = [ModelPolicy(N_GRAM, OWN, gram)]
         bar.advance(1, N_GRAM)
         for name, reward_to_go in asked:
-            policies.append(Policy(DT, name, model_policy(model, replay, reward_to_go)))
+            policies.append(ModelPolicy(DT, name, model_policy(model, replay, reward_to_go)))
             bar.advance(1, f"reward-to-go {name}")
         fresh = untrained_like(model, spec.seed)
-        policies.append(Policy(UNTRAINED, OWN, model_policy(fresh, replay, replay.reward_to_go)))
+        policies.append(
+            ModelPolicy(UNTRAINED, OWN, model_policy(fresh, replay, replay.reward_to_go))
+        )
         bar.advance(1, UNTRAINED)
     at_t = {t: log_softmax(logits_sa / t) for t in spec.temperatures}
-    return policies + [Policy(f"teacher, T={t:g}", OWN, p) for t, p in at_t.items()], at_t
+    return policies + [ModelPolicy(f"teacher, T={t:g}", OWN, p) for t, p in at_t.items()], at_t
 
 
 def divergence(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
@@ -131,7 +133,11 @@ def by_episode(
 
 
 def _row(
-    spec: TeacherSpec, replay: Replay, of: Policy, temperature: float, teacher: np.ndarray
+    spec: TeacherSpec,
+    replay: HeldOutEpisodes,
+    of: ModelPolicy,
+    temperature: float,
+    teacher: np.ndarray,
 ) -> dict[str, str | float]:
     """One policy against the teacher's (s, a) at a temperature."""
     policy = of.log_p_sa

@@ -18,7 +18,7 @@ from dtx.dt.rollout import CHUNK
 
 
 @dataclass(frozen=True)
-class Replay:
+class HeldOutEpisodes:
     """Held-out episodes as a rectangle.
 
     Attributes:
@@ -38,7 +38,7 @@ class Replay:
         return np.arange(self.observation.shape[1]) < self.length[:, None]
 
 
-def held_out(episodes: Episodes, count: int, seed: int) -> Replay:
+def held_out(episodes: Episodes, count: int, seed: int) -> HeldOutEpisodes:
     """Validation episodes, or training ones where none was held out."""
     chosen = np.flatnonzero(episodes.split == Split.VALIDATION)
     if not len(chosen):
@@ -47,7 +47,7 @@ def held_out(episodes: Episodes, count: int, seed: int) -> Replay:
     start, length = np.asarray(episodes.start)[chosen], np.asarray(episodes.length)[chosen]
     step = np.minimum(np.arange(length.max()), length[:, None] - 1)
     row = start[:, None] + step
-    return Replay(
+    return HeldOutEpisodes(
         observation=episodes.observation[row],
         action=episodes.action[row].astype(np.int64),
         reward_to_go=episodes.reward_to_go[row],
@@ -57,7 +57,7 @@ def held_out(episodes: Episodes, count: int, seed: int) -> Replay:
 
 
 @torch.inference_mode()
-def teacher_logits(agent: Agent, replay: Replay) -> np.ndarray:
+def teacher_logits(agent: Agent, replay: HeldOutEpisodes) -> np.ndarray:
     """The teacher's logits (s, a) float64 along the episodes, with its own memory of them."""
     memory = agent.initial_memory(len(replay.length))
     parts = []
@@ -70,7 +70,7 @@ def teacher_logits(agent: Agent, replay: Replay) -> np.ndarray:
 
 @torch.inference_mode()
 def model_policy(
-    model: DecisionTransformerModel, replay: Replay, reward_to_go: np.ndarray
+    model: DecisionTransformerModel, replay: HeldOutEpisodes, reward_to_go: np.ndarray
 ) -> np.ndarray:
     """Log-probabilities (s, a) float64 of the model acting along the episodes; equal contexts once."""
     e, steps = replay.observation.shape
@@ -89,7 +89,7 @@ def model_policy(
     return log_softmax(logits[replay.real])
 
 
-def n_gram(episodes: Episodes, replay: Replay, order: int, n_actions: int) -> np.ndarray:
+def n_gram(episodes: Episodes, replay: HeldOutEpisodes, order: int, n_actions: int) -> np.ndarray:
     """Log-probabilities (s, a) of the next action from the ``order`` before it, without observations.
 
     Counts of the training episodes, each order smoothed towards the one below as by one observation of
