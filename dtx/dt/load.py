@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dtx.dt.model_stage import ModelStage
@@ -11,12 +10,6 @@ from dtx.errors import UserError
 
 if TYPE_CHECKING:
     from dtx.dt.model import DecisionTransformerModel
-
-
-def check_checkpoint(checkpoint: int | None) -> Iterator[tuple[str, str]]:
-    """For an analysis' ``check()``: what is wrong with its field ``checkpoint``."""
-    if checkpoint is not None and checkpoint < 0:
-        yield "checkpoint", "is the step of a kept checkpoint: 0 or more, or null for the last"
 
 
 def load_at(

@@ -6,9 +6,10 @@ import torch
 
 from dtx.config.compose import build_group
 from dtx.config.kinds import fits
+from dtx.config.ranges import problems
 from dtx.dataset.rollouts import Rollouts
 from dtx.dt.decision_transformer import DecisionTransformer
-from dtx.dt.load import check_checkpoint, load_at, untrained_like
+from dtx.dt.load import load_at, untrained_like
 from dtx.dt.model_config import ModelConfig
 from dtx.dt.model_stage import ModelStage
 from dtx.errors import UserError
@@ -64,9 +65,9 @@ def test_an_untrained_twin_has_the_architecture_and_other_weights(store, experim
 
 
 def test_a_negative_step_is_no_checkpoint():
-    assert list(check_checkpoint(-1)) and not list(check_checkpoint(0)) + list(
-        check_checkpoint(None)
-    )
+    stage = build_group("analysis/lens", ["dt=planted"])
+    for step, places in ((-1, ["checkpoint"]), (0, []), (None, [])):
+        assert [place for place, _ in problems(replace(stage, checkpoint=step))] == places
 
 
 @pytest.fixture(scope="module")

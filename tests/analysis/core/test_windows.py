@@ -2,9 +2,21 @@ import numpy as np
 import pytest
 import torch
 
-from dtx.analysis.core.windows import distinct_inputs, join, tokens_of
+from dtx.analysis.core.windows import (
+    beginnings,
+    demonstrated,
+    distinct_inputs,
+    join,
+    real_tokens,
+    sampler,
+    sampling,
+    tokens_of,
+)
 from dtx.dt.model import DecisionTransformerModel, ModelConfig, initialise
 from dtx.dt.rollout import decision_contexts
+from dtx.dt.spec import Balance, Padding
+from dtx.errors import UserError
+from tests.dt.toy import episodes
 
 
 def model(**changes) -> DecisionTransformerModel:
@@ -58,3 +70,22 @@ def test_equal_windows_count_once(env):
     last = context.clone()
     last["action"][:, -1] = torch.arange(8) % 3  # no token
     assert distinct_inputs(last) == 8
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_windows_are_drawn_as_the_model_reads_them(left):
+    network, recorded = model(left_padding=left), episodes(n=40, horizon=20)
+    draws = sampler(recorded, network.cfg)
+    assert draws.windows == sampling(network.cfg)
+    assert (draws.windows.padding is Padding.left) == left
+    trained = sampling(network.cfg, first_share=1.0, balance=Balance.success)
+    assert sampler(recorded, network.cfg, trained).windows is trained
+    context, frame = demonstrated(recorded, network.cfg, 5, seed=0)
+    assert 0 < len(context) == len(frame) <= 5
+    assert (real_tokens(context, network.cfg)[:, -1]).all()
+    begun, chosen = beginnings(recorded, network.cfg, 3, 4, seed=0)
+    assert len(begun) == len(chosen) == 4 and (recorded.length[chosen] >= 3).all()
+    assert (recorded.split[chosen] == 0).all()
+    assert real_tokens(begun, network.cfg).sum(1).tolist() == [network.cfg.layout.tokens(3)] * 4
+    with pytest.raises(UserError, match="no training episode lasts 21 steps"):
+        beginnings(recorded, network.cfg, 21, 4, seed=0)
