@@ -135,7 +135,7 @@ def nodes(
     """Means over pairs by node and token, beside the truth."""
     mean = table.groupby(by, sort=False, observed=True)[score].mean().reset_index()
     if subject.circuit is None:
-        mean[score] = mean[score].fillna(0)  # nothing is said, so nothing is found
+        mean[score] = mean[score].fillna(0)  # nothing was measured, so nothing is found
     known = subject.known(_tokens(mean))
 
     def truth(row: Any) -> Truth:
@@ -154,13 +154,13 @@ def edges(
 ) -> pd.DataFrame:
     """Means over pairs by edge and token; an edge that the table leaves out is one without effect.
 
-    Where no pair's runs differ by the gap, the instrument says nothing, and nothing is found.
+    Where no pair's runs differ by the gap, nothing is measured, and nothing is found.
     """
     by = ["edit", "sender", "receiver", "input", "position"]
     table = table.assign(**{name: table[name].astype(str) for name in by[:-1]})
-    said = table.groupby(by)[score].mean()
+    means = table.groupby(by)[score].mean()
     edits = sorted(set(subject.edits(runs)["edit"]))
-    places = sorted(set(said.index.get_level_values("position"))) or [TOGETHER]
+    places = sorted(set(means.index.get_level_values("position"))) or [TOGETHER]
     known = subject.known(max(places) + 1)
     frame = pd.DataFrame(
         [
@@ -171,9 +171,9 @@ def edges(
         ],
         columns=by,
     )
-    frame["score"] = said.reindex(pd.MultiIndex.from_frame(frame)).fillna(0).to_numpy()
+    frame["score"] = means.reindex(pd.MultiIndex.from_frame(frame)).fillna(0).to_numpy()
     if known and known.learnt:
-        # How a head is told is its own choice, by what it reads or by where it looks: one edge for both.
+        # How a head gets a value is its own choice, by what it reads or by where it looks: one edge for both.
         frame["input"] = frame["input"].replace(dict.fromkeys("qkv", ANY_INPUT))
         frame["score"] = frame["score"].abs()
         frame = frame.groupby(by, sort=False)["score"].max().reset_index()
@@ -192,11 +192,11 @@ def beside(
     part: Callable[[str], str],
 ) -> pd.DataFrame:
     """Answers with labels; of a negative nothing may be found."""
-    told = [truth(row) if known else Truth(0, None) for row in mean.itertuples()]
+    truths = [truth(row) if known else Truth(0, None) for row in mean.itertuples()]
     return mean.assign(
         part=mean["edit"].map(part),
-        label=np.array([t.label for t in told], dtype=float),
-        expected=np.array([t.rho for t in told], dtype=float),
+        label=np.array([t.label for t in truths], dtype=float),
+        expected=np.array([t.rho for t in truths], dtype=float),
     )
 
 
@@ -217,8 +217,8 @@ def rows(
     what: Any, score: Any, label: Any, *, part: Any = "", position: Any = TOGETHER
 ) -> pd.DataFrame:
     """Answers of analyses without patching."""
-    found = pd.DataFrame({"score": np.asarray(score, dtype=float)})
-    return found.assign(
+    answers = pd.DataFrame({"score": np.asarray(score, dtype=float)})
+    return answers.assign(
         what=np.asarray(what),
         part=np.asarray(part),
         edit="",

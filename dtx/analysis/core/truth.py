@@ -72,7 +72,7 @@ class Known:
         flip = FLIPS.get(edit)
         if flip is None or flip not in self.circuit.restored:
             return OPEN
-        found = NOTHING
+        truth = NOTHING
         for edge in self.circuit.edges:
             if (name_of(edge.sender), name_of(edge.receiver)) != (sender, receiver):
                 continue
@@ -91,8 +91,8 @@ class Known:
                 return OPEN  # which of the equal tokens is read is the model's own choice
             # A negative head takes a share back, so that an edge that carries the turn is not exactly 1.
             shared = edge.variable == "turn" and bool(self.circuit.variant.get("negative_head"))
-            found = Truth(1, None if shared or kind == ANY_INPUT else 1.0)
-        return found
+            truth = Truth(1, None if shared or kind == ANY_INPUT else 1.0)
+        return truth
 
     def carriers(self) -> dict[tuple[int, int], tuple[int, ...]]:
         """(layer, head) of the heads in the circuit, and the tokens at which each one reads its variable.
@@ -100,15 +100,15 @@ class Known:
         A backup head is none of them: it looks there when the main one is silent. Where a head that learnt
         its part looks, it chose itself.
         """
-        found = {}
+        places: dict[tuple[int, int], tuple[int, ...]] = {}
         if self.learnt:
-            return found
+            return places
         for edge in self.circuit.edges:
             z = edge.receiver.hook.endswith("hook_z")
             if z and edge.input == "v" and edge.variable in ("instruction", "reward_to_go"):
                 layer, head = int(edge.receiver.hook.split(".")[1]), edge.receiver.head
-                found[layer, head] = self.at[edge.sender.at]
-        return found
+                places[layer, head] = self.at[edge.sender.at]
+        return places
 
 
 def _of(rho: float | None) -> Truth:

@@ -100,8 +100,8 @@ class Gate:
     @property
     def row(self) -> tuple:
         """Of the table."""
-        said = (self.gate, self.model, self.analysis, self.wanted, self.found)
-        return (*said, self.decides.holds)
+        shown = (self.gate, self.model, self.analysis, self.wanted, self.found)
+        return (*shown, self.decides.holds)
 
 
 def _of(scores: pd.DataFrame, case: Case) -> pd.DataFrame:
@@ -154,9 +154,9 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
 def _positions(answers: pd.DataFrame) -> Iterator[float]:
     """Of each node or edge whose tokens are told apart: whether its strongest token is a right one."""
     single = answers[answers["position"] >= 0]
-    for _, mine in single.groupby(["edit", "what"], sort=False):
-        label, size = mine["label"].to_numpy(), mine["size"].to_numpy()
-        if len(mine) > 1 and (label == 1).any():
+    for _, group in single.groupby(["edit", "what"], sort=False):
+        label, size = group["label"].to_numpy(), group["size"].to_numpy()
+        if len(group) > 1 and (label == 1).any():
             yield float(label[size.argmax()])
 
 

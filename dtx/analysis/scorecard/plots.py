@@ -43,8 +43,8 @@ def worst(scores: pd.DataFrame) -> pd.DataFrame:
     largest = table["measure"].isin(["identity", "error", "false_positives"])
     table["signed"] = np.where(largest, -table["value"], table["value"])
     table = table[table["value"].notna()]
-    found = table.groupby(["row", "group", "measure"], sort=False)["signed"].min().abs()
-    return found.unstack(["group", "measure"])  # type: ignore[return-value]
+    shown = table.groupby(["row", "group", "measure"], sort=False)["signed"].min().abs()
+    return shown.unstack(["group", "measure"])  # type: ignore[return-value]
 
 
 def draw(result: Result, spec: ScorecardSpec) -> Figure:

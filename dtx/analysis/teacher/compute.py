@@ -31,7 +31,7 @@ TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
-class ModelPolicy:
+class ComparedPolicy:
     """Log-probabilities (s, a) of a model that was asked for a reward-to-go."""
 
     model: str
@@ -93,25 +93,25 @@ def _policies(
     teacher: Agent,
     episodes: Episodes,
     replay: HeldOutEpisodes,
-) -> tuple[list[ModelPolicy], dict[float, np.ndarray]]:
+) -> tuple[list[ComparedPolicy], dict[float, np.ndarray]]:
     """All policies, the teacher's own last; and the teacher's by temperature."""
     asked = [(OWN, replay.reward_to_go)]
     asked += [(f"{t:g}", np.full_like(replay.reward_to_go, t)) for t in spec.targets]
     with one_thread(), progress("teacher", len(asked) + 2, "policies") as bar:
         logits_sa = teacher_logits(teacher, replay)
         gram = n_gram(episodes, replay, spec.n_gram, logits_sa.shape[1])
-        policies = [ModelPolicy(N_GRAM, OWN, gram)]
+        policies = [ComparedPolicy(N_GRAM, OWN, gram)]
         bar.advance(1, N_GRAM)
         for name, reward_to_go in asked:
-            policies.append(ModelPolicy(DT, name, model_policy(model, replay, reward_to_go)))
+            policies.append(ComparedPolicy(DT, name, model_policy(model, replay, reward_to_go)))
             bar.advance(1, f"reward-to-go {name}")
         fresh = untrained_like(model, spec.seed)
         policies.append(
-            ModelPolicy(UNTRAINED, OWN, model_policy(fresh, replay, replay.reward_to_go))
+            ComparedPolicy(UNTRAINED, OWN, model_policy(fresh, replay, replay.reward_to_go))
         )
         bar.advance(1, UNTRAINED)
     at_t = {t: log_softmax(logits_sa / t) for t in spec.temperatures}
-    return policies + [ModelPolicy(f"teacher, T={t:g}", OWN, p) for t, p in at_t.items()], at_t
+    return policies + [ComparedPolicy(f"teacher, T={t:g}", OWN, p) for t, p in at_t.items()], at_t
 
 
 def divergence(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
@@ -135,7 +135,7 @@ def by_episode(
 def _row(
     spec: TeacherSpec,
     replay: HeldOutEpisodes,
-    of: ModelPolicy,
+    of: ComparedPolicy,
     temperature: float,
     teacher: np.ndarray,
 ) -> dict[str, str | float]:
