@@ -210,7 +210,8 @@ class Runner:
         runs = not elsewhere and (self.sweeps if "-m" in args else self.really)
         if args[0] == "run" and "--cfg" not in args and not runs:
             args = ["plan", *args[1:]]
-        if args[0] == "compare" and not self.sweeps:
+        made = {"compare": self.sweeps, "redraw": self.really}
+        if not made.get(args[0], True):  # what it reads was only planned
             from dtx.cli import parse
 
             parse(args)

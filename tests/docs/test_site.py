@@ -53,6 +53,21 @@ def test_the_reference_has_docstrings_of_stages_and_tools(site):
     assert all(f'id="dtx.{name}"' in core for name in ("load", "stage.Stage", "report.Report"))
 
 
+OF_A_PAGE = {
+    "environments": ["env.environment.Environment", "env.decision.Decision", "env.roles.Roles"],
+    "models": ["dt.tokens.TokenLayout", "dt.forward.run_from", "dt.model_stage.ModelStage"],
+    "pairs": ["pairs.spec.Prefix", "pairs.pair_set.PairSet"],
+    "analyses": ["analysis.core.analysis.Need", "analysis.core.result.Result.established"],
+    "exchange": ["exchange.handles.Loaded", "exchange.model_handle.LoadedModel"],
+}
+
+
+@pytest.mark.parametrize("page", OF_A_PAGE)
+def test_the_reference_has_what_authors_of_stages_and_analyses_use(site, page):
+    text = (site / f"reference/{page}.html").read_text()
+    assert [name for name in OF_A_PAGE[page] if f'id="dtx.{name}"' not in text] == []
+
+
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.stem)
 def test_the_field_pages_hold_every_field_of_every_config(path):
     """Counted by another reader of YAML than the one that made them."""
