@@ -251,7 +251,7 @@ def _metrics(
 
 def _first_layer(spec: AttentionSpec, moved: pd.DataFrame) -> pd.DataFrame:
     """What the low target moves in layer 0 of the model."""
-    return moved[(moved.model == TRAINED) & (moved.target == spec.low) & (moved.layer == 0)]
+    return moved.loc[(moved.model == TRAINED) & (moved.target == spec.low) & (moved.layer == 0)]
 
 
 def _choosing(tokens: Tokens) -> np.ndarray:

@@ -106,7 +106,7 @@ class Gate:
 
 def _of(scores: pd.DataFrame, case: Case) -> pd.DataFrame:
     chosen = (scores["model"] == case.model) & (scores["analysis"] == case.analysis)
-    return scores[chosen]
+    return scores.loc[chosen]
 
 
 def _checks(case: Case) -> Iterator[Check]:

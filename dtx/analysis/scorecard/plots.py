@@ -44,7 +44,7 @@ def worst(scores: pd.DataFrame) -> pd.DataFrame:
     table["signed"] = np.where(largest, -table["value"], table["value"])
     table = table[table["value"].notna()]
     shown = table.groupby(["row", "group", "measure"], sort=False)["signed"].min().abs()
-    return shown.unstack(["group", "measure"])  # type: ignore[return-value]
+    return pd.DataFrame(shown.unstack(["group", "measure"]))
 
 
 def draw(result: Result, spec: ScorecardSpec) -> Figure:
