@@ -183,4 +183,4 @@ def test_impossible_values_are_named(stage, change, field):
 def test_a_contrast_needs_two_actions_and_windows_need_targets(stage):
     assert [n for n, _ in Contrast(pos=Action.left, neg=Action.left).check()] == ["neg"]
     wrong = dataclasses.replace(stage.windows, targets=(), count=0, seed=-1)
-    assert [n for n, _ in wrong.check()] == ["targets", "count", "seed"]
+    assert [n for n, _ in problems(wrong)] == ["targets", "count", "seed"]

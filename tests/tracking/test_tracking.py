@@ -197,7 +197,8 @@ def test_an_analysis_run_has_its_result_and_says_whether_it_is_established(
     assert (tags[sound.key], tags[broken.key], tags[ONE.key]) == ("true", "false", None)
     note = found[broken.key].data.tags["mlflow.note.content"]
     assert "check failed: a sum and its parts: 3 is above 1e-06" in note
-    assert found[sound.key].data.tags["mlflow.note.content"] == "spread 0.5"
+    note = found[sound.key].data.tags["mlflow.note.content"]
+    assert note == "spread 0.5; values spread: confirmed"
     assert found[sound.key].data.metrics["toys/spread"] == 0.5
     files = {a.path for a in client.list_artifacts(found[sound.key].info.run_id)}
     assert "result.json" in files

@@ -83,7 +83,7 @@ def test_what_it_reads_decides_or_the_choices_are_named(here, capsys):
     trusted = dtx.load("agent", "teacher", *ROOM, store="store", config_dir="conf")
     assert trusted.agent.n_actions == 7
     assert main(["export", label, "out"]) == 2
-    assert "in a pickle, which is not handed on" in " ".join(capsys.readouterr().err.split())
+    assert "are a pickle, which is not exported" in " ".join(capsys.readouterr().err.split())
 
 
 def test_it_is_handed_over(here, store, tmp_path):

@@ -43,7 +43,7 @@ def test_an_analysis_shows_its_finding_or_why_it_is_not_established(store, exper
     capsys.readouterr()
     status(store)
     rows = capsys.readouterr().out.splitlines()
-    assert sum(row.endswith("  spread 0.5") for row in rows) == 1
+    assert sum(row.endswith("  spread 0.5; values spread: confirmed") for row in rows) == 1
     why = "not established (check failed: a sum and its parts: 3 is above 1e-06): spread 0.5"
     assert sum(row.endswith(why) for row in rows) == 1
 
