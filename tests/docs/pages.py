@@ -144,7 +144,7 @@ class Runner:
     """Runs a page's blocks in the working directory, one after the other.
 
     Args:
-        really: Whether ``dtx run`` runs. Otherwise it is planned with the same words.
+        really: Whether ``dtx run`` runs, and ``dtx redraw``, which needs one. Otherwise it is planned.
         sweeps: Whether ``dtx run -m`` runs, too, and ``dtx compare``, which needs one.
     """
 
