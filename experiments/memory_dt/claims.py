@@ -97,14 +97,14 @@ def write(out: Path, judged: pd.DataFrame) -> None:
         f"| the study says | over {len(seeds)} seeds |" + "".join(f" {seed} |" for seed in seeds),
         "|---|---|" + "---|" * len(seeds),
     ]
-    for says, mine in judged.groupby("says", sort=False):
-        cells = "".join(f" {verdict} |" for verdict in mine["verdict"])
-        lines.append(f"| {says} | **{over_seeds(mine['verdict'])}** |{cells}")
-    for says, mine in judged.groupby("says", sort=False):
+    for says, rows in judged.groupby("says", sort=False):
+        cells = "".join(f" {verdict} |" for verdict in rows["verdict"])
+        lines.append(f"| {says} | **{over_seeds(rows['verdict'])}** |{cells}")
+    for says, rows in judged.groupby("says", sort=False):
         lines += ["", f"## {str(says)[0].upper()}{str(says)[1:]}", ""]
-        if mine["criterion"].iloc[0]:
-            lines += [f"Criterion: {mine['wanted'].iloc[0]}.", ""]
-        lines += [f"- seed {row.seed}: {row.verdict}. {row.evidence}" for row in mine.itertuples()]
+        if rows["criterion"].iloc[0]:
+            lines += [f"Criterion: {rows['criterion'].iloc[0]}.", ""]
+        lines += [f"- seed {row.seed}: {row.verdict}. {row.evidence}" for row in rows.itertuples()]
     (out / "claims.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines[: 2 + len(STUDY)]))
 
