@@ -154,7 +154,7 @@ def edge_sweep(model: DecisionTransformerModel, pairs: PairSet, sample: int) -> 
     stage = build_group("analysis/path_patching", ["pairs.dataset=null"])
     (batch,) = pairs.batches(model)
     runs = PairRuns(model, batch, stage.direction, pairs.min_ld_gap, wanted(model.cfg.n_layers))
-    sweep, seconds, wall = timed(lambda: EdgeSweep(model, runs, stage.windows, True))
+    sweep, seconds, wall = timed(lambda: EdgeSweep(model, runs, stage.at_once, True))
     cells = [
         (i, m)
         for i, edge in enumerate(sweep.edges)

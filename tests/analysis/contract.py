@@ -16,7 +16,7 @@ from dtx.pairs.declared import Declared
 from dtx.stage import Stage
 
 FEW = {
-    "audited_windows": 8, "batch_size": 16, "chunk": 64, "control_episodes": 2, "controls": 20,
+    "at_once": 64, "audited_windows": 8, "batch_size": 16, "control_episodes": 2, "controls": 20,
     "count": 8, "demonstrations": 4, "episodes": 4, "greedy_episodes": 2, "held_out": 16,
     "most_steps": 4, "random_directions": 20, "reference": 16, "resamples": 20, "shown": 4,
     "states": 64, "steps": 3, "untrained": 2, "windows": 32,

@@ -89,7 +89,7 @@ def stage(env) -> Ablation:
         tolerance=1e-3,
         resamples=50,
         seed=0,
-        chunk=100,
+        at_once=100,
     )
 
 

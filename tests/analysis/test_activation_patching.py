@@ -94,7 +94,7 @@ def test_the_batched_sweep_is_one_patch_after_the_other(stage, pairs, direction)
     network = model(gated_mlp=True, act_fn="relu")
     few = only(pairs, "key/left")
     few = dataclasses.replace(few, table=few.table[few.table["kind"] == "edit"].head(3))
-    wanted = dataclasses.replace(stage, direction=direction, nodes=ALL, windows=37)
+    wanted = dataclasses.replace(stage, direction=direction, nodes=ALL, at_once=37)
     table = compute(wanted, network, few).tables["patches"]
     (batch,) = few.batches(network)
     sides = (batch.clean, batch.corrupt)
@@ -251,11 +251,11 @@ def test_the_stage_writes_tables_figures_and_claims(stage, store, experiment_of,
 
 
 def test_wrong_settings_are_explained(stage):
-    wrong = dataclasses.replace(stage, nodes=(), tolerance=0.0, windows=0, seed=-1, checkpoint=-1)
+    wrong = dataclasses.replace(stage, nodes=(), tolerance=0.0, at_once=0, seed=-1, checkpoint=-1)
     assert {field for field, _ in problems(wrong)} == {
         "nodes",
         "tolerance",
-        "windows",
+        "at_once",
         "seed",
         "checkpoint",
     }

@@ -361,7 +361,7 @@ def test_wrong_settings_are_explained(stage):
         stage,
         nodes=(),
         tolerance=0.0,
-        windows=0,
+        at_once=0,
         seed=-1,
         checkpoint=-1,
         steps=4,
@@ -371,7 +371,7 @@ def test_wrong_settings_are_explained(stage):
     assert {field for field, _ in [*problems(wrong), *wrong.check()]} == {
         "nodes",
         "tolerance",
-        "windows",
+        "at_once",
         "seed",
         "checkpoint",
         "most_steps",

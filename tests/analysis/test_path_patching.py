@@ -321,8 +321,8 @@ def test_the_stage_writes_tables_figures_a_page_and_claims(stage, store, experim
 
 def test_wrong_settings_are_explained(stage):
     wrong = dataclasses.replace(
-        stage, edits=("flip",), tolerance=0.0, resamples=0, windows=0, seed=-1, checkpoint=-1
+        stage, edits=("flip",), tolerance=0.0, resamples=0, at_once=0, seed=-1, checkpoint=-1
     )
     named = {field for field, _ in [*problems(wrong), *wrong.check()]}
-    assert named == {"edits", "tolerance", "resamples", "windows", "seed", "checkpoint"}
+    assert named == {"edits", "tolerance", "resamples", "at_once", "seed", "checkpoint"}
     assert [f for f, _ in problems(dataclasses.replace(stage, edits=()))] == ["edits"]

@@ -103,7 +103,7 @@ class Ablator:
     Args:
         model: Possibly with hooks of its own, which stay in force.
         context: Windows. mask_bn: Tokens at which is ablated.
-        chunk: Rows computed at once.
+        at_once: Rows computed at once.
         hooked: The model has hooks of its own.
 
     Attributes:
@@ -115,10 +115,10 @@ class Ablator:
         model: DecisionTransformerModel,
         context: Context,
         mask_bn: Tensor,
-        chunk: int,
+        at_once: int,
         hooked: bool,
     ):
-        self.model, self.mask_bn, self.chunk, self.hooked = model, mask_bn, chunk, hooked
+        self.model, self.mask_bn, self.at_once, self.hooked = model, mask_bn, at_once, hooked
         layers = range(model.cfg.n_layers)
         names = {hook_of(layer, kind) for layer in layers for kind in HOOKS}
         names |= {f"blocks.{layer}.hook_resid_pre" for layer in layers}
@@ -142,8 +142,8 @@ class Ablator:
             new: From the rows at hand and their value (r', n, u, w) to what it becomes.
         """
         found = []
-        for begin in range(0, len(row), self.chunk):
-            part = slice(begin, begin + self.chunk)
+        for begin in range(0, len(row), self.at_once):
+            part = slice(begin, begin + self.at_once)
             found.append(self._forward(layer, kind, row[part], unit[part], part, new))
         return torch.cat(found).double()
 

@@ -52,7 +52,7 @@ class AblationSpec:
     tolerance: Positive
     resamples: Count
     seed: Seed
-    chunk: Count = field(metadata=RUNTIME)
+    at_once: Count = field(metadata=RUNTIME)
 
     def check(self) -> Iterator[tuple[str, str]]:
         """No method twice; names of nodes."""

@@ -55,7 +55,7 @@ class Ablations:
         mask = real_tokens(context, model.cfg)
         if spec.tokens is AblatedTokens.last:
             mask = mask & (torch.arange(mask.shape[1]) == mask.shape[1] - 1)
-        self.ablator = Ablator(model, context, mask, spec.chunk, hooked)
+        self.ablator = Ablator(model, context, mask, spec.at_once, hooked)
         self.model, self.blocks = model, blocks_of(model)
         self.pair = (spec.contrast.pos.number, spec.contrast.neg.number)
         logits_ba = self.ablator.logits_ba

@@ -104,7 +104,7 @@ class NodeSweep:
             change = change @ block.attn.W_O[head]
         ld = np.repeat(self.runs.base_ld[:, None], n, 1)
         for m in range(n):
-            for row in torch.nonzero(live_pn[:, m]).flatten().split(self.spec.windows):
+            for row in torch.nonzero(live_pn[:, m]).flatten().split(self.spec.at_once):
                 if not len(row):
                     continue
                 resid_b1d, to = change[row, m : m + 1], layer + 1
@@ -151,10 +151,10 @@ class NodeSweep:
     ) -> np.ndarray:
         """LD (b,) of pairs ``row`` (b,) with a node patched at the tokens ``mask`` (b, n)."""
         parts = []
-        for begin in range(0, len(row), self.spec.windows):
-            which = torch.from_numpy(row[begin : begin + self.spec.windows])
+        for begin in range(0, len(row), self.spec.at_once):
+            which = torch.from_numpy(row[begin : begin + self.spec.at_once])
             logits = self._forward(
-                layer, node, head, which, mask[begin : begin + self.spec.windows]
+                layer, node, head, which, mask[begin : begin + self.spec.at_once]
             )
             pos, neg = self.batch.positive[which], self.batch.negative[which]
             place = torch.arange(len(which))

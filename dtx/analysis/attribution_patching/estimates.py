@@ -60,7 +60,7 @@ class Estimates:
         wanted = {*hooks, *paths.output_hooks(model.cfg)}
         self.runs = PairRuns(model, batch, spec.direction, gap, wanted)
         # Each head's input is a copy of the stream, so fewer pairs than patches go at once.
-        at_once = max(1, spec.windows // model.cfg.n_heads)
+        at_once = max(1, spec.at_once // model.cfg.n_heads)
         steps = (spec.steps, spec.most_steps)
         gradients = Gradients(model, self.runs, steps, spec.tolerance, at_once)
         self.integration = gradients

@@ -70,4 +70,4 @@ class SweepSpec:
     tolerance: Positive
     resamples: Count
     seed: Seed
-    windows: Count = field(metadata=RUNTIME)
+    at_once: Count = field(metadata=RUNTIME)

@@ -121,7 +121,7 @@ def _sweep(
         for batch in batches:
             runs = PairRuns(model, batch, spec.direction, gap, wanted(model.cfg.n_layers))
             begin = time.perf_counter()
-            sweep = EdgeSweep(model, runs, spec.windows, each, bar.advance)
+            sweep = EdgeSweep(model, runs, spec.at_once, each, bar.advance)
             seconds += time.perf_counter() - begin
             computed += sweep.computed
             p, n = batch.changed.shape
