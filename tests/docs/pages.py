@@ -41,6 +41,8 @@ _OWN_PROCESS = ("joblib", "slurm", "submitit_local", "ray")
 """Launchers whose processes read dtx's own configs: sweeps on them are planned."""
 _LONG = ("analysis=[scorecard]", "experiment=memory_dt_claims")
 """Planned, too: over a hundred analyses, which tests of their own run."""
+_FULL_SIZE = ("analysis.activation_patching.checkpoint=135,460,850",)
+"""Planned, too: steps that only models trained for as long as dtx's own configs say have kept."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,8 @@ class Runner:
 
     def _dtx(self, args: list[str], block: Block, capsys) -> None:
         elsewhere = any(
-            word in args for word in (*_LONG, *(f"hydra/launcher={n}" for n in _OWN_PROCESS))
+            word in args
+            for word in (*_LONG, *_FULL_SIZE, *(f"hydra/launcher={n}" for n in _OWN_PROCESS))
         )
         runs = not elsewhere and (self.sweeps if "-m" in args else self.really)
         if args[0] == "run" and "--cfg" not in args and not runs:
