@@ -105,7 +105,7 @@ def test_the_page_on_a_stage_works_from_a_wheel(dtx, installed, lab):
 def test_its_mistakes_are_one_line(dtx):
     wrong = "analysis.entropy.pseudocount=-1"
     (line,) = dtx("plan", "analysis=entropy", wrong, status=2).splitlines()
-    assert "analysis.entropy.pseudocount: must not be negative, is -1.0" in line
+    assert "analysis.entropy.pseudocount: must be 0 or more, not -1" in line
 
 
 def test_the_page_on_an_analysis_works_from_a_wheel(dtx, lab):
