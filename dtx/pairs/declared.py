@@ -35,7 +35,7 @@ TRIED = 32
 class Declared(PairsSpec, Stage):
     """Makes the pairs; ``conf/pairs/memory.yaml`` explains the fields.
 
-    Pairs that are illegal, end early or come apart are refused and counted. The controls of every analysis
+    Pairs that are illegal, end early or come apart are rejected and counted. The controls of every analysis
     are always added: for every clean run a pair without an edit (``null``), and for every edited one two
     with other worlds' clean runs, asked for what the corrupt run is asked for (``shuffled_donor``).
     """
@@ -103,7 +103,7 @@ class Declared(PairsSpec, Stage):
         return PairSet.read(self.path)
 
     def summary(self) -> str:
-        """How many pairs of what, and how many were refused."""
+        """How many pairs of what, and how many were rejected."""
         n = read_metrics(self.path)
         edits = ", ".join(
             f"{name.removeprefix('pairs/n_of_')} {count:.0f}"
@@ -112,7 +112,7 @@ class Declared(PairsSpec, Stage):
         )
         return (
             f"{n['pairs/n_edited']:.0f} pairs ({edits}) with {n['pairs/n_control']:.0f} controls; "
-            f"{n['pairs/n_refused']:.0f} refused; {n['pairs/n_distinct_runs']:.0f} distinct runs"
+            f"{n['pairs/n_refused']:.0f} rejected (table `refused`); {n['pairs/n_distinct_runs']:.0f} distinct runs"
         )
 
 

@@ -1,4 +1,4 @@
-"""Simulate the runs of declared pairs, refuse what must be refused, measure how unusual the rest looks.
+"""Simulate the runs of declared pairs, reject those that cannot be made, measure how unusual the rest looks.
 
 Letters: r runs, t states of a run, p pairs.
 """
@@ -64,7 +64,7 @@ class Made:
         edited = [pair for pair in self.pairs if pair["kind"] == "edit"]
         if not edited:
             reasons = sorted({f"{r['edit']}: {r['reason']}" for r in self.refused})
-            raise UserError("pairs: every pair was refused:\n" + "\n".join(reasons[:10]))
+            raise UserError("pairs: every pair was rejected:\n" + "\n".join(reasons[:10]))
         for name in spec.edits:
             reasons = [r["reason"] for r in self.refused if r["edit"] == name]
             possible = any(pair["edit"] == name for pair in edited)

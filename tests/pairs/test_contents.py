@@ -181,7 +181,7 @@ def test_runs_that_end_early_or_are_blocked_are_refused_with_the_reason(tmp_path
 
 
 def made_or_refused(stage: Declared, out: Path) -> list[dict]:
-    with pytest.raises(UserError, match="every pair was refused"):
+    with pytest.raises(UserError, match="every pair was rejected"):
         stage.run(out)
     return make(stage).refused
 

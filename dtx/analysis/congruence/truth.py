@@ -19,5 +19,5 @@ def answers(subject: Subject) -> Iterator[pd.DataFrame]:
     size = table.pivot_table(index=["layer", "neuron"], columns="action", values="congruence")
     score = (size["left"] - size["right"]).abs()
     true = {(n.layer, n.neuron) for n in subject.circuit.neurons}
-    names = [f"L{layer}N{neuron}" for layer, neuron in score.index.to_list()]
+    names = [f"MLP{layer}N{neuron}" for layer, neuron in score.index.to_list()]
     yield rows(names, (score / score.max()).to_numpy(), [int(i in true) for i in score.index])
