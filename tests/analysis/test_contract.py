@@ -113,8 +113,14 @@ def test_every_analysis_keeps_the_contract(name, case, analysis_of, shared, tmp_
             assert not broken.established
             assert all(c.verdict is Verdict.NOT_ESTABLISHED for c in broken.claims)
 
-    # Figures are drawn again from what is on record.
-    copy = tmp_path / "copy"
+    # Figures are drawn again from what is on record; once is enough, in the case that draws most.
+    assert list((folder / "figures").glob("*"))
+    if case == "memory":
+        redraws(stage, folder, tmp_path / "copy", monkeypatch)
+
+
+def redraws(stage: Analysis, folder: Path, copy: Path, monkeypatch) -> None:
+    """Drawing again, without computing, gives the same files to the bit."""
     shutil.copytree(folder, copy)
 
     def refuse(self) -> Result:
@@ -124,5 +130,5 @@ def test_every_analysis_keeps_the_contract(name, case, analysis_of, shared, tmp_
     stage.redraw(copy)
     drawn = {p.name: p.read_bytes() for p in sorted((folder / "figures").glob("*"))}
     again = {p.name: p.read_bytes() for p in sorted((copy / "figures").glob("*"))}
-    assert drawn and set(drawn) == set(again)
+    assert set(drawn) == set(again)
     assert [name for name in drawn if drawn[name] != again[name]] == []

@@ -177,17 +177,30 @@ def test_an_unknown_environment_is_one_line(tmp_path):
 
 @pytest.mark.parametrize(
     "preset",
-    # With eleven analyses that have no fast form but their models'.
-    [pytest.param(p, marks=pytest.mark.slow if p == "memory_dt_claims" else ()) for p in PRESETS],
+    # The default study is `finished`; the claims are eleven analyses that have no fast form but their models'.
+    [
+        pytest.param(p, marks=pytest.mark.slow if p == "memory_dt_claims" else ())
+        for p in PRESETS
+        if p != "memory_dt"
+    ],
 )
 def test_every_preset_runs_in_its_fast_form(tmp_path, preset):
     chosen = compose([f"experiment={preset}"]).analysis
     fast = [o for o in FAST if not o.startswith("analysis.") or o.split(".")[1] in chosen]
     process = dtx(tmp_path, "run", f"experiment={preset}", *fast, "tracking.enabled=false")
     assert process.returncode == 0, process.said
-    target = experiment(compose([f"experiment={preset}", *fast])).targets["calibration"]
-    curve = pd.read_parquet(tmp_path / "store" / target.label / "tables" / "curve.parquet")
-    assert set(curve.target) == {0.0, 0.9}
+    assert targets_played(tmp_path, [f"experiment={preset}", *fast]) == {0.0, 0.9}
+
+
+def test_the_default_study_is_a_preset(finished):
+    assert targets_played(finished, ["experiment=memory_dt", *FAST]) == {0.0, 0.9}
+
+
+def targets_played(folder: Path, overrides: list[str]) -> set[float]:
+    """Of the calibration of an experiment."""
+    target = experiment(compose(overrides)).targets["calibration"]
+    curve = pd.read_parquet(folder / "store" / target.label / "tables" / "curve.parquet")
+    return set(curve.target)
 
 
 def test_sweep_shares_what_it_can(tmp_path):

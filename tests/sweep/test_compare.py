@@ -1,5 +1,9 @@
 """Comparisons of a sweep's jobs."""
 
+import contextlib
+import shutil
+from pathlib import Path
+
 import pytest
 
 from dtx.cli import main
@@ -12,22 +16,33 @@ GRID = ["agent.value=1,2", "dt.value=10,20,30", "seed=0,1"]
 SEED = 'value: "${seed}"'
 
 
-@pytest.fixture
-def done(tmp_path, monkeypatch):
-    """A sweep with seeds: the analyses add the seed."""
-    write_chain(tmp_path / "mine")
+ARGS = ["-m", "--config-dir", "mine", *CHAIN, "tracking.enabled=false", *GRID]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder with a sweep over seeds: the analyses add the seed. Made once."""
+    folder = tmp_path_factory.mktemp("sweep")
+    write_chain(folder / "mine")
     for name in ("one", "two"):
-        path = tmp_path / "mine" / "analysis" / f"{name}.yaml"
+        path = folder / "mine" / "analysis" / f"{name}.yaml"
         text = path.read_text().replace("value: 0", SEED).replace("value: 1", SEED)
         path.write_text(text)
+    with contextlib.chdir(folder):
+        assert main(["run", *ARGS]) == 0
+    return folder
+
+
+@pytest.fixture
+def done(finished, tmp_path, monkeypatch) -> list[str]:
+    """A copy of that sweep as the working directory, and its arguments."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    args = ["-m", "--config-dir", "mine", *CHAIN, "tracking.enabled=false", *GRID]
-    assert main(["run", *args]) == 0
-    return args
+    return ARGS
 
 
 def read(args):
-    return read_sweep(args[3:], args[2] and __import__("pathlib").Path("mine"))
+    return read_sweep(args[3:], Path("mine"))
 
 
 def test_rows_hold_swept_values_and_numbers_of_the_targets(done, tmp_path):
