@@ -177,7 +177,7 @@ def test_an_unknown_environment_is_one_line(tmp_path):
 
 @pytest.mark.parametrize(
     "preset",
-    # The default study is `finished`; the claims are eleven analyses that have no fast form but their models'.
+    # The default study is `finished`; the claims' eleven analyses have no fast form but their models'.
     [
         pytest.param(p, marks=pytest.mark.slow if p == "memory_dt_claims" else ())
         for p in PRESETS
