@@ -10,7 +10,7 @@ run: $(VENV)/.installed      ## the default study; ARGS="dt=small seed=1" overri
 	$(BIN)/dtx run $(ARGS)
 
 test: $(VENV)/.installed     ## the fast tests, in parallel
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 slow: $(VENV)/.installed     ## the long tests
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -112,7 +112,8 @@ class Declared(PairsSpec, Stage):
         )
         return (
             f"{n['pairs/n_edited']:.0f} pairs ({edits}) with {n['pairs/n_control']:.0f} controls; "
-            f"{n['pairs/n_refused']:.0f} rejected (table `refused`); {n['pairs/n_distinct_runs']:.0f} distinct runs"
+            f"{n['pairs/n_refused']:.0f} rejected (table `refused`); "
+            f"{n['pairs/n_distinct_runs']:.0f} distinct runs"
         )
 
 

@@ -32,12 +32,15 @@ def shared(tmp_path_factory) -> Iterator[stores.Store]:
         yield store
 
 
-def made(stage, store: stores.Store) -> Path:
-    """The artefact of a stage, made if it is not there, its inputs first."""
+def made(stage: Analysis, store: stores.Store, *, draws: bool) -> Path:
+    """The artefact of an analysis, made if it is not there, its inputs first."""
     for each in stages([stage]):
         if not store.has(each):
             with store.work(each) as work:
-                each.run(work)
+                if each is stage and not draws:
+                    stage.compute().write(work, stage.name)
+                else:
+                    each.run(work)
                 store.commit(each, work, {})
     return store.artefact(stage)
 
@@ -88,7 +91,8 @@ def test_every_analysis_keeps_the_contract(name, case, analysis_of, shared, tmp_
         )
         return
     assert not list(stage.missing())
-    folder = made(stage, shared)
+    draws = case in ("memory", "door_key")  # other models of Memory are drawn alike
+    folder = made(stage, shared, draws=draws)
 
     # result.json is complete, and is what everybody reads.
     result, recorded = stage.result(), json.loads((folder / RESULT).read_text())
@@ -114,7 +118,7 @@ def test_every_analysis_keeps_the_contract(name, case, analysis_of, shared, tmp_
             assert all(c.verdict is Verdict.NOT_ESTABLISHED for c in broken.claims)
 
     # Figures are drawn again from what is on record; once is enough, in the case that draws most.
-    assert list((folder / "figures").glob("*"))
+    assert not draws or list((folder / "figures").glob("*"))
     if case == "memory":
         redraws(stage, folder, tmp_path / "copy", monkeypatch)
 
