@@ -131,8 +131,11 @@ def compose(
             everything: Exception = error
         # Which of them? Choices of groups come first: fields are there or not depending on them.
         errors, known, config = [], extra, None
-        for override in sorted(overrides, key=lambda o: not _is_choice(o, folders)):
+        ordered = sorted(overrides, key=lambda o: not _is_choice(o, folders))
+        for number, override in enumerate(ordered, 1):
             try:
+                if number == len(ordered) and not errors:
+                    raise everything  # all others compose: it is this one, and need not be tried
                 config = hydra_compose("config", [*known, override])
                 known = [*known, override]
             except failures as error:
