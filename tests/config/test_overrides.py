@@ -28,8 +28,8 @@ from dtx.stage import Stage
 from tests.config.odd_values import ODD_VALUES
 
 PRESETS = sorted(p.stem for p in CONF.glob("experiment/*.yaml"))
-EXAMPLES = int(os.environ.get("DTX_OVERRIDES", "0")) or -(-200 // len(PRESETS))
-"""Of each preset; 200 in all, beside the references and ranges that other tests try one by one.
+EXAMPLES = int(os.environ.get("DTX_OVERRIDES", "0")) or -(-300 // len(PRESETS))
+"""Of each preset; 300 in all, beside the references and ranges that other tests try one by one.
 DTX_OVERRIDES=5000 looks for more, each time in other places."""
 SEARCHING = "DTX_OVERRIDES" in os.environ
 
