@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,7 +30,7 @@ class Agent(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AgentStage(Stage):
+class AgentStage(Stage, abc.ABC):
     """Interface of stages that provide an agent: trained, imported, or of another library."""
 
     @property
@@ -42,6 +43,6 @@ class AgentStage(Stage):
         """Whether the user allowed to unpickle the artefact's files (``agent.unsafe_pickle=true``)."""
         return False
 
+    @abc.abstractmethod
     def load(self) -> Agent:
         """The agent, in evaluation mode."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how to load its agent")

@@ -12,6 +12,7 @@ import copy
 import dataclasses
 import enum
 import importlib
+import inspect
 import itertools
 import math
 import re
@@ -273,6 +274,9 @@ class Builder:
             return self._wrong(f"{place}._target_", f"cannot import {target!r}: {reason}")
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
             return self._wrong(f"{place}._target_", f"{target} is not a dataclass")
+        if inspect.isabstract(cls):
+            names = ", ".join(sorted(cls.__abstractmethods__))
+            return self._wrong(f"{place}._target_", f"{target} does not define {names}")
         if not fits(cls, hint):
             lacks = f": it has no {', '.join(missing(cls, hint))}" if is_protocol(hint) else ""
             return self._wrong(place, f"{words(hint)} is wanted, not {target}{lacks}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class Task(abc.ABC):
     """Base of such environments; a subclass gives ``id``, ``roles`` and the task's own limit.
 
     Attributes:
@@ -33,14 +34,14 @@ class Task:
         yield from ()
 
     @property
+    @abc.abstractmethod
     def id(self) -> str:
         """Gymnasium id."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def own_limit(self) -> int:
         """Steps that the task itself allows in an episode."""
-        raise NotImplementedError
 
     @property
     def task(self) -> MiniGrid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import enum
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -43,7 +44,7 @@ class Need(enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Analysis(Stage):
+class Analysis(Stage, abc.ABC):
     """A stage that answers a question about demonstrations or a model.
 
     A subclass declares its fields and :meth:`compute`; usually :meth:`figures`. Everything else follows:
@@ -63,9 +64,9 @@ class Analysis(Stage):
     cover: ClassVar[str] = ""
     true_of_planted: ClassVar[frozenset[str]] = frozenset()
 
+    @abc.abstractmethod
     def compute(self) -> Result:
         """What was found. Inputs are committed when this is called: use their ``load()``."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how to compute its result")
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
         """Yield (name, figure): a matplotlib figure, or a page that writes itself as HTML.

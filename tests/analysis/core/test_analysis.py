@@ -11,7 +11,7 @@ import pytest
 from dtx.analysis.core.analysis import Analysis, Need
 from dtx.analysis.core.listing import built_in
 from dtx.analysis.core.result import Check, Result
-from dtx.config.build import ConfigError
+from dtx.config.build import Builder, ConfigError
 from dtx.config.compose import build_group
 from dtx.env.environment import Environment
 from dtx.figures import new
@@ -53,6 +53,19 @@ def test_an_analysis_without_its_decision_is_one_line(name):
         build_group(f"analysis/{name}", ["env=door_key", "pairs=door_key"])
     lines = [line for line in str(error.value).splitlines() if "names no decision" in line]
     assert len(lines) == 1 and lines[0].startswith(f"analysis.{name}.env: DoorKey")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undefined(Analysis):
+    number: float
+
+
+def test_an_analysis_that_does_not_compute_is_refused_before_anything_runs():
+    builder = Builder({"at": {"_target_": f"{__name__}.Undefined", "number": 1.0}})
+    builder.at("at", Analysis)
+    with pytest.raises(ConfigError) as error:
+        builder.finish()
+    assert error.value.errors == [("at._target_", f"{__name__}.Undefined does not define compute")]
 
 
 def test_figures_are_drawn_from_the_record_without_computing(store, experiment_of, monkeypatch):
