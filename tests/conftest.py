@@ -20,7 +20,7 @@ from dtx.store import store as stores
 
 @pytest.fixture(scope="session", autouse=True)
 def _yaml_is_parsed_once() -> Iterator[None]:
-    """Equal YAML text is parsed once a process: a third of the time of composing a config, thousands of times.
+    """Equal YAML text is parsed once a process, which is a third of the time that composing a config takes.
 
     OmegaConf makes nodes of its own from what is parsed, so that nothing is shared between configs.
     """
