@@ -8,11 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dtx.analysis.core.plots import TARGET_COLOURS
 from dtx.analysis.core.result import Result
 from dtx.analysis.lens.spec import LOGIT, TRAINED, TUNED, UNTRAINED
 from dtx.figures import new
-
-COLOURS = ["#d1495b", "#1d3557", "#2a9d5c", "#e9a23b"]
 
 
 def draw(result: Result, targets: Sequence[float]) -> Figure:
@@ -78,7 +77,7 @@ def _decision(axis: Axes, table: pd.DataFrame, targets: Sequence[float]) -> None
         for lens, style in ((LOGIT, "--"), (TUNED, "-")):
             rows = table[(table.target == target) & (table.lens == lens)]
             mean = rows.groupby("order").value.mean()
-            colour = COLOURS[index % len(COLOURS)]
+            colour = TARGET_COLOURS[index % len(TARGET_COLOURS)]
             axis.plot(mean.index, mean, style, color=colour, label=f"{lens}, RTG {target:g}")
             axis.fill_between(
                 mean.index, rows.groupby("order").value.min(), rows.groupby("order").value.max(),
@@ -97,7 +96,11 @@ def _components(axis: Axes, table: pd.DataFrame, targets: Sequence[float]) -> No
         rows = table[table.target == target].groupby("order").value
         place = rows.mean().index + (index - (len(targets) - 1) / 2) * width
         axis.bar(
-            place, rows.mean(), width, color=COLOURS[index % len(COLOURS)], label=f"RTG {target:g}"
+            place,
+            rows.mean(),
+            width,
+            color=TARGET_COLOURS[index % len(TARGET_COLOURS)],
+            label=f"RTG {target:g}",
         )
         axis.vlines(place, rows.min(), rows.max(), color="black", lw=0.8)
     axis.axhline(0, color="#7a8194", lw=0.8)
