@@ -1,8 +1,115 @@
-"""Intervals, rank correlation, effective rank."""
+"""Numbers with their uncertainty: intervals, which of many differ, rank correlation, effective rank."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
 import numpy as np
+
+FEW = 30
+"""Below so many observations the percentile bootstrap is too narrow, and Student's t is used."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95% interval, and what that rests on.
+
+    Attributes:
+        value: The number. low, high: Ends of the interval; NaN if there is none.
+        n: Independent observations behind it (clusters, not rows).
+        kind: How the interval was made: "t over 4 layouts".
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    kind: str
+
+    def columns(self) -> dict[str, float | int | str]:
+        """What stands beside a number in a table: low, high, n, interval."""
+        return {"low": self.low, "high": self.high, "n": self.n, "interval": self.kind}
+
+    def __str__(self) -> str:
+        if self.low == self.high == self.value or math.isnan(self.low):
+            return f"{self.value:.3g} ({self.kind})"
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}] ({self.kind})"
+
+
+def mean_estimate(
+    values: np.ndarray | Sequence[float],
+    *,
+    clusters: Sequence[Hashable] | np.ndarray | None = None,
+    of: str = "episodes",
+    level: float = 0.95,
+) -> Estimate:
+    """The mean of independent observations with Student's t interval.
+
+    Args:
+        values: (n,) observations.
+        clusters: (n,) names of what belongs together (a layout, a head, a seed): its mean counts once.
+        of: What is counted, in the plural.
+        level: Coverage.
+
+    Returns:
+        No interval (NaN) for fewer than two observations.
+    """
+    x = np.asarray(values, float)
+    if clusters is not None:
+        _, index = np.unique(np.asarray(clusters), return_inverse=True)
+        x = np.bincount(index, x) / np.bincount(index)
+    n = len(x)
+    if n < 2:
+        value = float(x[0]) if n else math.nan
+        return Estimate(value, math.nan, math.nan, n, f"no interval, {n} {of}")
+    from scipy import stats  # slow to import, and planning does not need it
+
+    half = float(stats.t.ppf((1 + level) / 2, n - 1) * x.std(ddof=1) / math.sqrt(n))
+    mean = float(x.mean())
+    return Estimate(mean, mean - half, mean + half, n, f"t over {n} {of}")
+
+
+def share_estimate(hits: int, n: int, *, of: str = "episodes", level: float = 0.95) -> Estimate:
+    """A share with its exact binomial (Clopper-Pearson) interval.
+
+    Args:
+        hits: How many of them. n: Of how many independent ones.
+        of: What is counted, in the plural.
+        level: Coverage, at least.
+    """
+    if not n:
+        return Estimate(math.nan, math.nan, math.nan, 0, f"no interval, 0 {of}")
+    from scipy import stats
+
+    ends = stats.binomtest(int(hits), int(n)).proportion_ci(level, method="exact")
+    return Estimate(hits / n, float(ends.low), float(ends.high), n, f"exact binomial, {n} {of}")
+
+
+def enumerated(value: float, n: int, *, of: str = "layouts") -> Estimate:
+    """A number over all cases that there are: nothing was sampled, so that nothing is uncertain."""
+    return Estimate(float(value), float(value), float(value), n, f"all {n} {of}")
+
+
+def holm(p: np.ndarray, level: float = 0.05) -> np.ndarray:
+    """Which of many hypotheses are rejected when all together may err with probability ``level``.
+
+    Holm's step-down method (1979). NaN is never rejected.
+
+    Args:
+        p: (n,) p-values.
+
+    Returns:
+        (n,) bool.
+    """
+    p = np.asarray(p, float)
+    order = np.argsort(p)  # NaN last
+    steps = level / np.arange(len(p), 0, -1)
+    failed = ~(p[order] <= steps)
+    rejected = np.zeros(len(p), bool)
+    rejected[order[: int(failed.argmax()) if failed.any() else len(p)]] = True
+    return rejected
 
 
 def bootstrap(

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from dtx.analysis.core.analysis import Analysis
-from dtx.analysis.core.result import Check, Claim, Result, Verdict
+from dtx.analysis.core.result import About, Check, Claim, Result, Verdict
 from dtx.env.environment import Environment
 from dtx.errors import Interrupted, UserError
 from dtx.report import Report
@@ -91,6 +91,7 @@ class Spread(Analysis):
             finding="spread 0.5",
             metrics={"spread": 0.5, "error": self.error},
             checks=[Check(name="a sum and its parts", error=self.error, tolerance=1e-6)],
+            about=About.INSTRUMENT,
             claims=[
                 Claim(
                     id="spreads",

@@ -13,14 +13,14 @@ from omegaconf import OmegaConf
 
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.listing import built_in
-from dtx.analysis.core.result import Check, Claim, Control, Relation, Result, Verdict
+from dtx.analysis.core.result import About, Check, Claim, Control, Relation, Result, Verdict
 from dtx.analysis.report import ReportPage
 from dtx.analysis.report.lines import (
     ESTABLISHED,
-    HYPOTHESES,
+    FAILED,
+    HOLDS,
     INSTRUMENTS,
     NOT_ASKED,
-    NOT_ESTABLISHED,
     lines,
     results_of,
 )
@@ -41,6 +41,7 @@ class Judged(Analysis):
     verdict: Verdict
     error: float
     control: float
+    about: About
 
     def compute(self) -> Result:
         claim = Claim(
@@ -59,6 +60,7 @@ class Judged(Analysis):
             ],
             claims=[claim],
             distinct_inputs=12,
+            about=self.about,
         )
 
     def figures(self, result: Result) -> Iterator[tuple[str, Any]]:
@@ -68,8 +70,13 @@ class Judged(Analysis):
 
 
 def made(**changes) -> Judged:
-    values: dict[str, Any] = {"verdict": Verdict.CONFIRMED, "error": 1e-7, "control": 1.0} | changes
-    return Judged(**values)
+    usual = {
+        "verdict": Verdict.CONFIRMED,
+        "error": 1e-7,
+        "control": 1.0,
+        "about": About.MODEL,
+    }
+    return Judged(**usual | changes)
 
 
 @pytest.fixture
@@ -89,13 +96,44 @@ def by_question(analyses: dict[str, Stage]) -> dict[str, tuple[str, str]]:
     return {line.question: (line.status, line.answer) for line in summary}
 
 
-def test_claims_are_counted_by_their_verdict(built):
+def test_a_line_has_an_answer_a_claim_each_with_its_verdict(built):
     analyses: dict[str, Stage] = {"one": made(), "two": made(verdict=Verdict.DEPENDS)}
-    built(analyses)
-    status, answer = by_question(analyses)[HYPOTHESES]
-    assert status == ESTABLISHED
-    assert answer == "1 confirmed: <b>it holds</b>\n1 depends: <b>it holds</b>"
-    assert by_question(analyses)[INSTRUMENTS] == (ESTABLISHED, "2 of 2 hold")
+    report = built(analyses)
+    summary = lines(analyses, results_of(analyses))
+    assert [[c.verdict for c in line.claims] for line in summary[:2]] == [
+        [Verdict.CONFIRMED],
+        [Verdict.DEPENDS],
+    ]
+    assert by_question(analyses)[INSTRUMENTS] == (HOLDS, "2 of 2 hold")
+    n = read_metrics(report.path)
+    assert n["report/confirmed"] == 1 and n["report/depends"] == 1
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"),
+    [
+        (Verdict.CONFIRMED, ESTABLISHED),
+        (Verdict.DEPENDS, ESTABLISHED),
+        (Verdict.NOT_CONFIRMED, "not confirmed"),
+        (Verdict.NOT_DECIDED, "not decided"),
+        (Verdict.NOT_APPLICABLE, "not applicable"),
+    ],
+)
+def test_a_line_is_established_only_if_it_says_something(built, verdict, status):
+    analyses: dict[str, Stage] = {"one": made(verdict=verdict)}
+    report = built(analyses)
+    assert by_question(analyses)["Does it hold?"][0] == status
+    assert read_metrics(report.path)["report/established"] == (status == ESTABLISHED)
+
+
+@pytest.mark.parametrize(("error", "status"), [(1e-7, HOLDS), (3.0, FAILED)])
+def test_instruments_and_data_are_no_lines_about_the_model(built, error, status):
+    analyses: dict[str, Stage] = {"one": made(about=About.DATA, error=error)}
+    report = built(analyses)
+    assert by_question(analyses)["Does it hold?"][0] == status
+    n = read_metrics(report.path)
+    assert n["report/asked"] == n["report/established"] == 0
+    assert n["report/instruments_failed"] == 2 * (status == FAILED)
 
 
 @pytest.mark.parametrize(
@@ -111,12 +149,12 @@ def test_a_broken_instrument_is_never_established(built, change, reason):
     analyses: dict[str, Stage] = {"one": made(**change)}
     report = built(analyses)
     found = by_question(analyses)
-    assert found["Does it hold?"] == (NOT_ESTABLISHED, f"not established ({reason}): effect 2")
-    assert found[HYPOTHESES] == (NOT_ESTABLISHED, "1 not established: <b>it holds</b>")
+    assert found["Does it hold?"] == ("not established", f"not established ({reason}): effect 2")
     broken = "check" in reason
-    assert found[INSTRUMENTS][0] == (NOT_ESTABLISHED if broken else ESTABLISHED)
+    assert found[INSTRUMENTS][0] == (FAILED if broken else HOLDS)
     n = read_metrics(report.path)
-    assert n["report/confirmed"] == 0 and n["report/not_established"] == 2 + broken
+    assert n["report/confirmed"] == n["report/established"] == 0
+    assert n["report/not_established"] == 1 and n["report/instruments_failed"] == broken
     page = (report.path / "figures" / "report.html").read_text()
     assert "FAILED" in page or "not measured" in page
 
@@ -125,7 +163,7 @@ def test_a_health_line_is_not_established_by_one_broken_check_among_many(built):
     analyses: dict[str, Stage] = {"one": made(), "two": made(error=3.0)}
     built(analyses)
     status, answer = by_question(analyses)[INSTRUMENTS]
-    assert status == NOT_ESTABLISHED
+    assert status == FAILED
     assert answer == "1 of 2 hold\ntwo: twice is twice: 3 > 0.001"
 
 
@@ -134,7 +172,7 @@ def test_what_was_not_chosen_is_not_asked(built):
     n = read_metrics(report.path)
     table = pd.read_parquet(report.path / "tables" / "lines.parquet")
     assert (table["status"] == NOT_ASKED).sum() == n["report/not_asked"] == len(built_in())
-    assert n["report/asked"] == 3 and "3 of 3 lines established" in report.summary()
+    assert n["report/asked"] == 1 and "1 of 1 lines established" in report.summary()
     lens = table[table["question"] == built_in()["lens"].question].iloc[0]
     assert lens["answer"] == "not run: add lens to `analysis=`"
 

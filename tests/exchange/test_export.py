@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 import dtx
 from dtx.agent.network import ActorCritic, AgentArchitecture, save
 from dtx.analysis.core.analysis import Analysis
-from dtx.analysis.core.result import Check, Claim, Result, Verdict
+from dtx.analysis.core.result import About, Check, Claim, Result, Verdict
 from dtx.cli import main
 from dtx.config.compose import build_group
 from dtx.exchange.recorded_result import recorded_result
@@ -37,6 +37,7 @@ class Measured(Analysis):
             metrics={"mean": 0.25, "n": 12434.0, "missing": None},
             checks=[Check(name="parts and whole", error=self.error, tolerance=1e-6)],
             claims=[claim],
+            about=About.INSTRUMENT,
         )
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from dtx.analysis.core.analysis import Analysis
-from dtx.analysis.core.result import Check, Result
+from dtx.analysis.core.result import About, Check, Result
 from dtx.cli import main
 from dtx.errors import UserError
 from dtx.store.store import DONE, Store, use
@@ -34,7 +34,11 @@ class Toy(Analysis):
         table = pd.DataFrame({"x": [0, 1, 2], "y": [0, value, 2 * value]})
         check = Check(name="zero times the number", error=0.0, tolerance=0.0)
         return Result(
-            finding=f"{value}", metrics={"value": value}, checks=[check], tables={"rows": table}
+            finding=f"{value}",
+            metrics={"value": value},
+            checks=[check],
+            tables={"rows": table},
+            about=About.INSTRUMENT,
         )
 
     def figures(self, result):

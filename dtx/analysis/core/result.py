@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dtx.analysis.core.verdicts import About, Check, Claim, Control, Relation, Verdict
 from dtx.report import HEADLINE, RESULT, Report, Tables, read_metrics, write_atomically
 
 if TYPE_CHECKING:
@@ -22,120 +23,6 @@ if TYPE_CHECKING:
 
 CLAIMS = "claims"
 """The table that repeats the claims for readers of tables."""
-
-
-class Verdict(enum.Enum):
-    """What became of a claim.
-
-    ``DEPENDS``: it holds under a condition that the evidence names. ``NOT_ESTABLISHED``: a check or a
-    control of the analysis failed, so that its numbers say nothing about the claim.
-    """
-
-    CONFIRMED = "confirmed"
-    DEPENDS = "depends"
-    NOT_CONFIRMED = "not confirmed"
-    NOT_ESTABLISHED = "not established"
-
-    @staticmethod
-    def of(holds: bool, partly: bool = False) -> Verdict:
-        """Confirmed if the claim holds, depends if it holds in part, else not confirmed."""
-        if holds:
-            return Verdict.CONFIRMED
-        return Verdict.DEPENDS if partly else Verdict.NOT_CONFIRMED
-
-
-class About(enum.Enum):
-    """What a claim is about; it decides in which known models it must not be confirmed.
-
-    ``REWARD_TO_GO``: an effect of reward-to-go. ``INSTRUMENT``: the analysis itself, of any model.
-    """
-
-    MODEL = "model"
-    REWARD_TO_GO = "reward-to-go"
-    INSTRUMENT = "instrument"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """A statement about the model and what the analysis says of it.
-
-    Attributes:
-        id: Stable name, for programs: ``set_routine``.
-        text: The statement in a few words.
-        criterion: What the numbers must be for it to hold.
-        evidence: The numbers, in words.
-        verdict: As if the instrument works; :class:`Result` withdraws it where a check or control failed.
-        about: What it is about.
-    """
-
-    id: str
-    text: str
-    criterion: str
-    evidence: str
-    verdict: Verdict
-    about: About = About.MODEL
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """An identity that holds exactly whatever the model is, as far as rounding allows.
-
-    Attributes:
-        name: What is compared with what.
-        error: Largest deviation; None if it could not be measured, which does not hold.
-        tolerance: Largest deviation that counts as rounding.
-    """
-
-    name: str
-    error: float | None
-    tolerance: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the error was measured and is within the tolerance."""
-        return self.error is not None and self.error <= self.tolerance
-
-
-class Relation(enum.Enum):
-    """How a value must stand to what it is compared with."""
-
-    ABOVE = "above"
-    AT_LEAST = "at least"
-    AT_MOST = "at most"
-    BELOW = "below"
-
-    def holds(self, value: float, against: float) -> bool:
-        """Whether two numbers stand so."""
-        return {
-            Relation.ABOVE: value > against,
-            Relation.AT_LEAST: value >= against,
-            Relation.AT_MOST: value <= against,
-            Relation.BELOW: value < against,
-        }[self]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Control:
-    """A comparison that fails if the finding could have come about without what it is about.
-
-    Attributes:
-        name: What is compared with what: "share read at the embedding, untrained model".
-        value: The analysis's number, or the control's own where it is held against a limit.
-        must_be: How the value must stand to ``against``.
-        against: The control's number, or the limit. If either is None (not measured), it does not hold.
-    """
-
-    name: str
-    value: float | None
-    must_be: Relation
-    against: float | None
-
-    @property
-    def holds(self) -> bool:
-        """Whether both were measured and stand as they must."""
-        if self.value is None or self.against is None:
-            return False
-        return self.must_be.holds(self.value, self.against)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +40,7 @@ class Result:
         controls: Of the analysis as a whole. A claim's own control is part of its criterion.
         claims: With verdicts.
         distinct_inputs: Distinct inputs behind the numbers.
+        about: What the numbers are about. A result about a model needs a control that was measured.
         timing: Speeds and seconds by bare name, which differ between equal runs: no part of ``result.json``.
         problems: Other reasons for which nothing is established, each a sentence.
     """
@@ -165,6 +53,7 @@ class Result:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     distinct_inputs: int | None = None
+    about: About = About.MODEL
     timing: Mapping[str, float] = field(default_factory=dict)
     problems: Sequence[str] = ()
 
@@ -185,14 +74,20 @@ class Result:
             [replace(c, value=finite(c.value), against=finite(c.against)) for c in self.controls],
         )
         if not self.established:
-            withdrawn = [replace(c, verdict=Verdict.NOT_ESTABLISHED) for c in self.claims]
+            withdrawn = [
+                c
+                if c.verdict is Verdict.NOT_APPLICABLE
+                else replace(c, verdict=Verdict.NOT_ESTABLISHED)
+                for c in self.claims
+            ]
             put(self, "claims", withdrawn)
 
     @property
     def established(self) -> bool:
         """Whether the numbers mean what the finding says: by one rule for all analyses.
 
-        There is a check, every check and every control holds, and there is no other problem.
+        There is a check, every check and every control holds, and there is no other problem. Where the
+        numbers are about a model there is a control: without one they could be those of any model.
         """
         return not any(True for _ in self.reasons())
 
@@ -206,14 +101,9 @@ class Result:
                 yield f"check not measured: {check.name}"
             elif not check.holds:
                 yield f"check failed: {check.name}: {check.error:.2g} is above {check.tolerance:g}"
-        for control in self.controls:
-            if control.value is None or control.against is None:
-                yield f"control not measured: {control.name}"
-            elif not control.holds:
-                yield (
-                    f"control failed: {control.name}: {control.value:.3g} is not "
-                    f"{control.must_be.value} {control.against:.3g}"
-                )
+        if not self.controls and not self.problems and self.about.needs_control:
+            yield "no control was measured"
+        yield from (control.problem for control in self.controls if control.problem)
 
     @property
     def summary(self) -> str:
@@ -269,6 +159,7 @@ class Result:
             "controls": [{**_plain(c), "holds": c.holds} for c in self.controls],
             "claims": [_plain(c) for c in self.claims],
             "distinct_inputs": self.distinct_inputs,
+            "about": self.about.value,
             "problems": list(self.problems),
             "tables": list(self.tables),
             "arrays": list(self.arrays),
@@ -290,7 +181,7 @@ class Result:
             metrics=recorded["metrics"],
             checks=[Check(**_without_holds(c)) for c in recorded["checks"]],
             controls=[
-                Control(**{**_without_holds(c), "must_be": Relation(c["must_be"])})
+                Control(**{**_without_holds(c), "must_be": Relation(c["must_be"])} | _intervals(c))
                 for c in recorded["controls"]
             ],
             claims=[
@@ -300,6 +191,7 @@ class Result:
             tables=Tables(folder),
             arrays=Arrays(folder),
             distinct_inputs=recorded["distinct_inputs"],
+            about=About(recorded.get("about", About.MODEL.value)),
             problems=recorded["problems"],
         )
 
@@ -354,6 +246,12 @@ def _plain(value: Any) -> dict[str, Any]:
     """A claim, check or control as JSON."""
     plain = {name: getattr(value, name) for name in value.__dataclass_fields__}
     return {k: v.value if isinstance(v, enum.Enum) else v for k, v in plain.items()}
+
+
+def _intervals(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A control's intervals as pairs again; results from before they were recorded have none."""
+    pairs = ("value_interval", "against_interval")
+    return {k: tuple(recorded[k]) for k in pairs if recorded.get(k) is not None}
 
 
 def _without_holds(recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dtx.analysis.core.result import Check, Result
+from dtx.analysis.core.result import About, Check, Result
 from dtx.analysis.demonstrations.audit import audit
 from dtx.dataset.episodes import Episodes, Outcome, Split
 from dtx.dt.model import ModelConfig
@@ -66,6 +66,7 @@ def compute(
             "points": points(episodes),
         },
         distinct_inputs=int(numbers["unique_episodes"]),
+        about=About.DATA,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from dtx.analysis.core.result import Check, Control, Relation, Result
+from dtx.analysis.core.result import About, Check, Control, Relation, Result
 from dtx.analysis.core.windows import distinct_inputs
 from dtx.analysis.equivalence.spec import GIVEN, RANDOM, READ_BACK, WRONG, EquivalenceSpec
 from dtx.dt.context import Context
@@ -101,6 +101,7 @@ def _result(
         controls=controls,
         tables={"differences": table},
         distinct_inputs=distinct,
+        about=About.INSTRUMENT,
     )
 
 

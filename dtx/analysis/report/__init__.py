@@ -38,7 +38,8 @@ class ReportPage(Stage):
         results = results_of(self.analyses)
         summary = lines(self.analyses, results)
         report = Report(out)
-        report.table("lines", pd.DataFrame([vars(line) for line in summary]))
+        rows = [{k: v for k, v in vars(line).items() if k != "claims"} for line in summary]
+        report.table("lines", pd.DataFrame(rows))
         report.page("report", ReportHtml(self.analyses, results, summary))
         report.headline(counts(summary, results))
 

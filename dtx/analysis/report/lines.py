@@ -1,21 +1,24 @@
 """The lines at the top of a report: a question each, answered by the result of one analysis.
 
-A line is *established*, *not established* (a check or a control failed, and the answer says which), or *not
-asked* (no analysis that was chosen answers it).
+A line is *established* if the result stands and says something: it has no claims, or one of them is stated. A
+result whose claims are all refuted, undecided or without an object has that as its status. A line is *not
+established* where a check or a control failed, and the answer says which; *not asked* where no analysis that
+was chosen answers it. Instruments and data stand apart: they are as they are whatever the model has learnt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.listing import built_in
-from dtx.analysis.core.result import Result, Verdict
+from dtx.analysis.core.result import Claim, Result, Verdict
 from dtx.stage import Stage
 
-ESTABLISHED, NOT_ESTABLISHED, NOT_ASKED = "established", "not established", "not asked"
-HYPOTHESES = "What became of each hypothesis?"
+ESTABLISHED, NOT_ASKED = "established", "not asked"
+HOLDS, FAILED = "holds", "failed"
+"""Statuses of the lines on instruments and data."""
 INSTRUMENTS = "Do the exact checks of all analyses hold?"
 
 
@@ -26,14 +29,16 @@ class Line:
     Attributes:
         question: What is asked.
         answer: The finding, after the reasons if it is not established; or which analysis would answer it.
-        status: established, not established or not asked.
+        status: What became of it, see above.
         source: Labels of the artefacts that it comes from.
+        claims: The answers one by one, each with its verdict; none where the finding is the answer.
     """
 
     question: str
     answer: str
     status: str
     source: str
+    claims: tuple[Claim, ...] = field(default=())
 
 
 def results_of(analyses: Mapping[str, Stage]) -> dict[str, Result]:
@@ -42,37 +47,53 @@ def results_of(analyses: Mapping[str, Stage]) -> dict[str, Result]:
 
 
 def lines(analyses: Mapping[str, Stage], results: Mapping[str, Result]) -> list[Line]:
-    """Hypotheses, one line an analysis, the checks of all, then what was not asked."""
-    summary = []
+    """One line an analysis of a model, then instruments and data, then what was not asked."""
+    summary, apart = [], []
     for name, result in results.items():
         stage = analyses[name]
         assert isinstance(stage, Analysis)
-        status = ESTABLISHED if result.established else NOT_ESTABLISHED
-        summary.append(Line(stage.question, result.summary, status, stage.label))
-    labels = " ".join(analyses[name].label for name in results)
-    if any(result.claims for result in results.values()):
-        summary.insert(0, _hypotheses(results, labels))
+        if result.about.needs_control:
+            shown = tuple(result.claims) if result.established else ()
+            answer = result.finding if shown else result.summary
+            summary.append(Line(stage.question, answer, status(result), stage.label, shown))
+        else:
+            state = HOLDS if result.established else FAILED
+            apart.append(Line(stage.question, result.summary, state, stage.label))
     if results:
-        summary.append(_checks(results, labels))
+        apart.append(_checks(results, " ".join(analyses[name].label for name in results)))
     given = {stage.name for stage in analyses.values()}
-    summary += [
+    not_asked = [
         Line(analysis.question, f"not run: add {name} to `analysis=`", NOT_ASKED, "")
         for name, analysis in built_in().items()
         if name not in given
     ]
-    return summary
+    return [*summary, *apart, *not_asked]
+
+
+def status(result: Result) -> str:
+    """What became of a question about a model."""
+    if not result.established:
+        return Verdict.NOT_ESTABLISHED.value
+    verdicts = {claim.verdict for claim in result.claims}
+    if not verdicts or any(verdict.states for verdict in verdicts):
+        return ESTABLISHED
+    rest = (Verdict.NOT_DECIDED, Verdict.NOT_CONFIRMED, Verdict.NOT_APPLICABLE)
+    return next(verdict.value for verdict in rest if verdict in verdicts)
 
 
 def counts(summary: list[Line], results: Mapping[str, Result]) -> dict[str, float | None]:
-    """``report/*``: how many lines and claims came out how."""
+    """``report/*``: how many lines about the model, checks of instruments and claims came out how."""
     claims = [claim for result in results.values() for claim in result.claims]
-    status = [line.status for line in summary]
+    of_lines = [line.status for line in summary]
+    apart = of_lines.count(HOLDS) + of_lines.count(FAILED)
+    asked = len(summary) - of_lines.count(NOT_ASKED) - apart
     return {
         "report/analyses": float(len(results)),
-        "report/asked": float(len(summary) - status.count(NOT_ASKED)),
-        "report/established": float(status.count(ESTABLISHED)),
-        "report/not_established": float(status.count(NOT_ESTABLISHED)),
-        "report/not_asked": float(status.count(NOT_ASKED)),
+        "report/asked": float(asked),
+        "report/established": float(of_lines.count(ESTABLISHED)),
+        "report/not_established": float(asked - of_lines.count(ESTABLISHED)),
+        "report/not_asked": float(of_lines.count(NOT_ASKED)),
+        "report/instruments_failed": float(of_lines.count(FAILED)),
         "report/claims": float(len(claims)),
         **{
             f"report/{verdict.name.lower()}": float(sum(c.verdict is verdict for c in claims))
@@ -82,20 +103,8 @@ def counts(summary: list[Line], results: Mapping[str, Result]) -> dict[str, floa
     }
 
 
-def _hypotheses(results: Mapping[str, Result], labels: str) -> Line:
-    """How many claims came out how, and which; established if any of them could be judged."""
-    claims = [claim for result in results.values() for claim in result.claims]
-    parts = []
-    for verdict in Verdict:
-        texts = [claim.text for claim in claims if claim.verdict is verdict]
-        if texts:
-            parts.append(f"{len(texts)} {verdict.value}: {', '.join(texts)}")
-    judged = any(claim.verdict is not Verdict.NOT_ESTABLISHED for claim in claims)
-    return Line(HYPOTHESES, "\n".join(parts), ESTABLISHED if judged else NOT_ESTABLISHED, labels)
-
-
 def _checks(results: Mapping[str, Result], labels: str) -> Line:
-    """Established if every check of every analysis holds, and every analysis has one."""
+    """It holds if every check of every analysis holds, and every analysis has one."""
     checks = [(name, check) for name, result in results.items() for check in result.checks]
     failed = [
         f"{name}: {check.name}: "
@@ -108,4 +117,4 @@ def _checks(results: Mapping[str, Result], labels: str) -> Line:
     ]
     held = f"{sum(check.holds for _, check in checks)} of {len(checks)} hold"
     answer = "\n".join([held, *failed])
-    return Line(INSTRUMENTS, answer, NOT_ESTABLISHED if failed else ESTABLISHED, labels)
+    return Line(INSTRUMENTS, answer, FAILED if failed else HOLDS, labels)

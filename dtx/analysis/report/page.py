@@ -55,9 +55,13 @@ dd{margin:0}
 _COLOURS = {
     "established": "good",
     "confirmed": "good",
+    "holds": "good",
+    "failed": "bad",
     "not established": "bad",
     "not confirmed": "bad",
     "depends": "mixed",
+    "not decided": "mixed",
+    "not applicable": "open",
     "not asked": "open",
 }
 
@@ -106,9 +110,13 @@ class ReportHtml:
 
 def _line(number: int, line: Line) -> str:
     paragraphs = "".join(f"<p>{_text(part)}</p>" for part in line.answer.split("\n"))
+    claims = "".join(
+        f"<p>{_verdict(claim.verdict.value)} {_text(claim.text)}: {_text(claim.evidence)}</p>"
+        for claim in line.claims
+    )
     return (
         f"<li><b>{number}</b><b>{_text(line.question)}</b>{_verdict(line.status)}"
-        f'<div class="answer">{paragraphs}</div></li>'
+        f'<div class="answer">{claims or paragraphs}</div></li>'
     )
 
 
@@ -159,14 +167,7 @@ def _evidence(stage: Stage, result: Result | None) -> Iterator[tuple[str, str]]:
         state = "holds" if check.holds else "FAILED"
         yield "exact check", f"{check.name}: {error} (at most {check.tolerance:g}): {state}"
     for control in result.controls if result else ():
-        value, against = (
-            "not measured" if x is None else f"{x:.3g}" for x in (control.value, control.against)
-        )
-        state = "holds" if control.holds else "FAILED"
-        yield (
-            "control",
-            f"{control.name}: {value}, must be {control.must_be.value} {against}: {state}",
-        )
+        yield "control", f"{control}: {'holds' if control.holds else 'FAILED'}"
     if result and result.distinct_inputs is not None:
         yield "distinct inputs", f"{result.distinct_inputs:,}"
     pages = sorted(p.name for p in (stage.path / "figures").glob("*.html"))

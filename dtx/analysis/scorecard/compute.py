@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dtx.analysis.core.answers import COLUMNS, Subject
-from dtx.analysis.core.result import CLAIMS, Check, Control, Relation, Result
+from dtx.analysis.core.result import CLAIMS, About, Check, Control, Relation, Result
 from dtx.analysis.core.scoring import Scoring
 from dtx.analysis.scorecard.spec import T0, T1, T4, ScorecardSpec
 from dtx.statistics import bootstrap
@@ -77,6 +77,7 @@ def compute(spec: ScorecardSpec, cases: Sequence[Case]) -> Result:
             else pd.DataFrame(columns=[*COLUMNS, "model", "kind", "analysis"]),
             "gates": table,
         },
+        about=About.INSTRUMENT,
     )
 
 

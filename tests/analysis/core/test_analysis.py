@@ -10,7 +10,7 @@ import pytest
 
 from dtx.analysis.core.analysis import Analysis, Need
 from dtx.analysis.core.listing import built_in
-from dtx.analysis.core.result import Check, Result
+from dtx.analysis.core.result import About, Check, Result
 from dtx.config.build import Builder, ConfigError
 from dtx.config.compose import build_group
 from dtx.env.environment import Environment
@@ -32,6 +32,7 @@ class Doubled(Analysis):
             finding=f"{2 * self.number:g}",
             metrics={"twice": 2 * self.number},
             checks=[Check(name="twice is a sum", error=error, tolerance=0.0)],
+            about=About.INSTRUMENT,
         )
 
     def figures(self, result: Result) -> Iterator[tuple[str, Any]]:

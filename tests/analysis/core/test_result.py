@@ -20,7 +20,9 @@ from dtx.analysis.core.result import (
     Result,
     Verdict,
 )
+from dtx.analysis.core.verdicts import MINIMUM
 from dtx.report import Report, read_metrics
+from dtx.statistics import Estimate, enumerated, mean_estimate
 
 CHECK = Check(name="parts add up", error=1e-7, tolerance=1e-5)
 CONTROL = Control(name="untrained model", value=0.9, must_be=Relation.ABOVE, against=0.2)
@@ -63,6 +65,12 @@ def test_established_if_all_checks_and_controls_hold():
         ({"controls": [dataclasses.replace(CONTROL, value=None)]}, "control not measured"),
         ({"controls": [dataclasses.replace(CONTROL, against=math.nan)]}, "control not measured"),
         ({"problems": ["no pair differs"]}, "no pair differs"),
+        ({"controls": []}, "no control was measured"),
+        ({"controls": [dataclasses.replace(CONTROL, n=3)]}, "control on 3 observations"),
+        (
+            {"controls": [dataclasses.replace(CONTROL, value_interval=(0.1, 1.7))]},
+            "control failed: untrained model: 0.9 [0.1, 1.7] is not, beyond its interval, above 0.2",
+        ),
     ],
 )
 def test_otherwise_it_is_not_and_its_claims_are_withdrawn(changes, reason):
@@ -89,10 +97,67 @@ def test_relations(relation, below, equal, above):
     assert holds == [below, equal, above]
 
 
+@pytest.mark.parametrize("about", [About.INSTRUMENT, About.DATA])
+def test_instruments_and_data_need_no_control(about):
+    assert result(controls=[], about=about).established
+
+
+def test_what_has_no_object_is_not_withdrawn():
+    claim = dataclasses.replace(CLAIM, verdict=Verdict.NOT_APPLICABLE)
+    assert result(claims=[claim], problems=["x"]).claims == [claim]
+
+
+def of(low: float, high: float, n: int = 8) -> Estimate:
+    return Estimate((low + high) / 2, low, high, n, f"t over {n} layouts")
+
+
+@pytest.mark.parametrize(
+    ("value", "against", "above"),
+    [
+        (of(0.5, 0.7), of(0.1, 0.4), True),
+        (of(0.5, 0.7), of(0.1, 0.5), None),
+        (of(0.1, 0.4), of(0.5, 0.7), False),
+        (of(0.5, 0.7), 0.4, True),
+        (of(0.5, 0.7), 0.6, None),
+        (of(0.5, 0.7), 0.7, False),
+        (of(math.nan, math.nan), 0.4, None),
+        (0.5, 0.4, True),
+    ],
+)
+def test_intervals_must_be_apart(value, against, above):
+    assert Relation.ABOVE.decides(value, against) is above
+    assert Relation.BELOW.decides(against, value) is above
+    if isinstance(value, Estimate):
+        assert Control.of("c", value, Relation.ABOVE, against).holds is (above is True)
+
+
+def test_a_control_on_too_few_observations_does_not_hold():
+    assert not Control.of("c", of(0.5, 0.7, MINIMUM - 1), Relation.ABOVE, 0.1).holds
+    assert not Control.of("c", mean_estimate([0.9]), Relation.ABOVE, 0.1).holds
+    assert not Control.of("c", of(0.5, 0.7), Relation.ABOVE, mean_estimate([])).holds
+    assert Control.of("c", enumerated(0.5, 2), Relation.ABOVE, 0.1).holds  # nothing was sampled
+
+
+@pytest.mark.parametrize(
+    ("conditions", "verdict"),
+    [
+        ([True, True], Verdict.CONFIRMED),
+        ([True, None], Verdict.NOT_DECIDED),
+        ([None, False], Verdict.NOT_CONFIRMED),
+    ],
+)
+def test_a_claim_that_is_not_decided(conditions, verdict):
+    assert Verdict.judge(conditions) is verdict
+
+
 def test_it_is_read_as_it_was_written(tmp_path: Path):
     table = pd.DataFrame({"target": [0.0, 0.9], "layout": ["a", "b"], "hit": [True, False]})
     written = result(
-        tables={"curve": table}, arrays={"weights": np.arange(6.0).reshape(2, 3)}, problems=["x"]
+        tables={"curve": table},
+        arrays={"weights": np.arange(6.0).reshape(2, 3)},
+        problems=["x"],
+        controls=[CONTROL, Control.of("c", of(0.5, 0.7), Relation.ABOVE, of(0.1, 0.2))],
+        about=About.REWARD_TO_GO,
     )
     written.write(tmp_path, "toy")
     read = Result.read(tmp_path)
@@ -103,6 +168,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path):
         "controls",
         "claims",
         "distinct_inputs",
+        "about",
         "problems",
     ):
         assert getattr(read, field) == getattr(written, field), field
