@@ -28,7 +28,19 @@ ROLES = {
     LAST_REWARD_TO_GO: "the reward-to-go token before the decision",
     LAST_STATE: "the state token of the decision square, whose logits are compared",
     ALL_REWARD_TO_GO: "every reward-to-go token up to the decision, patched together",
+    "state_N": "the state token of step N, the first one being 1",
+    "reward_to_go_N": "the reward-to-go token of step N, patched alone",
 }
+
+
+def state_of(step: int) -> str:
+    """The role of a step's state token; the first step is 1."""
+    return f"state_{step}"
+
+
+def reward_to_go_of(step: int) -> str:
+    """The role of a step's reward-to-go token, patched alone; the first step is 1."""
+    return f"reward_to_go_{step}"
 
 
 def positions(steps: int) -> dict[str, tuple[int, ...]]:
@@ -44,6 +56,8 @@ def positions(steps: int) -> dict[str, tuple[int, ...]]:
         LAST_REWARD_TO_GO: asked[-1:],
         LAST_STATE: (layout.last_state(steps),),
         ALL_REWARD_TO_GO: asked,
+        **{state_of(step): (layout.last_state(step),) for step in range(1, steps + 1)},
+        **{reward_to_go_of(step + 1): (place,) for step, place in enumerate(asked)},
     }
 
 
@@ -63,12 +77,14 @@ class CircuitEdge:
     Attributes:
         input: What of the receiver reads it: q, k, v, mlp or logits.
         variable: What it carries; ``steers`` where it only says where to look (keys and queries).
+        rho: The restored logit difference that patching it gives; None: the model leaves it open.
     """
 
     sender: CircuitNode
     receiver: CircuitNode
     input: str
     variable: str
+    rho: float | None = 1.0
 
 
 @dataclass(frozen=True)
@@ -148,9 +164,12 @@ class Circuit:
         """
         try:
             raw = json.loads((folder / FILE).read_text())
+            # Before edges had a rho, those of a negative head were left open.
+            shared = bool(raw["variant"].get("negative_head"))
             return Circuit(
-                **{k: v for k, v in raw.items() if k not in ("roles", *_PARSED)},
+                **{k: v for k, v in raw.items() if k not in ("roles", "edges", *_PARSED)},
                 **{k: parse(raw[k]) for k, parse in _PARSED.items()},
+                edges=_edges(raw["edges"], shared),
             )
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(
@@ -158,10 +177,14 @@ class Circuit:
             ) from error
 
 
-def _edges(raw: list[dict]) -> tuple[CircuitEdge, ...]:
+def _edges(raw: list[dict], shared: bool) -> tuple[CircuitEdge, ...]:
     return tuple(
         CircuitEdge(
-            CircuitNode(**e["sender"]), CircuitNode(**e["receiver"]), e["input"], e["variable"]
+            CircuitNode(**e["sender"]),
+            CircuitNode(**e["receiver"]),
+            e["input"],
+            e["variable"],
+            e.get("rho", None if shared and e["variable"] == "turn" else 1.0),
         )
         for e in raw
     )
@@ -169,7 +192,6 @@ def _edges(raw: list[dict]) -> tuple[CircuitEdge, ...]:
 
 _PARSED = {
     "nodes": lambda raw: tuple(CircuitNode(**n) for n in raw),
-    "edges": _edges,
     "restored": lambda raw: {
         k: tuple(Restored(CircuitNode(**r["node"]), r["rho"]) for r in v) for k, v in raw.items()
     },

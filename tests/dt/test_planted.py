@@ -1,9 +1,6 @@
-import functools
 import json
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +9,6 @@ import torch
 from dtx.config.build import ConfigError
 from dtx.config.compose import build_group
 from dtx.dt.circuit import Circuit, CircuitNode
-from dtx.dt.model import load
-from dtx.dt.planted import Planted
 from dtx.dt.planted.compile import compiled
 from dtx.dt.planted.features import CIRCUIT, lay_out
 from dtx.dt.rollout import decision_contexts, greedy_by_layout
@@ -22,39 +17,7 @@ from dtx.errors import UserError
 from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.dt.patching import FLIPS, TARGETS, difference, expected, pairs, restored, sites
-
-VARIANTS = {
-    "plain": [],
-    "rotated": ["dt.rotation=true"],
-    "layer_norm": ["dt.layer_norm=true", "dt.rotation=true"],
-    "superposed": ["dt.dimensions=12"],
-    "backup": ["dt.backup_head=true"],
-    "negative": ["dt.negative_head=0.25"],
-    "distractors": ["dt.distractor_heads=9"],
-    "everything": [
-        "dt.n_layers=4",
-        "dt.layer_norm=true",
-        "dt.rotation=true",
-        "dt.backup_head=true",
-        "dt.negative_head=0.25",
-        "dt.distractor_heads=8",
-    ],
-    "crowded": [
-        "dt.layer_norm=true",
-        "dt.rotation=true",
-        "dt.dimensions=12",
-    ],
-}
-
-
-@functools.cache
-def planted(variant: str) -> tuple[Planted, object, Circuit, dict]:
-    """The stage, its model, its circuit and its headline, through its files."""
-    stage = build_group("dt/planted", VARIANTS[variant])
-    with tempfile.TemporaryDirectory() as folder:
-        stage.run(Path(folder))
-        circuit = Circuit.read(Path(folder))
-        return stage, load(Path(folder)), circuit, read_metrics(Path(folder))
+from tests.dt.planted_variants import QUICK, VARIANTS, planted
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -81,11 +44,7 @@ def test_logit_differences_are_40_to_the_side_wanted(variant):
 
 @pytest.mark.parametrize(
     "variant",
-    # Those with one change are the parts of "everything" and "crowded".
-    [
-        pytest.param(v, marks=() if v in ("plain", "everything", "crowded") else pytest.mark.slow)
-        for v in VARIANTS
-    ],
+    [pytest.param(v, marks=() if v in QUICK else pytest.mark.slow) for v in VARIANTS],
 )
 @pytest.mark.parametrize("flip", FLIPS)
 def test_each_node_at_each_token_restores_what_the_circuit_says(variant, flip):
@@ -299,9 +258,10 @@ def test_a_damaged_circuit_is_explained(tmp_path):
 
 
 def test_planning_needs_no_torch():
+    names = ("planted", "planted_harder", "interchange", "shuffled_reward_to_go")
     code = (
         "import sys; from dtx.config.compose import build_group;"
-        "[build_group(f'dt/{n}').label for n in ('planted', 'interchange', 'shuffled_reward_to_go')];"
+        f"[build_group(f'dt/{{n}}').label for n in {names}];"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dtx.dt.circuit import ALL_REWARD_TO_GO, LAST_REWARD_TO_GO, Circuit, CircuitNode, positions
+from dtx.dt.circuit import (
+    ALL_REWARD_TO_GO,
+    LAST_REWARD_TO_GO,
+    LAST_STATE,
+    Circuit,
+    CircuitNode,
+    positions,
+)
 
 FLIPS = {
     "instruction_flip": "instruction",
@@ -72,7 +79,8 @@ class Known:
         flip = FLIPS.get(edit)
         if flip is None or flip not in self.circuit.restored:
             return OPEN
-        truth = NOTHING
+        # An edge of the same two nodes at several tokens: patched together their shares add up.
+        parts: list[float | None] = []
         for edge in self.circuit.edges:
             if (name_of(edge.sender), name_of(edge.receiver)) != (sender, receiver):
                 continue
@@ -89,25 +97,27 @@ class Known:
                 continue
             if position != TOGETHER and len(places) > 1:
                 return OPEN  # which of the equal tokens is read is the model's own choice
-            # A negative head takes a share back, so that an edge that carries the turn is not exactly 1.
-            shared = edge.variable == "turn" and bool(self.circuit.variant.get("negative_head"))
-            truth = Truth(1, None if shared or kind == ANY_INPUT else 1.0)
-        return truth
+            parts.append(None if kind == ANY_INPUT else edge.rho)
+        if not parts:
+            return NOTHING
+        known = [rho for rho in parts if rho is not None]
+        return Truth(1, sum(known) if len(known) == len(parts) else None)
 
     def carriers(self) -> dict[tuple[int, int], tuple[int, ...]]:
-        """(layer, head) of the heads in the circuit, and the tokens at which each one reads its variable.
+        """(layer, head) of the heads that read at the decision, and the tokens where each one reads.
 
         A backup head is none of them: it looks there when the main one is silent. Where a head that learnt
-        its part looks, it chose itself.
+        its part looks, it chose itself. A head that moves something between earlier tokens does not read at
+        the decision.
         """
         places: dict[tuple[int, int], tuple[int, ...]] = {}
         if self.learnt:
             return places
         for edge in self.circuit.edges:
-            z = edge.receiver.hook.endswith("hook_z")
+            z = edge.receiver.hook.endswith("hook_z") and edge.receiver.at == LAST_STATE
             if z and edge.input == "v" and edge.variable in ("instruction", "reward_to_go"):
                 layer, head = int(edge.receiver.hook.split(".")[1]), edge.receiver.head
-                places[layer, head] = self.at[edge.sender.at]
+                places[layer, head] = places.get((layer, head), ()) + self.at[edge.sender.at]
         return places
 
 

@@ -41,8 +41,7 @@ def compile_and_verify(spec: PlantedSpec, out: Path) -> None:
     layout = lay_out(spec.features(), spec.dimensions, spec.layer_norm, spec.rotation, spec.seed)
     model = compiled(spec, layout)
     env = spec.env
-    best = 1 - 0.9 * (env.decision.step + 2) / env.max_steps
-    targets, wanted = (0.0, best), (Outcome.WRONG, Outcome.SUCCESS)
+    targets, wanted = (0.0, spec.best_return), (Outcome.WRONG, Outcome.SUCCESS)
     right = greedy_by_layout(model, env.decision, targets) == np.array(wanted)[:, None]
     gaps = np.stack(
         [logit_differences(model, c) for c in decision_contexts(model, env.decision, targets)]
@@ -87,9 +86,9 @@ def compiled(spec: PlantedSpec, layout: Layout) -> DecisionTransformerModel:
                 parameter.zero_()
         writer = _Writer(model, layout)
         _embeddings(spec, model, layout)
-        writer.copy_reward_to_go()
+        writer.copy_reward_to_go(spec.paths.mean_reward_to_go)
         writer.say_high(*spec.threshold)
-        writer.move_instruction(layer=1, unless_known=False)
+        writer.bring_instruction(spec)
         if spec.backup_head:
             writer.say_known(layer=1)
             writer.move_instruction(layer=2, unless_known=True)
@@ -137,6 +136,11 @@ def _embeddings(spec: PlantedSpec, model: DecisionTransformerModel, layout: Layo
     rows = np.outer(features.PLACES * place / (model.cfg.n_ctx - 1), write(features.PLACE))
     asked = model.cfg.layout.is_kind(len(place), REWARD_TO_GO)
     rows += np.outer(asked, write(features.AT_REWARD_TO_GO)) + layout.ballast
+    for stop, steps in enumerate(spec.paths.relays):
+        at = [model.cfg.layout.last_state(step) for step in steps]
+        rows[at] += write(features.at_relay(stop))
+    if spec.paths.relays:
+        rows[0] += write(features.AT_FIRST)
     model.pos_embed.W_pos[:] = _tensor(rows)
 
 
@@ -160,13 +164,21 @@ class _Writer:
         attn.W_V[head, :, 0] = _tensor(value)
         attn.W_O[head, 0] = _tensor(out)
 
-    def copy_reward_to_go(self) -> None:
-        """Head 0 of the first block: from the last reward-to-go token to all tokens of the step."""
+    def copy_reward_to_go(self, mean: bool) -> None:
+        """Head 0 of the first block: from the last reward-to-go token to all tokens of the step.
+
+        Args:
+            mean: From all of them alike instead.
+        """
+        value = self.read(features.ASKED, "reward_to_go")
+        if mean:
+            key = SHARP * self.read(features.AT_REWARD_TO_GO, "all")
+            self._head(0, 0, key, value, self.write(features.HERE))
+            return
         later = SHARP / (self.model.cfg.layout.per_step * self.token)  # so much for each step later
         key = later * self.read(features.PLACE, "all")
         most = later * features.PLACES
         key = key + (most + SHARP) * self.read(features.AT_REWARD_TO_GO, "all")
-        value = self.read(features.ASKED, "reward_to_go")
         self._head(0, 0, key, value, self.write(features.HERE))
 
     def say_high(self, low: float, high: float) -> None:
@@ -178,20 +190,72 @@ class _Writer:
             mlp.W_out[neuron] = sign * slope * out
         mlp.b_out[:] = -out
 
-    def move_instruction(self, layer: int, unless_known: bool) -> None:
-        """Head 0: from the token that shows the instruction, if there is one, to all later ones.
+    def bring_instruction(self, spec: PlantedSpec) -> None:
+        """From the token that shows it to the decision: straight, by other tokens, or by two heads."""
+        paths = spec.paths
+        for stop in range(len(paths.relays)):
+            self.relay(stop)
+        if paths.relays:
+            last = len(paths.relays) - 1
+            key, value = features.at_relay(last), self.read(features.relayed(last))
+            key, out = SHARP * self.read(key, "all"), self.write(features.INSTRUCTION)
+            self._head(spec.moving_layer, 0, key, value, out)
+        elif paths.redundant_heads:
+            for head in (0, 1):
+                self.move_instruction(1, head, self.write(features.TWICE))
+            self.say_once(1)
+        else:
+            self.move_instruction(1)
+        if paths.silent_head:
+            self.move_instruction(*spec.silent_slot, 0 * self.write(features.INSTRUCTION))
+
+    def relay(self, stop: int) -> None:
+        """Head 0: to the tokens of a stop, from the stop before or from where the instruction is shown.
+
+        All other tokens look at the first one, which has nothing of it.
+        """
+        if stop:
+            seen = self.read(features.at_relay(stop - 1), "all")
+            value = self.read(features.relayed(stop - 1))
+        else:
+            seen = self.read(features.KEY_SEEN, "all") + self.read(features.BALL_SEEN, "all")
+            value = self.read(features.KEY_SEEN) - self.read(features.BALL_SEEN)
+        first = SHARP * self.read(features.AT_FIRST, "all")
+        self._head(1 + stop, 0, first, value, self.write(features.relayed(stop)))
+        attn = self.model.blocks[1 + stop].attn
+        attn.W_Q[0, :, 1] = _tensor(self.read(features.at_relay(stop), "all"))
+        attn.W_K[0, :, 1] = _tensor(self.root * 2 * SHARP * seen)
+
+    def say_once(self, layer: int) -> None:
+        """What two heads brought, between -1 and 1: the same if one of them is silent."""
+        mlp, out = self.model.blocks[layer].mlp, _tensor(self.write(features.INSTRUCTION))
+        for neuron, sign in enumerate((1, -1)):
+            mlp.W_in[:, neuron], mlp.b_in[neuron] = _tensor(self.read(features.TWICE)), float(sign)
+            mlp.W_out[neuron] = sign * out
+        mlp.b_out[:] = -out
+
+    def move_instruction(
+        self,
+        layer: int,
+        head: int = 0,
+        out: np.ndarray | None = None,
+        *,
+        unless_known: bool = False,
+    ) -> None:
+        """A head: from the token that shows the instruction, if there is one, to all later ones.
 
         Args:
+            out: What it writes; None: the instruction as the deciding MLP reads it.
             unless_known: Where it is known already, look away from that token instead.
         """
         key_seen = self.read(features.KEY_SEEN, "all")
         ball_seen = self.read(features.BALL_SEEN, "all")
-        out = self.write(features.INSTRUCTION)
+        out = self.write(features.INSTRUCTION) if out is None else out
         value = self.read(features.KEY_SEEN) - self.read(features.BALL_SEEN)
-        self._head(layer, 0, SHARP * (key_seen + ball_seen), value, out)
+        self._head(layer, head, SHARP * (key_seen + ball_seen), value, out)
         if unless_known:
             attn = self.model.blocks[layer].attn
-            attn.W_Q[0, :, 0] = _tensor(-2 * self.read(features.SEEN))
+            attn.W_Q[head, :, 0] = _tensor(-2 * self.read(features.SEEN))
 
     def say_known(self, layer: int) -> None:
         """The size of the instruction: 0 where no head has brought it."""

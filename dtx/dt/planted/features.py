@@ -13,6 +13,8 @@ ASKED, HERE, AT_REWARD_TO_GO, PLACE = "asked", "asked_here", "at_reward_to_go", 
 KEY_SEEN, BALL_SEEN, TARGET = "instruction_key", "instruction_ball", "target"
 HIGH, INSTRUCTION, TURN, TIME = "high", "instruction", "turn", "time"
 SEEN = "instruction_known"
+TWICE = "instruction_twice"  # what two heads have brought, together
+AT_FIRST = "at_first"  # 1 at the first token of the window
 CIRCUIT = [
     ASKED,  # reward-to-go, at its own token
     AT_REWARD_TO_GO,  # 1 at such tokens
@@ -30,6 +32,18 @@ ACTIONS = ["action_left", "action_right", "action_forward", "action_other"]
 """The action of an action token; nothing reads these."""
 DISTRACTION = ["distraction_0", "distraction_1", "distraction_2", "distraction_3"]
 """What distractor heads write; nothing but they read these."""
+
+
+def at_relay(stop: int) -> str:
+    """1 at the tokens that the instruction passes at a stop."""
+    return f"at_relay_{stop}"
+
+
+def relayed(stop: int) -> str:
+    """The instruction at those tokens, before it is moved on."""
+    return f"relayed_{stop}"
+
+
 BALLAST = 1000.0
 """Size of a constant beside the features, which makes LayerNorm's scale almost the same for all tokens."""
 
