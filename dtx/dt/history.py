@@ -21,7 +21,7 @@ class History:
     """
 
     def __init__(self, cfg: ModelConfig, n: int, horizon: int):
-        self.cfg = cfg
+        self.cfg, self.horizon = cfg, horizon
         self.step = 0
         self.rows = np.zeros((0, 7, 7, 3), np.uint8)  # distinct observations so far
         self._known: dict[bytes, int] = {}
@@ -43,9 +43,14 @@ class History:
         """Add the actions (n,) taken at the last step."""
         self.action[:, self.step - 1] = actions
 
-    def context(self, who: np.ndarray) -> Context:
-        """Contexts of the environments ``who`` (indices) at the last step."""
-        begin = max(0, self.step - self.cfg.n_steps)
+    def context(self, who: np.ndarray, last: int | None = None) -> Context:
+        """Contexts of the environments ``who`` (indices) at the last step.
+
+        Args:
+            who: Which.
+            last: Only so many timesteps, where padding is on the right; None: as many as the model reads.
+        """
+        begin = max(0, self.step - min(last or self.cfg.n_steps, self.cfg.n_steps))
         span = slice(begin, self.step)
         observation, action = self.observation[who, span], self.action[who, span]
         reward_to_go = self.reward_to_go[who, span]

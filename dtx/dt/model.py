@@ -186,6 +186,11 @@ class DecisionTransformerModel(TransformerLensMethods, HookedRootModule):
         return self.unembed(self.ln_final(self.blocks[-1].packed(resid_Nd, batch.packing, True)))
 
     @property
+    def unedited(self) -> DecisionTransformerModel | None:
+        """Itself, if nobody reads or edits an activation: then keys and values can be kept."""
+        return None if self.has_hooks else self
+
+    @property
     def has_hooks(self) -> bool:
         """Whether anyone reads or edits an activation."""
         return hooked(*self.hook_dict.values())

@@ -7,35 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dtx.dataset.episodes import Outcome
 from dtx.dt.context import Context
 from dtx.dt.history import History
-from dtx.dt.model import DecisionTransformerModel, ModelConfig
+from dtx.dt.incremental import Acting, Player, contexts_kept
+from dtx.dt.model import DecisionTransformerModel
 from dtx.env.decision import Decision
 from dtx.env.environment import Environment
 from dtx.env.vector import Stacked, VectorEnv
-
-CHUNK = 128
-"""Contexts computed at once: few enough for their activations to stay in the processor's cache."""
-
-
-class Player(Protocol):
-    """What acts: a model, or one that is edited while it runs."""
-
-    @property
-    def cfg(self) -> ModelConfig:
-        """How windows are made."""
-        ...
-
-    def last_logits(self, context: Context, /) -> Tensor:
-        """Logits (b, a) at the last state of windows."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -94,6 +77,7 @@ def rollout(
     numbers = np.arange(n) if episode is None else np.asarray(episode)
     uniform = None if greedy else uniforms(seed, numbers, horizon)
     history = History(model.cfg, n, horizon)
+    acting = Acting(model, history)
     observations = env.reset()
     first = observations.copy()
     to_go, returns = target.copy(), np.zeros(n, np.float32)
@@ -101,7 +85,7 @@ def rollout(
     playing = np.arange(n)
     for step in range(horizon):
         history.see(observations, to_go)
-        logits = _logits(model, history, playing)
+        logits = acting.logits(playing)
         actions = np.zeros(n, np.int64)
         if uniform is None:
             actions[playing] = logits.argmax(1)
@@ -129,7 +113,7 @@ def rollout(
 
 
 def rollouts(
-    model: DecisionTransformerModel,
+    model: Player,
     env: Environment,
     targets: Sequence[float],
     *,
@@ -147,14 +131,20 @@ def rollouts(
     Returns:
         One :class:`Played` a target.
     """
-    vector = Stacked([env.vector(episodes, seed) for _ in targets])
-    start = np.repeat(np.asarray(targets, np.float32), episodes)
-    numbers = np.tile(np.arange(episodes), len(targets))
-    played = rollout(
-        model, vector, start, seed=seed, temperature=temperature, greedy=greedy, episode=numbers
-    )
-    vector.close()
-    return [played.part(slice(i * episodes, (i + 1) * episodes)) for i in range(len(targets))]
+    kept = contexts_kept(model, env.horizon)
+    together = len(targets) if kept is None else max(1, kept // episodes)
+    parts = []
+    for begin in range(0, len(targets), together):
+        chosen = targets[begin : begin + together]
+        vector = Stacked([env.vector(episodes, seed) for _ in chosen])
+        start = np.repeat(np.asarray(chosen, np.float32), episodes)
+        numbers = np.tile(np.arange(episodes), len(chosen))
+        played = rollout(
+            model, vector, start, seed=seed, temperature=temperature, greedy=greedy, episode=numbers
+        )
+        vector.close()
+        parts += [played.part(slice(i * episodes, (i + 1) * episodes)) for i in range(len(chosen))]
+    return parts
 
 
 def greedy_by_layout(
@@ -220,16 +210,6 @@ def uniforms(seed: int, episode: np.ndarray, horizon: int) -> np.ndarray:
     return np.stack([np.random.Generator(np.random.Philox(key=k)).random(horizon) for k in keys])[
         index
     ]
-
-
-def _logits(model: Player, history: History, who: np.ndarray) -> np.ndarray:
-    """Logits (len(who), a) float64 at the last state; equal contexts are computed once."""
-    first, index = history.distinct_contexts(who)
-    parts = [
-        model.last_logits(history.context(who[first[begin : begin + CHUNK]]))
-        for begin in range(0, len(first), CHUNK)
-    ]
-    return torch.cat(parts).double().numpy()[index]
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

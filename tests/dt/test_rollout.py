@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from dtx.dt import incremental
 from dtx.dt import model as models
 from dtx.dt import rollout as rollouts
 from dtx.dt.context import Context
@@ -145,15 +146,31 @@ def test_random_numbers_belong_to_the_episode():
     assert len(np.unique(first)) == 15
 
 
-def test_equal_contexts_are_computed_once(monkeypatch):
-    model = network()
-    sizes = []
-    compute = type(model).last_logits
+@pytest.mark.parametrize("way", ["right", "left"])
+def test_equal_contexts_are_computed_once(way, monkeypatch):
+    model = network(*WAYS[way])
+    sizes = []  # of what is embedded: every context that is computed, new tokens or whole, is
+    compute = type(model.embed).forward
     monkeypatch.setattr(
-        type(model), "last_logits", lambda self, c: sizes.append(len(c)) or compute(self, c)
+        type(model.embed), "forward", lambda self, c: sizes.append(len(c)) or compute(self, c)
     )
     rollouts.rollout(model, Corridor([4] * 30), np.zeros(30), seed=0)
-    assert sizes[0] == 1 and sizes[1] <= 7 and max(sizes) <= 30
+    assert sizes[0] == 1 and sizes[1] <= 7 and max(sizes) <= 30 and len(sizes) <= 12
+
+
+def test_targets_are_played_apart_where_memory_is_short(monkeypatch):
+    class Place:
+        horizon = 12
+
+        def vector(self, n: int, seed: int) -> Corridor:
+            return Corridor([3 + i % 3 for i in range(n)])
+
+    model = network("dt.windows.context=12", "dt.model.n_ctx=35")
+    together = rollouts.rollouts(model, Place(), [0.1, 0.5, 0.9], episodes=6, seed=3)
+    monkeypatch.setattr(incremental, "MEMORY", 7 * incremental.bytes_of_row(model, 12))
+    apart = rollouts.rollouts(model, Place(), [0.1, 0.5, 0.9], episodes=6, seed=3)
+    for one, other in zip(together, apart, strict=True):
+        assert (one.length == other.length).all() and (one.returns == other.returns).all()
 
 
 class Forked:

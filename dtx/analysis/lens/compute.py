@@ -18,10 +18,11 @@ from dtx.analysis.core.windows import join, sampler, sampling
 from dtx.analysis.lens.spec import LOGIT, TRAINED, TUNED, UNTRAINED, LensSpec
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
+from dtx.dt.incremental import CHUNK
 from dtx.dt.layers import EPSILON
 from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.rollout import CHUNK, decision_contexts
+from dtx.dt.rollout import decision_contexts
 from dtx.dt.spec import Balance, Windows
 from dtx.env.decision import Decision
 from dtx.progress import Bar, progress

@@ -16,9 +16,10 @@ from dtx.analysis.core.windows import distinct_inputs
 from dtx.analysis.psychology.poses import FORWARD, LEFT, RIGHT, Poses, contexts, reach
 from dtx.analysis.psychology.spec import TRAINED, PsychologySpec
 from dtx.dataset.episodes import Outcome
+from dtx.dt.incremental import CHUNK
 from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.rollout import CHUNK, rollout
+from dtx.dt.rollout import rollout
 from dtx.env.decision import Decision
 from dtx.progress import progress
 from dtx.training.threads import one_thread

@@ -101,6 +101,7 @@ class Steered:
 
     def __init__(self, model: DecisionTransformerModel, edit: ActivationEdit):
         self.model, self.edit, self.cfg = model, edit, model.cfg
+        self.unedited = None  # an edit may change the keys of tokens long past
 
     def last_logits(
         self, context: Context, donor: Tensor | None = None, start: Tensor | None = None

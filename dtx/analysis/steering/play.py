@@ -8,7 +8,8 @@ import pandas as pd
 from dtx.analysis.core.recorder import Recorder, looks_back
 from dtx.analysis.steering.spec import SteeringSpec
 from dtx.dataset.episodes import OUTCOMES
-from dtx.dt.rollout import Player, rollout
+from dtx.dt.incremental import Player
+from dtx.dt.rollout import rollout
 from dtx.env.environment import Environment
 from dtx.env.vector import Stacked
 from dtx.statistics import bootstrap

@@ -13,8 +13,8 @@ import torch
 from dtx.agent.agent import Agent
 from dtx.dataset.episodes import Episodes, Split
 from dtx.dt.history import History
+from dtx.dt.incremental import Acting
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.rollout import CHUNK
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,12 @@ def model_policy(
     """Log-probabilities (s, a) float64 of the model acting along the episodes; equal contexts once."""
     e, steps = replay.observation.shape
     history = History(model.cfg, e, steps)
+    acting = Acting(model, history)
     logits = np.zeros((e, steps, model.cfg.n_actions))
     for step in range(steps):
         history.see(replay.observations[replay.observation[:, step]], reward_to_go[:, step])
         playing = np.flatnonzero(replay.length > step)
-        first, index = history.distinct_contexts(playing)
-        parts = [
-            model.last_logits(history.context(playing[first[begin : begin + CHUNK]]))
-            for begin in range(0, len(first), CHUNK)
-        ]
-        logits[playing, step] = torch.cat(parts).double().numpy()[index]
+        logits[playing, step] = acting.logits(playing)
         history.act(replay.action[:, step])
     return log_softmax(logits[replay.real])
 
