@@ -194,7 +194,7 @@ class Control:
             against=None if math.isnan(number) else number,
             value_interval=(value.low, value.high) if measured else None,
             against_interval=None if math.isnan(number) else interval,
-            n=None if value.low == value.high else value.n,
+            n=value.n if value.sampled else None,
         )
 
     @property
