@@ -25,11 +25,18 @@ if TYPE_CHECKING:
 class Attention(AttentionSpec, Analysis):
     """Attention on the way to the decision; ``conf/analysis/attention.yaml`` explains the fields.
 
-    Windows: every layout at every target, after the routine's actions up to the decision. Controls: the same
-    architecture untrained, and attention spread evenly over what may be seen. Exact checks: each token's
-    attention adds up to 1, and none goes to later tokens.
+    Windows: every layout at every target, after the routine's actions up to the decision. Beside a head's
+    pattern stands its *effect*: how far the logits move, as a share of their size, with even attention, or
+    with that of the other target, in its place. Claims need both: a head that writes nothing may look
+    anywhere. Controls: the same architecture untrained, by the same statistic (the best head against the best
+    head of each), and attention spread evenly over what may be seen. Claims about reward-to-go have no object
+    where it does not change the decision. Exact checks: each token's attention adds up to 1, and none goes to
+    later tokens.
     """
 
+    version: ClassVar[int] = (
+        2  # since effects stand beside patterns, and best is compared with best
+    )
     question: ClassVar[str] = "Where do tokens look, and does reward-to-go move it?"
     cover: ClassVar[str] = "modality"
     needs: ClassVar[Mapping[str, Need]] = {"env": Need.DECISION}

@@ -26,8 +26,9 @@ def modality(result: Result, spec: AttentionSpec) -> Figure:
         for layer in layers
         for target in (spec.high, spec.low)
     ]
-    figure, axes = new(7.0, 0.75 * len(mosaic) + 1.1, mosaic=mosaic)
+    figure, axes = new(7.0, 0.85 * len(mosaic) + 1.3, mosaic=mosaic)
     mean = table.groupby(["layer", "head", "target", "query", "key"]).attention.mean()
+    effect = _effects(result)
     image = None
     for layer in layers:
         for head in heads:
@@ -42,12 +43,25 @@ def modality(result: Result, spec: AttentionSpec) -> Figure:
                 axis.tick_params(length=0, pad=1)
                 if head == 0:
                     axis.set_ylabel(f"L{layer}\nRTG {target:g}", fontsize=7)
-                if layer == layers[0] and target == spec.high:
-                    axis.set_title(f"head {head}", fontsize=8, loc="center")
-    text = "Attention by modality: query kind (rows) to key kind (columns), mean over layouts"
-    title(figure, text, size=9)
+                above = f"head {head}\n" if layer == layers[0] and target == spec.high else ""
+                value, matters = effect[target, layer, head]
+                weight = "bold" if matters else "normal"
+                text = f"{above}effect {value:.2f}"
+                axis.set_title(text, fontsize=6.5, loc="center", pad=2, fontweight=weight)
+    text = (
+        "Attention by modality: query kind (rows) to key kind (columns), mean over all layouts\n"
+        "effect: how far the logits move with even attention instead; bold: more than in untrained models"
+    )
+    title(figure, text, size=8)
     figure.colorbar(image, ax=list(axes.values()), shrink=0.4, pad=0.01, aspect=30)
     return figure
+
+
+def _effects(result: Result) -> dict[tuple[float, int, int], tuple[float, bool]]:
+    """Effect of even attention by target, layer and head, and whether it exceeds untrained models'."""
+    table = result.tables["heads"]
+    keys = zip(table.target, table.layer, table["head"], strict=True)
+    return dict(zip(keys, zip(table.effect_even, table.matters, strict=True), strict=True))
 
 
 def moved(result: Result, spec: AttentionSpec) -> Figure:
@@ -94,6 +108,7 @@ def maps(result: Result, spec: AttentionSpec) -> Figure:
     by_head = variation.groupby(["layer", "head"]).total_variation.mean()
     top = by_head.nlargest(3).index.tolist()
     names, pattern = result.arrays["tokens"], result.arrays["pattern"]
+    effect = _effects(result)
     mosaic = [[f"{layer}/{head}/{t:g}" for layer, head in top] for t in (spec.high, spec.low)]
     figure, axes = new(7.0, 5.1, mosaic=mosaic)
     first = max(int(np.flatnonzero(names != PADDING)[0]) - 1, 0)
@@ -105,7 +120,8 @@ def maps(result: Result, spec: AttentionSpec) -> Figure:
             grid = np.where(np.tri(len(shown)), pattern[at, 0, layer, head, first:, first:], np.nan)
             heatmap(axis, grid, shown, shown, limit=1, low=0, cmap=MAP, size=6, aspect="equal")
             axis.tick_params(length=0, pad=1)
-            axis.set_title(f"L{layer}H{head}, RTG {target:g}", fontsize=8)
+            value, _ = effect[target, layer, head]
+            axis.set_title(f"L{layer}H{head}, RTG {target:g}, effect {value:.2f}", fontsize=7)
     layout = result.tables["maps"].layout.iloc[0]
     text = f"The heads that reward-to-go moves most: query (rows) to key, layout {layout}"
     title(figure, text, size=9)

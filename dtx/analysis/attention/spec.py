@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from dtx.analysis.core.targets import check_targets
-from dtx.config.ranges import Count, NotEmpty, Seed, Share
+from dtx.analysis.core.targets import Divergence, check_targets
+from dtx.analysis.core.untrained import Twins
+from dtx.config.ranges import NotEmpty, Seed, Share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,14 +18,19 @@ class AttentionSpec:
     targets: Annotated[tuple[float, ...], NotEmpty("needs at least one reward-to-go")]
     low: float
     high: float
-    untrained: Count
+    threshold: Divergence
+    untrained: Twins
     margin: Share
-    resamples: Count
     seed: Seed
 
     def check(self) -> Iterator[tuple[str, str]]:
         """The two targets that claims compare."""
         yield from check_targets(self.targets, self.low, self.high)
+
+    @property
+    def compared(self) -> dict[str, int]:
+        """Places of the two targets that claims compare, by the names ``low`` and ``high``."""
+        return {"low": self.targets.index(self.low), "high": self.targets.index(self.high)}
 
 
 TRAINED = "trained"

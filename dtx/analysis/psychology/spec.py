@@ -4,22 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
 
-from dtx.analysis.core.targets import check_targets
-from dtx.config.ranges import Count, Range, Seed
-
-Divergence = Annotated[
-    float,
-    Range(
-        "must lie between 0 and ln 2 = 0.693 nats",
-        low=0,
-        high=0.693,
-        open_low=True,
-        open_high=True,
-    ),
-]
-"""A Jensen-Shannon divergence that can be exceeded and need not be."""
+from dtx.analysis.core.targets import Divergence, check_targets
+from dtx.config.ranges import Count, Seed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,45 @@
+"""Untrained twins of a model: what any network of its shape brings, by the same statistic.
+
+With k twins, a model that is itself untrained exceeds all of them with probability 1 / (k + 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+
+from dtx.config.ranges import Range
+from dtx.statistics import Estimate
+
+if TYPE_CHECKING:
+    from dtx.dt.model import DecisionTransformerModel
+
+Twins = Annotated[
+    int,
+    Range("needs at least 19: that one more untrained model exceeds 19 has a chance of 5%", low=19),
+]
+"""How many untrained models a number is held against."""
+_STREAM = 1_000_003
+"""Added to the seed, so that no twin is the model itself, should that be untrained."""
+
+
+def twins(model: DecisionTransformerModel, count: int, seed: int) -> Iterator:
+    """The same architecture with fresh weights, ``count`` times."""
+    from dtx.dt.load import untrained_like
+
+    for number in range(count):
+        yield untrained_like(model, seed + _STREAM + number)
+
+
+def of_untrained(values: Iterable[float]) -> Estimate:
+    """What untrained models bring: their mean, from the smallest to the largest; n counts models.
+
+    A number is above it only if it is above the largest.
+    """
+    numbers = np.asarray(list(values), float)
+    ends = (float(numbers.min()), float(numbers.max()))  # NaN where one is
+    return Estimate(
+        float(numbers.mean()), *ends, len(numbers), f"all of {len(numbers)} untrained models"
+    )
