@@ -27,6 +27,5 @@ FAST = [
     "analysis.calibration.episodes=6",
     "analysis.calibration.greedy_episodes=2",
     "analysis.calibration.control_episodes=2",
-    "analysis.calibration.resamples=50",
     "analysis.calibration.targets=[0,0.9]",
 ]

@@ -225,10 +225,7 @@ def numbers(node: Any, place: str) -> Iterator[str]:
 
 
 NUMBERS = [p for g in ("env", "agent", "dataset", "dt", "analysis") for p in numbers(plain()[g], g)]
-MAY_BE_NEGATIVE = {
-    "analysis.calibration.targets",
-    "analysis.calibration.criteria.max_return",  # there are tasks with penalties
-}
+MAY_BE_NEGATIVE = {"analysis.calibration.targets"}
 MAY_BE_ZERO = {
     *("agent.lr_end", "agent.gamma", "agent.gae_lambda", "agent.entropy", "agent.entropy_end"),
     *("agent.value_weight", "agent.solved_at", "dataset.validation", "dt.kept_checkpoints"),
@@ -236,8 +233,9 @@ MAY_BE_ZERO = {
     *("dt.optimiser.weight_decay", "dt.optimiser.warm_up", "dt.optimiser.betas"),
     *("analysis.calibration.support", "analysis.calibration.untrained.steps"),
     *("analysis.calibration.untrained.optimiser.warm_up", "analysis.calibration.criteria.low"),
-    *(f"analysis.calibration.criteria.{n}" for n in ("min_success", "max_return", "min_spearman")),
+    *(f"analysis.calibration.criteria.{n}" for n in ("min_success", "min_spearman")),
     *(f"analysis.calibration.criteria.{n}" for n in ("min_wrong_layouts", "max_from_chance")),
+    *(f"analysis.calibration.criteria.max_{n}" for n in ("above_failing", "from_demonstrations")),
 }
 """An untrained model (steps 0), no decay, no penalty and the like; all other zeros are mistakes."""
 

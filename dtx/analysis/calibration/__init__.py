@@ -13,6 +13,7 @@ from dtx.analysis.core.scoring import Scoring
 from dtx.dataset.dataset import Dataset
 from dtx.dt.decision_transformer import DecisionTransformer
 from dtx.dt.model_stage import ModelStage
+from dtx.dt.shuffled_reward_to_go import ShuffledRewardToGo
 from dtx.env.environment import Environment
 
 if TYPE_CHECKING:
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
 class Calibration(CalibrationSpec, Analysis):
     """Ask for returns, act, and compare; ``conf/analysis/calibration.yaml`` explains the fields.
 
-    Controls: an untrained model, which must play as well as chance, and a uniformly random policy. Exact
-    checks: the return of a behaviour clone is the same at every target, because each episode has the same
-    random numbers there; and outcomes add up. A model that was not trained here has no clone, so that
-    nothing is established; its untrained twin is drawn on the spot.
+    Controls: the same model trained with returns that were shuffled over the demonstrations, whose return
+    must differ less between targets; an untrained model, which must play as well as a uniformly random
+    policy. Exact checks: the return of a behaviour clone is the same at every target, because each episode
+    has the same random numbers there; and outcomes add up. A model that was not trained here has neither
+    clone nor shuffled twin, so that nothing is established; its untrained twin is drawn on the spot.
     """
+
+    version: ClassVar[int] = 2  # 1: verdicts without intervals, no model with shuffled returns
 
     question: ClassVar[str] = "Does the model achieve the return that it is asked for?"
     scoring: ClassVar[Scoring | None] = None
@@ -38,6 +42,7 @@ class Calibration(CalibrationSpec, Analysis):
     dataset: Dataset | None
     dt: ModelStage
     behaviour_clone: DecisionTransformer | None
+    shuffled: DecisionTransformer | None
     untrained: DecisionTransformer | None
 
     def check(self) -> Iterator[tuple[str, str]]:
@@ -45,6 +50,8 @@ class Calibration(CalibrationSpec, Analysis):
         yield from super().check()
         if self.behaviour_clone and self.behaviour_clone.reward_to_go:
             yield "behaviour_clone", "is no control: it has reward_to_go"
+        if self.shuffled and not isinstance(self.shuffled, ShuffledRewardToGo):
+            yield "shuffled", "is no control: its returns are not shuffled"
         if self.untrained and self.untrained.steps:
             yield "untrained", f"is no control: it is trained for {self.untrained.steps} steps"
 
@@ -61,6 +68,7 @@ class Calibration(CalibrationSpec, Analysis):
             model,
             self.env,
             clone=self.behaviour_clone.load() if self.behaviour_clone else None,
+            shuffled=self.shuffled.load() if self.shuffled else None,
             untrained=self.untrained.load() if self.untrained else None,
             episodes=self.dataset.load() if self.dataset else None,
             balance=windows.balance if windows else None,

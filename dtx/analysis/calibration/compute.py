@@ -1,25 +1,36 @@
-"""Play models at the targets and reduce the episodes to a curve, criteria and a verdict."""
+"""Play models at the targets and reduce the episodes to a curve, criteria and verdicts."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from dtx.analysis.calibration.criteria import judge, steered, summarise
+from dtx.analysis.calibration.criteria import (
+    Returns,
+    claims,
+    clone_spread,
+    controls,
+    judge,
+    measure,
+)
+from dtx.analysis.calibration.failing import FailingPolicy, play
 from dtx.analysis.calibration.spec import (
     CLONE,
     DT,
+    FAILING,
     GREEDY,
     RANDOM,
     RECORDED,
+    SHUFFLED,
     TRAINED_ON,
     UNTRAINED,
     CalibrationSpec,
 )
 from dtx.analysis.core.decision import demonstrated
-from dtx.analysis.core.result import Check, Control, Relation, Result
+from dtx.analysis.core.result import About, Check, Result
 from dtx.dataset.episodes import OUTCOMES, Episodes, Outcome, Split
 from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
@@ -28,7 +39,7 @@ from dtx.dt.spec import Balance
 from dtx.env.decision import Decision
 from dtx.env.environment import Environment
 from dtx.progress import progress
-from dtx.statistics import bootstrap
+from dtx.statistics import Estimate, mean_estimate
 from dtx.training.threads import one_thread
 
 ROUNDING = 1e-9
@@ -50,6 +61,7 @@ def compute(
     env: Environment,
     *,
     clone: DecisionTransformerModel | None = None,
+    shuffled: DecisionTransformerModel | None = None,
     untrained: DecisionTransformerModel | None = None,
     episodes: Episodes | None = None,
     balance: Balance | None = None,
@@ -61,37 +73,49 @@ def compute(
         model: The one in question.
         env: Where all models act.
         clone: The same model without reward-to-go; without one nothing is established.
+        shuffled: The same model trained with shuffled returns; without one nothing is established.
         untrained: The same architecture; drawn on the spot if there is none.
         episodes: The demonstrations; without them every target counts as supported.
         balance: Shares of outcomes that the model was trained on; None if it was not trained here.
 
     Returns:
-        Tables ``curve``: one row a model and target: mean_return, low, high (95% bootstrap interval),
-        success, wrong, truncated (shares), mean_length, episodes, distinct_episodes, supported,
+        Tables ``curve``: one row a model and target: mean_return, low, high (95% interval), n, interval (its
+        kind), success, wrong, truncated (shares), mean_length, episodes, distinct_episodes, supported,
         training_episodes. ``decision``: one row a source, target and layout: share or probability of the
         wrong and the right turn at the decision square; empty where the environment names no decision.
-        ``criteria``: one row a criterion: value, wanted, met.
+        ``criteria``: one row a criterion, see :func:`dtx.analysis.calibration.criteria.judge`.
     """
     players = [
         CalibratedModel(DT, model, spec.episodes),
         CalibratedModel(GREEDY, model, spec.greedy_episodes, greedy=True),
     ]
     if clone:
-        players.append(CalibratedModel(CLONE, clone, spec.episodes))
+        players.append(CalibratedModel(CLONE, clone, spec.control_episodes))
+    if shuffled:
+        players.append(CalibratedModel(SHUFFLED, shuffled, spec.control_episodes))
     fresh = untrained or untrained_like(model, spec.seed)
     players.append(CalibratedModel(UNTRAINED, fresh, spec.control_episodes))
-    curve = _curve(spec, env, players, episodes)
+    played = _play(spec, env, players)
+    chance = play(None, env, spec.episodes, spec.seed)
+    played[RANDOM] = [chance] * len(spec.targets)
+    if episodes is not None:
+        # Other worlds and random numbers than the model's: the two are compared as independent samples.
+        policy = FailingPolicy(episodes, env.n_actions, model.cfg.n_steps)
+        played[FAILING] = [play(policy, env, spec.episodes, spec.seed + 1)]
+    curve = _curve(spec, played, episodes)
     decision = _decision(spec, model, env.decision, episodes, balance)
     wrong = None
     if env.decision is not None:
         outcomes = greedy_by_layout(model, env.decision, [spec.criteria.low])
         wrong = outcomes[0] == Outcome.WRONG
-    return result_of(spec, curve, decision, wrong)
+    returns = {name: np.stack([p.returns for p in at]).astype(float) for name, at in played.items()}
+    return result_of(spec, curve, returns, decision, wrong)
 
 
 def result_of(
     spec: CalibrationSpec,
     curve: pd.DataFrame,
+    returns: Returns,
     decision: pd.DataFrame,
     greedy_wrong: np.ndarray | None,
 ) -> Result:
@@ -100,81 +124,97 @@ def result_of(
     Args:
         spec: What is wanted.
         curve: See :func:`compute`. decision: See there.
+        returns: (targets, episodes) of every model that played.
         greedy_wrong: (layouts,) bool, whether the greedy episode at the low target ends at the wrong
             object; None where the environment has no layouts.
     """
-    metrics = summarise(spec.criteria, curve, decision, greedy_wrong)
-    criteria = judge(spec.criteria, metrics)
-    metrics["steered"] = float(criteria.met.all())
-    has_clone = bool((curve.model == CLONE).any())
+    found = measure(spec, curve, returns, decision, greedy_wrong)
+    criteria = judge(spec.criteria, found)
+    made = claims(spec.criteria, criteria)
+    spread = clone_spread(returns)
+    metrics = {name: estimate.value for name, estimate in found.items()}
+    metrics |= {f"{claim.id}": float(_met(criteria, claim.id)) for claim in made}
+    metrics |= {
+        "spread": float(np.ptp(returns[DT].mean(1))),
+        "clone_spread": spread,
+        "clone_return": float(returns[CLONE].mean()) if CLONE in returns else math.nan,
+        "untrained_return": float(returns[UNTRAINED].mean()),
+        "random_return": float(returns[RANDOM].mean()),
+    }
     # In NumPy, for pandas passes over what is no number.
     sums = np.abs(curve[list(OUTCOMES)].to_numpy().sum(axis=1) - 1)
     checks = [
         Check(name="shares of outcomes add up to 1", error=float(sums.max()), tolerance=ROUNDING)
     ]
-    if has_clone:
-        flat = Check(
-            name="the behaviour clone's return does not vary with the target",
-            error=metrics["clone_spread"],
-            tolerance=0,
-        )
-        checks.append(flat)
+    problems = []
+    if CLONE in returns:
+        name = "the behaviour clone's return does not vary with the target"
+        checks.append(Check(name=name, error=spread, tolerance=0))
+    else:
+        problems.append("no clone to compare with: no behaviour clone was trained")
+    if SHUFFLED not in returns:
+        problems.append("no control of reward-to-go: no model was trained with shuffled returns")
     return Result(
-        finding=_finding(spec, metrics, greedy_wrong),
+        finding=_finding(spec, found, spread, greedy_wrong),
         metrics=metrics,
         checks=checks,
-        controls=[
-            Control(
-                name="distance of the untrained model's mean return from a uniformly random policy's",
-                value=abs(metrics["untrained_return"] - metrics["random_return"]),
-                must_be=Relation.AT_MOST,
-                against=spec.criteria.max_from_chance,
-            )
-        ],
-        claims=[steered(spec.criteria, criteria)],
+        controls=controls(spec.criteria, found),
+        claims=made,
         tables={"curve": curve, "decision": decision, "criteria": criteria},
         distinct_inputs=int(curve.distinct_episodes[curve.model == DT].sum()),
-        problems=[] if has_clone else ["no clone to compare with: no behaviour clone was trained"],
+        about=About.REWARD_TO_GO,
+        problems=problems,
     )
 
 
+def _met(criteria: pd.DataFrame, claim: str) -> bool:
+    rows = criteria if claim == "calibrated" else criteria[criteria.claim == claim]
+    return bool(rows.met.all())
+
+
 def _finding(
-    spec: CalibrationSpec, metrics: dict[str, float], greedy_wrong: np.ndarray | None
+    spec: CalibrationSpec,
+    found: dict[str, Estimate],
+    clone: float,
+    greedy_wrong: np.ndarray | None,
 ) -> str:
     low, high = spec.criteria.low, spec.criteria.high
     parts = [
-        f"asked for {high:g}: success {metrics['success_high']:.2f}",
-        f"asked for {low:g}: return {metrics['return_low']:.3f}",
+        f"asked for {high:g}: success {found['success_high'].value:.2f}",
+        f"asked for {low:g}: return {found['return_low'].value:.3f}",
     ]
+    if "failing_return" in found:
+        parts[-1] += f" (failing demonstrations {found['failing_return'].value:.3f})"
     if greedy_wrong is not None:
         parts.append(
             f"greedy play at RTG {low:g} picks the wrong object in "
             f"{greedy_wrong.sum()}/{len(greedy_wrong)} layouts"
         )
-    rank, spread = metrics["spearman"], metrics["clone_spread"]
-    parts.append("no Spearman correlation" if np.isnan(rank) else f"Spearman {rank:.2f}")
-    if spread == 0:
+    if "mae" in found:
+        parts.append(f"mean distance of return and target {found['mae'].value:.3f}")
+        parts.append(f"Spearman {found['spearman'].value:.2f}")
+    if "shuffled_response" in found:
+        parts.append(
+            f"return rises by {found['response'].value:.2f} from {low:g} to {high:g}, by "
+            f"{found['shuffled_response'].value:.2f} if trained with shuffled returns"
+        )
+    if clone == 0:
         parts.append("behaviour clone: return does not vary with RTG")
-    elif not np.isnan(spread):
-        parts.append(f"behaviour clone: return varies with RTG by {spread:.3f}")
+    elif not math.isnan(clone):
+        parts.append(f"behaviour clone: return varies with RTG by {clone:.3f}")
     return ", ".join(parts)
 
 
-def _curve(
-    spec: CalibrationSpec,
-    env: Environment,
-    players: list[CalibratedModel],
-    episodes: Episodes | None,
-) -> pd.DataFrame:
-    # Without demonstrations nothing says which targets are supported: all of them count.
-    counts = training_support(episodes, spec.targets) if episodes else None
-    support = counts or dict.fromkeys(spec.targets, np.nan)
+def _play(
+    spec: CalibrationSpec, env: Environment, players: list[CalibratedModel]
+) -> dict[str, list[Played]]:
+    """Episodes of every model at every target."""
     total = sum(player.episodes for player in players) * len(spec.targets)
-    rows = []
+    played = {}
     with one_thread(), progress("calibration", total, "episodes") as bar:
         for player in players:
             bar.advance(0, player.name)
-            played = rollouts(
+            played[player.name] = rollouts(
                 player.model,
                 env,
                 spec.targets,
@@ -183,29 +223,22 @@ def _curve(
                 temperature=spec.temperature,
                 greedy=player.greedy,
             )
-            for target, episodes_at in zip(spec.targets, played, strict=True):
-                rows.append(_row(spec, player.name, target, episodes_at, support[target]))
-            bar.advance(player.episodes * len(played))
-    chance = play_uniformly(env, spec.episodes, spec.seed)
-    rows += [_row(spec, RANDOM, target, chance, support[target]) for target in spec.targets]
+            bar.advance(player.episodes * len(spec.targets))
+    return played
+
+
+def _curve(
+    spec: CalibrationSpec, played: dict[str, list[Played]], episodes: Episodes | None
+) -> pd.DataFrame:
+    # Without demonstrations nothing says which targets are supported: all of them count.
+    counts = training_support(episodes, spec.targets) if episodes else None
+    support = counts or dict.fromkeys(spec.targets, np.nan)
+    rows = []
+    for name, by_target in played.items():
+        targets = spec.targets if len(by_target) > 1 else (spec.criteria.low,)
+        for target, at in zip(targets, by_target, strict=True):
+            rows.append(_row(spec, name, target, at, support[target]))
     return pd.DataFrame(rows)
-
-
-def play_uniformly(env: Environment, episodes: int, seed: int) -> Played:
-    """Chance: episodes of the policy that takes every action with the same probability."""
-    vector, noise = env.vector(episodes, seed), np.random.default_rng(seed)
-    first = vector.reset()
-    returns, length = np.zeros(episodes, np.float32), np.zeros(episodes, np.int64)
-    outcome, playing = np.full(episodes, Outcome.TRUNCATED, np.uint8), np.ones(episodes, bool)
-    while playing.any():
-        step = vector.step(noise.integers(0, vector.n_actions, episodes))
-        returns[playing] += step.reward[playing]
-        length[playing] += 1
-        over = playing & step.terminated
-        outcome[over] = np.where(step.reward[over] > 0, Outcome.SUCCESS, Outcome.WRONG)
-        playing &= ~step.ended
-    vector.close()
-    return Played(np.zeros(episodes, np.float32), returns, length, outcome, first)
 
 
 def training_support(episodes: Episodes, targets: tuple[float, ...]) -> dict[float, int]:
@@ -225,7 +258,6 @@ def _row(
     spec: CalibrationSpec, name: str, target: float, played: Played, training: float
 ) -> dict[str, str | float]:
     returns = played.returns.astype(float)
-    low, high = bootstrap(returns, spec.resamples, spec.seed)
     signature = np.concatenate(
         [
             played.first_observation.reshape(len(returns), -1),
@@ -238,8 +270,7 @@ def _row(
         "model": name,
         "target": target,
         "mean_return": float(returns.mean()),
-        "low": low,
-        "high": high,
+        **mean_estimate(returns).columns(),
         **{o: played.share(i) for i, o in enumerate(OUTCOMES)},
         "mean_length": float(played.length.mean()),
         "episodes": len(returns),

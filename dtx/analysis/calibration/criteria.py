@@ -1,4 +1,8 @@
-"""From a calibration's curve to metrics, and from those to a verdict on steering."""
+"""From played episodes to numbers with their intervals, and from those to the verdicts.
+
+Letters: r targets, n episodes of one target. An episode has the same world and random numbers at every
+target, so that episodes, not plays, are the independent observations.
+"""
 
 from __future__ import annotations
 
@@ -11,143 +15,257 @@ import pandas as pd
 from dtx.analysis.calibration.spec import (
     CLONE,
     DT,
+    FAILING,
     RANDOM,
     RECORDED,
+    SHUFFLED,
     TRAINED_ON,
     UNTRAINED,
+    CalibrationSpec,
     Criteria,
 )
-from dtx.analysis.core.result import About, Claim, Verdict
-from dtx.statistics import spearman
+from dtx.analysis.core.result import About, Claim, Control, Relation, Verdict
+from dtx.statistics import (
+    Estimate,
+    bootstrap_estimate,
+    difference_estimate,
+    enumerated,
+    mean_estimate,
+    share_estimate,
+)
+
+RETURNS = (0.0, 1.0)
+"""Between which the returns of gridworlds with a single reward lie, whatever happens."""
+Returns = Mapping[str, np.ndarray]
+"""Returns (r, n) of each model, the targets in the spec's order."""
 
 
-def summarise(
-    wanted: Criteria,
+def measure(
+    spec: CalibrationSpec,
     curve: pd.DataFrame,
+    returns: Returns,
     decision: pd.DataFrame,
     greedy_wrong: np.ndarray | None,
-) -> dict[str, float]:
-    """Reduce the tables to metrics; what is missing is no number.
+) -> dict[str, Estimate]:
+    """The numbers that the criteria are about, with their intervals; what was not measured is left out.
 
     Args:
-        wanted: Says which targets are high and low.
+        spec: Says which targets are high and low.
         curve: See :func:`dtx.analysis.calibration.compute.compute`. decision: See there.
+        returns: Of every model that played.
         greedy_wrong: (layouts,) bool, whether greedy play at the low target ends at the wrong object;
             None where the environment has no layouts.
     """
-    by_model = {name: part.sort_values("target") for name, part in curve.groupby("model")}
-    model, clone = by_model[DT], by_model.get(CLONE)
-    supported = model[model.supported]
-    at = {t: model[model.target == t].iloc[0] for t in (wanted.low, wanted.high)}
-    metrics = {
-        "success_high": float(at[wanted.high].success),
-        "return_high": float(at[wanted.high].mean_return),
-        "return_low": float(at[wanted.low].mean_return),
-        "spearman": spearman(supported.target.to_numpy(), supported.mean_return.to_numpy()),
-        "mae": float((supported.mean_return - supported.target).abs().mean()),
-        "spread": float(model.mean_return.max() - model.mean_return.min()),
-        "clone_spread": math.nan
-        if clone is None
-        else float(np.ptp(clone.mean_return.to_numpy())),  # no number stays no number
-        "clone_return": math.nan if clone is None else float(clone.mean_return.mean()),
-        "untrained_return": float(by_model[UNTRAINED].mean_return.mean()),
-        "random_return": float(by_model[RANDOM].mean_return.mean()),
+    wanted, of_model = spec.criteria, returns[DT]
+    place = {target: i for i, target in enumerate(spec.targets)}
+    low, high = place[wanted.low], place[wanted.high]
+    at_high = curve[(curve.model == DT) & (curve.target == wanted.high)].iloc[0]
+    successes = round(at_high.success * at_high.episodes)
+    found = {
+        "success_high": share_estimate(successes, int(at_high.episodes)),
+        "return_high": mean_estimate(of_model[high], bounds=_bounds(of_model)),
+        "return_low": mean_estimate(of_model[low], bounds=_bounds(of_model)),
+        "response": mean_estimate(of_model[high] - of_model[low]),
     }
+    supported = curve[curve.model == DT].set_index("target").supported
+    rows = [i for i, target in enumerate(spec.targets) if supported[target]]
+    if len(rows) > 1:
+        found |= _over_targets(np.array(spec.targets)[rows], of_model[rows])
+    if FAILING in returns:
+        failing = returns[FAILING][0]
+        found["failing_return"] = mean_estimate(failing, bounds=_bounds(failing))
+        found["above_failing"] = difference_estimate(
+            of_model[low], failing, bounds=_bounds(of_model, failing)
+        )
+    if SHUFFLED in returns:
+        shuffled = returns[SHUFFLED]
+        found["shuffled_response"] = mean_estimate(shuffled[high] - shuffled[low])
+    chance = returns[UNTRAINED].mean(0), returns[RANDOM][0]
+    found["from_chance"] = difference_estimate(*chance, bounds=_bounds(*chance))
     if greedy_wrong is not None:
-        metrics["greedy_wrong_layouts"] = float(greedy_wrong.mean())
+        found["greedy_wrong_layouts"] = enumerated(greedy_wrong.mean(), len(greedy_wrong))
+    return found | _at_decision(wanted, decision)
+
+
+def _over_targets(targets: np.ndarray, returns: np.ndarray) -> dict[str, Estimate]:
+    """Rank correlation and mean distance over the supported targets, resampling whole episodes."""
+    from scipy import stats
+
+    def spearman(*sample: np.ndarray, axis: int = -1) -> np.ndarray:
+        means = np.stack([np.mean(x, axis=axis) for x in sample])
+        ranks = stats.rankdata(np.round(means, 12), axis=0)
+        ranks = ranks - ranks.mean(0)
+        wanted = np.arange(len(means)) - (len(means) - 1) / 2
+        spread = np.sqrt((ranks**2).sum(0) * (wanted**2).sum())
+        together = np.tensordot(wanted, ranks, 1)
+        return np.where(spread > 0, together / np.where(spread > 0, spread, 1), 0.0)
+
+    def distance(*sample: np.ndarray, axis: int = -1) -> np.ndarray:
+        means = [np.mean(x, axis=axis) for x in sample]
+        return np.mean([np.abs(m - t) for m, t in zip(means, targets, strict=True)], axis=0)
+
+    order = np.argsort(targets)
+    ordered, targets = [returns[i] for i in order], targets[order]
+    return {
+        "spearman": bootstrap_estimate(ordered, spearman, of="episodes", paired=True),
+        "mae": bootstrap_estimate(ordered, distance, of="episodes", paired=True),
+    }
+
+
+def _at_decision(wanted: Criteria, decision: pd.DataFrame) -> dict[str, Estimate]:
+    """Shares of the turns at the low target, mean over layouts. They are exact: nothing is played."""
     low = decision[decision.target == wanted.low]
-    for source, name in (
-        (DT, "junction"),
-        (RECORDED, "demonstrated"),
-        (TRAINED_ON, "trained_on"),
-    ):
+    found = {}
+    for source, name in ((DT, "junction"), (RECORDED, "demonstrated"), (TRAINED_ON, "trained_on")):
         part = low[low.source == source]
         if len(part):
-            metrics[f"{name}_wrong_low"] = float(part.wrong_turn.mean())
-            metrics[f"{name}_right_low"] = float(part.right_turn.mean())
-    return metrics
+            for turn in ("wrong", "right"):
+                found[f"{name}_{turn}_low"] = enumerated(part[f"{turn}_turn"].mean(), len(part))
+    if {"junction_wrong_low", "demonstrated_wrong_low"} <= set(found):
+        distances = [
+            abs(found[f"junction_{turn}_low"].value - found[f"demonstrated_{turn}_low"].value)
+            for turn in ("wrong", "right")
+        ]
+        n = found["junction_wrong_low"].n
+        found["junction_distance_low"] = enumerated(max(distances), n)
+    return found
 
 
-def judge(wanted: Criteria, n: Mapping[str, float]) -> pd.DataFrame:
-    """Hold the numbers against the criteria, controls included.
+def judge(wanted: Criteria, found: Mapping[str, Estimate]) -> pd.DataFrame:
+    """Hold the numbers against the criteria of "steered" and of "calibrated".
 
     Args:
         wanted: The criteria.
-        n: Metrics; a missing one is no number.
+        found: As :func:`measure` gives them; a criterion on what was not measured is not decided.
 
     Returns:
-        One row a criterion: criterion, value, wanted (in words), met.
+        One row a criterion: claim, criterion, value, low, high, n, interval, wanted (in words), state ("met",
+        "not met" or "not decided": the interval includes the limit), met (bool).
     """
-    chance = abs(n["untrained_return"] - n["random_return"])
+    at_high, at_low = f"at target {wanted.high:g}", f"at target {wanted.low:g}"
+    least, most = Relation.AT_LEAST, Relation.AT_MOST
+    steered, calibrated = "steered", "calibrated"
     rows = [
+        (steered, f"success {at_high}", "success_high", least, wanted.min_success),
         (
-            f"success asked for {wanted.high:g}",
-            n["success_high"],
-            f"at least {wanted.min_success:g}",
-            n["success_high"] >= wanted.min_success,
+            steered,
+            f"return {at_low} above that of the failing demonstrations",
+            "above_failing",
+            most,
+            wanted.max_above_failing,
         ),
-        (
-            f"mean return asked for {wanted.low:g}",
-            n["return_low"],
-            f"at most {wanted.max_return:g}",
-            n["return_low"] <= wanted.max_return,
-        ),
-        (
-            "Spearman over the supported targets",
-            n["spearman"],
-            f"at least {wanted.min_spearman:g}",
-            n["spearman"] >= wanted.min_spearman,
-        ),
-        (
-            "control: spread of the behaviour clone's curve"
-            if n["clone_spread"] >= 0
-            else "control: a behaviour clone's curve (not established: no clone)",
-            n["clone_spread"],
-            "0 exactly",
-            n["clone_spread"] == 0,
-        ),
-        (
-            "control: the untrained model's distance from chance",
-            chance,
-            f"at most {wanted.max_from_chance:g}",
-            chance <= wanted.max_from_chance,
-        ),
+        (steered, "Spearman over the supported targets", "spearman", least, wanted.min_spearman),
+        (calibrated, "mean distance of return and target", "mae", most, wanted.max_distance),
     ]
-    if "greedy_wrong_layouts" in n:
-        rows.append(
+    if "greedy_wrong_layouts" in found:
+        rows += [
             (
-                f"greedy at {wanted.low:g}: layouts that end at the wrong object",
-                n["greedy_wrong_layouts"],
-                f"at least {wanted.min_wrong_layouts:g}",
-                n["greedy_wrong_layouts"] >= wanted.min_wrong_layouts,
-            )
-        )
-    if "junction_wrong_low" in n:
-        lead = n["junction_wrong_low"] - n["junction_right_low"]
-        rows.append(
+                steered,
+                f"layouts in which greedy play {at_low} ends at the wrong object",
+                "greedy_wrong_layouts",
+                least,
+                wanted.min_wrong_layouts,
+            ),
             (
-                f"P(wrong turn) - P(right turn) at the junction, asked for {wanted.low:g}",
-                lead,
-                "above 0",
-                lead > 0,
-            )
+                steered,
+                f"P(turn) at the decision {at_low}, distance from the demonstrations",
+                "junction_distance_low",
+                most,
+                wanted.max_from_demonstrations,
+            ),
+        ]
+    table = []
+    for claim, criterion, name, relation, limit in rows:
+        value = found.get(name, Estimate(math.nan, math.nan, math.nan, 0, "not measured"))
+        decided = relation.decides(value, limit)
+        state = "not decided" if decided is None else "met" if decided else "not met"
+        table.append(
+            {
+                "claim": claim,
+                "criterion": criterion,
+                "value": value.value,
+                **value.columns(),
+                "wanted": f"{relation.value} {limit:g}",
+                "state": state,
+                "met": state == "met",
+            }
         )
-    table = pd.DataFrame(rows, columns=["criterion", "value", "wanted", "met"])
-    return table.astype({"value": float, "met": bool})
+    return pd.DataFrame(table)
 
 
-def steered(wanted: Criteria, criteria: pd.DataFrame) -> Claim:
-    """The one claim of a calibration, from the table of :func:`judge`."""
-    missed = criteria[~criteria.met]
-    values = [f"{row.criterion}: {row.value:.3g}, not {row.wanted}" for row in missed.itertuples()]
-    return Claim(
-        id="steered",
-        text="the model is steered by reward-to-go",
-        criterion=f"all {len(criteria)} criteria of the table `criteria` are met, among them success of at "
-        f"least {wanted.min_success:g} asked for {wanted.high:g} and a return of at most "
-        f"{wanted.max_return:g} asked for {wanted.low:g}",
-        evidence=f"{len(criteria) - len(missed)} of {len(criteria)} criteria met"
-        + (f"; missed: {'; '.join(values)}" if values else ""),
-        verdict=Verdict.of(missed.empty),
-        about=About.REWARD_TO_GO,
+def controls(wanted: Criteria, found: Mapping[str, Estimate]) -> list[Control]:
+    """What could have failed if the model were not steered, or if the instrument saw steering anywhere."""
+    chance = found["from_chance"]
+    # The distance from chance in either direction: the end of the interval that is farther from 0 counts.
+    farthest = max(abs(chance.low), abs(chance.high))
+    size = Estimate(abs(chance.value), 0.0, farthest, chance.n, chance.kind)
+    made = [
+        Control.of(
+            "distance of the untrained model's mean return from a uniformly random policy's",
+            size,
+            Relation.AT_MOST,
+            wanted.max_from_chance,
+        )
+    ]
+    if "shuffled_response" in found:
+        made.append(
+            Control.of(
+                f"difference of return between targets {wanted.high:g} and {wanted.low:g}, against that of "
+                "the model trained with shuffled returns",
+                found["response"],
+                Relation.ABOVE,
+                found["shuffled_response"],
+            )
+        )
+    return made
+
+
+def claims(wanted: Criteria, criteria: pd.DataFrame) -> list[Claim]:
+    """Whether the model is steered, and whether it is calibrated, from the table of :func:`judge`."""
+    texts = {
+        "steered": "the model is steered by reward-to-go",
+        "calibrated": "the model's return equals its target",
+    }
+    made = []
+    for name, text in texts.items():
+        # Who is calibrated is steered: all criteria count.
+        rows = criteria if name == "calibrated" else criteria[criteria.claim == name]
+        open_rows = rows[~rows.met]
+        values = [
+            f"{r.criterion}: {_words(r)}, {r.state}: {r.wanted}" for r in open_rows.itertuples()
+        ]
+        states = rows.state.map({"met": True, "not met": False, "not decided": None})
+        made.append(
+            Claim(
+                id=name,
+                text=text,
+                criterion="; ".join(f"{r.criterion} {r.wanted}" for r in rows.itertuples()),
+                evidence=f"{int(rows.met.sum())} of {len(rows)} criteria met"
+                + (f"; {'; '.join(values)}" if values else ""),
+                verdict=Verdict.judge(list(states)),
+                about=About.REWARD_TO_GO,
+            )
+        )
+    return made
+
+
+def clone_spread(returns: Returns) -> float:
+    """Largest difference between targets of a behaviour clone's mean return; 0 exactly, or no number."""
+    if CLONE not in returns:
+        return math.nan
+    return float(np.ptp(returns[CLONE].mean(1)))
+
+
+def _bounds(*returns: np.ndarray) -> tuple[float, float] | None:
+    """Bounds of the returns, where they keep them; there are tasks with penalties or several rewards."""
+    values = np.concatenate([r.ravel() for r in returns])
+    inside = len(values) and values.min() >= RETURNS[0] and values.max() <= RETURNS[1]
+    return RETURNS if inside else None
+
+
+def _words(row) -> str:
+    return (
+        f"{row.value:.3g} [{row.low:.3g}, {row.high:.3g}]"
+        if row.low != row.high
+        else f"{row.value:.3g}"
     )

@@ -11,7 +11,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dtx.analysis.calibration.spec import CLONE, DT, GREEDY, RANDOM, RECORDED, UNTRAINED
+from dtx.analysis.calibration.spec import (
+    CLONE,
+    DT,
+    FAILING,
+    GREEDY,
+    RANDOM,
+    RECORDED,
+    SHUFFLED,
+    UNTRAINED,
+)
 from dtx.analysis.core.result import Result
 from dtx.dataset.episodes import OUTCOMES
 from dtx.figures import OUTCOME_COLOURS, new
@@ -23,20 +32,21 @@ STYLES = {
     DT: {"color": "#1d3557", "marker": "o", "lw": 2.2, "ms": 5, "zorder": 5},
     GREEDY: {"color": "#5b8fb9", "marker": "s", "lw": 1.2, "ms": 4, "zorder": 4},
     CLONE: {"color": "#e9a23b", "marker": "^", "lw": 1.5, "ms": 4, "zorder": 3},
+    SHUFFLED: {"color": "#8b5fbf", "marker": "D", "lw": 1.2, "ms": 3.5, "zorder": 3},
     UNTRAINED: {"color": "#8d99ae", "marker": "v", "lw": 1.2, "ms": 4, "zorder": 2},
     RANDOM: {"color": "#b9c0cf", "marker": "", "lw": 1.2, "ls": ":", "zorder": 1},
+    FAILING: {"color": "#d1495b", "marker": "X", "lw": 0, "ms": 7, "zorder": 6},
 }
 WRONG, RIGHT = OUTCOME_COLOURS["wrong"], OUTCOME_COLOURS["success"]
 
 
 def title(result: Result) -> str:
-    """The verdict in one line."""
-    criteria = result.tables["criteria"]
-    missed = criteria[~criteria.met].criterion.tolist()
+    """The verdicts in one line."""
+    words = [f"{claim.text}: {claim.verdict.value}" for claim in result.claims]
     return (
-        "Steered: all criteria met"
-        if not missed
-        else f"Steering not established. Missed: {'; '.join(missed)}"
+        "; ".join(words)
+        if result.established
+        else "Not established: " + "; ".join(result.reasons())
     )
 
 

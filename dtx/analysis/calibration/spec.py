@@ -18,10 +18,12 @@ class Criteria:
     high: float
     min_success: Share
     low: float
-    max_return: float
+    max_above_failing: NonNegative
     min_wrong_layouts: Share
+    max_from_demonstrations: Share
     min_spearman: Correlation
     max_from_chance: NonNegative
+    max_distance: Positive
 
     def check(self) -> Iterator[tuple[str, str]]:
         """The high target is above the low one."""
@@ -39,7 +41,6 @@ class CalibrationSpec:
     control_episodes: Count
     temperature: Positive
     support: Natural
-    resamples: Count
     criteria: Criteria
     seed: Seed
 
@@ -52,12 +53,14 @@ class CalibrationSpec:
                 yield f"criteria.{name}", f"{target:g} must be one of the targets"
 
 
-DT, GREEDY, CLONE, UNTRAINED, RANDOM = (
+DT, GREEDY, CLONE, SHUFFLED, UNTRAINED, RANDOM, FAILING = (
     "decision transformer",
     "decision transformer, greedy",
     "behaviour clone",
+    "trained with shuffled returns",
     "untrained",
     "uniformly random",
+    "failing demonstrations",
 )
 """Names of the models in the tables."""
 RECORDED, TRAINED_ON = "demonstrations, as recorded", "demonstrations, as trained on"
