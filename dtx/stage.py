@@ -29,6 +29,16 @@ from dtx.report import read_metrics
 
 RUNTIME = {"runtime": True}
 """Field metadata: the field says how to compute (device, batch of environments at evaluation), not what."""
+
+
+def added(before: Any) -> dict[str, Any]:
+    """Field metadata: the field is newer than the first artefacts, which were made as if it were ``before``.
+
+    With that value it is left out of the key, so that those artefacts are found again.
+    """
+    return {"before": before}
+
+
 TARGET = "_target_"
 """Under this name YAML and records name the class of a value."""
 CHECKPOINT = "resume.ckpt"
@@ -158,6 +168,11 @@ def is_runtime(field: dataclasses.Field) -> bool:
     return bool(field.metadata.get("runtime"))
 
 
+def _is_as_before(field: dataclasses.Field, value: Any) -> bool:
+    """Whether a field that was added later has the value that stands for how it was before."""
+    return "before" in field.metadata and value == field.metadata["before"]
+
+
 def identity(value: Any, *, nested: bool = True) -> Any:
     """Reduce a value to what identifies it, as JSON. A nested stage counts by its key alone."""
     if isinstance(value, Stage) and nested:
@@ -167,7 +182,7 @@ def identity(value: Any, *, nested: bool = True) -> Any:
         fields = {
             f.name: identity(getattr(value, f.name))
             for f in dataclasses.fields(value)
-            if not is_runtime(f)
+            if not is_runtime(f) and not _is_as_before(f, getattr(value, f.name))
         }
         version = {"version": value.version} if isinstance(value, Stage) else {}
         return {"type": identity_name(kind), **version, "fields": fields}

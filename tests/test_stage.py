@@ -1,9 +1,9 @@
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pytest
 
-from dtx.stage import Stage, identity
+from dtx.stage import Stage, added, identity
 from tests.toys import Number, Part, Sign, Sum
 
 
@@ -34,6 +34,22 @@ def test_a_number_means_the_same_as_int_and_as_float():
         Number(value=1, parts=(Part(weight=1),)).key
         == Number(value=1, parts=(Part(weight=1.0),)).key
     )
+
+
+def test_a_field_that_was_added_later_changes_no_key_until_it_is_used():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Older:
+        identity_name: ClassVar[str] = "toys.Grown"
+        weight: float
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Grown:
+        identity_name: ClassVar[str] = "toys.Grown"
+        weight: float
+        share: float = dataclasses.field(metadata=added(before=1.0))
+
+    assert identity(Grown(weight=2, share=1)) == identity(Older(weight=2))
+    assert identity(Grown(weight=2, share=0.5)) != identity(Older(weight=2))
 
 
 def test_a_value_that_has_no_identity_is_refused():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from dtx.config.ranges import Count, Share
+from dtx.stage import added
 
 if TYPE_CHECKING:
     from dtx.dt.model_config import ModelConfig
@@ -97,12 +98,14 @@ class Balance(enum.Enum):
     """Shares of windows by how their episode ended.
 
     ``none``: as the demonstrations have them. ``success``: half successes, half failures. ``outcome``:
-    a third each of success, wrong and truncated.
+    a third each of success, wrong and truncated. ``returns``: half failures, and successes evenly over tenths
+    of their returns, so that all targets are trained on alike.
     """
 
     none = "none"
     success = "success"
     outcome = "outcome"
+    returns = "returns"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,4 +118,5 @@ class Windows:
     padding: Padding
     first_share: Share
     end_share: Share
+    whole_share: Share = field(metadata=added(before=1.0))
     balance: Balance

@@ -66,20 +66,15 @@ class Sampler:
             raise UserError(
                 f"dataset: no {name} episode to draw windows from; record more episodes"
             )
-        self._strata = list(self._stratify(chosen, np.asarray(episodes.outcome)))
+        groups = _groups_of(windows.balance, np.asarray(episodes.outcome), episodes.returns, chosen)
+        self._strata = list(self._stratify(groups))
         share = np.array([share for share, _, _ in self._strata])
         self._bounds = np.cumsum(share / share.sum())
 
-    def _stratify(self, chosen: np.ndarray, outcome: np.ndarray):
+    def _stratify(self, groups: list[tuple[float, np.ndarray]]):
         """Yield (share, episodes, whether windows start later than the episode)."""
-        groups = {
-            Balance.none: [(1, (0, 1, 2))],
-            Balance.success: [(1 / 2, (0,)), (1 / 2, (1, 2))],
-            Balance.outcome: [(1 / 3, (0,)), (1 / 3, (1,)), (1 / 3, (2,))],
-        }[self.windows.balance]
         first = self.windows.first_share
-        for share, outcomes in groups:
-            episodes = chosen[np.isin(outcome[chosen], outcomes)]
+        for share, episodes in groups:
             if self.cfg.left_padding:
                 if len(episodes):
                     yield share, episodes, False
@@ -118,7 +113,20 @@ class Sampler:
             begin = begin + 1 - length
         else:
             length = np.minimum(self.length[episode] - begin, self.cfg.n_steps)
+            length = self._cut(rng, length)
         return Drawn(self.start[episode] + begin, begin, length)
+
+    def _cut(self, rng: np.random.Generator, length: np.ndarray) -> np.ndarray:
+        """End the windows (w,) that are not to be whole at a step drawn evenly from 1 to the longest.
+
+        The step must not depend on the episode's own length: that would favour actions after which episodes
+        go on, or end.
+        """
+        if self.windows.whole_share == 1:
+            return length  # as before there were cuts: no random number more
+        last = 1 + (rng.random(len(length)) * self.cfg.n_steps).astype(np.int64)
+        whole = rng.random(len(length)) < self.windows.whole_share
+        return np.where(whole, length, np.minimum(length, last))
 
     def batch(self, seed: int, step: int, count: int, rank: Rank = ALONE) -> Packed:
         """The training batch of a step, or a rank's share of it: a pure function of the arguments."""
@@ -242,6 +250,32 @@ _ODD = np.random.Generator(np.random.Philox(key=[0, 1])).integers(
     1 << 62, size=(64, 4), dtype=np.uint64
 ) * np.uint64(2) + np.uint64(1)
 """Random odd multipliers by place in the window and column: equal sums mean equal windows, bar chance."""
+
+
+TENTHS = 10
+"""Into how many equal parts of their range the returns of successes are divided, to be drawn alike."""
+
+
+def _groups_of(
+    balance: Balance, outcome: np.ndarray, returns: np.ndarray, chosen: np.ndarray
+) -> list[tuple[float, np.ndarray]]:
+    """Shares of windows, and the episodes (numbers among ``chosen``) that each is drawn from.
+
+    Which returns are drawn how often does not change what follows from a history and its reward-to-go.
+    """
+    of = outcome[chosen]
+    if balance is Balance.none:
+        return [(1.0, chosen)]
+    if balance is Balance.outcome:
+        return [(1 / 3, chosen[of == kind]) for kind in range(3)]
+    failures, successes = chosen[of != 0], chosen[of == 0]
+    if balance is Balance.success or not len(successes):
+        return [(1 / 2, successes), (1 / 2, failures)]
+    values = returns[successes]
+    width = max(float(np.ptp(values)), 1e-9)
+    tenth = np.minimum(((values - values.min()) / width * TENTHS).astype(int), TENTHS - 1)
+    parts = [successes[tenth == part] for part in np.unique(tenth)]
+    return [*((1 / 2 / len(parts), part) for part in parts), (1 / 2, failures)]
 
 
 def observation_table(observations: np.ndarray) -> torch.Tensor:

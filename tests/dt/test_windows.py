@@ -147,7 +147,7 @@ def test_outcomes_and_first_windows_have_their_shares(balance):
     share = np.bincount(data.outcome[episode], minlength=3) / 3000
     first = (drawn.begin == 0).mean()
     # No success outlasts the window here, so successes give first windows only.
-    if balance is Balance.success:
+    if balance in (Balance.success, Balance.returns):
         assert share[0] == pytest.approx(0.375 / 0.875, abs=0.002)
         assert first == pytest.approx(0.75 / 0.875, abs=0.002)
     elif balance is Balance.outcome:
@@ -155,6 +155,22 @@ def test_outcomes_and_first_windows_have_their_shares(balance):
         assert share[1] == pytest.approx(share[2], abs=0.002)
     else:
         assert first == pytest.approx(0.75, abs=0.002)
+
+
+def test_all_returns_are_drawn_alike():
+    data = episodes(n=300)
+    stage = tiny()
+    windows = dataclasses.replace(stage.windows, balance=Balance.returns, first_share=1.0)
+    sampler = Sampler(data, stage.model_config(), windows, 0)
+    drawn = sampler.draw(np.random.default_rng(0), 6000)
+    returns = data.returns[np.searchsorted(data.start, drawn.row, side="right") - 1]
+    there = data.returns[(data.outcome == 0) & (data.split == 0)]
+    edges = np.linspace(there.min(), there.max(), 11)
+    edges[-1] += 1e-6
+    occupied = np.histogram(there, edges)[0] > 0
+    counts = np.histogram(returns[returns > 0], edges)[0]
+    assert occupied.sum() > 1 and (counts[~occupied] == 0).all()
+    assert counts[occupied] == pytest.approx(3000 / occupied.sum(), abs=2)
 
 
 def test_left_padded_windows_end_at_every_step_equally_often():
@@ -166,6 +182,27 @@ def test_left_padded_windows_end_at_every_step_equally_often():
     assert (last[~steps] == 0).all()
     expected = 40_000 / steps.sum()
     assert np.abs(last[steps] - expected).max() < 6 * np.sqrt(expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_windows_are_cut_at_a_step_that_does_not_depend_on_the_episode(share):
+    data = episodes(n=300)
+    stage = tiny()
+    windows = dataclasses.replace(stage.windows, first_share=1.0, balance=Balance.none)
+    whole = Sampler(data, stage.model_config(), windows, 0)
+    cut = Sampler(data, stage.model_config(), dataclasses.replace(windows, whole_share=share), 0)
+    one, other = (s.draw(np.random.default_rng(0), 60_000) for s in (whole, cut))
+    assert (one.row == other.row).all() and (other.length <= one.length).all()
+    assert (other.length >= 1).all()
+    # A step of an episode is kept with the same probability, however long the episode is.
+    n = whole.cfg.n_steps
+    for step in range(n):
+        expected = share + (1 - share) * (1 - step / n)
+        for length in np.unique(one.length[one.length > step]):
+            there = one.length == length
+            if there.sum() > 2000:
+                kept = (other.length[there] > step).mean()
+                assert kept == pytest.approx(expected, abs=0.03), (step, length)
 
 
 def test_an_episode_longer_than_the_time_table_is_refused():

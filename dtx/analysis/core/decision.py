@@ -62,7 +62,7 @@ def _weights(outcome: np.ndarray, of_all: np.ndarray, balance: Balance) -> np.nd
     counts = np.bincount(of_all, minlength=3).astype(float)
     if balance is Balance.none:
         return np.ones(len(outcome))
-    groups = [[0], [1, 2]] if balance is Balance.success else [[0], [1], [2]]
+    groups = [[0], [1], [2]] if balance is Balance.outcome else [[0], [1, 2]]
     each = np.zeros(3)
     for group in groups:
         each[group] = 1 / (len(groups) * max(counts[group].sum(), 1))

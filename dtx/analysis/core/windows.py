@@ -37,6 +37,7 @@ def sampling(
         context=cfg.n_steps,
         padding=Padding.left if cfg.left_padding else Padding.right,
         first_share=first_share,
+        whole_share=1.0,
         end_share=0.0,
         balance=balance,
     )
