@@ -59,6 +59,8 @@ GOOD = {
     "from_chance": surely(-0.01),
 }
 
+NO_DECISION = pd.DataFrame({"target": [], "source": []})
+
 
 @pytest.fixture
 def stage(env, rollouts, tiny) -> Calibration:
@@ -136,13 +138,13 @@ def test_each_control_can_fail_alone(name, value):
 def test_a_model_whose_return_equals_its_target_is_measured_so(curve_of):
     """Planted returns: each number is known, and the intervals hold it."""
     spec, curve, returns = curve_of(noise=0.2)
-    found = measure(spec, curve, returns, pd.DataFrame({"target": []}), np.array([True] * 4))
+    found = measure(spec, curve, returns, NO_DECISION, np.array([True] * 4))
     assert found["spearman"].value == 1 and found["spearman"].low > 0.9
     assert found["mae"].low <= found["mae"].value <= 0.02
     assert found["response"].low < 0.9 < found["response"].high
     assert found["above_failing"].low <= 0 <= found["above_failing"].high
     assert abs(found["shuffled_response"].value) < 0.1
-    flat = measure(spec, curve, {**returns, DT: returns[CLONE]}, pd.DataFrame({"target": []}), None)
+    flat = measure(spec, curve, {**returns, DT: returns[CLONE]}, NO_DECISION, None)
     assert flat["response"].value == 0 and not flat["spearman"].low > 0
 
 
@@ -201,7 +203,7 @@ def test_controls_that_fail_establish_nothing(curve_of):
     """A clone whose return varies, outcomes that do not add up, an untrained model far from chance."""
     spec, curve, returns = curve_of(noise=0.2)
     curve = curve.assign(wrong=0.0, truncated=0.0, distinct_episodes=9)
-    decision, wrong = pd.DataFrame({"target": [], "source": []}), np.array([True] * 4)
+    decision, wrong = NO_DECISION, np.array([True] * 4)
 
     def result(curve=curve, **changes):
         return result_of(spec, curve, {**returns, **changes}, decision, wrong)
@@ -212,7 +214,7 @@ def test_controls_that_fail_establish_nothing(curve_of):
     broken = [
         result(**{CLONE: clone}),
         result(**{CLONE: returns[CLONE] * np.nan}),
-        result(curve.assign(success=1.1)),
+        result(curve.assign(truncated=0.1)),
         result(curve.assign(wrong=np.nan)),
         result(**{UNTRAINED: returns[UNTRAINED] + 0.3}),
         result(**{UNTRAINED: returns[UNTRAINED] * np.nan}),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 from dtx.analysis.calibration.spec import (
     CLONE,
@@ -26,8 +27,9 @@ from dtx.analysis.calibration.spec import (
 )
 from dtx.analysis.core.result import About, Claim, Control, Relation, Verdict
 from dtx.statistics import (
+    FEW,
+    RESAMPLES,
     Estimate,
-    bootstrap_estimate,
     difference_estimate,
     enumerated,
     mean_estimate,
@@ -88,28 +90,29 @@ def measure(
 
 
 def _over_targets(targets: np.ndarray, returns: np.ndarray) -> dict[str, Estimate]:
-    """Rank correlation and mean distance over the supported targets, resampling whole episodes."""
-    from scipy import stats
+    """Rank correlation and mean distance over the supported targets (r,) of returns (r, n).
 
-    def spearman(*sample: np.ndarray, axis: int = -1) -> np.ndarray:
-        means = np.stack([np.mean(x, axis=axis) for x in sample])
-        ranks = stats.rankdata(np.round(means, 12), axis=0)
-        ranks = ranks - ranks.mean(0)
-        wanted = np.arange(len(means)) - (len(means) - 1) / 2
-        spread = np.sqrt((ranks**2).sum(0) * (wanted**2).sum())
-        together = np.tensordot(wanted, ranks, 1)
-        return np.where(spread > 0, together / np.where(spread > 0, spread, 1), 0.0)
-
-    def distance(*sample: np.ndarray, axis: int = -1) -> np.ndarray:
-        means = [np.mean(x, axis=axis) for x in sample]
-        return np.mean([np.abs(m - t) for m, t in zip(means, targets, strict=True)], axis=0)
-
-    order = np.argsort(targets)
-    ordered, targets = [returns[i] for i in order], targets[order]
-    return {
-        "spearman": bootstrap_estimate(ordered, spearman, of="episodes", paired=True),
-        "mae": bootstrap_estimate(ordered, distance, of="episodes", paired=True),
+    Percentile bootstrap of whole episodes. SciPy's BCa has no answer where all resamples have the same order.
+    """
+    n = returns.shape[1]
+    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
+    means = np.concatenate([returns.mean(1)[None], drawn @ returns.T])
+    order = targets.argsort().argsort() - (len(targets) - 1) / 2
+    ranks = rankdata(means.round(12), axis=1) - (len(targets) + 1) / 2
+    spread = np.sqrt((ranks**2).sum(1) * (order**2).sum())
+    numbers = {
+        "spearman": np.divide(ranks @ order, spread, out=np.zeros(len(ranks)), where=spread > 0),
+        "mae": np.abs(means - targets).mean(1),
     }
+    found = {}
+    for name, (value, *resampled) in ((k, v.tolist()) for k, v in numbers.items()):
+        if n < FEW:
+            found[name] = Estimate(value, math.nan, math.nan, n, f"no interval, {n} episodes")
+            continue
+        low, high = np.quantile(resampled, [0.025, 0.975])
+        kind = f"bootstrap over {n} episodes"
+        found[name] = Estimate(value, float(low), float(high), n, kind)
+    return found
 
 
 def _at_decision(wanted: Criteria, decision: pd.DataFrame) -> dict[str, Estimate]:
