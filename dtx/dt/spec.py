@@ -98,8 +98,8 @@ class Balance(enum.Enum):
     """Shares of windows by how their episode ended.
 
     ``none``: as the demonstrations have them. ``success``: half successes, half failures. ``outcome``:
-    a third each of success, wrong and truncated. ``returns``: a third each of failures, successes, and
-    successes evenly over tenths of their returns, so that rare targets are trained on, too.
+    a third each of success, wrong and truncated. ``returns``: half failures, a quarter successes, a
+    quarter successes evenly over tenths of their returns, so that rare targets are trained on, too.
     """
 
     none = "none"

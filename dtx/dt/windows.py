@@ -275,8 +275,8 @@ def _groups_of(
     width = max(float(np.ptp(values)), 1e-9)
     tenth = np.minimum(((values - values.min()) / width * TENTHS).astype(int), TENTHS - 1)
     parts = [successes[tenth == part] for part in np.unique(tenth)]
-    evenly = [(1 / 3 / len(parts), part) for part in parts]
-    return [(1 / 3, successes), *evenly, (1 / 3, failures)]
+    evenly = [(1 / 4 / len(parts), part) for part in parts]
+    return [(1 / 4, successes), *evenly, (1 / 2, failures)]
 
 
 def observation_table(observations: np.ndarray) -> torch.Tensor:
