@@ -2,8 +2,8 @@
 
 Each seed has its own agent, demonstrations, DT and controls. What is done already is reused.
 
-    python experiments/memory_dt/study.py                 # seeds 0-4: results.md, results.json, figures/
-    python experiments/memory_dt/study.py --preset memory_dt_study --out FOLDER
+    python experiments/memory_dt/study.py                 # seeds 200-209: results.md, results.json, figures/
+    python experiments/memory_dt/study.py --preset memory_dt_26 --out experiments/memory_dt_26
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dtx.config.compose import Experiment, compose, experiment
 from dtx.config.expected import judge, measure, path_of, read
 from dtx.figures import new
 from dtx.report import Report, read_metrics
-from dtx.statistics import bootstrap
+from dtx.statistics import Estimate, mean_estimate
 from dtx.store.store import Store, use
 from dtx.verbs.reproduce import report
 
@@ -35,18 +35,26 @@ NUMBERS = {  # what is shown, where it stands, and which way is good
     "demonstrations: truncated": ("dataset", "data/n_truncated"),
     "RTG .9: success": ("calibration", "calibration/success_high"),
     "RTG 0: return": ("calibration", "calibration/return_low"),
+    "failing demonstrations: return": ("calibration", "calibration/failing_return"),
     "RTG 0, greedy: layouts ending wrong": ("calibration", "calibration/greedy_wrong_layouts"),
     "RTG 0, junction: P(wrong turn)": ("calibration", "calibration/junction_wrong_low"),
     "RTG 0, junction: P(right turn)": ("calibration", "calibration/junction_right_low"),
     "demonstrations there: wrong": ("calibration", "calibration/demonstrated_wrong_low"),
     "demonstrations there: right": ("calibration", "calibration/demonstrated_right_low"),
+    "junction: distance from the demonstrations": (
+        "calibration",
+        "calibration/junction_distance_low",
+    ),
     "Spearman": ("calibration", "calibration/spearman"),
-    "calibration error": ("calibration", "calibration/mae"),
+    "mean distance of return and target": ("calibration", "calibration/mae"),
+    "return at .9 less return at 0": ("calibration", "calibration/response"),
+    "shuffled returns: the same": ("calibration", "calibration/shuffled_response"),
     "behaviour clone: spread": ("calibration", "calibration/clone_spread"),
     "behaviour clone: return": ("calibration", "calibration/clone_return"),
     "untrained: return": ("calibration", "calibration/untrained_return"),
     "uniformly random: return": ("calibration", "calibration/random_return"),
     "steered": ("calibration", "calibration/steered"),
+    "calibrated": ("calibration", "calibration/calibrated"),
 }
 
 
@@ -67,7 +75,7 @@ def arguments(text: str | None, preset: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(200, 210)))
     parser.add_argument("--preset", default=preset)
     parser.add_argument("--jobs", type=int, default=2, help="seeds at once, one thread each")
     parser.add_argument("--store", type=Path, default=Path("store"))
@@ -99,6 +107,7 @@ def collect(chosen: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.
         calibration = composed(seed, chosen).targets["calibration"]
         stages = {
             "calibration": calibration,
+            "shuffled": calibration.shuffled,
             "dt": calibration.dt,
             "dataset": calibration.dataset,
             "agent": calibration.dataset.agent,
@@ -122,18 +131,30 @@ def collect(chosen: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.
 
 
 def write(out: Path, table: pd.DataFrame) -> None:
-    """results.json, and results.md with means and bootstrap intervals over seeds."""
+    """results.json, and results.md with means and t intervals over seeds."""
     (out / "results.json").write_text(json.dumps(table.to_dict(), indent=1) + "\n")
     seeds = "".join(f" {s} |" for s in table)
-    lines = [f"| | mean [95% over seeds] |{seeds}", "|---|---|" + "---|" * len(table.columns)]
+    head = f"| | mean [95%, t over {len(table.columns)} seeds] |{seeds}"
+    lines = [head, "|---|---|" + "---|" * len(table.columns)]
     for name, row in table.iterrows():
-        values = row.dropna().to_numpy(float)
-        low, high = bootstrap(values, 2000, 0)
         cells = "".join(f" {_format(v)} |" for v in row)
-        mean = f"{_format(values.mean())} [{_format(low)}, {_format(high)}]" if len(values) else "-"
-        lines.append(f"| {name} | {mean} |{cells}")
+        lines.append(f"| {name} | {words(over_seeds(row.to_numpy(float)))} |{cells}")
     (out / "results.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
+
+
+def over_seeds(values: np.ndarray) -> Estimate:
+    """The mean over seeds; seeds without the number are left out."""
+    return mean_estimate(values[~np.isnan(values)], of="seeds")
+
+
+def words(mean: Estimate) -> str:
+    """A mean and its interval, which is not shown where all seeds agree."""
+    if np.isnan(mean.value):
+        return "-"
+    if np.isnan(mean.low) or mean.low == mean.high:
+        return _format(mean.value)
+    return f"{_format(mean.value)} [{_format(mean.low)}, {_format(mean.high)}]"
 
 
 def _format(value: float) -> str:
