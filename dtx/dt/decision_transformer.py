@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dtx.dataset.dataset import Dataset
 from dtx.dt.model_stage import ModelStage
-from dtx.dt.spec import Padding, Windows
+from dtx.dt.spec import Windows
 from dtx.dt.tokens import layout_of
 from dtx.dt.training.spec import TrainingSpec
 from dtx.env.environment import Environment
@@ -65,11 +65,6 @@ class DecisionTransformer(TrainingSpec, ModelStage):
                 "windows.context",
                 f"{windows.context} steps are {self.tokens} tokens, more than the position table's "
                 f"model.n_ctx={model.n_ctx}; use at most {longest} steps or a larger n_ctx",
-            )
-        if windows.whole_share < 1 and windows.padding is Padding.left:
-            yield (
-                "windows.whole_share",
-                "windows that are padded on the left end at any step as it is; leave it at 1",
             )
         if windows.context > model.n_timesteps:
             yield (

@@ -219,11 +219,6 @@ def test_learning_rate_warms_up_and_decays():
         (("dt.optimiser.learning_rate=0",), "optimiser.learning_rate", "above 0"),
         (("dt.optimiser.matrix_learning_rate=-1",), "optimiser.matrix_learning_rate", "above 0"),
         (("dt.windows.first_share=1.5",), "windows.first_share", "between 0 and 1"),
-        (
-            ("dt.windows.padding=left", "dt.windows.whole_share=0.5"),
-            "windows.whole_share",
-            "end at any step as it is",
-        ),
         (("dt.steps=-1", "dt.optimiser.warm_up=0"), "steps", "0 .an untrained model. or more"),
         (("dt.optimiser.warm_up=7",), "optimiser.warm_up", "between 0 and steps"),
         (("dt.batch_size=0",), "batch_size", "at least 1"),
