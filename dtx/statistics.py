@@ -24,10 +24,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from dtx.estimate import Estimate, Estimates
 from dtx.resampling import (
     CHUNK,
     RESAMPLES,
@@ -38,7 +38,7 @@ from dtx.resampling import (
     wider,
 )
 
-__all__ = ["bootstrap", "bootstrap_columns"]
+__all__ = ["Estimate", "Estimates", "bootstrap", "bootstrap_columns"]
 
 LEVEL = 0.95
 """Coverage of every interval unless something else is asked for."""
@@ -50,60 +50,6 @@ MANY = 1000
 Values = np.ndarray | Sequence[float]
 Clusters = np.ndarray | Sequence[Hashable] | None
 Bounds = tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95% interval, and what that rests on.
-
-    Attributes:
-        value: The number. low, high: Ends of the interval; NaN if there is none.
-        n: Independent observations behind it (clusters, not rows).
-        kind: How the interval was made: "t over 4 layouts".
-        sampled: Not so where all cases there are were computed.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    kind: str
-    sampled: bool = True
-
-    def columns(self) -> dict[str, float | int | str]:
-        """What stands beside a number in a table: low, high, n, interval."""
-        return {"low": self.low, "high": self.high, "n": self.n, "interval": self.kind}
-
-    def __str__(self) -> str:
-        if self.low == self.high == self.value or math.isnan(self.low):
-            return f"{self.value:.3g} ({self.kind})"
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}] ({self.kind})"
-
-
-@dataclass(frozen=True)
-class Estimates:
-    """Estimates of many columns.
-
-    Attributes:
-        value, low, high: (columns,). n: (columns,) int. kind: One a column.
-    """
-
-    value: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    n: np.ndarray
-    kind: list[str]
-
-    def columns(self) -> dict[str, np.ndarray | list[str]]:
-        """What stands beside the numbers in a table: low, high, n, interval."""
-        return {"low": self.low, "high": self.high, "n": self.n, "interval": self.kind}
-
-    def __len__(self) -> int:
-        return len(self.value)
-
-    def __getitem__(self, column: int) -> Estimate:
-        low, value, high = (float(x[column]) for x in (self.low, self.value, self.high))
-        return Estimate(value, low, high, int(self.n[column]), self.kind[column])
 
 
 def mean_estimate(
@@ -182,6 +128,32 @@ def share_estimate(hits: int, n: int, *, of: str = "episodes", level: float = LE
 def enumerated(value: float, n: int, *, of: str = "layouts") -> Estimate:
     """A number over all cases that there are: nothing was sampled, so that nothing is uncertain."""
     return Estimate(float(value), float(value), float(value), n, f"all {n} {of}", sampled=False)
+
+
+def next_estimate(
+    values: Values, *, of: str = "untrained models", level: float = LEVEL
+) -> Estimate:
+    """Where one more independent observation lies: t's prediction interval, for about normal numbers.
+
+    What a number of one model is compared with where several others give the control: it must be beyond
+    where another of *them* would lie, not beyond their mean.
+
+    Args:
+        values: (n,) observations; NaN is missing. of: What is counted, in the plural. level: Coverage.
+
+    Returns:
+        The value is their mean; no interval for fewer than two.
+    """
+    x = np.asarray(values, float)
+    x = x[~np.isnan(x)]
+    n = len(x)
+    value = float(x.mean()) if n else math.nan
+    if n < 2:
+        return Estimate(value, math.nan, math.nan, n, f"no interval, {n} {of}")
+    from scipy import stats
+
+    half = stats.t.ppf((1 + level) / 2, n - 1) * x.std(ddof=1) * math.sqrt(1 + 1 / n)
+    return Estimate(value, value - float(half), value + float(half), n, f"t of one more, {n} {of}")
 
 
 def difference_estimate(

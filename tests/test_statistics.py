@@ -18,6 +18,7 @@ from dtx.statistics import (
     holm,
     mean_columns,
     mean_estimate,
+    next_estimate,
     ratio_estimate,
     share_estimate,
     spearman,
@@ -173,6 +174,16 @@ def test_differences_of_returns(n):
     found = [difference_estimate(x, y, bounds=(0, 1)) for x, y in zip(one.T, other.T, strict=True)]
     assert np.mean([e.low <= a - b <= e.high for e in found]) >= 0.95
     assert found[0].kind == f"Gaffke, {n} and {n} episodes"
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_where_one_more_lies(n):
+    rng = np.random.default_rng(1)
+    values = rng.normal(2, 3, (1500, n + 1))
+    found = [next_estimate(row) for row in values[:, :-1]]
+    inside = [e.low <= x <= e.high for e, x in zip(found, values[:, -1], strict=True)]
+    assert 0.93 <= np.mean(inside) <= 0.97
+    assert found[0].kind == f"t of one more, {n} untrained models"
 
 
 @pytest.mark.parametrize("n", SIZES)

@@ -1,8 +1,8 @@
 """Compare the jobs of a sweep: each metric against each swept field, with intervals over seeds.
 
 A swept field whose name ends in ``seed`` is a repetition, any other is a question. There is one figure for
-each metric and question: the mean over seeds with a 95% bootstrap interval, and a dot for each job. A second
-question is shown by colour; further ones are averaged over.
+each metric and question: the mean over seeds with a 95% interval (t below 30 seeds), and a dot for each job.
+A second question is shown by colour; further ones are averaged over.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from dtx.sweep.grid import Job, Sweep
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from dtx.statistics import Estimate
 
 NOT_ESTABLISHED = "not established"
 """Column of the jobs' table."""
@@ -220,8 +222,6 @@ def _draw(frame: pd.DataFrame, metric: str, question: str, swept: Sequence[str])
 def _lines(
     frame: pd.DataFrame, metric: str, question: str, others: list[str], place: dict[Any, float]
 ) -> list[_Series]:
-    from dtx.statistics import bootstrap
-
     groups = list(frame.groupby(others[0], sort=False)) if others else [(None, frame)]
     span = (max(place.values()) - min(place.values())) or 1.0
     lines = []
@@ -229,18 +229,29 @@ def _lines(
         shift = (i - (len(groups) - 1) / 2) * 0.02 * span  # so that lines do not hide each other
         line = _Series(None if name is None else str(name), [], [], [], [], [])
         for value, x in place.items():
-            points = some.loc[some[question] == value, metric].dropna().to_numpy(float)
-            if not len(points):
+            jobs = some[some[question] == value].dropna(subset=[metric])
+            if not len(jobs):
                 continue
-            low, high = bootstrap(points, 2000, 0)
+            mean = _mean(jobs, metric, question)
             line.places.append(x + shift)
-            line.means.append(float(points.mean()))
-            line.lows.append(low)
-            line.highs.append(high)
-            line.dots += [(x + shift, float(p)) for p in points]
+            line.means.append(mean.value)
+            line.lows.append(mean.low)  # NaN of a single job: no interval is drawn
+            line.highs.append(mean.high)
+            line.dots += [(x + shift, float(p)) for p in jobs[metric]]
         if line.places:
             lines.append(line)
     return lines
+
+
+def _mean(jobs: pd.DataFrame, metric: str, question: str) -> Estimate:
+    """The mean over jobs; several with one seed, which differ in further questions, count once."""
+    from dtx.statistics import mean_estimate
+
+    seeds = [column for column in jobs if is_seed(str(column)) and column != question]
+    if not seeds:
+        return mean_estimate(jobs[metric].to_numpy(float), of="jobs")
+    names = jobs[seeds].astype(str).agg("/".join, axis=1).to_numpy()
+    return mean_estimate(jobs[metric].to_numpy(float), clusters=names, of="seeds")
 
 
 def _over(
@@ -250,16 +261,19 @@ def _over(
     over = [*(s for s in swept if is_seed(s) and s != question), *others[1:]]
     if not over:
         return "single jobs"
-    counts = frame.groupby([question, *others[:1]])[metric].count().to_list()
+    groups = frame.dropna(subset=[metric]).groupby([question, *others[:1]])
+    counts = [_mean(jobs, metric, question).n for _, jobs in groups]
     n = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}-{max(counts)}"
-    return f"mean and 95% interval over {', '.join(over)} (n = {n})"
+    if max(counts) < 2:
+        return f"one job each: no interval over {', '.join(over)}"
+    kinds = {_mean(jobs, metric, question).kind.split(" over")[0] for _, jobs in groups}
+    kind = " or ".join(sorted(k for k in kinds if not k.startswith("no ")))
+    return f"mean and 95% interval ({kind}) over {', '.join(over)} (n = {n})"
 
 
 def tables(comparison: Comparison) -> list[Table]:
     """A table for each question: mean, interval and number of jobs for each of its values."""
     import pandas as pd
-
-    from dtx.statistics import bootstrap
 
     frame = pd.DataFrame(comparison.rows)
     shown = []
@@ -272,9 +286,8 @@ def tables(comparison: Comparison) -> list[Table]:
         for value, group in frame.groupby(question, sort=False):
             cells = []
             for metric in comparison.metrics:
-                points = group[metric].dropna().to_numpy(float)
-                low, high = bootstrap(points, 2000, 0)
-                cells.append(f"{points.mean():.3g} [{low:.3g}, {high:.3g}]" if len(points) else "-")
+                mean = _mean(group.dropna(subset=[metric]), metric, question)
+                cells.append(str(mean) if mean.n > 1 else f"{mean.value:.3g}" if mean.n else "-")
             table.add_row(str(value), str(len(group)), *cells)
         shown.append(table)
     return shown

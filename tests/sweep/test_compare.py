@@ -1,6 +1,7 @@
 """Comparisons of a sweep's jobs."""
 
 import contextlib
+import math
 import shutil
 from pathlib import Path
 
@@ -91,9 +92,25 @@ def test_the_interval_is_over_the_seeds(done):
     frame = pd.DataFrame({"x": [1, 1, 2, 2], "seed": [0, 1, 0, 1], "m/a": [0.0, 1.0, 5.0, 5.0]})
     (line,) = _lines(frame, "m/a", "x", [], {1: 1.0, 2: 2.0})
     assert line.means == [0.5, 5.0]
-    assert (line.lows[0], line.highs[0]) == (0.0, 1.0)
+    # Two seeds: t with one degree of freedom, 12.7 standard errors of .5 either way.
+    assert (line.lows[0], line.highs[0]) == pytest.approx((-5.853, 6.853), abs=1e-3)
     assert line.lows[1] == line.highs[1] == 5.0
     assert len(line.dots) == 4
+
+
+def test_jobs_of_one_seed_count_once_and_one_job_has_no_interval():
+    import pandas as pd
+
+    from dtx.sweep.compare import _mean, _over
+
+    frame = pd.DataFrame({"x": [1] * 4, "y": [0, 1, 0, 1], "seed": [0, 0, 1, 1], "m/a": range(4)})
+    mean = _mean(frame, "m/a", "x")
+    assert (mean.value, mean.n, mean.kind) == (1.5, 2, "t over 2 seeds")
+    swept = ["x", "y", "seed"]
+    assert _over(frame, "m/a", "x", swept, []) == "mean and 95% interval (t) over seed (n = 2)"
+    alone = _mean(frame.iloc[:1], "m/a", "x")
+    assert alone.n == 1 and math.isnan(alone.low)
+    assert _over(frame.iloc[:1], "m/a", "x", swept, []) == "one job each: no interval over seed"
 
 
 def test_what_the_swept_field_explains_best_comes_first():

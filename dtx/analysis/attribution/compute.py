@@ -6,8 +6,9 @@ k direction (0 is the contrast's, the rest are random), p component.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import copy_of, processed
 from dtx.env.encoding import CHANNELS, VIEW
-from dtx.statistics import bootstrap
+from dtx.statistics import Estimate, mean_columns
 from dtx.training.threads import one_thread
 
 TOLERANCE = 1e-5
@@ -77,57 +78,82 @@ def compute(
     Returns:
         Table ``components``: one row a window and component: window, layout, target, ld, component, kind,
         value. ``parts``: one row a window and part: window, layout, target, ld, component, part, value.
-        ``ranking``: one row a component, the largest support first: component, kind, support (mean of value
-        times the sign of the logit difference), low, high, random_95. ``neurons``: one row of the
-        ``spec.shown`` neurons with the largest support: layer, neuron, support, low, high. Array ``cells``
-        (x, y): support by cell of the last view.
+        ``ranking``: by target one row a component, the largest support first: target, ld (mean size of the
+        logit difference), component, kind, support (mean of value times the sign of the logit difference),
+        low, high, n, interval, random_95 (of the largest support at any target). ``neurons``: by target one
+        row of the ``spec.shown`` neurons with the largest support: target, layer, neuron, support, low, high,
+        n, interval. A target is missing (NaN) where there is no decision: windows are then as recorded.
+        Array ``cells`` (target, x, y): support by cell of the last view.
     """
     with one_thread():
         pair = (spec.contrast.pos.number, spec.contrast.neg.number)
         attributed = attribute(model, context, pair, spec.random_directions, spec.seed)
     frame = frame.assign(ld=attributed.difference_b.numpy())
-    ranking = _ranking(spec, attributed)
+    ranking = _ranking(attributed, frame)
     tables = {
         "components": _components(attributed, frame),
         "parts": _parts(attributed, frame, positions(context)),
         "ranking": ranking,
-        "neurons": _neurons(spec, attributed),
+        "neurons": _neurons(spec, attributed, frame),
     }
-    first = ranking.iloc[0]
+    first = ranking[ranking.kind != BIAS].iloc[0]
     checks = [
         Check(name=f"{what} add up to the logit difference", error=error, tolerance=TOLERANCE)
         for what, error in zip(
             ("components", "channels, sources and neurons"), attributed.errors(), strict=True
         )
     ]
-    control = Control(
-        name="support by the largest component, beside 95% of random directions",
-        value=float(first.support),
-        must_be=Relation.ABOVE,
-        against=float(first.random_95),
+    largest = Estimate(first.support, first.low, first.high, int(first.n), first.interval)
+    control = Control.of(
+        "support by the largest component at any reward-to-go, beside 95% of random directions",
+        largest,
+        Relation.ABOVE,
+        float(first.random_95),
     )
-    ld, distinct = float(attributed.difference_b.abs().mean()), distinct_inputs(context)
+    metrics = {
+        "ld": float(first.ld),
+        "largest": largest.value,
+        "largest_low": largest.low,
+        "largest_high": largest.high,
+        "random_95": float(first.random_95),
+        "established": float(control.holds and all(check.holds for check in checks)),
+    }
+    for target, rows in targets_of(frame):
+        at = "" if np.isnan(target) else f"_at_{target:g}"
+        for kind in ("state", "head", "mlp"):
+            metrics[f"{kind}_share{at}"] = _share(attributed, rows, kind)
     return Result(
-        finding=(
-            f"{first.component} carries {first.support:+.2f} [{first.low:+.2f}, {first.high:+.2f}] of a "
-            f"{spec.contrast} logit difference of {ld:.2f} in {distinct} distinct windows (random "
-            f"directions: {first.random_95:.2f})"
-        ),
-        metrics={
-            "ld": ld,
-            "largest": float(first.support),
-            "largest_low": float(first.low),
-            "largest_high": float(first.high),
-            "random_95": float(first.random_95),
-            "established": float(control.holds and all(check.holds for check in checks)),
-            **{f"{kind}_share": _share(attributed, kind) for kind in ("state", "head", "mlp")},
-        },
+        finding=_finding(spec, ranking, distinct_inputs(context)),
+        metrics=metrics,
         checks=checks,
         controls=[control],
         tables=tables,
-        arrays={"cells": _cells(attributed)},
-        distinct_inputs=distinct,
+        arrays={"cells": _cells(attributed, frame)},
+        distinct_inputs=distinct_inputs(context),
     )
+
+
+def _finding(spec: AttributionSpec, ranking: pd.DataFrame, distinct: int) -> str:
+    """The largest component at each reward-to-go: what carries a choice differs with it."""
+    words = []
+    for target, rows in ranking.groupby("target", dropna=False, sort=False):
+        first = rows.iloc[0]
+        at = "" if np.isnan(float(target)) else f" at reward-to-go {target:g}"  # type: ignore[arg-type]
+        words.append(
+            f"{first.component} carries {first.support:+.2f} [{first.low:+.2f}, {first.high:+.2f}] "
+            f"({first.interval}) of a {spec.contrast} logit difference of {first.ld:.2f}{at}"
+        )
+    limit = float(ranking.random_95.iloc[0])
+    return f"{'; '.join(words)}; {distinct} distinct windows; random directions: {limit:.2f}"
+
+
+def targets_of(frame: pd.DataFrame) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield (target, its windows): one by one at a decision; elsewhere all together, the target missing."""
+    if not (frame.layout != "").any():
+        yield np.nan, np.arange(len(frame))
+        return
+    for target in frame.target.unique():
+        yield float(target), np.flatnonzero(frame.target == target)
 
 
 @torch.no_grad()
@@ -244,50 +270,65 @@ def _directions(
     return torch.cat([contrast_d[None], F.normalize(noise_kd, dim=-1) * contrast_d.norm()])
 
 
-def _ranking(spec: AttributionSpec, attributed: Attributed) -> pd.DataFrame:
-    """Components by how much they support the difference that there is, beside the best of random ones."""
+def _ranking(attributed: Attributed, frame: pd.DataFrame) -> pd.DataFrame:
+    """Components by how much they support the difference that there is, by target.
+
+    The target whose largest component is largest comes first. Random directions are judged as the contrast
+    is: by their best component at their best target.
+    """
     value_kbp = attributed.component_kbp
-    sign_kb1 = value_kbp.sum(-1, keepdim=True).sign()
-    support_kbp = (value_kbp * sign_kb1).numpy()
+    support_kbp = (value_kbp * value_kbp.sum(-1, keepdim=True).sign()).numpy()
     parts = [i for i, kind in enumerate(attributed.kinds) if kind != BIAS]
-    largest_k = support_kbp[1:][..., parts].mean(1).max(-1)
-    random = float(np.quantile(largest_k, STRONGEST))
-    rows = []
-    for p, name in enumerate(attributed.names):
-        support_b = support_kbp[0, :, p]
-        low, high = bootstrap(support_b, spec.resamples, spec.seed)
-        rows.append((name, attributed.kinds[p], float(support_b.mean()), low, high, random))
-    columns = ["component", "kind", "support", "low", "high", "random_95"]
-    table = pd.DataFrame(rows, columns=columns)
-    return table.sort_values("support", ascending=False, ignore_index=True)
+    size_b = attributed.difference_b.abs().numpy()
+    tables, largest_tk = [], []
+    for target, rows in targets_of(frame):
+        found = _supports(support_kbp[0, rows], frame.iloc[rows])
+        table = pd.DataFrame({"component": attributed.names, "kind": attributed.kinds, **found})
+        table.insert(0, "ld", float(size_b[rows].mean()))
+        table.insert(0, "target", target)
+        tables.append(table.sort_values("support", ascending=False, ignore_index=True))
+        largest_tk.append(support_kbp[1:, rows][..., parts].mean(1).max(-1))
+    tables.sort(key=lambda table: -table.support[table.kind != BIAS].max())
+    ranking = pd.concat(tables, ignore_index=True)
+    return ranking.assign(random_95=float(np.quantile(np.max(largest_tk, 0), STRONGEST)))
 
 
-def _neurons(spec: AttributionSpec, attributed: Attributed) -> pd.DataFrame:
-    """The neurons that support or oppose the difference most, the largest first."""
+def _supports(support_bx: np.ndarray, frame: pd.DataFrame) -> dict[str, Any]:
+    """Mean support of each column with its interval over layouts, or over windows where there are none."""
+    of = "layouts" if (frame.layout != "").any() else "windows"
+    names = frame.layout if of == "layouts" else frame.window
+    found = mean_columns(support_bx, clusters=names.to_numpy(), of=of)
+    return {"support": found.value, **found.columns()}
+
+
+def _neurons(spec: AttributionSpec, attributed: Attributed, frame: pd.DataFrame) -> pd.DataFrame:
+    """The neurons that support or oppose the difference most at each target, the largest first."""
     sign_b = attributed.difference_b.sign().numpy()
     support_blf = attributed.neuron_blf.numpy() * sign_b[:, None, None]
-    mean_lf = support_blf.mean(0)
-    order = np.argsort(-np.abs(mean_lf), axis=None)[: spec.shown]
-    rows = []
-    for layer, f in zip(*np.unravel_index(order, mean_lf.shape), strict=True):
-        ends = bootstrap(support_blf[:, layer, f], spec.resamples, spec.seed)
-        rows.append((layer, f, float(mean_lf[layer, f]), *ends))
-    return pd.DataFrame(rows, columns=["layer", "neuron", "support", "low", "high"])
+    tables = []
+    for target, rows in targets_of(frame):
+        mean_lf = support_blf[rows].mean(0)
+        order = np.argsort(-np.abs(mean_lf), axis=None)[: spec.shown]
+        layer, f = np.unravel_index(order, mean_lf.shape)
+        found = _supports(support_blf[rows][:, layer, f], frame.iloc[rows])
+        tables.append(pd.DataFrame({"target": target, "layer": layer, "neuron": f, **found}))
+    return pd.concat(tables, ignore_index=True)
 
 
-def _cells(attributed: Attributed) -> np.ndarray:
-    """(x, y) support by the channels of each cell of the last view, mean over windows."""
+def _cells(attributed: Attributed, frame: pd.DataFrame) -> np.ndarray:
+    """(target, x, y) support by the channels of each cell of the last view, mean over windows."""
     sign_b1 = attributed.difference_b.sign().numpy()[:, None]
-    support_c = (attributed.channel_bc.numpy() * sign_b1).mean(0)
-    return support_c.reshape(CHANNELS, VIEW, VIEW).sum(0)
+    support_bc = attributed.channel_bc.numpy() * sign_b1
+    mean_tc = np.stack([support_bc[rows].mean(0) for _, rows in targets_of(frame)])
+    return mean_tc.reshape(-1, CHANNELS, VIEW, VIEW).sum(1)
 
 
-def _share(attributed: Attributed, kind: str) -> float:
+def _share(attributed: Attributed, rows: np.ndarray, kind: str) -> float:
     """Mean over windows of what components of a kind contribute, as a share of the difference."""
     chosen = [i for i, k in enumerate(attributed.kinds) if k == kind]
-    value_b = attributed.component_kbp[0][:, chosen].sum(-1)
-    sign_b = attributed.difference_b.sign()
-    return float((value_b * sign_b).sum() / attributed.difference_b.abs().sum())
+    value_b = attributed.component_kbp[0][rows][:, chosen].sum(-1)
+    difference_b = attributed.difference_b[rows]
+    return float((value_b * difference_b.sign()).sum() / difference_b.abs().sum())
 
 
 def _components(attributed: Attributed, frame: pd.DataFrame) -> pd.DataFrame:

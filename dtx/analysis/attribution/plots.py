@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dtx.analysis.attribution.spec import BIAS
-from dtx.analysis.core.plots import bars, heatmap, limit_of, title
+from dtx.analysis.core.plots import TARGET_COLOURS, bars, heatmap, limit_of, title
 from dtx.analysis.core.result import Result
 from dtx.figures import new
 
 COLUMNS = 16
 """Windows that a picture has room for; the table has all."""
-KIND_COLOURS = {"state": "#2a9d5c", "head": "#3a6ea5", "mlp": "#d1803a", "embedding": "#8d99ae"}
+MLP_COLOUR = "#d1803a"
 
 
 def by_window(components: pd.DataFrame) -> pd.DataFrame:
@@ -56,35 +56,61 @@ def draw(result: Result, contrast: str, shown: int) -> Figure:
     image = heatmap(main, value, value.index.tolist(), names)
     main.set(title="by window: layout and RTG")
     figure.colorbar(image, ax=main, location="bottom", shrink=0.7, pad=0.01, label="logits")
-    _ranking(axes["ranking"], result.tables["ranking"], shown)
-    _neurons(axes["neurons"], result.tables["neurons"])
-    _cells(figure, axes["cells"], result.arrays["cells"])
+    ranking, neurons = result.tables["ranking"], result.tables["neurons"]
+    _ranking(axes["ranking"], ranking, shown)
+    targets = neurons.target.unique()
+    lead = int(np.flatnonzero(_same(targets, ranking.target.iloc[0]))[0])
+    _neurons(axes["neurons"], neurons[_same(neurons.target, targets[lead])])
+    _cells(figure, axes["cells"], result.arrays["cells"][lead])
+    axes["cells"].set_title(f"last view, by cell: support{_at(targets[lead])}")
     return figure
 
 
+def _same(targets: pd.Series | np.ndarray, target: float) -> np.ndarray:
+    """Where the target is this one; missing ones are the same."""
+    values = np.asarray(targets, float)
+    return np.isnan(values) if np.isnan(target) else values == target
+
+
+def _at(target: float) -> str:
+    return "" if np.isnan(target) else f" at RTG {target:g}"
+
+
 def _ranking(axis: Axes, ranking: pd.DataFrame, shown: int) -> None:
-    top = ranking[ranking.kind != BIAS].head(shown)[::-1]
-    colours = [KIND_COLOURS[kind] for kind in top.kind]
-    bars(axis, top.component, top.support, top.low, top.high, color=colours)
-    random = float(top.random_95.iloc[0])
-    axis.axvline(random, color="#333", lw=1, ls="--", label="random directions, 95%")
+    """The components that are largest at any target, with a bar for each target."""
+    top = ranking[ranking.kind != BIAS]
+    names = top.sort_values("support", ascending=False).component.drop_duplicates()[:shown]
+    targets = np.sort(top.target.unique())
+    for index, target in enumerate(targets):
+        rows = top[_same(top.target, target)].set_index("component").loc[names].reset_index()
+        place = np.arange(len(rows))[::-1] + (0.5 - (index + 0.5) / len(targets)) * 0.8
+        colour = TARGET_COLOURS[index % len(TARGET_COLOURS)]
+        label = _at(target).removeprefix(" at ") or None
+        height = 0.8 / len(targets)
+        bars(
+            axis, place, rows.support, rows.low, rows.high, height=height, color=colour, label=label
+        )
+    axis.axvline(float(top.random_95.iloc[0]), color="#333", lw=1, ls="--", label="random, 95%")
+    axis.set_yticks(np.arange(len(names))[::-1], names)
     axis.tick_params(axis="y", labelsize=7)
-    axis.set(title="components: support", xlabel="logits towards the choice made")
+    axis.set(title=f"components: support, {top.interval.iloc[0]}")
+    axis.set_xlabel("logits towards the choice made")
     axis.legend(loc="lower right", fontsize=7)
 
 
 def _neurons(axis: Axes, neurons: pd.DataFrame) -> None:
     rows = neurons[::-1]
     names = [f"MLP{i} neuron {f}" for i, f in zip(rows.layer, rows.neuron, strict=True)]
-    bars(axis, names, rows.support, rows.low, rows.high, color=KIND_COLOURS["mlp"])
+    bars(axis, names, rows.support, rows.low, rows.high, color=MLP_COLOUR)
     axis.tick_params(axis="y", labelsize=7)
-    axis.set(title="neurons: support", xlabel="logits towards the choice made")
+    axis.set(title=f"neurons: support{_at(rows.target.iloc[0])}")
+    axis.set_xlabel("logits towards the choice made")
 
 
 def _cells(figure: Figure, axis: Axes, cell_xy: np.ndarray) -> None:
     image = heatmap(axis, cell_xy.T, range(7), range(7), size=9, rotation=0, aspect="equal")
     axis.plot(3, 6, marker="^", color="#333", ms=6)
-    axis.set(title="last view, by cell: support", xlabel="column (the agent is the triangle)")
+    axis.set(xlabel="column (the agent is the triangle)")
     figure.colorbar(image, ax=axis, shrink=0.8, label="logits")
 
 

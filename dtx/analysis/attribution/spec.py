@@ -16,7 +16,6 @@ class AttributionSpec:
     contrast: Contrast
     random_directions: RandomControls
     shown: Count
-    resamples: Count
     seed: Seed
 
 

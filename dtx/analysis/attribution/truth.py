@@ -20,7 +20,8 @@ def answers(subject: Subject) -> Iterator[pd.DataFrame]:
     """
     if subject.wrong is Wrong.reward_to_go:
         return
-    table = subject.table("ranking")
+    # Of all targets the one whose largest component is largest, which comes first.
+    table = subject.table("ranking").drop_duplicates("component")
     score = table["support"] / subject.size("ld")
     if subject.circuit is None and not subject.metric("established"):
         score = 0 * score

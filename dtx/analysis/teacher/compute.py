@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 
 from dtx.agent.agent import Agent
-from dtx.analysis.core.result import About, Check, Claim, Result, Verdict
+from dtx.analysis.core.controls import twins
+from dtx.analysis.core.result import About, Check, Claim, Control, Relation, Result, Verdict
 from dtx.analysis.teacher.policies import (
     HeldOutEpisodes,
+    distinct_episodes,
+    first_of,
     held_out,
     log_softmax,
     model_policy,
@@ -25,9 +28,13 @@ from dtx.dataset.episodes import Episodes
 from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
 from dtx.progress import progress
+from dtx.statistics import Estimate, next_estimate, ratio_estimate
 from dtx.training.threads import one_thread
 
 TOLERANCE = 1e-9
+COMPARED = 80
+"""Held-out episodes on which the untrained models are compared (2026-11-29): they differ from one another by
+more than a share of agreement over so many episodes is uncertain."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,11 @@ def compute(
 
     Returns:
         Table ``comparison``: one row a model, reward-to-go asked for and temperature of the teacher: means
-        over states with 95% intervals over episodes of kl = KL(teacher || model) in nats, agreement
-        (top-1), likelihood (expected log-probability of the model's action under the teacher, nats), nll
-        (of the demonstrated actions under the model, nats); episodes, states, distinct_states.
+        over states of kl = KL(teacher || model) in nats, agreement (top-1), likelihood (expected
+        log-probability of the model's action under the teacher, nats), nll (of the demonstrated actions
+        under the model, nats), each with the ends of an interval over episodes (all steps of one count as
+        one observation); n (episodes), interval (its kind), episodes, distinct_episodes, states,
+        distinct_states.
     """
     replay = held_out(episodes, spec.episodes, spec.seed)
     policies, at_t = _policies(spec, model, teacher, episodes, replay)
@@ -68,7 +77,7 @@ def compute(
             for temperature, log_p_sa in at_t.items()
         ]
     )
-    metrics, claims = _judge(spec, comparison)
+    metrics, claims = _judge(spec, comparison, _contrasts(spec, replay, policies, at_t))
     # NumPy's maximum, not Python's: a policy that is no number must not be passed over.
     itself = np.max([np.abs(divergence(p.log_p_sa, p.log_p_sa)).max() for p in policies])
     own = comparison[(comparison.model == DT) & (comparison.asked_for == OWN)]
@@ -81,9 +90,10 @@ def compute(
                 tolerance=TOLERANCE,
             )
         ],
+        controls=[_control(spec, model, replay, at_t[min(spec.temperatures)], policies)],
         claims=claims,
         tables={"comparison": comparison},
-        distinct_inputs=int(own.distinct_states[own.temperature == min(spec.temperatures)].iloc[0]),
+        distinct_inputs=int(own.distinct_episodes.iloc[0]),
     )
 
 
@@ -119,17 +129,78 @@ def divergence(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
     return (np.exp(log_p) * (log_p - log_q)).sum(-1)
 
 
-def by_episode(
-    values: np.ndarray, length: np.ndarray, resamples: int, seed: int
-) -> tuple[float, float, float]:
-    """Mean of the states' values with its 95% interval when whole episodes are drawn again."""
-    edges = np.cumsum(length) - length
-    sums = np.add.reduceat(values, edges)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(length), np.full(len(length), 1 / len(length)), size=resamples)
-    means = (drawn @ sums) / (drawn @ length)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
+def by_episode(values: np.ndarray, length: np.ndarray) -> Estimate:
+    """Mean of the states' values (s,); all states of an episode are one observation."""
+    return ratio_estimate(np.add.reduceat(values, np.cumsum(length) - length), length)
+
+
+def _agrees(teacher: np.ndarray, policy: np.ndarray) -> np.ndarray:
+    """(s,) 1 where the most probable actions are the same."""
+    return (teacher.argmax(1) == policy.argmax(1)).astype(float)
+
+
+def _control(
+    spec: TeacherSpec,
+    model: DecisionTransformerModel,
+    replay: HeldOutEpisodes,
+    teacher: np.ndarray,
+    policies: list[ComparedPolicy],
+) -> Control:
+    """Agreement beside where that of one more untrained model would lie."""
+    few = first_of(replay, COMPARED)
+    shown = teacher[: int(few.length.sum())]
+    untrained = [
+        _agrees(shown, model_policy(twin, few, few.reward_to_go)).mean()
+        for twin in twins(model, spec.seed)
+    ]
+    return Control.of(
+        "share of states with the teacher's most probable action, beside one more untrained model",
+        by_episode(_agrees(teacher, _own(policies, DT).log_p_sa), replay.length),
+        Relation.ABOVE,
+        next_estimate(untrained),
+    )
+
+
+def _own(policies: list[ComparedPolicy], model: str, asked_for: str = OWN) -> ComparedPolicy:
+    return next(p for p in policies if (p.model, p.asked_for) == (model, asked_for))
+
+
+@dataclass(frozen=True)
+class Contrasts:
+    """Differences on the same episodes.
+
+    Attributes:
+        agreement: The model's less the n-gram's. surprise: The n-gram's nll less the model's, nats.
+        hotter: By reward-to-go asked for: likelihood under the hottest teacher less under the coldest.
+        moved: The lowest reward-to-go's ``hotter`` less the highest's; None for fewer than two of them.
+    """
+
+    agreement: Estimate
+    surprise: Estimate
+    hotter: dict[float, Estimate]
+    moved: Estimate | None
+
+
+def _contrasts(
+    spec: TeacherSpec,
+    replay: HeldOutEpisodes,
+    policies: list[ComparedPolicy],
+    at_t: dict[float, np.ndarray],
+) -> Contrasts:
+    cold, hot = at_t[min(at_t)], at_t[max(at_t)]
+    dt, gram = (_own(policies, name).log_p_sa for name in (DT, N_GRAM))
+    taken = np.arange(len(dt)), replay.action[replay.real]
+    hotter = {
+        t: (np.exp(_own(policies, DT, f"{t:g}").log_p_sa) * (hot - cold)).sum(1)
+        for t in sorted(spec.targets)
+    }
+    ends = list(hotter.values())
+    return Contrasts(
+        by_episode(_agrees(cold, dt) - _agrees(cold, gram), replay.length),
+        by_episode(dt[taken] - gram[taken], replay.length),
+        {t: by_episode(values, replay.length) for t, values in hotter.items()},
+        by_episode(ends[0] - ends[-1], replay.length) if len(ends) > 1 and len(at_t) > 1 else None,
+    )
 
 
 def _row(
@@ -143,7 +214,7 @@ def _row(
     policy = of.log_p_sa
     values = {
         "kl": divergence(teacher, policy),
-        "agreement": (teacher.argmax(1) == policy.argmax(1)).astype(float),
+        "agreement": _agrees(teacher, policy),
         "likelihood": (np.exp(policy) * teacher).sum(1),
         "nll": -policy[np.arange(len(policy)), replay.action[replay.real]],
     }
@@ -153,19 +224,22 @@ def _row(
         "temperature": temperature,
     }
     for key, value in values.items():
-        mean, low, high = by_episode(value, replay.length, spec.resamples, spec.seed)
-        row |= {key: mean, f"{key}_low": low, f"{key}_high": high}
+        mean = by_episode(value, replay.length)
+        row |= {key: mean.value, f"{key}_low": mean.low, f"{key}_high": mean.high}
+        row |= {"n": mean.n, "interval": mean.kind}
     both = np.concatenate([policy, teacher], 1).round(6)
     return row | {
         "episodes": len(replay.length),
+        "distinct_episodes": distinct_episodes(replay),
         "states": len(policy),
         "distinct_states": len(np.unique(both, axis=0)),
     }
 
 
-def _judge(spec: TeacherSpec, table: pd.DataFrame) -> tuple[dict[str, float | None], list[Claim]]:
+def _judge(
+    spec: TeacherSpec, table: pd.DataFrame, found: Contrasts
+) -> tuple[dict[str, float | None], list[Claim]]:
     first = min(spec.temperatures)
-    hot = max(spec.temperatures)
     rows = table.set_index(["model", "asked_for", "temperature"])
     metrics: dict[str, float | None] = {}
     for short, name in (("dt", DT), ("n_gram", N_GRAM), ("untrained", UNTRAINED)):
@@ -175,37 +249,50 @@ def _judge(spec: TeacherSpec, table: pd.DataFrame) -> tuple[dict[str, float | No
             metrics[f"{short}_likelihood_t{t:g}"] = float(row.likelihood)
         metrics[f"{short}_agreement"] = float(row.agreement)
         metrics[f"{short}_nll"] = float(row.nll)
-    dt, gram, fresh = (rows.loc[n, OWN, first] for n in (DT, N_GRAM, UNTRAINED))
+    dt, gram = (rows.loc[n, OWN, first] for n in (DT, N_GRAM))
     metrics["states"] = float(dt.states)
-    ahead = bool(dt.agreement_low > max(gram.agreement_high, fresh.agreement_high))
     claims = [
         Claim(
             id="teacher_and_model_agree",
             text="teacher and model agree",
-            criterion="top-1 agreement above the n-gram's and the untrained model's, intervals apart; "
-            "and less surprised by the demonstrated actions",
-            evidence=f"{dt.agreement:.2f} [{dt.agreement_low:.2f}, {dt.agreement_high:.2f}], n-gram "
-            f"{gram.agreement:.2f}, untrained {fresh.agreement:.2f}; {dt.nll:.2f} nats an action, n-gram "
-            f"{gram.nll:.2f}",
-            verdict=Verdict.of(ahead and bool(dt.nll_high < gram.nll_low), partly=ahead),
+            criterion="top-1 agreement above the n-gram's, and less surprised by the demonstrated actions, "
+            "on the same episodes: the intervals of both differences above 0",
+            evidence=f"{dt.agreement:.2f} [{dt.agreement_low:.2f}, {dt.agreement_high:.2f}] "
+            f"({dt.interval}), {_signed(found.agreement)} above the n-gram; {dt.nll:.2f} nats an action, "
+            f"{_signed(found.surprise)} fewer than the n-gram's {gram.nll:.2f}",
+            verdict=Verdict.judge(
+                Relation.ABOVE.decides(e, 0.0) for e in (found.agreement, found.surprise)
+            ),
         )
     ]
-    if len(spec.temperatures) > 1 and len(spec.targets) > 1:
-        asked = [f"{t:g}" for t in (min(spec.targets), max(spec.targets))]
-        lead = [
-            float(rows.loc[DT, a, hot].likelihood - rows.loc[DT, a, first].likelihood)
-            for a in asked
-        ]
-        metrics |= {"hotter_low": lead[0], "hotter_high": lead[1]}
-        claims.append(
-            Claim(
-                id="lower_reward_to_go_simulates_hotter_teacher",
-                text="a lower reward-to-go simulates the hotter teacher",
-                criterion=f"log-likelihood under T={hot:g} minus under T={first:g} is larger asked for "
-                f"{asked[0]} than for {asked[1]}, and changes its sign",
-                evidence=f"{lead[0]:+.2f} asked for {asked[0]}, {lead[1]:+.2f} asked for {asked[1]}",
-                verdict=Verdict.of(lead[0] > 0 > lead[1], partly=lead[0] > lead[1]),
-                about=About.REWARD_TO_GO,
-            )
-        )
+    if found.moved is not None:
+        low, high = found.hotter[min(spec.targets)], found.hotter[max(spec.targets)]
+        metrics |= {"hotter_low": low.value, "hotter_high": high.value, "moved": found.moved.value}
+        claims.append(_hotter(spec, low, high, found.moved))
     return metrics, claims
+
+
+def _hotter(spec: TeacherSpec, low: Estimate, high: Estimate, moved: Estimate) -> Claim:
+    """Whether reward-to-go chooses the temperature: a sign change, which no small drift gives."""
+    asked = [f"{t:g}" for t in (min(spec.targets), max(spec.targets))]
+    hot, cold = (f"T={f(spec.temperatures):g}" for f in (max, min))
+    return Claim(
+        id="lower_reward_to_go_simulates_hotter_teacher",
+        text="a lower reward-to-go simulates the hotter teacher",
+        criterion=f"log-likelihood under {hot} minus under {cold} is above 0 asked for {asked[0]} and below "
+        f"0 asked for {asked[1]}, on the same episodes, each beyond its interval",
+        evidence=f"{_signed(low)} nats asked for {asked[0]}, {_signed(high)} asked for {asked[1]}, apart by "
+        f"{_signed(moved)} ({moved.kind})",
+        verdict=Verdict.judge(
+            [
+                Relation.ABOVE.decides(low, 0.0),
+                Relation.BELOW.decides(high, 0.0),
+                Relation.ABOVE.decides(moved, 0.0),
+            ]
+        ),
+        about=About.REWARD_TO_GO,
+    )
+
+
+def _signed(e: Estimate) -> str:
+    return f"{e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]"

@@ -56,6 +56,26 @@ def held_out(episodes: Episodes, count: int, seed: int) -> HeldOutEpisodes:
     )
 
 
+def first_of(replay: HeldOutEpisodes, count: int) -> HeldOutEpisodes:
+    """The first so many episodes."""
+    length = replay.length[:count]
+    steps = int(length.max())
+    return HeldOutEpisodes(
+        replay.observation[:count, :steps],
+        replay.action[:count, :steps],
+        replay.reward_to_go[:count, :steps],
+        length,
+        replay.observations,
+    )
+
+
+def distinct_episodes(replay: HeldOutEpisodes) -> int:
+    """How many of them differ in what was seen or done: a policy that is nearly certain repeats itself."""
+    both = np.stack([replay.observation.astype(np.int64), replay.action], -1)
+    both[~replay.real] = -1
+    return len(np.unique(both.reshape(len(both), -1), axis=0))
+
+
 @torch.inference_mode()
 def teacher_logits(agent: Agent, replay: HeldOutEpisodes) -> np.ndarray:
     """The teacher's logits (s, a) float64 along the episodes, with its own memory of them."""

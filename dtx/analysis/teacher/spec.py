@@ -16,7 +16,6 @@ class TeacherSpec:
     temperatures: Annotated[tuple[Positive, ...], NotEmpty()]
     targets: tuple[float, ...]
     n_gram: Count
-    resamples: Count
     seed: Seed
 
 
