@@ -17,8 +17,10 @@ from dtx.analysis.core.scoring import Wrong
 from dtx.analysis.core.truth import ANY_INPUT, NOTHING, OPEN, TOGETHER, Known, Truth
 from dtx.analysis.scorecard import Negative, Scorecard
 from dtx.analysis.scorecard.compute import auroc, score
+from dtx.config.build import ConfigError
 from dtx.config.compose import build_group, compose, experiment
 from dtx.config.ranges import problems
+from dtx.dt.planted.truth import circuit
 from dtx.dt.shuffled_reward_to_go import ShuffledRewardToGo
 from dtx.report import read_metrics
 from dtx.run.runner import run
@@ -32,13 +34,23 @@ VARIANTS = {
     "backup_head": {"n_layers": 4, "backup_head": True},
     "negative_head": {"n_layers": 4, "negative_head": 0.3},
     "distractors": {"distractor_heads": 4},
+    "low_threshold": {"layer_norm": True, "threshold": (0.1, 0.2)},
+}
+HARDER = {
+    "harder": {"relays": ((2,),)},
+    "relay_in_three_moves": {"n_layers": 4, "relays": ((2,), (3,))},
+    "three_relays": {"relays": ((2, 3, 4),)},
+    "redundant_heads": {"redundant_heads": True},
+    "mean_reward_to_go": {"mean_reward_to_go": True},
+    "silent_head": {"silent_head": True},
 }
 
 
 @pytest.fixture(scope="module")
 def planted():
-    plain = build_group("dt/planted")
-    return {name: dataclasses.replace(plain, **changes) for name, changes in VARIANTS.items()}
+    plain, harder = build_group("dt/planted"), build_group("dt/planted_harder")
+    made = {name: dataclasses.replace(plain, **changes) for name, changes in VARIANTS.items()}
+    return made | {name: dataclasses.replace(harder, **c) for name, c in HARDER.items()}
 
 
 def card(planted, rollouts, negatives) -> Scorecard:
@@ -59,7 +71,6 @@ def card(planted, rollouts, negatives) -> Scorecard:
             ),
         },
         skip={name: ("attribution",) for name in planted if name != "planted"},
-        resamples=20,
     )
 
 
@@ -76,11 +87,15 @@ def negatives(tiny):
         tiny, steps=0, optimiser=dataclasses.replace(tiny.optimiser, warm_up=0)
     )
     return {
-        "untrained": Negative(model=untrained, wrong=Wrong.everything),
+        "untrained": Negative(model=untrained, wrong=Wrong.everything, min_ld_gap=0.02),
         "clone": Negative(
-            model=dataclasses.replace(tiny, reward_to_go=False), wrong=Wrong.reward_to_go
+            model=dataclasses.replace(tiny, reward_to_go=False),
+            wrong=Wrong.reward_to_go,
+            min_ld_gap=0.02,
         ),
-        "shuffled": Negative(model=ShuffledRewardToGo(**shuffled), wrong=Wrong.reward_to_go),
+        "shuffled": Negative(
+            model=ShuffledRewardToGo(**shuffled), wrong=Wrong.reward_to_go, min_ld_gap=0.02
+        ),
     }
 
 
@@ -102,7 +117,14 @@ def test_quick_analyses_are_exact_on_planted_models_and_silent_on_negatives(
     wrong = gates(measured, "T4 false positives")
     assert wrong["holds"].all(), wrong["found"].tolist()
     assert {m for m, _ in wrong.index} == set(negatives)
-    assert measured.established and stage.summary().startswith("gates that hold: identities ")
+    held, of = (n[f"scorecard/{name}"] for name in ("gates_held", "gates"))
+    assert measured.finding.startswith(f"held {held:.0f} of {of:.0f} gates: identities ")
+    assert measured.established == (held == of)
+    # Something was measured in the negatives, on the scale of a decision of their own.
+    answers = measured.tables["answers"]
+    in_t4 = answers[(answers["kind"] == "T4") & (answers["part"] != "claims")]
+    sizes = in_t4.groupby(["model", "analysis"])["score"].apply(lambda score: score.abs().max())
+    assert (sizes.drop("clone") > 0.001).all(), sizes
     assert (stage.path / "figures" / "scorecard.png").stat().st_size > 5000
     scores = pd.read_parquet(stage.path / "tables" / "scores.parquet")
     assert (scores.loc[scores["measure"] == "recall", "cells"] > 0).all()
@@ -181,8 +203,6 @@ def test_the_option_composes_models_and_analyses(planted):
 
 
 def test_what_is_true_of_planted_nodes_and_edges(planted):
-    from dtx.dt.planted.truth import circuit
-
     known = Known(circuit(planted["planted"]), 5)
     resid, z = "blocks.0.hook_resid_pre", "blocks.1.attn.hook_z"
     assert known.node("instruction_flip", resid, None, 1) == Truth(1, 1.0)
@@ -201,15 +221,27 @@ def test_what_is_true_of_planted_nodes_and_edges(planted):
     assert edge("swap_targets", "L1 MLP", "logits", "logits", 13) == Truth(1, 1.0)
     negative = Known(circuit(planted["negative_head"]), 5)
     assert negative.node("swap_targets", "blocks.2.attn.hook_z", 0, 13).rho < 0
-    assert negative.edge("swap_targets", "L1 MLP", "logits", "logits", 13) == Truth(1, None)
+    assert negative.edge("swap_targets", "L1 MLP", "logits", "logits", 13) == Truth(
+        1, pytest.approx(1 / 0.7)
+    )
     backup = Known(circuit(planted["backup_head"]), 5)
     assert backup.edge("instruction_flip", "embed", "L2 H0", "v", 1) == OPEN
 
 
 def test_what_a_trained_circuit_leaves_open():
-    from dtx.dt.interchange.measure import _circuit
+    from dtx.dt.interchange.measure import circuit_of
 
-    known = Known(_circuit(build_group("dt/interchange")), 5)
+    stage = build_group("dt/interchange")
+    inputs = {"instruction": {"v": 1.0}, "reward_to_go": {"k": 1.0}}
+    now = Known(circuit_of(stage, inputs), 5)  # keys where it is keys
+    assert now.edge("rtg_zero", "embed", "L0 H1", "k", TOGETHER) == Truth(1, 1.0)
+    assert now.edge("rtg_zero", "embed", "L0 H1", "v", TOGETHER) == NOTHING
+    assert now.edge("instruction_flip", "embed", "L0 H0", "v", 1) == Truth(1, 1.0)
+    assert now.edge("instruction_flip", "embed", "L0 H0", "k", 1) == NOTHING
+    assert not now.any_input
+    # Of a model from before it was measured: one edge for all inputs.
+    known = Known(dataclasses.replace(circuit_of(stage, inputs), variant={}), 5)
+    assert known.any_input
     resid = "blocks.0.hook_resid_pre"
     assert known.node("instruction_flip", resid, None, 1) == Truth(1, 1.0)
     assert known.node("rtg_zero", resid, None, 12) == OPEN  # which reward-to-go token it reads
@@ -241,12 +273,15 @@ def test_measures():
             "expected": [1, 0, 0, 0, np.nan, np.nan],
         }
     )
-    found = {row["measure"]: row for row in score(said, 0.1, 20, 0)}
+    found = {row["measure"]: row for row in score(said, 0.1)}
     assert found["error"]["value"] == pytest.approx(0.2)
     assert found["recall"]["value"] == 0.5 and found["recall"]["cells"] == 2
     assert found["false_positives"]["value"] == pytest.approx(1 / 3)
     assert found["position"]["value"] == 1
     assert found["auroc"]["value"] == pytest.approx((3 + 2) / 6)
+    assert found["recall"]["which"] == "b" and found["false_positives"]["which"] == "a"
+    ends = found["recall"]["low"], found["recall"]["high"]
+    assert ends == pytest.approx((0.0126, 0.9874), abs=1e-4)  # exact binomial, 1 of 2
 
 
 def test_wrong_settings_are_explained(stage, planted, rollouts, tiny):
@@ -255,25 +290,15 @@ def test_wrong_settings_are_explained(stage, planted, rollouts, tiny):
         known={"trained": tiny, "untrained": planted["planted"]},
         analyses={"data": rollouts},
         skip={"nobody": ("data",), "trained": ("nothing",)},
-        positive=0.0,
-        least_auroc=2.0,
-        most_false_positives=-1.0,
-        tolerance=0.0,
-        resamples=0,
-        seed=-1,
     )
     assert {field for field, _ in (*wrong.check(), *problems(wrong))} == {
         "known.trained",
         "negatives",
         "analyses.data",
         "skip",
-        "positive",
-        "least_auroc",
-        "most_false_positives",
-        "tolerance",
-        "resamples",
-        "seed",
     }
+    with pytest.raises(ConfigError, match=r"gates\.found\.value: is a share"):
+        build_group("analysis/scorecard", ["analysis.scorecard.gates.found.value=2"])
 
 
 @pytest.mark.slow  # every analysis on every model, T1 trained anew, the others' stages tiny: some minutes

@@ -11,6 +11,7 @@ import torch
 
 from dtx.analysis.core.channels import cell_names
 from dtx.analysis.core.result import About, Verdict
+from dtx.analysis.scorecard.claims import TRUTHS
 from dtx.analysis.steering import Steering
 from dtx.analysis.steering.compute import result_of
 from dtx.analysis.steering.edits import ActivationEdit, Steered, activations, mask, residual, shows
@@ -197,7 +198,7 @@ def test_the_planted_model_is_steered_without_side_effects(stage, planted):
     result = result_of(wanted, found)
     claim = result.claim("rtg_off")
     assert result.established and claim.verdict is Verdict.CONFIRMED, claim
-    assert claim.about is About.REWARD_TO_GO and claim.id in Steering.true_of_planted
+    assert claim.about is About.REWARD_TO_GO and claim.id in TRUTHS["steering"]
     assert result.metrics["rtg_off_unsteered_success"] == 0
     for check in found.errors:
         for error in (0.5, np.nan):

@@ -36,7 +36,6 @@ class ActivationPatching(ActivationPatchingSpec, Analysis):
     question: ClassVar[str] = "How does the information flow?"
     cover: ClassVar[str] = "patching_instruction_flip"
     scoring: ClassVar[Scoring | None] = Scoring(by_ranking=True)
-    true_of_planted: ClassVar[frozenset[str]] = frozenset({"instruction_flip_moves"})
 
     dt: ModelStage
     checkpoint: Natural | None
@@ -53,7 +52,7 @@ class ActivationPatching(ActivationPatchingSpec, Analysis):
         """Mean effect of each node at each token of a known model."""
         from dtx.analysis.activation_patching.truth import answers
 
-        return answers(subject, self.pairs.checks.min_ld_gap)
+        return answers(subject)
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
         """``patching_EDIT``: effects beside their control; ``patching``: a page of all."""

@@ -52,7 +52,6 @@ class Analysis(Stage, abc.ABC):
 
     Attributes:
         question: What is asked, as a reader of the report would ask it.
-        true_of_planted: Ids of the claims that hold in every planted model, by construction.
         scoring: What the scorecard holds it to; None for an analysis that is not about one model.
         cover: The figure that stands for it in the gallery; by default the one of its name.
         needs: By field (``env``, ``pairs.env``): what its object must offer, checked before anything runs.
@@ -62,7 +61,6 @@ class Analysis(Stage, abc.ABC):
     needs: ClassVar[Mapping[str, Need]] = {}
     scoring: ClassVar[Scoring | None] = Scoring()
     cover: ClassVar[str] = ""
-    true_of_planted: ClassVar[frozenset[str]] = frozenset()
 
     @abc.abstractmethod
     def compute(self) -> Result:

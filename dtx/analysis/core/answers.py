@@ -3,12 +3,13 @@
 An analysis' ``truth.py`` reads its tables and yields frames with columns ``part`` (what is scored apart, ''
 if all is), ``edit``, ``what`` (node, edge, neuron, point), ``position`` (token; -1: none), ``score``,
 ``label`` (1 in the circuit, 0 not, missing: not scored) and ``expected`` (the exact score, where it is
-known). A score is a share: of the restored logit difference, or of the whole one.
+known). A score is a share: of the restored logit difference, or of the whole one; in a negative, which has no
+decision to restore, of what a decision of its own would be. ``verdict`` is a claim's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +17,16 @@ import numpy as np
 import pandas as pd
 
 from dtx.analysis.core.patching_spec import HOOKS
-from dtx.analysis.core.result import CLAIMS, About, Claim, Result, Verdict
+from dtx.analysis.core.result import CLAIMS, About, Result, Verdict
 from dtx.analysis.core.scoring import Wrong
 from dtx.analysis.core.truth import ANY_INPUT, FLIPS, TOGETHER, Known, Truth
 from dtx.dt.circuit import Circuit
 from dtx.dt.model import ModelConfig
 from dtx.dt.paths import edges as all_edges
 
-COLUMNS = ["part", "edit", "what", "position", "score", "label", "expected"]
+COLUMNS = ["part", "edit", "what", "position", "score", "label", "expected", "verdict"]
+FINDING = "finding"
+"""In the place of a claim: the finding of a result that has none, which is a statement, too."""
 GAP = 0.5
 """Logits: where the logit difference is smaller, an effect must be as large as this to count as found."""
 
@@ -38,6 +41,8 @@ class Subject:
         circuit: Of the model; None for a negative.
         wrong: What must not be found in a negative; None for a model whose circuit is known.
         positive: Score from which something counts as found.
+        decision: Of a negative: logits by which a decision of its own would move the logit difference, from
+            the lead of its most differing pair of actions to the reverse. None for a known model.
     """
 
     result: Result
@@ -45,6 +50,7 @@ class Subject:
     circuit: Circuit | None
     wrong: Wrong | None
     positive: float
+    decision: float | None = None
 
     def table(self, name: str) -> pd.DataFrame:
         """A table of the analysis."""
@@ -56,9 +62,32 @@ class Subject:
         return np.nan if value is None else value
 
     def size(self, name: str) -> float:
-        """A logit difference that effects are shares of; under the gap one must be as large as the gap."""
+        """A logit difference that effects are shares of.
+
+        Under the gap an effect must be as large as the gap. In a negative: its own decision.
+        """
+        if self.decision is not None:
+            return self.decision
         size = abs(self.metric(name))
         return size if size >= GAP else GAP / self.positive
+
+    def effect(self, table: pd.DataFrame) -> pd.Series:
+        """The effect of patches: ``rho``; in a negative their ``change`` as a share of its own decision."""
+        if self.decision is None:
+            return pd.Series(table["rho"])
+        return pd.Series(table["change"] / self.decision)
+
+    def shares(self, table: pd.DataFrame, score: str, runs: pd.DataFrame) -> pd.Series:
+        """Scores in units of rho; in a negative as shares of a decision of its own.
+
+        Args:
+            table: Has columns ``edit`` and ``score``.
+            runs: One row a pair, with the logit differences that rho is a share of.
+        """
+        if self.decision is None:
+            return pd.Series(table[score])
+        span = (runs["ld_clean"] - runs["ld_corrupt"]).abs().groupby(runs["edit"]).mean()
+        return pd.Series(table[score] * table["edit"].map(span) / self.decision)
 
     def known(self, tokens: int) -> Known | None:
         """The circuit laid over windows of so many tokens; None of a negative."""
@@ -73,56 +102,50 @@ class Subject:
 
 
 def answers_of(
-    subject: Subject, frames: Iterable[pd.DataFrame], true_of_planted: Collection[str]
+    subject: Subject, frames: Iterable[pd.DataFrame], truths: Mapping[str, bool]
 ) -> pd.DataFrame:
     """Everything that an analysis answered and that is known to be right or wrong, its claims too.
 
     Args:
         subject: The analysis' result on a model.
         frames: What its ``truth.py`` yields.
-        true_of_planted: Ids of its claims that hold in every planted model.
+        truths: Whether its claims are true of the model, by id, as far as that is known.
     """
-    everything = [frame for frame in (*frames, _claims(subject, true_of_planted)) if len(frame)]
+    everything = [frame for frame in (*frames, _claims(subject, truths)) if len(frame)]
     if not everything:
         return pd.DataFrame(columns=COLUMNS)
     return pd.concat(everything, ignore_index=True).reindex(columns=COLUMNS)
 
 
-def _claims(subject: Subject, true_of_planted: Collection[str]) -> pd.DataFrame:
-    """One answer a claim: score 1 if it was confirmed."""
+def _claims(subject: Subject, truths: Mapping[str, bool]) -> pd.DataFrame:
+    """One answer a statement: score 1 if it was made.
+
+    A true one is made if it is confirmed; of a false one "depends" is a statement, too. The finding of a
+    result without claims is one if it is established.
+    """
     rows = []
     for claim in subject.result.claims:
-        label = _claim_label(subject, claim, true_of_planted)
+        label = _label(subject, claim.about, truths.get(claim.id))
         if label is not None:
-            confirmed = claim.verdict is Verdict.CONFIRMED
-            rows.append((claim.text, float(confirmed), float(label)))
-    frame = pd.DataFrame(rows, columns=["what", "score", "label"])
+            made = claim.verdict is Verdict.CONFIRMED if label else claim.verdict.states
+            rows.append((claim.text, float(made), float(label), claim.verdict.value))
+    if not subject.result.claims and subject.wrong is not None:
+        label = _label(subject, subject.result.about, None)
+        if label is not None:
+            rows.append((FINDING, float(subject.result.established), float(label), ""))
+    frame = pd.DataFrame(rows, columns=["what", "score", "label", "verdict"])
     return frame.assign(part=CLAIMS, edit="", position=TOGETHER, expected=np.nan)
 
 
-def _claim_label(subject: Subject, claim: Claim, true_of_planted: Collection[str]) -> int | None:
-    """Whether a claim is true of the model (1), must not be confirmed (0), or is not scored (None)."""
-    if claim.about is About.INSTRUMENT:
+def _label(subject: Subject, about: About, truth: bool | None) -> int | None:
+    """Whether a statement is true of the model (1), must not be made (0), or is not scored (None)."""
+    if not about.needs_control:
         return None
     if subject.wrong is Wrong.everything:
         return 0
     if subject.wrong is Wrong.reward_to_go:
-        return 0 if claim.about is About.REWARD_TO_GO else None
-    if subject.circuit is not None and subject.circuit.neurons:
-        return 1 if claim.id in true_of_planted else None
-    return None
-
-
-def effect(table: pd.DataFrame, gap: float, positive: float) -> pd.Series:
-    """The effect of a patch: rho or, where the runs are closer than the gap, the change against the gap.
-
-    There a change as large as the gap counts as found; else nothing could be found in a negative, however
-    wrong a patch is.
-    """
-    rho = table["rho"].to_numpy()
-    return pd.Series(
-        np.where(np.isfinite(rho), rho, positive * table["change"] / gap), index=table.index
-    )
+        return 0 if about is About.REWARD_TO_GO else None
+    return None if truth is None else int(truth)
 
 
 def nodes(
@@ -133,6 +156,8 @@ def nodes(
     part: Callable[[str], str],
 ) -> pd.DataFrame:
     """Means over pairs by node and token, beside the truth."""
+    if subject.decision is not None and (change := f"{score}_change") in table:
+        table = table.assign(**{score: table[change] / subject.decision})
     mean = table.groupby(by, sort=False, observed=True)[score].mean().reset_index()
     if subject.circuit is None:
         mean[score] = mean[score].fillna(0)  # nothing was measured, so nothing is found
@@ -154,7 +179,8 @@ def edges(
 ) -> pd.DataFrame:
     """Means over pairs by edge and token; an edge that the table leaves out is one without effect.
 
-    Where no pair's runs differ by the gap, nothing is measured, and nothing is found.
+    Where no pair's runs differ by the gap, nothing is measured, and nothing is found: negatives have a gap of
+    their own.
     """
     by = ["edit", "sender", "receiver", "input", "position"]
     table = table.assign(**{name: table[name].astype(str) for name in by[:-1]})
@@ -172,8 +198,9 @@ def edges(
         columns=by,
     )
     frame["score"] = means.reindex(pd.MultiIndex.from_frame(frame)).fillna(0).to_numpy()
-    if known and known.learnt:
-        # How a head gets a value is its own choice, by what it reads or by where it looks: one edge for both.
+    frame["score"] = subject.shares(frame, "score", runs)
+    if known and known.any_input:
+        # By what it reads or by where it looks: one edge for both.
         frame["input"] = frame["input"].replace(dict.fromkeys("qkv", ANY_INPUT))
         frame["score"] = frame["score"].abs()
         frame = frame.groupby(by, sort=False)["score"].max().reset_index()

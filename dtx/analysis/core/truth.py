@@ -54,6 +54,8 @@ class Known:
         self.circuit, self.at = circuit, positions(steps)
         # Trained to a circuit, not compiled: its heads' outputs are known, not how they come about.
         self.learnt = not circuit.neurons
+        # Of models trained before that was measured: a head gets its variable by some input.
+        self.any_input = self.learnt and "inputs" not in circuit.variant
         self.roles = {role: places for role, places in self.at.items() if role != ALL_REWARD_TO_GO}
 
     def node(self, edit: str, hook: str, head: int | None, position: int) -> Truth:

@@ -32,7 +32,6 @@ class Lens(LensSpec, Analysis):
     """
 
     question: ClassVar[str] = "After which layer is the prediction formed?"
-    true_of_planted: ClassVar[frozenset[str]] = frozenset({"prediction_forms_inside"})
 
     env: Environment
     dataset: Dataset

@@ -38,9 +38,6 @@ class Psychology(PsychologySpec, Analysis):
     question: ClassVar[str] = "Where does the model decide, and how sure is it?"
     needs: ClassVar[Mapping[str, Need]] = {"env": Need.DECISION}
     cover: ClassVar[str] = "state_map"
-    true_of_planted: ClassVar[frozenset[str]] = frozenset(
-        {"set_routine", "one_decision_square", "decision_cached"}
-    )
 
     env: Environment
     dt: ModelStage

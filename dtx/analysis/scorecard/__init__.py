@@ -8,25 +8,40 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import Result
 from dtx.analysis.core.scoring import Scoring, Wrong
 from dtx.analysis.scorecard.spec import T0, T1, T4, ScorecardSpec
+from dtx.config.ranges import Positive
 from dtx.dt.model_stage import ModelStage
+from dtx.errors import UserError
+from dtx.pairs.declared import Declared
 from dtx.stage import Stage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from dtx.analysis.scorecard.compute import Case
+    from dtx.analysis.scorecard.gates import Case
+
+
+TARGETS = (0.0, 0.9)
+"""Reward-to-go at which a negative's own decision is measured: a failure's, and about the best."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Negative:
-    """A model in which there is nothing to find, and what counts as having found it."""
+    """A model in which there is nothing to find, and what counts as having found it.
+
+    Attributes:
+        min_ld_gap: In the place of the pairs' own, which none of its pairs might reach: then nothing would be
+            measured, and nothing could be found wrongly.
+    """
 
     model: ModelStage
     wrong: Wrong
+    min_ld_gap: Positive
 
 
 @dataclass(frozen=True)
@@ -44,8 +59,9 @@ class Scorecard(ScorecardSpec, Analysis):
     """Compare what analyses say with what is true; ``conf/analysis/scorecard.yaml`` explains the fields.
 
     Its inputs are the analyses, each of each model: they are planned, cached and made again one by one.
-    Exact checks: every check of every analysis, and that compiled models (T0) come out exactly. Controls:
-    the ranking in a model trained to a circuit (T1), and false positives in the negatives (T4).
+    Exact checks: every check of every analysis, that compiled models (T0) come out exactly, and that no
+    statement about them is false. Controls: the ranking in a model trained to a circuit (T1), false positives
+    in the negatives (T4), analysis by analysis and part by part, and of all statements about a negative.
     """
 
     question: ClassVar[str] = "Do the analyses find what is known to be there, and nothing else?"
@@ -60,11 +76,14 @@ class Scorecard(ScorecardSpec, Analysis):
         """Every analysis of every model that is not skipped."""
         models = {**self.known, **{name: n.model for name, n in self.negatives.items()}}
         return [
-            Cell(model, analysis, with_model(template, dt), dt)
+            Cell(model, analysis, with_model(template, dt, self._gap(model)), dt)
             for model, dt in models.items()
             for analysis, template in self.analyses.items()
             if analysis not in self.skip.get(model, ())
         ]
+
+    def _gap(self, model: str) -> float | None:
+        return self.negatives[model].min_ld_gap if model in self.negatives else None
 
     def inputs(self) -> dict[str, Stage]:
         """The analyses of the models; the templates, whose model is another, are none."""
@@ -101,11 +120,12 @@ class Scorecard(ScorecardSpec, Analysis):
         """``scorecard``: analyses down, models and measures across."""
         from dtx.analysis.scorecard.plots import draw
 
-        yield "scorecard", draw(result, self)
+        yield "scorecard", draw(result)
 
     def _case(self, cell: Cell) -> Case:
         from dtx.analysis.core.answers import Subject, answers_of
-        from dtx.analysis.scorecard.compute import Case
+        from dtx.analysis.scorecard.claims import truths_of
+        from dtx.analysis.scorecard.gates import Case
 
         negative = self.negatives.get(cell.model)
         circuit = None if negative else cell.dt.circuit()
@@ -114,15 +134,17 @@ class Scorecard(ScorecardSpec, Analysis):
             model=cell.dt.model_config(),
             circuit=circuit,
             wrong=negative.wrong if negative else None,
-            positive=self.positive,
+            positive=self.gates.found.value,
+            decision=own_decision(cell.dt) if negative else None,
         )
+        truths = truths_of(cell.analysis, circuit)
         return Case(
             model=cell.model,
             kind=T4 if circuit is None else T0 if circuit.kind == "planted" else T1,
             analysis=cell.analysis,
             scoring=cell.stage.scoring or Scoring(),
             subject=subject,
-            answers=answers_of(subject, cell.stage.answers(subject), cell.stage.true_of_planted),
+            answers=answers_of(subject, cell.stage.answers(subject), truths),
         )
 
 
@@ -134,13 +156,40 @@ def reads_model(analysis: Stage) -> bool:
     )
 
 
-def with_model(analysis: Analysis, dt: ModelStage) -> Analysis:
-    """The same analysis of another model."""
+def own_decision(dt: ModelStage) -> float:
+    """Logits by which a decision of its own would move a model's logit difference.
+
+    Its most differing pair of actions, in the mean over layouts at the decision: from one's lead over the
+    other to the reverse. What a negative is asked about may move its logits by next to nothing; what counts
+    as found is measured on this scale, not on that of a trained model.
+    """
+    from dtx.dt.rollout import decision_contexts
+
+    env = dt.environment
+    if env is None or env.decision is None:
+        raise UserError(f"{dt.label}: without an environment with a decision it is no negative")
+    model = dt.load()
+    contexts = decision_contexts(model, env.decision, TARGETS)
+    leads = [model.last_logits(context).detach().numpy() for context in contexts]
+    return 2 * float(np.mean([np.ptp(logits, axis=1) for logits in leads]))
+
+
+def with_model(analysis: Analysis, dt: ModelStage, gap: float | None = None) -> Analysis:
+    """The same analysis of another model.
+
+    Args:
+        gap: Least difference of the runs of its pairs; None: as they have it.
+    """
     values = {f.name: getattr(analysis, f.name) for f in dataclasses.fields(analysis)}
     if "dt" in values:
-        return dataclasses.replace(analysis, dt=dt)
+        pairs = values.get("pairs")
+        if gap is None or not isinstance(pairs, Declared):
+            return dataclasses.replace(analysis, dt=dt)
+        checks = dataclasses.replace(pairs.checks, min_ld_gap=gap)
+        other = dataclasses.replace(pairs, checks=checks)
+        return dataclasses.replace(analysis, dt=dt, pairs=other)
     inner = {
-        name: with_model(value, dt)
+        name: with_model(value, dt, gap)
         for name, value in values.items()
         if isinstance(value, Analysis) and reads_model(value)
     }

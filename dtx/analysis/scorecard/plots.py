@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from dtx import figures
 from dtx.analysis.core.result import Result
-from dtx.analysis.scorecard.spec import ScorecardSpec
+from dtx.analysis.scorecard.gates import SMALL_IS_GOOD
 
 WORDS = {
     "identity": "identity\nerror",
@@ -18,13 +18,15 @@ WORDS = {
     "auroc": "AUROC",
     "position": "right\ntoken",
     "false_positives": "false\npositives",
+    "false_statements": "false\nstatements",
 }
 GOOD, BAD, NONE = "#d7eee0", "#f6d5d8", "#ffffff"
 
 
 def columns(scores: pd.DataFrame) -> list[tuple[str, str]]:
     """(model or T0, measure): T0 with its variants is one group, the worst of them shown."""
-    wanted = [("T0", m) for m in WORDS] + [("T1", m) for m in WORDS if m != "error"]
+    apart = ("error", "false_statements")
+    wanted = [("T0", m) for m in WORDS] + [("T1", m) for m in WORDS if m not in apart]
     negatives = scores.loc[scores["kind"] == "T4", "model"].drop_duplicates()
     return [*wanted, *((str(name), "false_positives") for name in negatives)]
 
@@ -40,18 +42,22 @@ def worst(scores: pd.DataFrame) -> pd.DataFrame:
     table["row"] = named.str.replace("_", " ")
     order = {name: i for i, name in enumerate(table["analysis"].drop_duplicates())}
     table = table.iloc[np.argsort(table["analysis"].map(order).to_numpy(), kind="stable")]
-    largest = table["measure"].isin(["identity", "error", "false_positives"])
+    largest = table["measure"].isin(["identity", *SMALL_IS_GOOD])
     table["signed"] = np.where(largest, -table["value"], table["value"])
     table = table[table["value"].notna()]
     shown = table.groupby(["row", "group", "measure"], sort=False)["signed"].min().abs()
     return pd.DataFrame(shown.unstack(["group", "measure"]))
 
 
-def draw(result: Result, spec: ScorecardSpec) -> Figure:
-    """Analyses down, models and measures across, every value printed; red where a gate fails."""
+def draw(result: Result) -> Figure:
+    """Analyses down, models and measures across, every value printed; red where a gate fails.
+
+    White: shown without a gate.
+    """
     scores = result.tables["scores"]
     table, wanted = worst(scores), columns(scores)
-    beyond = worst(scores[scores["value"] > scores["tolerance"]])  # exact checks that failed
+    beyond = worst(scores[scores["holds"].eq(False)])  # what fails in some model
+    held = worst(scores[scores["holds"].notna()])
     names = list(table.index)
     height = 1.1 + 0.23 * len(names)
     figure, axes = figures.new(7.0, height, mosaic=[["table"]])
@@ -63,9 +69,8 @@ def draw(result: Result, spec: ScorecardSpec) -> Figure:
     for y, name in enumerate(names):
         for x, column in enumerate(wanted):
             value = float(table.loc[name, column]) if column in table else np.nan
-            failed = column[1] == "identity" and name in beyond.index and column in beyond
-            good = not failed if column[1] == "identity" else _good(column, value, spec)
-            colour = NONE if np.isnan(value) else GOOD if good else BAD
+            colour = BAD if _has(beyond, name, column) else GOOD
+            colour = colour if _has(held, name, column) else NONE
             axis.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", lw=1.5))
             axis.text(x + 0.5, y + 0.5, _shown(column[1], value), ha="center", va="center", size=6)
     axis.set_yticks(np.arange(len(names)) + 0.5, names, size=6.5)
@@ -90,13 +95,8 @@ def _head(group: str, measure: str) -> str:
     return group.replace("behaviour_", "behaviour\n").replace("_", " ")
 
 
-def _good(column: tuple[str, str], value: float, spec: ScorecardSpec) -> bool:
-    group, measure = column
-    if measure == "false_positives":
-        return value <= (0 if group == "T0" else spec.most_false_positives)
-    if measure == "error":
-        return value <= spec.tolerance
-    return value >= (1 if group == "T0" else spec.least_auroc)
+def _has(table: pd.DataFrame, name: str, column: tuple[str, str]) -> bool:
+    return name in table.index and column in table and bool(np.isfinite(table.loc[name, column]))
 
 
 def _shown(measure: str, value: float) -> str:
@@ -104,6 +104,6 @@ def _shown(measure: str, value: float) -> str:
         return "-"
     if measure in ("identity", "error"):
         return "0" if value == 0 else f"{value:.0e}".replace("e-0", "e-")
-    if measure == "false_positives":
+    if measure in ("false_positives", "false_statements"):
         return f"{value:.0%}" if value in (0, 1) else f"{value:.1%}"
     return f"{value:.2f}" if value < 1 else "1"

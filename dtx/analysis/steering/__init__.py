@@ -33,7 +33,6 @@ class Steering(SteeringSpec, Analysis):
 
     question: ClassVar[str] = "Can the model be steered, and what else changes?"
     cover: ClassVar[str] = "steering_rollouts"
-    true_of_planted: ClassVar[frozenset[str]] = frozenset({"rtg_off"})
 
     env: Environment
     dt: ModelStage

@@ -32,7 +32,7 @@ class Interchange(InterchangeSpec, ModelStage):
         return self.env
 
     def run(self, out: Path) -> None:
-        """Train; writes weights, model.json, circuit.json, table ``heads``, curves and headline."""
+        """Train; writes weights, model.json, circuit.json, tables ``heads``, ``inputs``, curves, headline."""
         from dtx.dt.interchange.training import train
 
         train(self, out)

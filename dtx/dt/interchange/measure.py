@@ -20,14 +20,19 @@ from dtx.env.memory import LEFT, RIGHT
 
 TOLERANCE = 0.1
 """Of a rho: the model is trained, not compiled."""
+CARRIES = 0.5
+"""Share of a head's effect from which one of its inputs carries the variable (2026-11-29): two cannot both
+carry more than half of it alone, unless either is enough, and then both are told."""
+INPUTS = ("q", "k", "v")
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """The stage's numbers, the effect of each head, and the circuit that they speak for."""
+    """The stage's numbers, the effect of each head and of its inputs, and the circuit that they speak for."""
 
     headline: dict[str, float | None]
     heads: pd.DataFrame
+    inputs: pd.DataFrame
     circuit: Circuit
 
 
@@ -76,7 +81,8 @@ def measure(
         "interchange/control_accuracy": wrong,
         **{f"interchange/accuracy_{k}": v for k, v in accuracy.items()},
     }
-    return Measurements(headline, effects, _circuit(spec))
+    inputs = _inputs(spec, network, sampler)
+    return Measurements(headline, effects, inputs, circuit_of(spec, inputs_that_carry(inputs)))
 
 
 def _effects(
@@ -128,6 +134,55 @@ def _effects(
     return pd.DataFrame(rows)
 
 
+def _inputs(
+    spec: InterchangeSpec, network: DecisionTransformerModel, sampler: RouteSampler
+) -> pd.DataFrame:
+    """Mean rho of the queries, keys and values of the aligned heads at all tokens: rows flip, input, rho."""
+    aligned = {"instruction": spec.aligned.instruction, "reward_to_go": spec.aligned.reward_to_go}
+    hook_names = [f"blocks.0.attn.hook_{name}" for name in INPUTS]
+    rows = []
+    for flip, head in aligned.items():
+        clean, corrupt = _pair(spec, sampler, flip)
+        _, known = network.run_with_cache(clean.context, names_filter=hook_names)
+
+        def difference(batch: RouteBatch, hooks: list) -> Tensor:
+            at = torch.arange(len(batch.decision)), batch.decision
+            with network.hooks(fwd_hooks=hooks):
+                logits = network(batch.context)[at]
+            return logits[:, LEFT] - logits[:, RIGHT]
+
+        def patch(value: Tensor, hook, head: int = head, known=known) -> Tensor:
+            value = value.clone()
+            value[:, :, head] = known[hook.name][:, :, head]
+            return value
+
+        base = difference(corrupt, [])
+        gap = difference(clean, []) - base
+        for name, hook in zip(INPUTS, hook_names, strict=True):
+            change = difference(corrupt, [(hook, patch)]) - base
+            rho = ((change * gap).sum() / (gap * gap).sum()).item()
+            rows.append({"flip": flip, "input": name, "rho": rho})
+    return pd.DataFrame(rows)
+
+
+def inputs_that_carry(inputs: pd.DataFrame) -> dict[str, dict[str, float | None]]:
+    """By variable: the inputs of its head that carry it, with their rho as far as it is known.
+
+    Args:
+        inputs: As the stage's table ``inputs`` has it.
+    """
+    found: dict[str, dict[str, float | None]] = {}
+    for flip, rows in inputs.groupby("flip", sort=False):
+        rho = dict(zip(rows["input"], rows["rho"], strict=True))
+        alone = {name: value for name, value in rho.items() if value > CARRIES}
+        # None alone: where it looks and what it reads only do it together.
+        alone = alone or dict.fromkeys(("k", "v"), 0.0)
+        found[str(flip)] = {
+            name: 1.0 if abs(value - 1) <= TOLERANCE else None for name, value in alone.items()
+        }
+    return found
+
+
 def _pair(spec: InterchangeSpec, sampler: RouteSampler, flip: str) -> tuple[RouteBatch, RouteBatch]:
     """The same held-out windows, and with one variable flipped."""
     pair = []
@@ -156,8 +211,12 @@ def _distinct(batch: RouteBatch) -> int:
     return len(torch.unique(torch.cat(columns, 1), dim=0))
 
 
-def _circuit(spec: InterchangeSpec) -> Circuit:
-    """The declared circuit: two heads of the first block, at the decision's state."""
+def circuit_of(spec: InterchangeSpec, inputs: dict[str, dict[str, float | None]]) -> Circuit:
+    """The declared circuit: two heads of the first block, at the decision's state.
+
+    Args:
+        inputs: By variable: the inputs by which its head gets it, which the model has learnt.
+    """
     last, start = circuits.LAST_STATE, circuits.INSTRUCTION_STATE
     heads = {
         "instruction": CircuitNode("blocks.0.attn.hook_z", spec.aligned.instruction, last),
@@ -203,8 +262,9 @@ def _circuit(spec: InterchangeSpec) -> Circuit:
     restored["target"] = (*at_end, *open_mlps)
     mlps = [CircuitNode(f"blocks.{layer}.hook_mlp_out", None, last) for layer in layers]
     edges = [
-        CircuitEdge(CircuitNode("hook_embed", None, places[name]), head, "v", name)
+        CircuitEdge(CircuitNode("hook_embed", None, places[name]), head, by, name, rho)
         for name, head in heads.items()
+        for by, rho in inputs[name].items()
     ]
     logits = CircuitNode("unembed", None, last)
     edges += [CircuitEdge(head, mlp, "mlp", name) for name, head in heads.items() for mlp in mlps]
@@ -215,7 +275,7 @@ def _circuit(spec: InterchangeSpec) -> Circuit:
     edges += [CircuitEdge(mlp, logits, "logits", "turn") for mlp in mlps]
     return Circuit(
         kind="interchange",
-        variant={},
+        variant={"inputs": {name: sorted(by) for name, by in inputs.items()}},
         n_layers=spec.model.n_layers,
         n_heads=spec.model.n_heads,
         nodes=tuple(heads.values()),
@@ -226,6 +286,7 @@ def _circuit(spec: InterchangeSpec) -> Circuit:
         tolerance=TOLERANCE,
         notes=(
             "Which MLPs compute the turn is learnt: any edge to, between or from them is right.",
+            "Whether a head gets its variable by queries, keys or values was measured (table `inputs`).",
             "Known for the routine and its waits, reward-to-go within the trained ranges.",
         ),
     )

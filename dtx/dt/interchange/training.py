@@ -49,6 +49,7 @@ def train(spec: InterchangeSpec, out: Path) -> None:
     models.save(network, out)
     measured.circuit.save(out)
     report.table("heads", measured.heads)
+    report.table("inputs", measured.inputs)
     report.headline(measured.headline)
 
 
