@@ -7,9 +7,11 @@ import torch
 
 from dtx.analysis.circuits import Circuits
 from dtx.analysis.circuits import compute as computing
-from dtx.analysis.circuits.compute import TOLERANCE, Scores, composition, singular
+from dtx.analysis.circuits.compute import TOLERANCE, Scores
 from dtx.analysis.circuits.spec import CircuitsSpec
+from dtx.analysis.circuits.weights import composition, singular
 from dtx.analysis.core.inputs import Inputs
+from dtx.analysis.core.result import Verdict
 from dtx.config.ranges import problems
 from dtx.dt.processing import processed
 from dtx.report import read_metrics
@@ -28,8 +30,6 @@ def stage(env, rollouts, tiny) -> Circuits:
         dt=dataclasses.replace(tiny, model=two_layers),
         checkpoint=None,
         untrained=1,
-        resamples=100,
-        seed=0,
     )
 
 
@@ -121,9 +121,13 @@ def test_stage_writes_tables_figures_and_verdict(store, experiment_of, stage):
     assert np.allclose(mine, wanted.detach().numpy())
     result = stage.result()
     (control,) = result.controls
-    assert result.established == control.holds == bool(numbers["circuits/established"])
-    assert control.against == numbers["circuits/composition_untrained_max"]
-    assert "strongest composition" in stage.summary()
+    assert result.established == control.holds
+    assert control.against == numbers["circuits/preference_untrained_max"]
+    assert not result.claim("heads_compose").verdict.states  # three steps of training
+    modality = read["modality"]
+    assert set(modality.target) == set(stage.windows.targets)
+    assert (modality.n == 4).all() and (modality.interval == "t over 4 layouts").all()
+    assert modality.groupby("model").written.mean().to_numpy() == pytest.approx(1)
     for name in ("circuits.png", "composition.png"):
         assert (stage.path / "figures" / name).stat().st_size > 10_000
 
@@ -134,13 +138,26 @@ def episodes(store, experiment_of, rollouts):
     return rollouts.load()
 
 
+def frame_of(context) -> pd.DataFrame:
+    return pd.DataFrame({"window": range(len(context)), "layout": "", "target": 0.9})
+
+
+def attentive(model) -> None:
+    """Heads of the first layer tell tokens apart more than random ones do."""
+    with torch.no_grad():
+        model.blocks[0].attn.W_Q *= 6
+
+
 @pytest.mark.parametrize("broken", [3.0, float("nan")])
 def test_a_broken_identity_is_not_established(monkeypatch, episodes, broken):
     """Scores at run time that the parts do not add up to, while heads compose."""
     spec, model = build("dt.model.d_model=64", "dt.model.n_heads=8")
     plant(model, source=5, target=2)
-    settings = CircuitsSpec(untrained=1, resamples=10, seed=0)
-    assert computing.compute(settings, model, contexts(spec), episodes).established
+    attentive(model)
+    settings, context = CircuitsSpec(untrained=1), contexts(spec)
+    found = computing.compute(settings, model, context, frame_of(context), episodes)
+    assert found.established and found.claim("heads_compose").verdict is Verdict.CONFIRMED
+    assert "L0H5 -> L1H2 (Q)" in found.claim("heads_compose").evidence
 
     class Broken(Scores):
         def __init__(self, model, context):
@@ -148,18 +165,54 @@ def test_a_broken_identity_is_not_established(monkeypatch, episodes, broken):
             self.real = [score + broken for score in self.real]
 
     monkeypatch.setattr(computing, "Scores", Broken)
-    result = computing.compute(settings, model, contexts(spec), episodes)
+    result = computing.compute(settings, model, context, frame_of(context), episodes)
     assert all(control.holds for control in result.controls) and not result.established
-    assert result.metrics["established"] == 0 and "attention scores" in result.summary
+    assert "attention scores" in result.summary
+
+
+def test_a_head_that_writes_nothing_does_not_compose(episodes):
+    """Its score is as high as before, for that is relative; the effect stands beside it."""
+    spec, model = build("dt.model.d_model=64", "dt.model.n_heads=8")
+    plant(model, source=5, target=2)
+    attentive(model)
+    with torch.no_grad():
+        model.blocks[0].attn.W_V[5] *= 1e-3
+    context = contexts(spec)
+    result = computing.compute(
+        CircuitsSpec(untrained=1), model, context, frame_of(context), episodes
+    )
+    table = result.tables["composition"].query("model == 'trained'")
+    best = table.loc[table.score.idxmax()]
+    assert (best.source, best.target) == ("L0H5", "L1H2") and best.written < 0.01
+    assert not result.claim("heads_compose").verdict.states
+
+
+def test_composition_is_the_norm_of_the_product():
+    _, model = build("dt.model.d_model=32", "dt.model.n_heads=4")
+    twin = processed(model, dtype=torch.float64)
+    first, second = twin.blocks[0].attn, twin.blocks[1].attn
+    table = composition(twin).set_index(["kind", "source", "target"]).score
+    written = first.W_V[1] @ first.W_O[1]
+    for kind, read in {
+        "Q": second.W_Q[2] @ second.W_K[2].T,
+        "K": second.W_K[2] @ second.W_Q[2].T,
+        "V": second.W_V[2] @ second.W_O[2],
+    }.items():
+        wanted = (written @ read).norm() / (written.norm() * read.norm())
+        assert table[kind, "L0H1", "L1H2"] == pytest.approx(wanted.item())
 
 
 def test_one_layer_has_no_composition(episodes):
     spec, model = build("dt.model.n_layers=1")
-    settings = CircuitsSpec(untrained=1, resamples=10, seed=0)
-    result = computing.compute(settings, model, contexts(spec), episodes)
-    assert result.established and not result.controls and "no composition" in result.finding
+    attentive(model)
+    context = contexts(spec)
+    result = computing.compute(
+        CircuitsSpec(untrained=1), model, context, frame_of(context), episodes
+    )
+    assert result.established
+    assert result.claim("heads_compose").verdict is Verdict.NOT_APPLICABLE
 
 
-@pytest.mark.parametrize("change", [{"resamples": 0}, {"seed": -1}, {"untrained": -1}])
+@pytest.mark.parametrize("change", [{"checkpoint": -1}, {"untrained": -1}])
 def test_impossible_values_are_named(stage, change):
     assert [name for name, _ in problems(dataclasses.replace(stage, **change))] == list(change)

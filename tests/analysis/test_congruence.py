@@ -30,7 +30,6 @@ def stage(env, rollouts, tiny) -> Congruence:
         checkpoint=None,
         actions=(Action.left, Action.forward),
         untrained=1,
-        resamples=100,
         seed=0,
     )
 
@@ -54,10 +53,12 @@ def test_activations_times_congruence_are_the_mlps_attribution(variant):
         assert torch.allclose(found.neuron_blf[:, layer], post * column / scale)
 
 
-def rows(sizes: dict[int, float]) -> pd.DataFrame:
-    noise = np.random.default_rng(0).standard_normal(400)
+def rows(sizes: dict[int, float], seed: int = 0, neurons: int = 400) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
     parts = [
-        pd.DataFrame({"layer": layer, "action": "left", "congruence": size * noise})
+        pd.DataFrame(
+            {"layer": layer, "action": "left", "congruence": size * rng.standard_normal(neurons)}
+        )
         for layer, size in sizes.items()
     ]
     return pd.concat(parts)
@@ -67,17 +68,27 @@ def rows(sizes: dict[int, float]) -> pd.DataFrame:
     ("sizes", "grown"),
     [
         ({0: 1.0, 1: 1.5, 2: 3.0}, True),
-        ({0: 1.0, 1: 1.0, 2: 1.0}, False),
+        ({0: 3.0, 1: 1.5, 2: 1.0}, False),
         ({0: 1.0, 1: 4.0, 2: 3.0}, False),
-        ({0: 1.0, 1: 1.005, 2: 1.01}, False),
+        ({0: 1.0, 1: 1.05, 2: 1.2}, None),  # as much as an untrained model may by chance
         ({0: 1.0}, False),
     ],
 )
 def test_growth_is_found_where_it_is(sizes, grown):
-    found = growth_of(rows(sizes), MEAN, resamples=300, seed=0)["left"]
-    assert found.grown == grown
-    assert found.ratio == pytest.approx(list(sizes.values())[-1] / sizes[0])
-    assert found.low <= found.ratio <= found.high
+    chance = [rows(dict.fromkeys(sizes, 1.0), seed) for seed in range(1, 6)]
+    found = growth_of(rows(sizes), chance, MEAN)["left"]
+    assert found.grown is grown
+    assert found.ratio == pytest.approx(list(sizes.values())[-1] / sizes[0], rel=0.15)
+    assert len(sizes) == 1 or found.chance.low < 1 < found.chance.high
+
+
+def test_untrained_weights_seldom_grow():
+    """At most one in twenty, of any action and measure, though one in six rises through three layers."""
+    flat = dict.fromkeys(range(3), 1.0)
+    models = [rows(flat, seed, 100) for seed in range(300)]
+    found = [growth_of(models[i], models[i + 1 : i + 6], MEAN)["left"] for i in range(0, 300, 6)]
+    assert sum(bool(g.grown) for g in found) <= 3
+    assert sum(g.grown is not False for g in found) > 3
 
 
 def test_stage_shows_checkpoints_and_the_untrained_twin(store, experiment_of, stage):
@@ -94,19 +105,29 @@ def test_stage_shows_checkpoints_and_the_untrained_twin(store, experiment_of, st
     kept = growth[growth.step == stage.dt.steps].set_index(["layer", "action"])
     assert np.allclose(final["size"], kept["size"][final.index])  # the last checkpoint is the model
     (claim,) = stage.result().claims
-    assert claim.verdict is not Verdict.NOT_ESTABLISHED and stage.result().established
-    assert stage.summary().startswith("congruence with left/forward grows with layer: ")
+    assert "congruence with left/forward grows with layer" in claim.text
+    (control,) = stage.result().controls
+    assert stage.result().established == control.holds  # three steps of training do little
     assert (stage.path / "figures" / "congruence.png").stat().st_size > 10_000
 
 
-SPEC = CongruenceSpec(actions=(Action.left, Action.right), untrained=1, resamples=50, seed=0)
+SPEC = CongruenceSpec(actions=(Action.left, Action.right), untrained=1, seed=0)
+
+
+def aligned(model):
+    """Neurons write along the actions' directions, the later ones more."""
+    for layer, block in enumerate(model.blocks):
+        block.mlp.W_out.data += (4 * layer + 1) * model.W_U.T[np.arange(len(block.mlp.W_out)) % 2]
+    return model
 
 
 @pytest.mark.parametrize("broken", ["values", "missing"])
 def test_a_broken_identity_is_not_established(monkeypatch, broken):
     """Weights that are not those of the run, and numbers that are none."""
     spec, model = build()
-    assert computing.compute(SPEC, model, contexts(spec)).established
+    aligned(model)
+    found = computing.compute(SPEC, model, contexts(spec))
+    assert found.established and found.claims[0].verdict is Verdict.CONFIRMED
     factor = 2.0 if broken == "values" else torch.nan
     monkeypatch.setattr(computing, "congruence", lambda m: factor * congruence(m))
     result = computing.compute(SPEC, model, contexts(spec))
@@ -114,10 +135,8 @@ def test_a_broken_identity_is_not_established(monkeypatch, broken):
     assert [claim.verdict for claim in result.claims] == [Verdict.NOT_ESTABLISHED]
 
 
-def test_growth_of_an_untrained_model_is_not_established(monkeypatch):
+def test_an_untrained_model_is_not_established():
     spec, model = build()
-    grown = computing.Growth([1.0, 2.0], 2.0, 1.9, 2.1, True)
-    monkeypatch.setattr(computing, "growth_of", lambda *_: {"left": grown, "right": grown})
     result = computing.compute(SPEC, model, contexts(spec))
     assert all(check.holds for check in result.checks) and not result.established
     assert "untrained" in result.summary
@@ -128,7 +147,6 @@ def test_growth_of_an_untrained_model_is_not_established(monkeypatch):
     [
         ({"actions": ()}, "actions"),
         ({"actions": (Action.left, Action.left)}, "actions"),
-        ({"resamples": 0}, "resamples"),
         ({"untrained": -1}, "untrained"),
     ],
 )

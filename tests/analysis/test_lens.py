@@ -8,12 +8,12 @@ import torch
 
 from dtx.analysis.core.windows import join
 from dtx.analysis.lens import Lens
-from dtx.analysis.lens.compute import (
+from dtx.analysis.lens.compute import _formed, contributions
+from dtx.analysis.lens.streams import (
+    Drawing,
     Streams,
     Translators,
     _first_seen,
-    _formed,
-    contributions,
     divergence,
     fit,
     point_names,
@@ -26,6 +26,7 @@ from dtx.dt.rollout import decision_contexts
 from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.analysis.core.test_windows import model
+from tests.dt.toy import episodes as random_episodes
 
 BAR = SimpleNamespace(advance=lambda *_: None)
 
@@ -34,7 +35,7 @@ BAR = SimpleNamespace(advance=lambda *_: None)
 def stage(env, rollouts, tiny) -> Lens:
     return Lens(
         env=env, dataset=rollouts, dt=tiny, checkpoint=None, targets=(0.0, 0.9), windows=64,
-        held_out=32, steps=20, batch_size=32, learning_rate=1e-3, explained=0.9, resamples=100, seed=0,
+        held_out=32, steps=20, batch_size=32, learning_rate=1e-3, explained=0.9, seed=0,
     )  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def test_last_point_is_the_logits_and_components_add_up(env, changes):
     context = join(decision_contexts(network, env.decision, [0.0, 0.9]))
     last = np.zeros(context["action"].shape, bool)
     last[:, -1] = True
-    found = streams(network, context, last)
+    found = streams(network, Drawing(context, last, np.arange(len(last))))
     assert found.resid_psd.shape[0] == len(point_names(2)) == 5
     with torch.no_grad():
         read_last, whole = read(network, found.resid_psd[-1]), network(context)[:, -1]
@@ -103,7 +104,8 @@ def test_a_linear_map_is_found(stage):
 def test_read_states_are_distinct_and_held_out(store, experiment_of, stage, tiny):
     run(experiment_of(tiny))
     network = tiny.load()
-    context, held_out, seen, fresh = windows_of(stage, network, stage.dataset.load(), tiny.windows)
+    fitting, reading = windows_of(stage, network, stage.dataset.load(), tiny.windows)
+    held_out, fresh = reading.context, reading.chosen
 
     def pasts(windows, chosen):
         found = []
@@ -116,16 +118,30 @@ def test_read_states_are_distinct_and_held_out(store, experiment_of, stage, tiny
             )  # fmt: skip
         return found
 
-    training, test = pasts(context, seen), pasts(held_out, fresh)
+    training, test = pasts(fitting.context, fitting.chosen), pasts(held_out, fresh)
     assert len(set(training)) == len(training) and len(set(test)) == len(test) > 0
     assert not set(training) & set(test)
     everything = _first_seen(held_out, np.asarray(fresh) | True, set())
     assert everything.sum() >= fresh.sum()
 
 
+def test_windows_are_read_at_their_natural_length_and_alike(stage):
+    """Cut to the last chosen state, the states are those of the windows as they are padded."""
+    network = model()
+    context = windows_of(stage, network, random_episodes(n=60, horizon=14))[0].every(8).context
+    real = np.ones(context["action"].shape, bool)
+    chosen = real & (np.arange(real.shape[1]) < 3)
+    short = streams(network, Drawing(context, chosen, np.arange(len(real))))
+    long = streams(network, Drawing(context, real, np.arange(len(real))))
+    which = torch.from_numpy(chosen[real])
+    assert torch.allclose(short.resid_psd, long.resid_psd[:, which], atol=1e-5)
+    ends = streams(network, Drawing(context, chosen, np.arange(len(real))), ends_alone=True)
+    assert torch.equal(ends.resid_psd, short.resid_psd[[0, -1]])
+
+
 def test_formed_means_from_there_on(stage):
     rows = pd.DataFrame(
-        {"model": "m", "lens": "l", "order": range(4), "unexplained": [0.05, 0.5, 0.09, 0.0]}
+        {"model": "m", "lens": "l", "order": range(4), "unexplained_high": [0.05, 0.5, 0.09, 0.0]}
     ).set_index(["model", "lens", "order"])
     assert _formed(stage, rows, "m", "l", 3) == 2
 
@@ -148,6 +164,9 @@ def test_stage_writes_tables_figure_and_verdicts(store, experiment_of, stage):
     result = stage.result()
     assert result.claim("tuned_lens_better").text in stage.summary()
     assert len(result.checks) == 2 and all(check.holds for check in result.checks)
+    (control,) = result.controls
+    assert control.against_interval[0] < control.against and result.established == control.holds
+    assert (points.n <= 32).all() and points.interval.str.contains("episodes").all()
     assert (stage.path / "figures" / "lens.png").stat().st_size > 10_000
     assert {f"lens/{k}": v for k, v in stage.compute().metrics.items()} == numbers
 

@@ -6,7 +6,6 @@ k direction (0 is the contrast's, the rest are random), p component.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,7 +19,7 @@ from dtx.analysis.attribution.spec import BIAS, AttributionSpec
 from dtx.analysis.core.channels import cell_names
 from dtx.analysis.core.controls import STRONGEST
 from dtx.analysis.core.result import Check, Control, Relation, Result
-from dtx.analysis.core.windows import distinct_inputs, positions
+from dtx.analysis.core.windows import clusters_of, distinct_inputs, positions, targets_of
 from dtx.dt.context import Context
 from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel
@@ -145,15 +144,6 @@ def _finding(spec: AttributionSpec, ranking: pd.DataFrame, distinct: int) -> str
         )
     limit = float(ranking.random_95.iloc[0])
     return f"{'; '.join(words)}; {distinct} distinct windows; random directions: {limit:.2f}"
-
-
-def targets_of(frame: pd.DataFrame) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield (target, its windows): one by one at a decision; elsewhere all together, the target missing."""
-    if not (frame.layout != "").any():
-        yield np.nan, np.arange(len(frame))
-        return
-    for target in frame.target.unique():
-        yield float(target), np.flatnonzero(frame.target == target)
 
 
 @torch.no_grad()
@@ -295,9 +285,7 @@ def _ranking(attributed: Attributed, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _supports(support_bx: np.ndarray, frame: pd.DataFrame) -> dict[str, Any]:
     """Mean support of each column with its interval over layouts, or over windows where there are none."""
-    of = "layouts" if (frame.layout != "").any() else "windows"
-    names = frame.layout if of == "layouts" else frame.window
-    found = mean_columns(support_bx, clusters=names.to_numpy(), of=of)
+    found = mean_columns(support_bx, **clusters_of(frame))
     return {"support": found.value, **found.columns()}
 
 

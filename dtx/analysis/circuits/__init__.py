@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Circuits(CircuitsSpec, Analysis):
     """Attention read from folded weights; ``conf/analysis/circuits.yaml`` explains the fields.
 
-    Follows Elhage et al. (2021). Control: the strongest composition of the same architecture untrained.
-    Exact check: the scores' parts, each a product of weights with one part of the query's and one of the
-    key's residual stream, add to the score at run time.
+    Follows Elhage et al. (2021). Control: the largest preference and the strongest composition in
+    several untrained models of the architecture. Exact check: the scores' parts, each a product of
+    weights with one part of the query's and one of the key's residual stream, add to the score at run time.
     """
 
     question: ClassVar[str] = "What do heads attend to and write, and which of them compose?"
@@ -39,7 +39,8 @@ class Circuits(CircuitsSpec, Analysis):
         from dtx.dt.load import load_at
 
         model = load_at(self.dt, self.checkpoint, self.windows.env)
-        return compute(self, model, self.windows.deciding(model)[0], self.windows.dataset.load())
+        windows = self.windows.deciding(model)
+        return compute(self, model, *windows, self.windows.dataset.load())
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:
         """``circuits``: modality and rank; with several layers ``composition``."""

@@ -6,7 +6,7 @@ Letters: b window, n query token, m key token, d model, h head, e head width, a 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,51 +14,62 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.circuits.spec import TRAINED, UNTRAINED, CircuitsSpec
+from dtx.analysis.circuits.weights import composition, singular, written
 from dtx.analysis.core.channels import cell_names, occurring
-from dtx.analysis.core.result import Check, Control, Relation, Result, largest
-from dtx.analysis.core.windows import distinct_inputs, positions
+from dtx.analysis.core.controls import TWINS, twins
+from dtx.analysis.core.result import Check, Claim, Control, Relation, Result, Verdict, largest
+from dtx.analysis.core.windows import clusters_of, distinct_inputs, positions, targets_of
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.forward import blocks_of
-from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import processed
 from dtx.env.actions import Action
-from dtx.statistics import bootstrap, effective_rank
+from dtx.statistics import Estimate, effective_rank, enumerated, mean_columns, next_estimate
 from dtx.training.threads import one_thread
 
 TOLERANCE = 1e-5
 """How far a factorised attention score may be from the one at run time."""
+SILENT = 0.1
+"""A head that writes less than this share of what heads write on average (norms of OV) is not said to compose
+(2026-11-30): a composition score is relative, so that it can be high for a head that writes nothing."""
 
 
 def compute(
-    spec: CircuitsSpec, model: DecisionTransformerModel, context: Context, episodes: Episodes
+    spec: CircuitsSpec,
+    model: DecisionTransformerModel,
+    context: Context,
+    frame: pd.DataFrame,
+    episodes: Episodes,
 ) -> Result:
-    """Factorise scores, read OV, compose heads, of a model and of an untrained one.
+    """Factorise scores, read OV, compose heads, of a model and of untrained ones.
 
     Args:
-        spec: The control's seed, and intervals.
+        spec: The control's first seed.
         model: Any.
         context: Windows on which scores are compared.
+        frame: One row a window: window, layout, target.
         episodes: Channels of the view that occur in them are read by OV.
 
     Returns:
-        Table ``modality``: model, layer, head, query, key (kinds R S A), preference (score less its mean over
-        all keys that the query sees), low, high. ``parts``: model, layer, head, query_part, key_part, score.
-        ``ov``: model, layer, head, token, action, value. ``composition``: model, kind (Q K V), source,
-        target, score. ``singular``: model, circuit (QK OV), layer, head, rank, value.
+        Table ``modality``: model, target (missing where there is no decision), layer, head, query, key (kinds
+        R S A), preference (score less its mean over all keys that the query sees), low, high, n, interval,
+        written (norm of the head's OV, in units of the heads' mean: what a preference can do). ``parts``:
+        model, layer, head, query_part, key_part, score. ``ov``: model, layer, head, token, action, value.
+        ``composition``: model, kind (Q K V), source, target, score, written (of the source). ``singular``:
+        model, circuit (QK OV), layer, head, rank, value. Untrained is the first of several untrained models.
     """
     channels = occurring(episodes)
     parts: dict[str, list[pd.DataFrame]] = {}
-    errors = []
+    errors, chance = [], []
     with one_thread(), torch.no_grad():
-        models = {TRAINED: model, UNTRAINED: untrained_like(model, spec.untrained)}
-        for name, each in models.items():
+        fresh = list(twins(model, spec.untrained))
+        for name, each in {TRAINED: model, UNTRAINED: fresh[0]}.items():
             folded = processed(each, dtype=torch.float64)
             scores = Scores(folded, context)
             errors.append(scores.error())
             of_model = {
-                "modality": _modality(spec, scores, context),
+                "modality": _modality(folded, scores.total, context, frame),
                 "parts": scores.table(),
                 "ov": _ov(folded, channels),
                 "composition": composition(folded),
@@ -66,48 +77,105 @@ def compute(
             }
             for table_name, table in of_model.items():
                 parts.setdefault(table_name, []).append(table.assign(model=name))
+        for twin in fresh:
+            folded = processed(twin, dtype=torch.float64)
+            modality = _modality(folded, scores_of(folded, context), context, frame)
+            chance.append((_preferred(modality), _strongest(composition(folded))))
     tables = {name: pd.concat(of_models, ignore_index=True) for name, of_models in parts.items()}
-    return _result(tables, largest(errors), distinct_inputs(context))
+    return _result(tables, chance, largest(errors), distinct_inputs(context))
 
 
-def _result(tables: Mapping[str, pd.DataFrame], error: float, distinct: int) -> Result:
+def _preferred(modality: pd.DataFrame) -> float:
+    """The largest preference of any head for any kind of token, at any reward-to-go, either way."""
+    return float(modality.preference.abs().max())
+
+
+def _strongest(composition: pd.DataFrame) -> float:
+    """The highest score of two heads of which the first writes something; NaN with one layer."""
+    heard = composition[composition.written >= SILENT]
+    return float(heard.score.max()) if len(heard) else math.nan
+
+
+def _result(
+    tables: Mapping[str, pd.DataFrame],
+    chance: Sequence[tuple[float, float]],
+    error: float,
+    distinct: int,
+) -> Result:
     check = Check(
         name="the parts of attention scores add up to those at run time",
         error=error,
         tolerance=TOLERANCE,
     )
     metrics = _ranks(tables["singular"])
-    controls = []
-    finding = f"factorised scores are those at run time within {error:.1e}"
-    score = dict(list(tables["composition"].groupby("model").score))
-    if score:
-        highest, limit = float(score[TRAINED].max()), float(score[UNTRAINED].max())
-        control = Control(
-            name="strongest composition of two heads, beside the strongest of an untrained model",
-            value=highest,
-            must_be=Relation.ABOVE,
-            against=limit,
-        )
-        controls.append(control)
-        metrics["composition_max"] = highest
-        metrics["composition_untrained_max"] = limit
-        metrics["composition_above_untrained"] = float((score[TRAINED] > limit).mean())
-        metrics["established"] = float(check.holds and control.holds)
-        trained = tables["composition"].query(f"model == '{TRAINED}'")
-        best = trained.sort_values("score", ascending=False).iloc[0]
-        finding = (
-            f"strongest composition {best.source} -> {best.target} ({best.kind}) {best.score:.3f}, "
-            f"untrained at most {limit:.3f}; {finding} in {distinct} distinct windows"
-        )
-    else:
-        finding += "; one layer, no composition"
+    modality, composed = (
+        tables[name].query(f"model == '{TRAINED}'") for name in ("modality", "composition")
+    )
+    first = modality.loc[modality.preference.abs().idxmax()]
+    # The same head may prefer either way: its interval is turned with its sign.
+    sign = 1.0 if first.preference > 0 else -1.0
+    low, high = sorted((sign * first.low, sign * first.high))
+    preference = Estimate(abs(first.preference), low, high, int(first.n), first.interval)
+    untrained_preference = next_estimate([each for each, _ in chance])
+    control = Control.of(
+        "largest preference of a head for a kind of token, beside one more untrained model's largest",
+        preference,
+        Relation.ABOVE,
+        untrained_preference,
+    )
+    highest = enumerated(_strongest(composed), len(composed), of="pairs of heads")
+    limit = next_estimate([score for _, score in chance])
+    metrics |= {
+        "preference_max": preference.value,
+        "preference_untrained_max": untrained_preference.value,
+        "composition_max": highest.value,
+        "composition_untrained_max": limit.value,
+        "composition_untrained_high": limit.high,
+    }
+    if len(composed):
+        metrics["composition_above_untrained"] = float((composed.score > limit.high).mean())
+    at = "" if math.isnan(first.target) else f" at reward-to-go {first.target:g}"
+    finding = (
+        f"L{first.layer}H{first['head']} scores {first.key} tokens {first.preference:+.2f} "
+        f"[{first.low:+.2f}, {first.high:+.2f}] ({first.interval}) beside what its {first['query']} tokens "
+        f"see on average{at}, and writes {first.written:.2f} of what heads write on average (untrained: at "
+        f"most {untrained_preference.high:.2f}); factorised scores are those at run time within "
+        f"{error:.1e}, {distinct} distinct windows"
+    )
     return Result(
         finding=finding,
         metrics=metrics,
         checks=[check],
-        controls=controls,
+        controls=[control],
+        claims=[_claim(composed, highest, limit)],
         tables=tables,
         distinct_inputs=distinct,
+    )
+
+
+def _claim(composed: pd.DataFrame, highest: Estimate, limit: Estimate) -> Claim:
+    """Whether a head reads what an earlier one writes, more than two heads of random weights."""
+    if math.isnan(highest.value):
+        evidence, verdict = (
+            "no two heads in different layers write anything",
+            Verdict.NOT_APPLICABLE,
+        )
+    else:
+        heard = composed[composed.written >= SILENT]
+        best = heard.loc[heard.score.idxmax()]
+        evidence = (
+            f"{best.source} -> {best.target} ({best.kind}) {best.score:.3f}, the strongest of {len(heard)}; "
+            f"one more untrained model's strongest [{limit.low:.3f}, {limit.high:.3f}]; {best.source} writes "
+            f"{best.written:.2f} of what heads write on average"
+        )
+        verdict = Verdict.judge([Relation.ABOVE.decides(highest, limit)])
+    return Claim(
+        id="heads_compose",
+        text="heads compose",
+        criterion="the strongest composition of two heads is above where the strongest of one more untrained "
+        f"model lies ({TWINS} were drawn); heads that write under {SILENT:g} of the mean do not count",
+        evidence=evidence,
+        verdict=verdict,
     )
 
 
@@ -209,23 +277,37 @@ def _embedded(model: DecisionTransformerModel, cache: Mapping[str, Tensor]) -> d
     return parts
 
 
-def _modality(spec: CircuitsSpec, scores: Scores, context: Context) -> pd.DataFrame:
+def scores_of(model: DecisionTransformerModel, context: Context) -> list[Tensor]:
+    """Attention scores (b, h, n, m) by layer at run time, of a model in float64."""
+    names = [f"blocks.{layer}.attn.hook_attn_scores" for layer in range(model.cfg.n_layers)]
+    _, cache = model.run_with_cache(context.to(torch.float64), names_filter=names)
+    return [cache[name] for name in names]
+
+
+def _modality(
+    model: DecisionTransformerModel,
+    scores: Sequence[Tensor],
+    context: Context,
+    frame: pd.DataFrame,
+) -> pd.DataFrame:
     """What each kind of query prefers: scores less their mean over the keys that the query sees."""
     kind_n = np.array([name[0] for name in positions(context)])
-    visible_nm, rows = scores.visible_nm.numpy(), []
-    for layer, total in enumerate(scores.total):
-        score_bhnm = np.where(visible_nm, total.numpy(), 0.0)
+    visible_nm = np.tril(np.ones((len(kind_n), len(kind_n)), bool))
+    written_lh, tables = written(model), []
+    for layer, score in enumerate(scores):
+        score_bhnm = np.where(visible_nm, score.numpy(), 0.0)
         score_bhnm = score_bhnm - score_bhnm.sum(-1, keepdims=True) / visible_nm.sum(-1)[:, None]
         for query in dict.fromkeys(kind_n):
             for key in dict.fromkeys(kind_n):
                 pair = visible_nm & (kind_n == query)[:, None] & (kind_n == key)[None, :]
                 preference_bh = score_bhnm[:, :, pair].mean(-1)
-                for head in range(preference_bh.shape[1]):
-                    of_head = preference_bh[:, head]
-                    ends = bootstrap(of_head, spec.resamples, spec.seed)
-                    rows.append((layer, head, query, key, float(of_head.mean()), *ends))
-    columns = ["layer", "head", "query", "key", "preference", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
+                for target, rows in targets_of(frame):
+                    found = mean_columns(preference_bh[rows], **clusters_of(frame.iloc[rows]))
+                    where = {"target": target, "layer": layer, "head": range(len(found))}
+                    what = {"query": query, "key": key, "preference": found.value}
+                    beside = {"written": written_lh[layer].numpy()}
+                    tables.append(pd.DataFrame({**where, **what, **found.columns(), **beside}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _ov(model: DecisionTransformerModel, seen: np.ndarray) -> pd.DataFrame:
@@ -259,48 +341,3 @@ def _ov(model: DecisionTransformerModel, seen: np.ndarray) -> pd.DataFrame:
 def _action(number: int) -> str:
     known = list(Action)
     return known[number].value if number < len(known) else str(number)
-
-
-def composition(model: DecisionTransformerModel) -> pd.DataFrame:
-    """How much of what a head writes, a later head's query, key or value reads (Elhage et al., 2021).
-
-    The Frobenius norm of the product of the two circuits over the product of their norms.
-    """
-    qk: dict[tuple[int, int], Tensor] = {}
-    ov: dict[tuple[int, int], Tensor] = {}
-    rows = []
-    for layer, block in enumerate(blocks_of(model)):
-        for head in range(model.cfg.n_heads):
-            w = block.attn
-            qk[layer, head] = w.W_Q[head] @ w.W_K[head].T
-            ov[layer, head] = w.W_V[head] @ w.W_O[head]
-    for source, written in ov.items():
-        for target in qk:
-            if target[0] <= source[0]:
-                continue
-            readers = {"Q": qk[target], "K": qk[target].T, "V": ov[target]}
-            for kind, read in readers.items():
-                size = written.norm() * read.norm()
-                score = float((written @ read).norm() / size) if size > 0 else 0.0
-                rows.append((kind, _head(source), _head(target), score))
-    return pd.DataFrame(rows, columns=["kind", "source", "target", "score"])
-
-
-def _head(place: tuple[int, int]) -> str:
-    return f"L{place[0]}H{place[1]}"
-
-
-def singular(model: DecisionTransformerModel) -> pd.DataFrame:
-    """Singular values of each head's QK and OV matrix."""
-    rows = []
-    for layer, block in enumerate(blocks_of(model)):
-        w = block.attn
-        circuits = {
-            "QK": torch.einsum("hde,hfe->hdf", w.W_Q, w.W_K),
-            "OV": torch.einsum("hde,hef->hdf", w.W_V, w.W_O),
-        }
-        for circuit, matrix_hdd in circuits.items():
-            value_hr = torch.linalg.svdvals(matrix_hdd)[:, : model.cfg.d_head]
-            for head, value_r in enumerate(value_hr.tolist()):
-                rows += [(circuit, layer, head, rank, value) for rank, value in enumerate(value_r)]
-    return pd.DataFrame(rows, columns=["circuit", "layer", "head", "rank", "value"])

@@ -21,23 +21,24 @@ def circuits(result: Result) -> Figure:
         pair=modality["query"] + "\u2192" + modality["key"],
     )
     names, pairs = list(dict.fromkeys(heads.name)), list(dict.fromkeys(heads.pair))
+    panels = _panels(modality)
     figure, axes = new(
         7.0,
         max(3.4, 1.3 + 0.19 * len(names)),
-        mosaic=[[TRAINED, UNTRAINED, "QK", "OV"]],
-        width_ratios=[1.5, 1.5, 1, 1],
+        mosaic=[[*panels, "QK", "OV"]],
+        width_ratios=[*(1.3 for _ in panels), 1, 1],
     )
     limit = limit_of(heads.preference)
     image = None
-    for model in (TRAINED, UNTRAINED):
-        rows = heads[heads.model == model]
+    for panel, (model, target) in panels.items():
+        rows = heads[(heads.model == model) & (heads.target.fillna(-1) == target)]
         grid = rows.pivot(index="name", columns="pair", values="preference").loc[names, pairs]
-        image = heatmap(axes[model], grid, names, pairs, limit=limit)
-        if model == UNTRAINED:
-            axes[model].set_yticks(range(len(names)), [])
-        axes[model].set(title=f"scores, {model}")
+        image = heatmap(axes[panel], grid, names, pairs, limit=limit)
+        if panel != next(iter(panels)):
+            axes[panel].set_yticks(range(len(names)), [])
+        axes[panel].set_title(panel, fontsize=8)
     figure.colorbar(
-        image, ax=[axes[TRAINED], axes[UNTRAINED]], location="bottom", shrink=0.7, pad=0.02,
+        image, ax=[axes[panel] for panel in panels], location="bottom", shrink=0.7, pad=0.02,
         label="score less the query's mean (query\u2192key)",
     )  # fmt: skip
     singular = result.tables["singular"]
@@ -47,6 +48,14 @@ def circuits(result: Result) -> Figure:
     handles, labels = axes["OV"].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower right", ncols=1, markerscale=1.2)
     return figure
+
+
+def _panels(modality: pd.DataFrame) -> dict[str, tuple[str, float]]:
+    """Titles of the panels of scores: the model at its lowest and highest reward-to-go, the untrained one."""
+    targets = sorted(modality.target.fillna(-1).unique())
+    ends = list(dict.fromkeys((targets[0], targets[-1])))
+    shown = [(TRAINED, target) for target in ends] + [(UNTRAINED, ends[-1])]
+    return {f"{m}, RTG {t:g}" if t >= 0 else f"scores, {m}": (m, t) for m, t in shown}
 
 
 def _ranks(axis: Axes, ranks: pd.Series, circuit: str, heads: int) -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dtx.config.ranges import Count, Seed
+from dtx.config.ranges import Seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class CircuitsSpec:
-    """The control, and how intervals are computed."""
+    """The control."""
 
     untrained: Seed
-    resamples: Count
-    seed: Seed
 
 
 TRAINED, UNTRAINED = "trained", "untrained"

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 class Congruence(CongruenceSpec, Analysis):
     """C = W_out W_U; ``conf/analysis/congruence.yaml`` explains the fields.
 
-    Control: the same architecture untrained; the kept checkpoints are shown beside it. Exact checks: the sum
-    of activations times C, plus the bias, is the MLP's direct logit attribution, with raw and with folded
-    weights.
+    Control: several untrained models of the architecture; the kept checkpoints are shown beside it.
+    Exact checks: the sum of activations times C, plus the bias, is the MLP's direct logit attribution,
+    with raw and with folded weights.
     """
 
     question: ClassVar[str] = "How much does each neuron raise each action's logit?"

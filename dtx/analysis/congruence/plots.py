@@ -69,9 +69,9 @@ def _curve(axis: Axes, rows: pd.DataFrame, first: bool) -> None:
     for layer, part in steps.groupby("layer"):
         colour = LAYER_COLOURS[int(layer) % len(LAYER_COLOURS)]
         axis.plot(part.step, part["size"], color=colour, lw=1.5, label=f"MLP{layer}")
-        axis.fill_between(part.step, part.low, part.high, color=colour, alpha=0.2, lw=0)
-    level = float(rows[rows.model == UNTRAINED]["size"].mean())
-    axis.axhline(level, color=QUIET, lw=1, ls="--", label="untrained")
+    untrained = rows[rows.model == UNTRAINED]
+    low, high = float(untrained.low.min()), float(untrained.high.max())
+    axis.axhspan(low, high, color=QUIET, alpha=0.3, lw=0, label="one more untrained, 95%")
     axis.set_xscale("symlog", linthresh=1)
     axis.set(xlabel="training step", xlim=(0, None))
     if first:

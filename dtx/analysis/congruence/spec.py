@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from dtx.config.ranges import Count, NotEmpty, Seed
+from dtx.config.ranges import NotEmpty, Seed
 from dtx.env.actions import Action
 
 
@@ -16,7 +16,6 @@ class CongruenceSpec:
 
     actions: Annotated[tuple[Action, ...], NotEmpty("needs at least one action")]
     untrained: Seed
-    resamples: Count
     seed: Seed
 
     def check(self) -> Iterator[tuple[str, str]]:

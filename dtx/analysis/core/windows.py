@@ -5,7 +5,8 @@ Shape suffixes: b window, t timestep, n token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -91,6 +92,24 @@ def at_decision(
     frame = pd.DataFrame(rows, columns=["layout", "target"])
     frame.insert(0, "window", range(len(frame)))
     return context, frame
+
+
+def targets_of(frame: pd.DataFrame) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield (target, its windows): one by one at a decision; elsewhere all together, the target missing."""
+    if not (frame.layout != "").any():
+        yield np.nan, np.arange(len(frame))
+        return
+    for target in frame.target.unique():
+        yield float(target), np.flatnonzero(frame.target == target)
+
+
+def clusters_of(frame: pd.DataFrame) -> dict[str, Any]:
+    """What counts as one observation among windows, for :func:`dtx.statistics.mean_columns`.
+
+    A layout, however many windows there are of it; where there are none, a window.
+    """
+    of = "layouts" if (frame.layout != "").any() else "windows"
+    return {"clusters": frame[of.removesuffix("s")].to_numpy(), "of": of}
 
 
 def beginnings(

@@ -27,8 +27,8 @@ class Lens(LensSpec, Analysis):
 
     The logit lens applies the final normalisation and unembedding to the residual stream (nostalgebraist
     2020); the tuned lens first maps it by a learned affine translator (Belrose et al. 2023).
-    Control: the same architecture untrained, with its own lenses. Exact checks: at the last point both
-    lenses are the logits, and the components' contributions add up to them.
+    Controls: untrained models of the architecture, with their own lenses. Exact checks: at the last point
+    both lenses are the logits, and the components' contributions add up to them.
     """
 
     question: ClassVar[str] = "After which layer is the prediction formed?"

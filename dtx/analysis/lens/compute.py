@@ -1,63 +1,57 @@
-"""Residual streams at state tokens, lenses fitted to them, and what they read.
+"""What the lenses of a model and of untrained ones read, and what is said of it.
 
 Letters: p points of the residual stream, s states, d model, a actions, y layouts, r targets, k components.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from dtx.analysis.core.result import About, Check, Claim, Result, Verdict, largest
-from dtx.analysis.core.windows import join, sampler, sampling
+from dtx.analysis.core.controls import TWINS, twins
+from dtx.analysis.core.result import (
+    About,
+    Check,
+    Claim,
+    Control,
+    Relation,
+    Result,
+    Verdict,
+    largest,
+)
+from dtx.analysis.core.windows import join
 from dtx.analysis.lens.spec import LOGIT, TRAINED, TUNED, UNTRAINED, LensSpec
+from dtx.analysis.lens.streams import (
+    Drawing,
+    Reading,
+    Streams,
+    Translators,
+    fit,
+    point_names,
+    read,
+    read_all,
+    streams,
+    windows_of,
+)
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
-from dtx.dt.incremental import CHUNK
 from dtx.dt.layers import EPSILON
 from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.rollout import decision_contexts
-from dtx.dt.spec import Balance, Windows
+from dtx.dt.spec import Windows
 from dtx.env.decision import Decision
 from dtx.progress import Bar, progress
-from dtx.statistics import bootstrap
+from dtx.statistics import Estimate, next_estimate
 from dtx.training.threads import one_thread
 
+FEWER = 4
+"""Of the windows one in so many is read of each further untrained model (2026-11-30): their lenses then fit
+less well, which makes the control stricter, and all of them cost as much as one model."""
 TOLERANCE = 1e-4
 """By how much float32 logits may miss in absolute terms; they are of the order of 10."""
-
-
-@dataclass(frozen=True)
-class Streams:
-    """Residual streams (p, s, d) at state tokens, and the model's logits (s, a) there."""
-
-    resid_psd: Tensor
-    logits_sa: Tensor
-
-
-class Translators(torch.nn.Module):
-    """The tuned lens: h + h A + b at every point but the last, where it is the identity."""
-
-    def __init__(self, points: int, width: int):
-        super().__init__()
-        self.A = torch.nn.Parameter(torch.zeros(points - 1, width, width))
-        self.b = torch.nn.Parameter(torch.zeros(points - 1, 1, width))
-
-    def forward(self, resid_psd: Tensor) -> Tensor:
-        """Translate streams (p, s, d)."""
-        inner = resid_psd[:-1]
-        return torch.cat([inner + torch.baddbmm(self.b, inner, self.A), resid_psd[-1:]])
-
-
-def point_names(layers: int) -> list[str]:
-    """Points of the residual stream in order."""
-    return ["embed", *(f"L{i} {part}" for i in range(layers) for part in ("attn", "MLP"))]
 
 
 def compute(
@@ -79,24 +73,26 @@ def compute(
 
     Returns:
         Tables ``points``: one row a model, lens and point of the residual stream: kl (nats, mean over
-        held-out states) with its 95% interval, unexplained (KL over that of the mean policy), agreement
-        (top-1), states (distinct ones). ``decision``: one row a lens, layout, target and point: logit of
+        held-out states) and unexplained (KL over that of the mean policy), each with the ends of an interval
+        over episodes, of which n and interval say how many and how; agreement (top-1), states (distinct
+        ones). ``decision``: one row a lens, layout, target and point: logit of
         the right minus the wrong turn. ``components``: one row a layout, target and component: its
         contribution to that difference, the normalisation's scale frozen.
     """
     models = {TRAINED: model, UNTRAINED: untrained_like(model, spec.seed)}
-    context, held_out, seen, fresh = windows_of(spec, model, episodes, trained)
-    rows, errors, fitted = [], [], {}
-    with one_thread(), progress("lens", len(models) * max(spec.steps, 1), "steps") as bar:
+    fitting, held_out = windows_of(spec, model, episodes, trained)
+    readings, errors, fitted = {}, [], {}
+    steps = (len(models) + TWINS) * max(spec.steps, 1)
+    with one_thread(), progress("lens", steps, "steps") as bar:
         for name, each in models.items():
-            training = streams(each, context, seen)
-            test = streams(each, held_out, fresh)
+            training, test = streams(each, fitting), streams(each, held_out)
             fitted[name] = fit(each, training, spec, bar)
-            rows += _points(spec, name, each, training, test, fitted[name])
+            readings[name] = read_all(each, training, test, fitted[name], held_out)
             errors.append(_last_point_error(each, test, fitted[name]))
+        chance = _at_embedding(spec, model, fitting, held_out, bar)
     at_decision, components, error = _decision(spec, model, fitted[TRAINED], decision)
-    points = pd.DataFrame(rows)
-    metrics, claims = _judge(spec, points)
+    points = pd.DataFrame([row for name, r in readings.items() for row in r.rows(name)])
+    metrics, claims = _judge(spec, points, readings[TRAINED], chance[0])
     checks = [
         Check(
             name="both lenses at the last point are the logits",
@@ -110,137 +106,36 @@ def compute(
     return Result(
         metrics=metrics,
         checks=checks,
+        controls=[
+            Control.of(
+                "nats between the model's policy and its own mean: beside one more untrained model",
+                readings[TRAINED].baseline,
+                Relation.ABOVE,
+                chance[1],
+            )
+        ],
         claims=claims,
         tables={"points": points, "decision": at_decision, "components": components},
-        distinct_inputs=int(fresh.sum()),
+        distinct_inputs=int(held_out.chosen.sum()),
     )
 
 
-def windows_of(
+def _at_embedding(
     spec: LensSpec,
     model: DecisionTransformerModel,
-    episodes: Episodes,
-    trained: Windows | None = None,
-) -> tuple[Context, Context, np.ndarray, np.ndarray]:
-    """Contexts for fitting and for reading, and (b, t) bool of the distinct states to use in each."""
-    cfg = model.cfg
-    drawing = trained or sampling(cfg, first_share=0.7, balance=Balance.success)
-    held_split = int((np.asarray(episodes.split) == 1).any())
-    known: set[bytes] = set()
-    drawn_of = []
-    for split, count in ((0, spec.windows), (held_split, spec.held_out)):
-        draws = sampler(episodes, cfg, drawing, split)
-        rng = np.random.default_rng([spec.seed, len(drawn_of)])
-        context, _, real = draws.context(draws.draw(rng, count))
-        drawn_of.append((context, _first_seen(context, real.numpy(), known)))
-    (context, seen), (held_out, fresh) = drawn_of
-    return context, held_out, seen, fresh
-
-
-def _first_seen(context: Context, real: np.ndarray, known: set[bytes]) -> np.ndarray:
-    """(b, t) bool: real states whose past, as the model reads it, has not come before."""
-    table = context["table"].numpy()
-    content = np.array([hash(row.tobytes()) for row in table])
-    columns = [content[context["observation"].numpy()], context["timestep"].numpy()]
-    columns.append(np.ascontiguousarray(context["reward_to_go"].numpy()).view(np.int32))
-    action = context["action"].numpy()
-    fresh = np.zeros_like(real)
-    for b, t in zip(*np.nonzero(real), strict=True):
-        parts = [c[b, : t + 1].astype(np.int64).tobytes() for c in columns]
-        signature = b"".join([*parts, action[b, :t].tobytes()])
-        fresh[b, t] = signature not in known
-        known.add(signature)
-    return fresh
-
-
-@torch.no_grad()
-def streams(model: DecisionTransformerModel, context: Context, chosen: np.ndarray) -> Streams:
-    """Residual streams at the chosen state tokens (b, t) of windows."""
-    names = [
-        f"blocks.{i}.hook_resid_{part}"
-        for i in range(model.cfg.n_layers)
-        for part in ("mid", "post")
-    ]
-    names.insert(0, "blocks.0.hook_resid_pre")
-    state = model.cfg.layout.states
-    residuals, logits = [], []
-    for begin in range(0, len(context), CHUNK):
-        part = slice(begin, begin + CHUNK)
-        mask = torch.from_numpy(chosen[part])
-        logits_bta, cache = model.run_with_cache(context[part], names_filter=names)
-        residuals.append(torch.stack([cache[n][:, state][mask] for n in names]))
-        logits.append(logits_bta[mask])
-    return Streams(torch.cat(residuals, 1), torch.cat(logits))
-
-
-def read(model: DecisionTransformerModel, resid: Tensor) -> Tensor:
-    """The logit lens: logits (..., a) of residual streams (..., d)."""
-    return model.read(resid)
-
-
-def fit(
-    model: DecisionTransformerModel, training: Streams, spec: LensSpec, bar: Bar
-) -> Translators:
-    """Fit the translators of all points at once to minimise KL(model || lens)."""
-    points, states, width = training.resid_psd.shape
-    translators = Translators(points, width)
-    model.requires_grad_(False)
-    optimiser = torch.optim.Adam(translators.parameters(), spec.learning_rate)
-    decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, max(spec.steps, 1))
-    generator = torch.Generator().manual_seed(spec.seed)
-    target_sa = training.logits_sa.log_softmax(-1)
-    for _ in range(spec.steps):
-        batch = torch.randint(states, (spec.batch_size,), generator=generator)
-        lens_psa = read(model, translators(training.resid_psd[:, batch])).log_softmax(-1)
-        loss = divergence(target_sa[batch].expand_as(lens_psa), lens_psa).mean(1).sum()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        decay.step()
-        bar.advance(1)
-    return translators.requires_grad_(False)
-
-
-def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) in nats over the last axis, of log-probabilities."""
-    return F.kl_div(log_q, log_p, log_target=True, reduction="none").sum(-1)
-
-
-@torch.inference_mode()
-def _points(
-    spec: LensSpec,
-    name: str,
-    model: DecisionTransformerModel,
-    training: Streams,
-    test: Streams,
-    translators: Translators,
-) -> list[dict]:
-    target = test.logits_sa.double().log_softmax(-1)
-    mean = training.logits_sa.double().softmax(-1).mean(0).log()
-    baseline = float(divergence(target, mean.expand_as(target)).mean())
-    rows = []
-    for lens, resid in ((LOGIT, test.resid_psd), (TUNED, translators(test.resid_psd))):
-        logits = read(model, resid).double()
-        for index, point in enumerate(point_names(model.cfg.n_layers)):
-            values = divergence(target, logits[index].log_softmax(-1)).numpy()
-            low, high = bootstrap(values.round(9), spec.resamples, spec.seed)
-            rows.append(
-                {
-                    "model": name,
-                    "lens": lens,
-                    "point": point,
-                    "order": index,
-                    "kl": float(values.mean()),
-                    "kl_low": low,
-                    "kl_high": high,
-                    "unexplained": float(values.mean()) / baseline,
-                    "agreement": float(
-                        (logits[index].argmax(-1) == target.argmax(-1)).double().mean()
-                    ),
-                    "states": len(values),
-                }
-            )
-    return rows
+    fitting: Drawing,
+    held_out: Drawing,
+    bar: Bar,
+) -> tuple[Estimate, Estimate]:
+    """Where one more untrained model lies: share unexplained at the embedding, nats from the mean policy."""
+    fitting, held_out = fitting.every(FEWER), held_out.every(FEWER)
+    unexplained, baseline = [], []
+    for twin in twins(model, spec.seed):
+        training, test = (streams(twin, each, True) for each in (fitting, held_out))
+        reading = read_all(twin, training, test, fit(twin, training, spec, bar), held_out)
+        baseline.append(reading.baseline_s.mean())
+        unexplained.append(reading.kl_ps[TUNED][0].mean() / baseline[-1])
+    return next_estimate(unexplained), next_estimate(baseline)
 
 
 @torch.inference_mode()
@@ -318,7 +213,7 @@ def _decision(
 
     last = np.zeros(context["action"].shape, bool)
     last[:, -1] = True
-    read_at = streams(model, context, last)
+    read_at = streams(model, Drawing(context, last, np.arange(len(last))))
     names = point_names(model.cfg.n_layers)
     lenses = pd.concat(
         [
@@ -332,7 +227,9 @@ def _decision(
     return lenses, tidy(difference(each_kba), names), error
 
 
-def _judge(spec: LensSpec, points: pd.DataFrame) -> tuple[dict[str, float | None], list[Claim]]:
+def _judge(
+    spec: LensSpec, points: pd.DataFrame, reading: Reading, chance: Estimate
+) -> tuple[dict[str, float | None], list[Claim]]:
     rows = points.set_index(["model", "lens", "order"])
     last = int(points.order.max())
     metrics: dict[str, float | None] = {}
@@ -348,30 +245,33 @@ def _judge(spec: LensSpec, points: pd.DataFrame) -> tuple[dict[str, float | None
     }
     metrics["formed_at"] = formed[TRAINED, TUNED]
     metrics["untrained_formed_at"] = formed[UNTRAINED, TUNED]
-    inner = [(rows.loc[TRAINED, LOGIT, o].kl, rows.loc[TRAINED, TUNED, o].kl) for o in range(last)]
-    better = sum(tuned <= logit for logit, tuned in inner)
+    kl = reading.kl_ps
+    gain = [reading.over_episodes(kl[LOGIT][o] - kl[TUNED][o]) for o in range(last)]
+    better = sum(Relation.ABOVE.decides(e, 0.0) is True for e in gain)
     metrics["tuned_better_points"] = better
     place = {k: names[v] for k, v in formed.items()}
-    embed, chance = (float(rows.loc[m, TUNED, 0].unexplained) for m in (TRAINED, UNTRAINED))
+    embed = reading.over_episodes(kl[TUNED][0], reading.baseline_s)
+    metrics |= {"unexplained_at_embedding": embed.value, "untrained_unexplained": chance.value}
     claims = [
         Claim(
             id="tuned_lens_better",
             text="the tuned lens reads better than the logit lens",
-            criterion="less KL on held-out states at every point before the last",
-            evidence=f"{better} of {last} points; at the embedding {inner[0][1]:.2f} against "
-            f"{inner[0][0]:.2f} nats",
+            criterion="less KL on held-out states at every point before the last, each difference above 0 "
+            "beyond its interval over episodes",
+            evidence=f"{better} of {last} points; at the embedding less by {gain[0]} nats",
             verdict=Verdict.of(better == last, partly=better > 0),
             about=About.INSTRUMENT,
         ),
         Claim(
             id="prediction_forms_inside",
             text="the prediction forms inside",
-            criterion=f"the tuned lens explains {spec.explained:.0%} before the last point, and "
-            "at the embedding less than in an untrained model",
+            criterion=f"the tuned lens explains {spec.explained:.0%} before the last point, beyond the "
+            f"interval, and at the embedding less than in one more untrained model ({TWINS} were fitted)",
             evidence=f"at {place[TRAINED, TUNED]} (logit lens {place[TRAINED, LOGIT]}; untrained "
-            f"{place[UNTRAINED, TUNED]}); {1 - embed:.0%} at the embedding, untrained {1 - chance:.0%}",
-            verdict=Verdict.of(
-                formed[TRAINED, TUNED] < last and embed > chance, partly=bool(embed > chance)
+            f"{place[UNTRAINED, TUNED]}); at the embedding {embed} unexplained, untrained "
+            f"[{chance.low:.2f}, {chance.high:.2f}]",
+            verdict=Verdict.judge(
+                [formed[TRAINED, TUNED] < last, Relation.ABOVE.decides(embed, chance)]
             ),
         ),
     ]
@@ -379,6 +279,7 @@ def _judge(spec: LensSpec, points: pd.DataFrame) -> tuple[dict[str, float | None
 
 
 def _formed(spec: LensSpec, rows: pd.DataFrame, model: str, lens: str, last: int) -> int:
-    """The first point from which on the lens always explains enough."""
-    enough = [rows.loc[model, lens, o].unexplained <= 1 - spec.explained for o in range(last + 1)]
+    """The first point from which on the lens always explains enough, to the end of its interval."""
+    high = [rows.loc[model, lens, o].unexplained_high for o in range(last + 1)]
+    enough = [each <= 1 - spec.explained for each in high]
     return next(o for o in range(last + 1) if all(enough[o:]))

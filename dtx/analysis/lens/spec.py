@@ -19,7 +19,6 @@ class LensSpec:
     batch_size: Count
     learning_rate: Positive
     explained: OpenShare
-    resamples: Count
     seed: Seed
 
 
