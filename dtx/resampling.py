@@ -17,7 +17,11 @@ CHUNK = 2**22
 @lru_cache(maxsize=8)  # 32 MB at the most
 def resampled(n: int) -> np.ndarray:
     """(resamples, n) how often each of n observations is drawn, as shares; the same for all."""
-    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
+    drawn = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
+    place = (
+        drawn + n * np.arange(RESAMPLES)[:, None]
+    )  # counting is five times as fast as a multinomial
+    return np.bincount(place.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n) / n
 
 
 def gaffke_draws(
@@ -31,6 +35,15 @@ def gaffke_draws(
     low, high = bounds
     if x.size and (x.min() < low - 1e-9 or x.max() > high + 1e-9):
         raise ValueError(f"observations between {x.min()} and {x.max()} are not in [{low}, {high}]")
+    if x.shape[1] == 1 and len(x):
+        value, count = np.unique(x, return_counts=True)
+        if 4 * len(value) < len(x):  # returns take few values: their lengths together at once
+            weights = np.random.default_rng(seed).standard_gamma(
+                np.array([1, *count]), (RESAMPLES, 1 + len(value))
+            )
+            weights /= weights.sum(1, keepdims=True)
+            inside = weights[:, 1:] @ value[:, None]
+            return inside + low * weights[:, :1], inside + high * weights[:, :1]
     below, above = [], []
     for weights in _spacings(len(x) + 1, seed):
         inside = weights[:, 1:] @ x

@@ -120,6 +120,16 @@ def test_the_bounded_mean_of_zeros_and_ones_is_the_exact_binomial(hits, n):
     assert found.high == pytest.approx(exact.high, abs=0.012)
 
 
+def test_equal_returns_are_drawn_together():
+    """The same ends as those of all one by one."""
+    values = np.random.default_rng(0).choice([0.0, 0.9, 0.91, 0.92], 300)
+    one, both = (
+        mean_estimate(values, bounds=(0, 1)),
+        mean_columns(values[:, None].repeat(2, 1), bounds=(0, 1)),
+    )
+    assert (one.low, one.high) == pytest.approx((both[0].low, both[0].high), abs=0.006)
+
+
 def test_numbers_out_of_their_bounds_are_refused():
     with pytest.raises(ValueError, match=r"not in \[0, 1\]"):
         mean_estimate([0.5, 1.2], bounds=(0, 1))

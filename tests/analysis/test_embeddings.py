@@ -28,7 +28,6 @@ def stage(rollouts, tiny) -> Embeddings:
         antipodal=-0.5,
         subsets={"objects": OBJECTS},
         controls=20,
-        resamples=100,
         seed=0,
     )
 
@@ -119,9 +118,7 @@ def opposite(store, experiment_of, rollouts):
     return model, rollouts.load()
 
 
-SPEC = EmbeddingsSpec(
-    antipodal=-0.5, subsets={"objects": OBJECTS}, controls=20, resamples=20, seed=0
-)
+SPEC = EmbeddingsSpec(antipodal=-0.5, subsets={"objects": OBJECTS}, controls=20, seed=0)
 
 
 def test_planted_opposites_are_established(opposite):
@@ -160,7 +157,7 @@ def test_a_subset_that_does_not_occur_is_left_out(opposite):
 
 
 @pytest.mark.parametrize(
-    "change", [{"controls": 3}, {"antipodal": 0.1}, {"subsets": {}}, {"seed": -1}, {"resamples": 0}]
+    "change", [{"controls": 3}, {"antipodal": 0.1}, {"subsets": {}}, {"seed": -1}]
 )
 def test_impossible_values_are_named(stage, change):
     assert [name for name, _ in problems(dataclasses.replace(stage, **change))] == list(change)

@@ -43,7 +43,6 @@ def stage(env) -> Neurons:
         high=0.5,
         untrained=1,
         tolerance=1e-4,
-        resamples=50,
         seed=0,
     )
 
@@ -87,7 +86,7 @@ def test_the_planted_neurons_are_described_and_the_page_shows_them(
         strong = shown[(shown["name"] == EIGHT[i]) & (shown["set"] == "trained")]
         assert (strong.decision[strong.activation > 1e-5] == words).all()
         assert strong.activation.iloc[0] == pytest.approx(1, abs=1e-5)
-    assert built.summary().startswith("selectivity 1.00 against ")
+    assert built.summary().startswith("selectivity 1.00 (all 8 neurons shown), one more ")
     assert result.established
     assert read_metrics(built.path)["neurons/selectivity"] == pytest.approx(1)
     page = (built.path / "figures" / "neurons.html").read_text()
@@ -253,7 +252,7 @@ def test_an_untrained_model_is_not_more_selective_than_another(stage):
     result = small(stage, fresh, neurons=16)
     (control,) = result.controls
     assert not control.holds and not result.established
-    assert result.summary.startswith("not established (control failed: selectivity above")
+    assert result.summary.startswith("not established (control failed: mean selectivity")
 
 
 def test_what_is_not_there_is_named(stage):

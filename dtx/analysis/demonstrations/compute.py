@@ -10,6 +10,7 @@ from dtx.analysis.demonstrations.audit import audit
 from dtx.dataset.episodes import Episodes, Outcome, Split
 from dtx.dt.model import ModelConfig
 from dtx.dt.spec import Windows
+from dtx.statistics import share_estimate
 
 STUDY_COUNTS = {Outcome.SUCCESS: 18_000, Outcome.WRONG: 2_000, Outcome.TRUNCATED: 4_000}
 """Of about 24,000 episodes in the MemoryDT study."""
@@ -35,9 +36,10 @@ def compute(
         seed: Of their choice.
 
     Returns:
-        Tables ``outcomes``: one row a temperature and outcome: episodes, share, study_share, mean_length,
-        mean_return. ``audit``: one row a check: compared (how many values), violations. ``duplication``:
-        one row a number: name, value. ``points``: one row an outcome, length and return: episodes.
+        Tables ``outcomes``: one row a temperature and outcome: episodes, share, low, high, n (episodes of
+        all outcomes), interval, study_share, mean_length, mean_return. ``audit``: one row a check: compared
+        (how many values), violations. ``duplication``: one row a number: name, value. ``points``: one row an
+        outcome, length and return: episodes.
     """
     rows = audit(episodes, horizon, cfg, windows, audited, seed)
     repeated = duplication(episodes)
@@ -81,13 +83,15 @@ def outcome_table(episodes: Episodes) -> pd.DataFrame:
         )
         for outcome in Outcome:
             chosen = group & (episodes.outcome == outcome)
+            share = share_estimate(int(chosen.sum()), int(group.sum()))
             study = STUDY_COUNTS[outcome] / 24_000 if temperature is None else None
             rows.append(
                 {
                     "temperature": "all" if temperature is None else f"{temperature:g}",
                     "outcome": outcome.name.lower(),
                     "episodes": int(chosen.sum()),
-                    "share": float(chosen.sum() / group.sum()),
+                    "share": share.value,
+                    **share.columns(),
                     "study_share": study,
                     "mean_length": float(episodes.length[chosen].mean()) if chosen.any() else None,
                     "mean_return": float(episodes.returns[chosen].mean()) if chosen.any() else None,

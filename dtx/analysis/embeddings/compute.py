@@ -21,7 +21,7 @@ from dtx.dt.processing import Rewriting, processed
 from dtx.env.actions import Action
 from dtx.env.encoding import CHANNELS
 from dtx.errors import UserError
-from dtx.statistics import bootstrap
+from dtx.statistics import enumerated
 from dtx.training.threads import one_thread
 
 TOLERANCE = 1e-9
@@ -70,7 +70,6 @@ def compute(spec: EmbeddingsSpec, model: DecisionTransformerModel, episodes: Epi
         for name, member_i in members_of.items()
         if len(member_i) >= FEWEST
     ]
-    low, high = bootstrap(np.linalg.norm(embedding_id, axis=1), spec.resamples, spec.seed)
     components = _joined([table for table, _ in parts], COMPONENTS)
     maps = _joined([table for _, table in parts], MAPS)
     tables = {
@@ -83,8 +82,6 @@ def compute(spec: EmbeddingsSpec, model: DecisionTransformerModel, episodes: Epi
         "channels": float(len(channel_i)),
         "distinct_observations": float(len(episodes.observations)),
         "norm": float(np.linalg.norm(embedding_id, axis=1).mean()),
-        "norm_low": low,
-        "norm_high": high,
         "antipodal_pairs": float(count),
         "antipodal_random_95": float(np.quantile(chance, STRONGEST)),
     }
@@ -123,11 +120,12 @@ def _result(
         name = "the components' shares of variance add to 1"
         error = largest(abs(total - 1) for total in share)
         checks.append(Check(name=name, error=error, tolerance=TOLERANCE))
-    control = Control(
-        name="antipodal pairs in one cell, beside 95% of Gaussian tables",
-        value=found,
-        must_be=Relation.ABOVE,
-        against=chance,
+    assert found is not None and chance is not None
+    control = Control.of(
+        "antipodal pairs in one cell, beside 95% of Gaussian tables",
+        enumerated(found, len(tables["pairs"]), of="pairs"),
+        Relation.ABOVE,
+        chance,
     )
     return Result(
         finding=f"{', '.join(evidence)}; {metrics['channels']:.0f} channels that occur",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from dtx.analysis.core.controls import RandomControls
-from dtx.config.ranges import Count, NotEmpty, Range, Seed
+from dtx.config.ranges import NotEmpty, Range, Seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,5 +48,4 @@ class EmbeddingsSpec:
     antipodal: Opposite
     subsets: Annotated[dict[str, Subset], NotEmpty("needs at least one subset of channels")]
     controls: RandomControls
-    resamples: Count
     seed: Seed

@@ -68,8 +68,8 @@ class NeuronsPage:
         numbers = (
             f"{self.label}: {len(self.names)} neurons, {n['distinct_inputs']:.0f} distinct states of the "
             "demonstrations. Selectivity: the share of a neuron's variance that one fact about the state "
-            f"explains; {n['selectivity']:.2f} on average, {n['selectivity_untrained']:.2f} in the same "
-            "neurons of an untrained model."
+            f"explains; {n['selectivity']:.2f} on average, {n['selectivity_untrained']:.2f} in those that "
+            "the same choice shows of untrained models."
         )
         how = (
             "Each state is drawn as the agent sees it (left) and as the world, or where that cannot be "

@@ -27,7 +27,6 @@ class NeuronsSpec:
     high: float
     untrained: Seed
     tolerance: Positive
-    resamples: Count
     seed: Seed
 
     def check(self) -> Iterator[tuple[str, str]]:

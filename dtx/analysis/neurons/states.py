@@ -40,6 +40,12 @@ class States:
     frame: pd.DataFrame
     facts: list[str]
 
+    def first(self, count: int) -> States:
+        """The first so many; they stand in random order."""
+        d, part = self.drawn, slice(count)
+        drawn = Drawn(d.row[part], d.begin[part], d.length[part])
+        return States(drawn, self.sampler, self.frame.iloc[part], self.facts)
+
     def context(self, which: np.ndarray) -> Context:
         """The windows of some states, as long as the longest; shorter ones are padded on the right."""
         d = self.drawn
