@@ -301,18 +301,20 @@ def test_wrong_settings_are_explained(stage, planted, rollouts, tiny):
         build_group("analysis/scorecard", ["analysis.scorecard.gates.found.value=2"])
 
 
-@pytest.mark.slow  # every analysis on every model, T1 trained anew, the others' stages tiny: some minutes
+RED = {
+    # Half way between two instructions the main head is silent: integrated gradients hear the backup there.
+    ("backup_head", "attribution_patching"),
+}
+"""Gates of T0 that are known to fail (2026-11-22): the summary says so, and so does the figure."""
+
+
+@pytest.mark.slow  # an agent, every analysis on every model, T1: many minutes; the models themselves are tiny
 def test_the_readme_command_from_scratch(store, tmp_path):
-    tiny = [o for o in FAST if not o.startswith("analysis.")]
-    tiny = [
-        *tiny,
-        "agent.frames=6144",
-        "dataset.episodes=400",
-        "dt.model.n_layers=2",
-        "dt.steps=30",
-    ]
-    lens = "analysis.scorecard.analyses.lens"
-    tiny += [f"{lens}.steps=20", f"{lens}.windows=64", f"{lens}.held_out=64"]
+    # The agent is a real one and plays enough: one that hardly knows the way (12 successes in 400 episodes)
+    # reaches the decision after the nine steps of a compiled model's window and never with a high
+    # reward-to-go, so that half of the deciding neurons never fire in the data, and no lens sees a decision.
+    tiny = [o for o in FAST if not o.startswith(("analysis.", "agent."))]
+    tiny = [*tiny, "dataset.episodes=2000", "dt.model.n_layers=2", "dt.steps=30"]
     config = compose(
         [
             "analysis=[scorecard]",
@@ -326,9 +328,10 @@ def test_the_readme_command_from_scratch(store, tmp_path):
     stage = whole.targets["scorecard"]
     found = stage.result()
     exact, trained = gates(found, "T0 exact"), gates(found, "T1 AUROC")
-    # Half way between two instructions the main head is silent: integrated gradients hear the backup there.
-    missed = set(exact.index[~exact["holds"]])
-    assert missed <= {("backup_head", "attribution_patching")}, exact["found"].to_dict()
+    assert set(exact.index[~exact["holds"]]) <= RED, exact["found"].to_dict()
     assert len(trained) >= 2 and trained["holds"].all(), trained["found"].to_dict()
+    said = gates(found, "statements")
+    assert said["holds"].all(), said.loc[~said["holds"], "found"].to_dict()
     assert gates(found, "identities")["holds"].all()
-    assert set(gates(found, "T4 false positives").reset_index()["model"]) == set(stage.negatives)
+    for gate in ("T4 false positives", "T4 statements"):
+        assert set(gates(found, gate).reset_index()["model"]) == set(stage.negatives)

@@ -16,7 +16,7 @@ from dtx.analysis.core.listing import built_in
 from dtx.analysis.core.result import About, Check, Claim, Control, Relation, Result, Verdict
 from dtx.analysis.core.scoring import Scoring, Wrong
 from dtx.analysis.core.truth import TOGETHER
-from dtx.analysis.scorecard.claims import TRUTHS, truths_of
+from dtx.analysis.scorecard.claims import TRUTHS, truth_of
 from dtx.analysis.scorecard.compute import score
 from dtx.analysis.scorecard.gates import Case, statements
 from dtx.config.compose import build_group
@@ -40,7 +40,7 @@ def claims(*rows: tuple[str, Verdict, About]) -> Result:
 
 def said(result: Result, wrong: Wrong | None, truths: dict[str, bool]) -> dict[str, float]:
     subject = Subject(result=result, model=None, circuit=None, wrong=wrong, positive=0.1)
-    answers = answers_of(subject, [], truths)
+    answers = answers_of(subject, [], truths.get)
     return dict(zip(answers["what"], answers["score"] - 10 * answers["label"], strict=True))
 
 
@@ -114,11 +114,15 @@ def test_claims_of_built_in_analyses_are_known_to_be_true_or_not(stage):
     planted = {name: model for name, model in stage.known.items() if name != "interchange"}
     circuits = {name: circuit(model) for name, model in planted.items()}  # type: ignore[arg-type]
     plain, relay = circuits["planted"], circuits["harder"]
-    assert truths_of("activation_patching", plain)["instruction_flip_moves"] is True
-    assert truths_of("activation_patching", relay)["instruction_flip_moves"] is False
-    assert truths_of("lens", plain)["prediction_forms_inside"] is True
-    assert truths_of("lens", relay)["prediction_forms_inside"] is False  # in the last block's MLP
-    assert "reward_to_go_moves_attention" not in truths_of("attention", circuits["superposed"])
-    assert truths_of("attention", plain)["reward_to_go_moves_attention"] is False
-    assert truths_of("attention", None) == {} and truths_of("no such", plain) == {}
+    assert truth_of("activation_patching", "instruction_flip_moves", plain) is True
+    assert truth_of("activation_patching", "instruction_flip_moves", relay) is False
+    assert truth_of("lens", "prediction_forms_inside", plain) is True
+    assert truth_of("lens", "prediction_forms_inside", relay) is False  # in the last block's MLP
+    moved = "reward_to_go_moves_attention"
+    assert truth_of("attention", moved, circuits["superposed"]) is None
+    assert truth_of("attention", moved, plain) is False
+    assert truth_of("attention", moved, None) is None and truth_of("no such", "x", plain) is None
+    of_rtg = "rtg_zero_0.892_denoise_circuit"
+    assert truth_of("smallest_circuit", of_rtg, plain) is True
+    assert truth_of("path_patching", "decoy_carried", plain) is False
     assert set(TRUTHS) <= set(built_in())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.patching_spec import Node
 from dtx.analysis.scorecard import Scorecard
+from dtx.analysis.scorecard.claims import TRUTHS
 from dtx.config.compose import build_group
 from dtx.dataset.dataset import Dataset
 from dtx.run.runner import run
@@ -79,6 +81,13 @@ def test_no_analysis_says_anything_false_about_compiled_models(
 ):
     models = tuple(name for name in whole.known if name != "interchange")
     assert len(models) >= 10
-    false, made = statements(asked(whole, models, dict(whole.analyses), rollouts), experiment_of)
+    card = asked(whole, models, dict(whole.analyses), rollouts)
+    false, made = statements(card, experiment_of)
     assert not false
     assert made >= len(models)  # they are not silent either
+    # Of each claim about a model it is known whether it is true, or that this is left open.
+    for cell in card.cells:
+        for claim in cell.stage.result().claims:
+            if claim.about.needs_control and cell.analysis != "steering":
+                known = TRUTHS.get(cell.analysis, {})
+                assert any(fnmatchcase(claim.id, id) for id in known), (cell.analysis, claim.id)

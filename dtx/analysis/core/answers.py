@@ -9,7 +9,7 @@ decision to restore, of what a decision of its own would be. ``verdict`` is a cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,22 +102,22 @@ class Subject:
 
 
 def answers_of(
-    subject: Subject, frames: Iterable[pd.DataFrame], truths: Mapping[str, bool]
+    subject: Subject, frames: Iterable[pd.DataFrame], truth: Callable[[str], bool | None]
 ) -> pd.DataFrame:
     """Everything that an analysis answered and that is known to be right or wrong, its claims too.
 
     Args:
         subject: The analysis' result on a model.
         frames: What its ``truth.py`` yields.
-        truths: Whether its claims are true of the model, by id, as far as that is known.
+        truth: Whether a claim, by its id, is true of the model; None: that is not known.
     """
-    everything = [frame for frame in (*frames, _claims(subject, truths)) if len(frame)]
+    everything = [frame for frame in (*frames, _claims(subject, truth)) if len(frame)]
     if not everything:
         return pd.DataFrame(columns=COLUMNS)
     return pd.concat(everything, ignore_index=True).reindex(columns=COLUMNS)
 
 
-def _claims(subject: Subject, truths: Mapping[str, bool]) -> pd.DataFrame:
+def _claims(subject: Subject, truth: Callable[[str], bool | None]) -> pd.DataFrame:
     """One answer a statement: score 1 if it was made.
 
     A true one is made if it is confirmed; of a false one "depends" is a statement, too. The finding of a
@@ -125,7 +125,7 @@ def _claims(subject: Subject, truths: Mapping[str, bool]) -> pd.DataFrame:
     """
     rows = []
     for claim in subject.result.claims:
-        label = _label(subject, claim.about, truths.get(claim.id))
+        label = _label(subject, claim.about, truth(claim.id))
         if label is not None:
             made = claim.verdict is Verdict.CONFIRMED if label else claim.verdict.states
             rows.append((claim.text, float(made), float(label), claim.verdict.value))

@@ -124,7 +124,7 @@ class Scorecard(ScorecardSpec, Analysis):
 
     def _case(self, cell: Cell) -> Case:
         from dtx.analysis.core.answers import Subject, answers_of
-        from dtx.analysis.scorecard.claims import truths_of
+        from dtx.analysis.scorecard.claims import truth_of
         from dtx.analysis.scorecard.gates import Case
 
         negative = self.negatives.get(cell.model)
@@ -137,14 +137,17 @@ class Scorecard(ScorecardSpec, Analysis):
             positive=self.gates.found.value,
             decision=own_decision(cell.dt) if negative else None,
         )
-        truths = truths_of(cell.analysis, circuit)
         return Case(
             model=cell.model,
             kind=T4 if circuit is None else T0 if circuit.kind == "planted" else T1,
             analysis=cell.analysis,
             scoring=cell.stage.scoring or Scoring(),
             subject=subject,
-            answers=answers_of(subject, cell.stage.answers(subject), truths),
+            answers=answers_of(
+                subject,
+                cell.stage.answers(subject),
+                lambda claim: truth_of(cell.analysis, claim, circuit),
+            ),
         )
 
 

@@ -6,6 +6,7 @@ A table of its own, beside no analysis: what is true does not follow from how an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 
 from dtx.dt.circuit import Circuit
 
@@ -41,6 +42,14 @@ def _inside(circuit: Circuit) -> bool:
     return circuit.neurons[0].layer < circuit.n_layers - 1
 
 
+CARRIED: Mapping[str, Holds] = {
+    "instruction_flip*_carried": _always,
+    "swap_targets*_carried": _always,
+    "rtg_zero*_carried": _always,
+    "decoy*_carried": _never,
+}
+"""That a component, or an edge, carries an edit; the decoy is seen by none."""
+
 TRUTHS: Mapping[str, Mapping[str, Holds]] = {
     "lens": {"prediction_forms_inside": _inside},
     # One MLP writes the turn; those before and after it write nothing on actions.
@@ -64,20 +73,31 @@ TRUTHS: Mapping[str, Mapping[str, Holds]] = {
         "decoy_moves": _never,
         "rtg_zero_moves": _open,
         "rtg_zero_collected": _always,
+        **CARRIED,
+    },
+    "path_patching": CARRIED,
+    "smallest_circuit": {
+        "instruction_flip*_circuit": _always,
+        "swap_targets*_circuit": _always,
+        "rtg_zero*_circuit": _always,
+        "decoy*_circuit": _never,
     },
     "steering": {"rtg_off": _always},
 }
-"""By analysis and claim."""
+"""By analysis and claim, whose id may have a part in it that says under which condition (``*``)."""
 
 
-def truths_of(analysis: str, circuit: Circuit | None) -> dict[str, bool]:
-    """What is known of an analysis' claims, by their ids.
+def truth_of(analysis: str, claim: str, circuit: Circuit | None) -> bool | None:
+    """Whether a claim is true of a model, as far as that is known.
 
     Args:
         analysis: Its name.
+        claim: Its id.
         circuit: Of a compiled model. Of a trained one nothing is known beyond its heads; None: a negative.
     """
     if circuit is None or not circuit.neurons:
-        return {}
-    known = {id: holds(circuit) for id, holds in TRUTHS.get(analysis, {}).items()}
-    return {id: holds for id, holds in known.items() if holds is not None}
+        return None
+    for known, holds in TRUTHS.get(analysis, {}).items():
+        if fnmatchcase(claim, known):
+            return holds(circuit)
+    return None
