@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import Result
-from dtx.analysis.path_patching import PathPatching
-from dtx.analysis.path_patching.spec import EdgeTokens
 from dtx.analysis.smallest_circuit.spec import SmallestCircuitSpec
+from dtx.config.ranges import Natural
+from dtx.dt.model_stage import ModelStage
+from dtx.pairs.declared import Declared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,39 +22,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SmallestCircuit(SmallestCircuitSpec, Analysis):
-    """Rank edges at tokens by path patching; ``conf/analysis/smallest_circuit.yaml`` explains the fields.
+    """Prune edges until nothing more can go; ``conf/analysis/smallest_circuit.yaml`` explains the fields.
 
-    In a circuit every receiver reads the clean run along the circuit's edges and the corrupt run along all
-    others; its faithfulness is the share of the logit difference between the two runs that is left (Wang et
-    al., 2022; edges as in Conmy et al., 2023). The circuit is a ranking cut off, not a search over subsets:
-    a smaller one may exist. Control: random circuits of the same size, of edges whose sender differs between
-    the runs. Exact checks: the whole model keeps 1, no edge at all 0.
+    In a circuit every receiver reads the source run along the circuit's edges and the base run along all
+    others (``denoise``: the clean run into the corrupt one; ``noise``: the reverse). f is the share of the
+    logit difference between the two runs that comes about; a circuit is faithful if |1 - f| is small, so that
+    too much counts as too little (Wang et al., 2022; edges as in Conmy et al., 2023). The search is greedy,
+    from the whole model down, in blocks and then edge by edge: none of its edges can go alone, but a smaller
+    circuit may exist. Every edit, reward-to-go and direction has its own.
+
+    Beside it: what all other edges keep and how differently halves are missed (completeness), what each edge
+    alone loses (minimality), circuits found on other layouts, MIB's CPR and CMD. Controls: random circuits of
+    its size with as many edges between the same layers and inputs, among all edges and among its own nodes;
+    the gaps of untrained models. Exact checks: the whole model keeps 1, no edge 0, removals in a batch are as
+    alone.
     """
 
     question: ClassVar[str] = "Which circuit is enough?"
+    version: ClassVar[int] = 2  # since circuits are pruned, two-sided and one a reward-to-go
 
-    paths: PathPatching
+    dt: ModelStage
+    checkpoint: Natural | None
+    pairs: Declared
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """Edges are ranked at every token."""
-        if self.paths.tokens is not EdgeTokens.each:
-            yield "paths.tokens", "must be each: edges are ranked at every token"
+        """Names of edits; no direction twice."""
+        known = list(self.pairs.edits)
+        for name in self.edits or ():
+            if name not in known:
+                yield "edits", f"the pairs have no edit {name}; they have {', '.join(known)}"
+        if len(set(self.directions)) < len(self.directions):
+            yield "directions", "names a direction twice"
 
     def compute(self) -> Result:
-        """Cut the ranking off at growing sizes."""
+        """Prune."""
         from dtx.analysis.smallest_circuit.compute import compute
         from dtx.dt.load import load_at
 
-        paths = self.paths
-        ranking = paths.result().tables["edges"]
-        model = load_at(paths.dt, paths.checkpoint)
-        return compute(self, model, paths.pairs.load(), ranking, paths.edits)
+        every = self.pairs.source.variants == "all"
+        return compute(self, load_at(self.dt, self.checkpoint), self.pairs.load(), every)
 
     def answers(self, subject: Subject) -> Iterator[pd.DataFrame]:
-        """The edges of the smallest circuit of a known model."""
+        """The edges of the smallest circuits of a known model."""
         from dtx.analysis.smallest_circuit.truth import answers
 
-        return answers(subject, self.paths.result().tables["runs"])
+        return answers(subject)
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:
         """``smallest_circuit``: faithfulness against the number of edges, beside random circuits."""
