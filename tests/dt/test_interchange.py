@@ -9,7 +9,7 @@ from dtx.config.build import ConfigError
 from dtx.config.compose import build_group
 from dtx.dt.circuit import Circuit
 from dtx.dt.interchange import Interchange, training
-from dtx.dt.interchange.measure import _pair
+from dtx.dt.interchange.measure import _pair, inputs_that_carry
 from dtx.dt.interchange.patch import last_token, run_interchanged, run_plain
 from dtx.dt.interchange.routes import TURN, WAITS, RouteSampler, routes, turn
 from dtx.dt.model import DecisionTransformerModel, initialise
@@ -18,7 +18,7 @@ from dtx.env.encoding import flatten, one_hot
 from dtx.env.memory import LEFT, RIGHT
 from dtx.report import read_curves, read_metrics
 from dtx.run.runner import run
-from tests.dt.patching import TARGETS, expected, pairs, restored, sites
+from tests.dt.patching import TARGETS, difference, expected, pairs, restored, sites
 from tests.dt.test_decision_transformer import Killed, files
 
 TINY = (
@@ -165,6 +165,7 @@ def test_a_run_leaves_model_circuit_curves_and_the_effect_of_each_head(whole, tm
         "headline.json",
         "model.json",
         "tables/heads.parquet",
+        "tables/inputs.parquet",
         "weights.safetensors",
     ]
     for name, content in whole.items():
@@ -183,7 +184,33 @@ def test_a_run_leaves_model_circuit_curves_and_the_effect_of_each_head(whole, tm
     assert 0 <= n["interchange/accuracy"] < 1  # six steps do not do it
     assert n["interchange/other_heads"] == heads[~heads.aligned].rho.abs().max()
     assert n["interchange/distinct_inputs"] <= n["interchange/pairs"] == 24
-    assert Circuit.read(tmp_path).heads() == {(0, 0), (0, 1)}
+    circuit = Circuit.read(tmp_path)
+    assert circuit.heads() == {(0, 0), (0, 1)}
+    inputs = pd.read_parquet(tmp_path / "tables" / "inputs.parquet")
+    assert inputs.groupby("flip")["input"].apply(list).to_dict() == {
+        "instruction": ["q", "k", "v"],
+        "reward_to_go": ["q", "k", "v"],
+    }
+    assert circuit.variant["inputs"] == {
+        flip: sorted(by) for flip, by in inputs_that_carry(inputs).items()
+    }
+
+
+def test_inputs_that_carry_a_variable_are_those_that_bring_most_of_it_alone():
+    def found(**rho: tuple[float, float, float]) -> dict:
+        rows = [
+            {"flip": flip, "input": name, "rho": value}
+            for flip, values in rho.items()
+            for name, value in zip("qkv", values, strict=True)
+        ]
+        return inputs_that_carry(pd.DataFrame(rows))
+
+    assert found(instruction=(0.0, 0.001, 0.998), reward_to_go=(0.0, 1.007, -0.007)) == {
+        "instruction": {"v": 1.0},
+        "reward_to_go": {"k": 1.0},
+    }
+    assert found(instruction=(0.0, 0.7, 0.97)) == {"instruction": {"k": None, "v": 1.0}}
+    assert found(instruction=(0.1, 0.3, 0.4)) == {"instruction": {"k": None, "v": None}}  # together
 
 
 @pytest.mark.parametrize("step", [1, 2, 5])
@@ -254,3 +281,22 @@ def test_the_real_one_has_its_variables_where_they_were_put(store, experiment_of
             told = expected(circuit, flip, hook, head, steps=5)
             worst = np.nanmax(np.abs(rho - told))
             assert worst <= circuit.tolerance, (flip, hook, head, rho.round(3), told)
+    # The instruction by what is read, reward-to-go by where it looks: as the record says.
+    assert circuit.variant["inputs"] == {"instruction": ["v"], "reward_to_go": ["k"]}
+    for edge in circuit.edges:
+        if edge.receiver.head is None:
+            continue
+        clean, corrupt = pairs(model, stage.env, edge.variable)
+        one, two = difference(model, clean), difference(model, corrupt)
+        for name in "qkv":
+            hook, head = f"blocks.0.attn.hook_{name}", edge.receiver.head
+            _, cache = model.run_with_cache(clean, names_filter=[hook])
+
+            def patch(value, hook, head=head, cache=cache):
+                value = value.clone()
+                value[:, :, head] = cache[hook.name][:, :, head]
+                return value
+
+            rho = (difference(model, corrupt, [(hook, patch)]) - two) / (one - two)
+            told = edge.rho if name == edge.input else 0.0
+            assert abs(rho.mean().item() - told) <= circuit.tolerance, (edge.variable, name)
