@@ -55,7 +55,8 @@ TRUTHS: Mapping[str, Mapping[str, Holds]] = {
     # One MLP writes the turn; those before and after it write nothing on actions.
     "congruence": {"congruence_grows_with_layer": _never},
     "attention": {
-        "specific_to_modalities": _always,  # head 0 of the first block looks at reward-to-go tokens alone
+        # Head 0 of the first block looks at reward-to-go tokens alone, and of a 0 it writes nothing.
+        "specific_to_modalities": _open,
         "reward_to_go_moves_attention": _never_exactly,
         "switches_to_reward_to_go": _never_exactly,
     },
