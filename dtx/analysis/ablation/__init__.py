@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 class Ablation(AblationSpec, Analysis):
     """Ablate every node, one at a time; ``conf/analysis/ablation.yaml`` explains the fields.
 
-    Control: random directions, as far from the node's output as the ablation is, and the other nodes of
-    the kind; a node is *needed* only beyond both. Exact checks: resampling a window from itself changes
+    Everything is by reward-to-go, and only where there is a decision. Control: random directions, as far from
+    the node's output as the ablation is, and the other nodes of the kind; a node is *needed*, or *hinders*,
+    only beyond both, by Holm's method among all nodes. Exact checks: resampling a window from itself changes
     nothing, all heads together are their attention's output and all neurons their MLP's.
     """
 
+    version: ClassVar[int] = 2  # since needed is by reward-to-go, by Holm's method, and has a sign
     question: ClassVar[str] = "Which heads, MLPs and neurons does the decision need?"
 
     windows: Inputs
@@ -37,6 +39,7 @@ class Ablation(AblationSpec, Analysis):
 
     def compute(self) -> Result:
         """Ablate every node by every method."""
+        from dtx.analysis.ablation.choice import turn_signs
         from dtx.analysis.ablation.compute import compute
         from dtx.analysis.ablation.data import reference_of
         from dtx.dt.load import load_at
@@ -45,7 +48,8 @@ class Ablation(AblationSpec, Analysis):
         context, frame = self.windows.deciding(model)
         # Not the windows that are ablated, where those are of the demonstrations.
         reference = reference_of(self.windows, model, context, self.reference, self.seed + 1)
-        return compute(self, model, context, frame, reference)
+        turns = turn_signs(self.windows.env.decision, frame, self.contrast)
+        return compute(self, model, context, frame, reference, turns)
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:
         """``ablation``: heads and outputs; ``ablation_neurons``, if any are ablated."""

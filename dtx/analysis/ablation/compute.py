@@ -11,18 +11,18 @@ import numpy as np
 import pandas as pd
 import torch
 
+from dtx.analysis.ablation.choice import Choice
 from dtx.analysis.ablation.data import data_of
+from dtx.analysis.ablation.effects import effects_of, ranking_of
 from dtx.analysis.ablation.identities import self_change, together
 from dtx.analysis.ablation.nodes import AblatedNode, nodes_of
 from dtx.analysis.ablation.spec import ALL, HEAD, NAME, NEURON, AblationSpec
 from dtx.analysis.ablation.sweep import Ablations
-from dtx.analysis.core.controls import STRONGEST
 from dtx.analysis.core.result import Check, Control, Relation, Result
 from dtx.analysis.core.windows import distinct_inputs
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 from dtx.errors import UserError
-from dtx.statistics import bootstrap
 from dtx.training.threads import one_thread
 
 TOGETHER = {
@@ -39,6 +39,7 @@ def compute(
     context: Context,
     frame: pd.DataFrame,
     reference: Context,
+    turns_b: np.ndarray | None = None,
 ) -> Result:
     """Ablate everything that the settings ask for.
 
@@ -48,15 +49,18 @@ def compute(
         context: Windows of equal length, whose last state is looked at.
         frame: One row a window: window, layout ("" where there are none), target.
         reference: Windows of data, for means and donors.
+        turns_b: (b,) side of the right turn; see :func:`dtx.analysis.ablation.choice.turn_signs`.
 
     Returns:
         Table ``windows``: one row a method, node and window: change (of the logit difference, positive
         towards the choice that the whole model makes), kl (nats, of the ablated policy from the whole one),
         flip (share of donors at which the greedy action changes). ``effects``: means by method, node and
-        target with intervals, and random_95: the 95% quantile of what random directions bring; missing for
-        neurons that are not shown. ``ranking``: the same over all targets, the largest first, with
-        random_node (what a node of the kind brings that is not beyond its random directions: their median)
-        and needed.
+        target with the change's interval (over donors where they are drawn; layouts are all there are), gap
+        (the logit difference that is decided), share of it, random_95 and random_size: the 95% quantile and
+        the root mean square of what random directions bring, missing for neurons that are not shown, p,
+        random_node (what a node of the kind brings that is not beyond them: their median), needed and
+        hinders; see :mod:`dtx.analysis.ablation.effects`. ``ranking``: the same rows, by method and target
+        the largest change first.
 
     Raises:
         UserError: The model has no such node or layer.
@@ -65,24 +69,24 @@ def compute(
     with one_thread(), model.hooks(fwd_hooks=[node.silence() for node in silent]):
         data = data_of(spec, model, context, reference)
         nodes = nodes_of(model, spec.neurons)
-        ablations = Ablations(spec, model, context, frame, nodes, data, bool(silent))
-        windows, random = ablations.run()
+        ablations = Ablations(spec, model, context, frame, nodes, data, bool(silent), turns_b)
+        windows, draws, random = ablations.run()
         unchanged, parts = self_change(ablations), together(ablations)
-    effects = _effects(spec, windows, random, frame)
-    ranking = _ranking(spec, effects)
+    choice = ablations.choice
+    effects = effects_of(spec, windows, draws, random, choice, model.cfg.d_model)
+    ranking = ranking_of(spec, effects)
     checks = {"a window resampled from itself is unchanged": unchanged}
     checks |= {TOGETHER[kind]: error for kind, error in parts.items()}
-    ld = float(ablations.ld_b.abs().mean())
-    of_methods = [
-        _of_method(method, rows) for method, rows in ranking.groupby("method", sort=False)
-    ]
+    by_method = list(ranking.groupby("method", sort=False))
     return Result(
-        finding=f"of a {spec.contrast} logit difference of {ld:.2f}; {'; '.join(of_methods)}",
+        finding="; ".join(
+            [_decided(spec, choice), *(_of_method(m, rows) for m, rows in by_method)]
+        ),
         metrics={
             "self_change": unchanged,
-            "ld": ld,
             "distinct_reference": float(distinct_inputs(reference)),
             "token_for_token": float(data.aligned),
+            **{f"ld_at_{target}": gap for target, gap in choice.gap.items()},
             **_metrics(ranking),
         },
         checks=[
@@ -91,16 +95,34 @@ def compute(
         ],
         controls=[
             Control(
-                name=f"nodes needed beyond random directions and random nodes, by method {method}",
-                value=float(rows.needed.sum()),
+                name="nodes with an effect beyond random directions and random nodes, by Holm's method "
+                f"among {len(rows)}, ablation {method}",
+                value=float((rows.needed | rows.hinders).sum()),
                 must_be=Relation.ABOVE,
                 against=0,
             )
-            for method, rows in ranking.groupby("method", sort=False)
+            for method, rows in by_method
         ],
+        problems=[]
+        if max(choice.gap.values()) >= spec.min_ld_gap
+        else [f"there is no decision that a node could be needed for: {_decided(spec, choice)}"],
         tables={"windows": windows, "effects": effects, "ranking": ranking},
         distinct_inputs=distinct_inputs(context),
     )
+
+
+def _decided(spec: AblationSpec, choice: Choice) -> str:
+    """The logit differences that are decided, by reward-to-go."""
+    parts = [
+        f"{_at(target)} {gap:.2f}" + ("" if gap >= spec.min_ld_gap else " (no decision)")
+        for target, gap in choice.gap.items()
+    ]
+    what = "on the side of one turn in all layouts" if choice.by_turns else "towards the choice"
+    return f"{spec.contrast} logit difference {what}: {', '.join(parts)}"
+
+
+def _at(target: str) -> str:
+    return "as recorded" if target == ALL else f"at RTG {target}"
 
 
 def _silent(spec: AblationSpec, model: DecisionTransformerModel) -> Iterator[AblatedNode]:
@@ -121,72 +143,32 @@ def _silent(spec: AblationSpec, model: DecisionTransformerModel) -> Iterator[Abl
 
 
 def _of_method(method: str, ranking: pd.DataFrame) -> str:
-    """What one method says, in words."""
-    needed = ranking[ranking.needed]
-    if not len(needed):
-        top = ranking.iloc[0]
-        return (
-            f"{method}: no node beyond random ones (the largest, {top['name']}: {top.change:+.2f}, "
-            f"random directions {top.random_95:.2f})"
-        )
-    few = ", ".join(f"{r['name']} {r.change:+.2f}" for _, r in needed.head(4).iterrows())
-    return f"{method}: {len(needed)} of {len(ranking)} nodes needed, most {few}"
+    """What one method says, in words, by reward-to-go."""
+    parts = []
+    for target, rows in ranking.groupby("target", sort=False):
+        needed, hinders = rows[rows.needed], rows[rows.hinders]
+        if len(needed):
+            few = ", ".join(f"{r['name']} {r.change:+.2f}" for _, r in needed.head(4).iterrows())
+            words = f"{len(needed)} of {len(rows)} nodes needed, most {few}"
+        else:
+            top = rows.iloc[0]
+            words = (
+                f"no node needed beyond random ones (the largest, {top['name']}: {top.change:+.2f}, random "
+                f"directions {top.random_95:.2f})"
+            )
+        if len(hinders):
+            words += f", {len(hinders)} hinder"
+        parts.append(f"{_at(str(target))} {words}")
+    return f"{method}: {'; '.join(parts)}"
 
 
 def _metrics(ranking: pd.DataFrame) -> dict[str, float | None]:
+    """By method and reward-to-go."""
     metrics: dict[str, float | None] = {}
-    for method, rows in ranking.groupby("method", sort=False):
-        top = rows.iloc[0]
-        metrics[f"{method}_needed"] = float(rows.needed.sum())
-        metrics[f"{method}_largest"] = float(top.change)
-        metrics[f"{method}_largest_low"] = float(top.low)
-        metrics[f"{method}_largest_high"] = float(top.high)
-        metrics[f"{method}_largest_random_95"] = float(top.random_95)
+    for (method, target), rows in ranking.groupby(["method", "target"], sort=False):
+        top, at = rows.iloc[0], f"at_{target}"
+        metrics[f"{method}_needed_{at}"] = float(rows.needed.sum())
+        metrics[f"{method}_hinder_{at}"] = float(rows.hinders.sum())
+        metrics[f"{method}_largest_{at}"] = float(top.change)
+        metrics[f"{method}_largest_random_95_{at}"] = float(top.random_95)
     return metrics
-
-
-def _effects(
-    spec: AblationSpec, windows: pd.DataFrame, random: pd.DataFrame, frame: pd.DataFrame
-) -> pd.DataFrame:
-    """Means with intervals by target, where windows are of layouts, and over all."""
-    parts, chance = [windows.assign(target=ALL)], [random.assign(target=ALL)]
-    if frame.layout.ne("").all():
-        parts.append(windows.assign(target=windows.target.map(_number)))
-        target = frame.set_index("window").target.map(_number)
-        chance.append(random.assign(target=random.window.map(target)))
-    by_direction = ["method", "name", "target", "direction"]
-    mean = pd.concat(chance).groupby(by_direction).change.mean()
-    limit = mean.abs().groupby(by_direction[:-1]).quantile(STRONGEST)
-    keys = ["method", "kind", "layer", "unit", "name", "target"]
-    rows = []
-    for key, part in pd.concat(parts).groupby(keys, sort=False):
-        means = []
-        for name in ("change", "kl"):
-            values = part[name].to_numpy()
-            means += [values.mean(), *bootstrap(values, spec.resamples, spec.seed)]
-        random_95 = limit.get((key[0], key[4], key[5]), np.nan)
-        rows.append((*key, *means, part.flip.mean(), len(part), random_95))  # type: ignore[misc]
-    columns = [*keys, "change", "low", "high", "kl", "kl_low", "kl_high", "flip", "windows"]
-    return pd.DataFrame(rows, columns=[*columns, "random_95"])
-
-
-def _number(target: float) -> str:
-    return f"{target:g}"
-
-
-def _ranking(spec: AblationSpec, effects: pd.DataFrame) -> pd.DataFrame:
-    """Nodes over all targets, the largest first, and which of them are needed.
-
-    A node is needed if it does more than its random directions and than random nodes of its kind.
-    """
-    ranking = effects[effects.target == ALL].drop(columns="target").reset_index(drop=True)
-    size = ranking.change.abs()
-    beyond = (size > ranking.random_95) & (size > spec.tolerance)
-    by = [ranking.method, ranking.kind]
-    null = size.where(~beyond).groupby(by).transform("median")
-    ranking["random_node"] = null.fillna(0)  # every node of the kind is beyond its directions
-    ranking["needed"] = beyond & (size > ranking.random_node)
-    order = {method.value: i for i, method in enumerate(spec.methods)}
-    ranking = ranking.assign(size=size, order=ranking.method.map(order))
-    ranking = ranking.sort_values(["order", "size"], ascending=[True, False], kind="stable")
-    return ranking.drop(columns=["size", "order"]).reset_index(drop=True)

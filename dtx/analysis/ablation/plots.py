@@ -27,7 +27,7 @@ def draw(result: Result, spec: AblationSpec) -> Figure:
 def draw_neurons(result: Result, spec: AblationSpec) -> Figure:
     """The strongest neurons of each method."""
     ranking = result.tables["ranking"]
-    neurons = ranking[ranking.kind == NEURON].groupby("method", sort=False)
+    neurons = ranking[ranking.kind == NEURON].groupby(["method", "target"], sort=False)
     return _figure(result, spec, sorted(set(neurons.head(spec.shown)["name"]), key=_place))
 
 
@@ -36,11 +36,12 @@ def _place(name: str) -> tuple[int, ...]:
 
 
 def _figure(result: Result, spec: AblationSpec, names: list[str]) -> Figure:
-    """One row a node: a panel a method, and bars of the first method beside random directions."""
+    """One row a node: a panel a method, and bars of the first method, at the reward-to-go where most is
+    decided, beside random directions."""
     effects, ranking = result.tables["effects"], result.tables["ranking"]
     methods = [method.value for method in spec.methods]
     effects = effects[effects["name"].isin(names)]
-    targets = [t for t in effects.target.unique() if t != ALL] or [ALL]
+    targets = effects.target.unique().tolist()
     figure, axes = new(
         7.0,
         1.9 + 0.16 * len(names),
@@ -56,7 +57,8 @@ def _figure(result: Result, spec: AblationSpec, names: list[str]) -> Figure:
         if method != methods[0]:
             axes[method].set_yticks(range(len(names)), [])
         _lines(axes[method], names)
-    _bars(axes["bars"], ranking, names, methods[0])
+    most = effects.loc[effects.gap.idxmax(), "target"]
+    _bars(axes["bars"], ranking, names, methods[0], most)
     bar = figure.colorbar(
         image, ax=[axes[m] for m in methods], location="bottom", shrink=0.8, pad=0.02, aspect=35
     )
@@ -68,7 +70,7 @@ def _figure(result: Result, spec: AblationSpec, names: list[str]) -> Figure:
 
 
 def _panel(axis: Axes, grid: pd.DataFrame, method: str, limit: float) -> AxesImage:
-    targets = ["all windows" if t == ALL else f"RTG {t}" for t in grid.columns]
+    targets = ["as recorded" if t == ALL else f"RTG {t}" for t in grid.columns]
     rotation = 90 if len(targets) > 2 else 0
     image = heatmap(
         axis, grid, grid.index.tolist(), targets, limit=limit, cmap="RdBu", rotation=rotation
@@ -95,17 +97,20 @@ def _lines(axis: Axes, names: list[str]) -> None:
             axis.axhline(i - 0.5, color=LINE, linewidth=0.7)
 
 
-def _bars(axis: Axes, ranking: pd.DataFrame, names: list[str], method: str) -> None:
-    rows = ranking[ranking.method == method].set_index("name").loc[names]
+def _bars(axis: Axes, ranking: pd.DataFrame, names: list[str], method: str, target: str) -> None:
+    rows = ranking[(ranking.method == method) & (ranking.target == target)]
+    rows = rows.set_index("name").loc[names]
     place = np.arange(len(names))
     # What random directions bring, to both sides, behind the node's own bar.
     random = rows.random_95.fillna(0)
     axis.barh(place, 2 * random, left=-random, height=0.9, color=BAND)
-    colours = np.where(rows.needed, ACCENT, QUIET)
+    colours = np.where(rows.needed | rows.hinders, ACCENT, QUIET)
     bars(axis, place, rows.change, rows.low, rows.high, height=0.55, color=colours)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_yticks([])
-    axis.set_title(f"{method}: all RTG")
+    axis.set_title(f"{method}: {'as recorded' if target == ALL else f'RTG {target}'}")
     axis.tick_params(axis="x", labelsize=7)
-    axis.set_xlabel("orange: needed. grey band: 95% of\nrandom directions as far away", fontsize=7)
+    axis.set_xlabel(
+        "orange: needed (left) or hinders (right)\ngrey band: 95% of random directions", fontsize=7
+    )
     _lines(axis, names)

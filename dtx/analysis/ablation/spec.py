@@ -10,7 +10,7 @@ from typing import Annotated
 
 from dtx.analysis.core.controls import RandomControls
 from dtx.analysis.core.inputs import Contrast
-from dtx.config.ranges import Count, Natural, NotEmpty, Positive, Seed
+from dtx.config.ranges import Count, Natural, NotEmpty, Positive, Seed, Share
 from dtx.stage import RUNTIME
 
 NAME = re.compile(r"L(\d+)H(\d+)|ATTN(\d+)|MLP(\d+)(?:N(\d+))?")
@@ -18,7 +18,10 @@ NAME = re.compile(r"L(\d+)H(\d+)|ATTN(\d+)|MLP(\d+)(?:N(\d+))?")
 HEAD, ATTENTION, MLP, NEURON = "head", "attention", "mlp", "neuron"
 """Kinds of nodes in the tables."""
 ALL = "all"
-"""Of the column ``target``: windows of every reward-to-go together."""
+"""Of the column ``target``: windows as recorded, each at its own reward-to-go, where none is asked for."""
+
+ONE, EACH = "one", "each"
+"""Of random directions: the same in all windows, or another in every window."""
 
 
 class AblationMethod(enum.Enum):
@@ -49,8 +52,9 @@ class AblationSpec:
     donors: Count
     random_directions: RandomControls
     shown: Count
+    min_ld_gap: Positive
+    min_effect: Share
     tolerance: Positive
-    resamples: Count
     seed: Seed
     at_once: Count = field(metadata=RUNTIME)
 

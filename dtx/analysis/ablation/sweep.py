@@ -13,9 +13,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from dtx.analysis.ablation.choice import choice_of
 from dtx.analysis.ablation.data import Data
 from dtx.analysis.ablation.nodes import AblatedNode, Ablator, hook_of, units
-from dtx.analysis.ablation.spec import HEAD, NEURON, AblatedTokens, AblationMethod, AblationSpec
+from dtx.analysis.ablation.spec import (
+    EACH,
+    HEAD,
+    NEURON,
+    ONE,
+    AblatedTokens,
+    AblationMethod,
+    AblationSpec,
+)
 from dtx.analysis.core.windows import real_tokens
 from dtx.dt.context import Context
 from dtx.dt.forward import blocks_of
@@ -35,9 +44,10 @@ class Ablations:
         context: Windows. frame: One row a window: window, layout, target.
         nodes: That are ablated. data: For means and donors.
         hooked: The model has hooks of its own.
+        turns_b: (b,) side of the right turn; see :func:`dtx.analysis.ablation.choice.turn_signs`.
 
     Attributes:
-        ld_b: The whole model's logit difference.
+        ld_b: The whole model's logit difference. choice: What it decides.
     """
 
     def __init__(
@@ -49,6 +59,7 @@ class Ablations:
         nodes: Sequence[AblatedNode],
         data: Data,
         hooked: bool,
+        turns_b: np.ndarray | None = None,
     ):
         self.spec, self.context, self.frame = spec, context, frame
         self.nodes, self.data = nodes, data
@@ -60,6 +71,8 @@ class Ablations:
         self.pair = (spec.contrast.pos.number, spec.contrast.neg.number)
         logits_ba = self.ablator.logits_ba
         self.ld_b = logits_ba[:, self.pair[0]] - logits_ba[:, self.pair[1]]
+        self.choice = choice_of(self.ld_b.numpy(), frame, turns_b)
+        self.sign_b = torch.from_numpy(self.choice.sign_b)
 
     def groups(self) -> dict[tuple[int, str], list[AblatedNode]]:
         """The nodes by layer and kind, which are ablated together."""
@@ -68,29 +81,32 @@ class Ablations:
             groups.setdefault((node.layer, node.kind), []).append(node)
         return groups
 
-    def run(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def run(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """Ablate by every method, and push the same outputs in random directions.
 
         Returns:
-            One row a method, node and window; and one a method, node, window and random direction.
+            One row a method, node and window; means over windows, one row a method, node, target and donor;
+            and one a method, node, target, way and random direction.
         """
-        groups, tables, controls = self.groups(), [], []
+        groups, tables, draws, controls = self.groups(), [], [], []
         with progress("ablation", len(self.spec.methods) * (len(groups) + 1), "parts") as bar:
             for method in self.spec.methods:
                 parts = []
                 for (layer, kind), nodes in groups.items():
-                    parts.append(self._ablated(method, layer, kind, nodes))
+                    part, of_donors = self._ablated(method, layer, kind, nodes)
+                    parts.append(part)
+                    draws.append(of_donors)
                     bar.advance(1, f"{method.value} {nodes[0].name}")
                 table = pd.concat(parts, ignore_index=True)
                 tables.append(table)
                 controls.append(self._random(method, self._compared(table)))
                 bar.advance(1, f"{method.value}, random directions")
-        return pd.concat(tables, ignore_index=True), pd.concat(controls, ignore_index=True)
+        return tuple(pd.concat(parts, ignore_index=True) for parts in (tables, draws, controls))  # type: ignore[return-value]
 
     def _ablated(
         self, method: AblationMethod, layer: int, kind: str, nodes: list[AblatedNode]
-    ) -> pd.DataFrame:
-        """One row a node and window, means over donors."""
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """One row a node and window, means over donors; one a node, target and donor, means over windows."""
         windows = len(self.context)
         draws = self.spec.donors if method is AblationMethod.resample else 1
         unit = torch.tensor([node.unit for node in nodes])
@@ -105,17 +121,32 @@ class Ablations:
             layer, kind, row, unit[node], lambda s, value: new(row[s], draw[s], value)
         )
         shape = (len(nodes), windows, draws)
-        measured = {
-            name: value.reshape(shape).mean(-1).flatten().numpy()
-            for name, value in self._compare(logits_ra, row).items()
+        compared = {
+            name: value.reshape(shape) for name, value in self._compare(logits_ra, row).items()
         }
+        measured = {name: value.mean(-1).flatten().numpy() for name, value in compared.items()}
         table = self.frame.iloc[np.tile(np.arange(windows), len(nodes))].reset_index(drop=True)
         repeated = np.repeat(np.arange(len(nodes)), windows)
         table["ld"] = np.tile(self.ld_b.numpy(), len(nodes))
         table["method"], table["layer"], table["kind"] = method.value, layer, kind
         table["unit"] = unit.numpy()[repeated]
-        table["name"] = np.array([node.name for node in nodes])[repeated]
-        return table.assign(**measured)
+        names = np.array([node.name for node in nodes])
+        table["name"] = names[repeated]
+        of_donors = self._by_target(compared["change"].swapaxes(1, 2), "donor")
+        of_donors["name"], of_donors["unit"] = names[of_donors.node], unit.numpy()[of_donors.node]
+        of_donors = of_donors.assign(method=method.value, layer=layer, kind=kind)
+        return table.assign(**measured), of_donors.drop(columns="node")
+
+    def _by_target(self, change: Tensor, name: str) -> pd.DataFrame:
+        """Means over the windows of a target of changes (nodes, draws, b): node, draw (``name``), target."""
+        parts = []
+        for group in self.choice.groups:
+            mine = torch.from_numpy(self.choice.group_b == group)
+            mean = change[..., mine].mean(-1).numpy()
+            node, draw = np.indices(mean.shape)
+            columns = {"node": node.ravel(), name: draw.ravel(), "change": mean.ravel()}
+            parts.append(pd.DataFrame(columns).assign(target=group))
+        return pd.concat(parts, ignore_index=True)
 
     def new(self, method: AblationMethod, layer: int, kind: str, data: Data | None = None) -> New:
         """What an output becomes: a function of windows (r,), draws (r,) and the value (r, n, u, w)."""
@@ -134,7 +165,7 @@ class Ablations:
         whole = whole_ra.log_softmax(-1)
         kl_r = (whole.exp() * (whole - logits_ra.log_softmax(-1))).sum(-1)
         return {
-            "change": (ld_r - self.ld_b[row]) * self.ld_b[row].sign(),
+            "change": (ld_r - self.ld_b[row]) * self.sign_b[row],
             "kl": kl_r.clamp(min=0),
             "flip": (logits_ra.argmax(-1) != whole_ra.argmax(-1)).double(),
         }
@@ -146,26 +177,37 @@ class Ablations:
         return [n for n in self.nodes if n.kind != NEURON or n.name in strong]
 
     def _random(self, method: AblationMethod, nodes: list[AblatedNode]) -> pd.DataFrame:
-        """One row a node, window and random direction, which is as long as what the ablation changes."""
+        """One row a node, target, way and random direction, which is as long as what the ablation changes.
+
+        A direction is the same in all windows, as most of what an ablation changes is; where the choice is by
+        turns, half of them are another in every window, as what tells layouts apart is.
+        """
         windows, count = len(self.context), self.spec.random_directions
+        ways = (ONE, EACH) if self.choice.by_turns else (ONE,)
+        count //= len(ways)
         width = self.model.cfg.d_model
         tables = []
         for i, node in enumerate(nodes):
-            generator = torch.Generator().manual_seed(self.spec.seed * 10_007 + i)
-            direction_kd = torch.randn(count, width, generator=generator)
-            direction_kd = torch.nn.functional.normalize(direction_kd, dim=-1)
-            row = torch.arange(windows).repeat_interleave(count)
-            at = torch.arange(count).repeat(windows)
             size_bn1 = self._moved(method, node).norm(dim=-1, keepdim=True)
             out = {HEAD: "attention", NEURON: "mlp"}.get(node.kind, node.kind)
+            generator = torch.Generator().manual_seed(self.spec.seed * 10_007 + i)
+            for way in ways:
+                shape = (1 if way == ONE else windows, count, width)
+                drawn = torch.randn(shape, generator=generator).expand(windows, count, width)
+                towards = torch.nn.functional.normalize(drawn, dim=-1)
+                row = torch.arange(windows).repeat_interleave(count)
+                at = torch.arange(count).repeat(windows)
 
-            def push(s: slice, value: Tensor, size=size_bn1, towards=direction_kd, row=row, at=at):
-                return value + (size[row[s]] * towards[at[s]][:, None, :]).unsqueeze(2)
+                def push(
+                    s: slice, value: Tensor, size=size_bn1, towards=towards, row=row, at=at
+                ) -> Tensor:
+                    move = size[row[s]] * towards[row[s], at[s]][:, None, :]
+                    return value + move.unsqueeze(2)
 
-            logits_ra = self.ablator.run(node.layer, out, row, torch.zeros_like(row), push)
-            change = self._compare(logits_ra, row)["change"].numpy()
-            table = pd.DataFrame({"window": row.numpy(), "direction": at.numpy(), "change": change})
-            tables.append(table.assign(method=method.value, name=node.name))
+                logits_ra = self.ablator.run(node.layer, out, row, torch.zeros_like(row), push)
+                change = self._compare(logits_ra, row)["change"].reshape(1, windows, count)
+                table = self._by_target(change.swapaxes(1, 2), "direction").drop(columns="node")
+                tables.append(table.assign(method=method.value, name=node.name, way=way))
         return pd.concat(tables, ignore_index=True)
 
     def _moved(self, method: AblationMethod, node: AblatedNode) -> Tensor:

@@ -12,14 +12,18 @@ from dtx.dt.circuit import Circuit
 
 
 def answers(subject: Subject) -> Iterator[pd.DataFrame]:
-    """The share of the logit difference for which each node is needed, by method."""
+    """The share of the decision that each node is needed for or stands in the way of, by method: the largest
+    over rewards-to-go, for some nodes are needed at one alone."""
     if subject.wrong is Wrong.reward_to_go:
         return  # what a decision needs does not say whether it heeds reward-to-go
     table = subject.table("ranking")
     table = table[table["kind"] != "neuron"]
-    score = table["change"].abs() / subject.size("ld")
+    found = table["needed"] | table["hinders"]
+    table = table.assign(score=table["share"].abs().where(found, 0.0))
+    keys = ["method", "name", "layer", "kind", "unit"]
+    table = table.groupby(keys, sort=False)["score"].max().reset_index()
     labels = [_needed(subject.circuit, r.layer, r.kind, r.unit) for r in table.itertuples()]
-    yield rows(table["name"], score.where(table["needed"], 0.0), labels, part=table["method"])
+    yield rows(table["name"], table["score"], labels, part=table["method"])
 
 
 def _needed(circuit: Circuit | None, layer: int, kind: str, unit: int) -> int | None:

@@ -29,12 +29,14 @@ class Psychology(PsychologySpec, Analysis):
     those on the scripted way to success. A *decision pose* is one where the policies of layouts that ask
     for different turns differ: mean Jensen-Shannon divergence (nats, at most ln 2) over a threshold; its
     cell is a *decision square*. A decision is *cached* if the model walks on after a turn that was forced
-    to the wrong side. A *look-back* is an episode that faces back along the corridor at some time.
-    Control: the same architecture untrained. Exact checks: probabilities add up to 1, and the policy of a
-    layout does not diverge from itself.
+    to the wrong side, where it decides at all. A *look-back* is an episode that faces back along the corridor
+    at some time. Controls: the same architecture untrained, by the same statistic; a policy that cannot tell
+    layouts apart; the other layouts of a look-back. Claims about reward-to-go have no object where it does
+    not change the decision. Exact checks: probabilities add up to 1, and the policy of a layout does not
+    diverge from itself.
     """
 
-    version: ClassVar[int] = 2  # since non-kinetic mass is held against untrained models
+    version: ClassVar[int] = 3  # since every claim has a control that can fail
     question: ClassVar[str] = "Where does the model decide, and how sure is it?"
     needs: ClassVar[Mapping[str, Need]] = {"env": Need.DECISION}
     cover: ClassVar[str] = "state_map"

@@ -1,241 +1,285 @@
-"""From the tables to metrics, and to verdicts on the MemoryDT study's claims."""
+"""Verdicts on the MemoryDT study's claims about behaviour, each with a control that can fail.
+
+The four layouts are all there are: numbers over them have no interval. Poses are counted by the cell: its
+directions share nearly all of their way. Untrained models are held to the same statistic.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
-from dtx.analysis.core.result import About, Claim, Verdict
+from dtx.analysis.core.policies import unmoved
+from dtx.analysis.core.untrained import of_untrained
+from dtx.analysis.core.verdicts import About, Claim, Control, Relation, Verdict
 from dtx.analysis.psychology.measure import PolicyMeasures
-from dtx.analysis.psychology.poses import FORWARD
+from dtx.analysis.psychology.numbers import (
+    HIGH,
+    LOW,
+    PolicyNumbers,
+    blind_routine,
+    decision_squares,
+    numbers_of,
+)
 from dtx.analysis.psychology.spec import TRAINED, PsychologySpec
 from dtx.env.decision import Decision
-from dtx.statistics import bootstrap
+from dtx.statistics import Estimate, enumerated, mean_estimate, share_estimate
 
 MAJORITY = 0.5
+ABOVE, BELOW = Relation.ABOVE, Relation.BELOW
+CONTROL = (
+    "largest divergence between layouts that ask for different turns, against untrained models"
+)
+"""Without it the model decides nothing, or as any network of its shape would."""
 
 
-def judge(
-    spec: PsychologySpec, decision: Decision, measured: PolicyMeasures
-) -> tuple[dict[str, float | None], list[Claim]]:
-    """Metrics and claims."""
-    states, low, high = measured.states, spec.low, spec.high
-    trained = states[states.model == TRAINED]
-    at = {t: trained[trained.target == t] for t in (low, high)}
-    squares = decision_squares(spec, measured.divergence, TRAINED, high)
-    others = [name for name in states.model.unique() if name != TRAINED]
-    untrained = [decision_squares(spec, measured.divergence, n, high) for n in others]
-    followed = routine(spec, decision, measured)
-    after = cached(spec, decision, measured)
-    metrics: dict[str, float | None] = {
-        "poses": len(measured.poses.pose),
-        "decision_squares": len(squares.cells),
-        "decision_poses": squares.poses,
-        "decision_squares_before_turn": squares.before_turn,
-        "untrained_decision_squares": float(np.mean([len(s.cells) for s in untrained])),
-        **followed,
-        **after,
-    }
-    for name, part in (("low", at[low]), ("high", at[high])):
-        start = part[part.steps == 0]
-        metrics[f"first_action_confidence_{name}"] = float(start.confidence.mean())
-        metrics[f"non_kinetic_{name}"] = float(part.non_kinetic.mean())
-        for place, rows in (("on", part[part.on_routine]), ("off", part[~part.on_routine])):
-            metrics[f"entropy_{name}_{place}"] = float(rows.entropy.mean())
-    rest = states[(states.model != TRAINED) & (states.target == high)]
-    metrics["untrained_entropy"] = float(rest.entropy.mean())
-    metrics["untrained_non_kinetic"] = float(rest.non_kinetic.mean())
-    back, back_claim = _look_back(spec, decision, measured)
-    claims = [
-        _routine_claim(spec, followed),
-        _square_claim(spec, squares, measured.divergence),
-        _cached_claim(spec, after),
-        _diffuse_claim(spec, at),
-        _non_kinetic_claim(spec, at, states),
-        back_claim,
-    ]
-    return metrics | back, claims
+class Judge:
+    """A model's behaviour beside that of untrained ones.
 
-
-@dataclass(frozen=True)
-class Squares:
-    """Where a model decides.
-
-    Attributes:
-        poses: How many are over the threshold. cells: Of these. before_turn: How many of the cells have
-            one before the routine's turn.
+    Args:
+        spec: Settings.
+        decision: Of the environment.
+        measured: Policies and episodes.
     """
 
-    poses: int
-    cells: list[tuple[int, int]]
-    before_turn: int
+    def __init__(self, spec: PsychologySpec, decision: Decision, measured: PolicyMeasures):
+        self.spec, self.decision, self.measured = spec, decision, measured
+        places = [spec.targets.index(spec.low), spec.targets.index(spec.high)]
+        self.own = numbers_of(decision, measured.poses, measured.probability[places])
+        self.untrained: Sequence[PolicyNumbers] = [
+            numbers_of(decision, measured.poses, each) for each in measured.untrained
+        ]
+        self.on = measured.poses.on_routine(decision)  # y p
+        self.layouts = len(decision.layouts)
+        self.squares = {
+            t: decision_squares(spec, measured.divergence, TRAINED, t)
+            for t in (spec.low, spec.high)
+        }
+        if np.isnan(self.own.between):
+            self.why: str | None = "the context does not reach back from the decision to the start"
+        else:
+            self.why = unmoved(
+                measured.reads_it, self.own.between, spec.threshold, spec.low, spec.high
+            )
 
+    def control(self) -> Control:
+        """That the model tells layouts apart better than any untrained model, somewhere at either target."""
+        own, others = self._beside(lambda n: float(n.divergence.max()))
+        return Control.of(CONTROL, own, ABOVE, others)
 
-def decision_squares(
-    spec: PsychologySpec, divergence: pd.DataFrame, model: str, target: float
-) -> Squares:
-    """The poses over the threshold, and their cells."""
-    rows = divergence[(divergence.model == model) & (divergence.target == target)]
-    over = rows[rows.divergence > spec.threshold]
-    before = over[over.before_turn]
-    return Squares(
-        poses=len(over),
-        cells=sorted(set(zip(over.x.tolist(), over.y.tolist(), strict=True))),
-        before_turn=len(before[["x", "y"]].drop_duplicates()),
-    )
+    def metrics(self) -> dict[str, float | None]:
+        """Numbers by reward-to-go; the largest of untrained models beside."""
+        own, measured = self.own, self.measured
+        states = measured.states[measured.states.model == TRAINED]
+        metrics: dict[str, float | None] = {
+            "poses": float(len(measured.poses.pose)),
+            "blind_routine_share": blind_routine(self.decision),
+            "reward_to_go_divergence": own.between,
+        }
+        for name, target, at in (("low", self.spec.low, LOW), ("high", self.spec.high, HIGH)):
+            squares, part = self.squares[target], states[states.target == target]
+            start = part[part.steps == 0]
+            metrics |= {
+                f"decision_squares_{name}": float(len(squares.cells)),
+                f"decision_poses_{name}": float(squares.poses),
+                f"decision_squares_before_turn_{name}": float(squares.before_turn),
+                f"first_action_confidence_{name}": float(start.confidence.mean()),
+                f"entropy_{name}_on": float(own.entropy[at][self.on].mean()),
+                f"entropy_{name}_off": float(own.entropy[at][~self.on].mean()),
+            }
+            for key, of in (
+                (f"routine_share_{name}", lambda n, t=at: n.routine_share[t]),
+                (f"routine_probability_{name}", lambda n, t=at: n.routine_probability[t]),
+                (f"largest_divergence_{name}", lambda n, t=at: n.divergence[t].max()),
+                (f"non_kinetic_{name}", lambda n, t=at: n.non_kinetic[t].mean()),
+            ):
+                value, others = self._beside(of)
+                metrics |= {key: value.value, f"untrained_{key}": others.high}
+        for name, values in (
+            ("right", own.forward_after_right),
+            ("wrong", own.forward_after_wrong),
+        ):
+            metrics[f"forward_after_{name}_turn"] = float(values.mean())
+            metrics[f"walks_on_after_{name}_turn"] = float((values > MAJORITY).mean())
+        metrics["forward_at_decision"] = float(own.forward_there.mean())
+        high = measured.play[measured.play.target == self.spec.high]
+        for row in high.itertuples():
+            metrics[f"look_back_{row.layout.replace('/', '_')}"] = float(row.looks_back)
+        return metrics
 
+    def claims(self) -> Iterator[Claim]:
+        """All of them."""
+        yield self._routine()
+        yield self._square()
+        yield self._cached()
+        yield self._diffuse()
+        yield self._non_kinetic()
+        yield self._looks_back()
 
-def routine(spec: PsychologySpec, decision: Decision, measured: PolicyMeasures) -> dict[str, float]:
-    """How the policy follows the routine at its states: greedily, and in probability."""
-    metrics = {}
-    for name, target in (("low", spec.low), ("high", spec.high)):
-        chances, greedy = [], []
-        for layout in range(len(decision.layouts)):
-            actions = decision.routine(layout)
-            places = [measured.poses.after(actions[:step]) for step in range(len(actions))]
-            known = [(p, a) for p, a in zip(places, actions, strict=True) if p is not None]
-            policy = measured.probability[spec.targets.index(target), layout]
-            chances.append([policy[p, a] for p, a in known])
-            greedy.append(all(policy[p].argmax() == a for p, a in known))
-        metrics[f"routine_share_{name}"] = float(np.mean(greedy))
-        metrics[f"routine_probability_{name}"] = float(np.mean([np.mean(c) for c in chances]))
-    return metrics
-
-
-def _routine_claim(spec: PsychologySpec, n: dict[str, float]) -> Claim:
-    share = n["routine_share_high"]
-    return Claim(
-        id="set_routine",
-        text="a set routine",
-        criterion=f"at {spec.high:g} the most probable action is the routine's at all its states, "
-        "in every layout",
-        evidence=f"{share:.0%} of layouts at {spec.high:g}, {n['routine_share_low']:.0%} at {spec.low:g}; "
-        f"mean probability {n['routine_probability_high']:.2f} and {n['routine_probability_low']:.2f}",
-        verdict=Verdict.of(share == 1, partly=share > 0),
-    )
-
-
-def _square_claim(spec: PsychologySpec, squares: Squares, divergence: pd.DataFrame) -> Claim:
-    """One cell, and there more divergence than in any untrained model."""
-    at_high = divergence[divergence.target == spec.high]
-    trained = at_high[at_high.model == TRAINED]
-    top = trained.loc[trained.divergence.idxmax()]
-    there = at_high[(at_high.model != TRAINED)].set_index(["x", "y", "direction"]).sort_index()
-    chance = float(there.loc[(top.x, top.y, top.direction)].divergence.max())
-    ahead, before = bool(top.divergence > chance), squares.before_turn
-    return Claim(
-        id="one_decision_square",
-        text="one decision square",
-        criterion=f"at {spec.high:g} the poses over {spec.threshold:g} nats lie on one cell, and "
-        "diverge more there than untrained models",
-        evidence=f"{len(squares.cells)} ({squares.poses} poses), before the turn "
-        f"{before}; at most {top.divergence:.2f} nats, untrained there {chance:.2f}",
-        verdict=Verdict.of(len(squares.cells) == 1 and ahead, partly=before == 1 and ahead),
-    )
-
-
-def cached(spec: PsychologySpec, decision: Decision, measured: PolicyMeasures) -> dict[str, float]:
-    """P(forward) after a turn at the decision square that was forced to the right or the wrong side."""
-    metrics = {}
-    right, wrong = decision.turns(range(len(decision.layouts)))
-    for name, turns in (("right", right), ("wrong", wrong)):
-        values = []
-        for layout, turn in enumerate(turns):
-            way = decision.routine(layout)[: decision.step]
-            place = measured.poses.after([*way, int(turn)])
-            if place is not None:
-                policy = measured.probability[spec.targets.index(spec.high), layout, place]
-                values.append(policy[FORWARD])
-        metrics[f"forward_after_{name}_turn"] = float(np.mean(values)) if values else float("nan")
-        metrics[f"walks_on_after_{name}_turn"] = (
-            float(np.mean(np.array(values) > MAJORITY)) if values else float("nan")
+    def _beside(self, of: Callable[[PolicyNumbers], float]) -> tuple[Estimate, Estimate]:
+        return (
+            enumerated(of(self.own), self.layouts, of="layouts"),
+            of_untrained(of(n) for n in self.untrained),
         )
-    return metrics
 
+    @property
+    def _ahead(self) -> tuple[bool, Estimate, Estimate]:
+        """Whether layouts diverge more at the high target than in untrained models, each at its largest."""
+        own, others = self._beside(lambda n: float(n.divergence[HIGH].max()))
+        return bool(ABOVE.decides(own, others)), own, others
 
-def _cached_claim(spec: PsychologySpec, n: dict[str, float]) -> Claim:
-    share = n["walks_on_after_wrong_turn"]
-    return Claim(
-        id="decision_cached",
-        text="the decision is cached in the turn",
-        criterion=f"at {spec.high:g}, P(forward) > {MAJORITY:g} after a turn forced to the wrong side, "
-        "in every layout",
-        evidence=f"P(forward) {n['forward_after_wrong_turn']:.2f} after the wrong turn "
-        f"({share:.0%} of layouts), {n['forward_after_right_turn']:.2f} after the right one",
-        verdict=Verdict.of(share == 1, partly=share > 0),
-    )
+    def _routine(self) -> Claim:
+        share, others = self._beside(lambda n: float(n.routine_share[HIGH]))
+        chance, any_ = self._beside(lambda n: float(n.routine_probability[HIGH]))
+        blind = blind_routine(self.decision)
+        beyond = share.value > max(blind, others.high) and bool(ABOVE.decides(chance, any_))
+        low = self.own.routine_share[LOW], self.own.routine_probability[LOW]
+        return Claim(
+            id="set_routine",
+            text="a set routine",
+            criterion=f"at {self.spec.high:g} the most probable action is the routine's at all its states, "
+            "in every layout; in more layouts than a policy that cannot tell them apart, or any untrained "
+            "model; depends: in some",
+            evidence=f"{share.value:.0%} of {self.layouts} layouts at {self.spec.high:g}, {low[0]:.0%} at "
+            f"{self.spec.low:g} (blind to layouts {blind:.0%}, untrained at most {others.high:.0%}); mean "
+            f"probability {chance.value:.2f} and {low[1]:.2f} (untrained at most {any_.high:.2f})",
+            verdict=Verdict.of(beyond and share.value == 1, partly=beyond),
+        )
 
+    def _square(self) -> Claim:
+        ahead, top, others = self._ahead
+        squares = self.squares[self.spec.high]
+        low = self.squares[self.spec.low]
+        return Claim(
+            id="one_decision_square",
+            text="one decision square",
+            criterion=f"at {self.spec.high:g} the poses over {self.spec.threshold:g} nats lie on one cell, "
+            "and the largest divergence is above that of every untrained model; depends: one before the turn",
+            evidence=f"{len(squares.cells)} ({squares.poses} poses), before the turn "
+            f"{squares.before_turn}; at most {top.value:.2f} nats, untrained {others.high:.2f}; at "
+            f"{self.spec.low:g}: {len(low.cells)}",
+            verdict=Verdict.of(
+                len(squares.cells) == 1 and ahead, partly=squares.before_turn == 1 and ahead
+            ),
+        )
 
-def _difference(
-    spec: PsychologySpec, one: np.ndarray, two: np.ndarray
-) -> tuple[float, float, float]:
-    """Mean of one minus two over the same states, with its interval."""
-    difference = one - two
-    return (float(difference.mean()), *bootstrap(difference, spec.resamples, spec.seed))
+    def _cached(self) -> Claim:
+        own = self.own
+        ahead, _, _ = self._ahead
+        decides = ahead and self.squares[self.spec.high].before_turn > 0
+        reached = not np.isnan(own.walks_on).any()
+        # A policy that walks on whatever happens has cached nothing: it must not walk on before the turn.
+        walks = (own.forward_after_wrong > MAJORITY) & (own.forward_there < MAJORITY)
+        least, others = self._beside(lambda n: float(n.walks_on.min()))
+        most, any_ = self._beside(lambda n: float(n.walks_on.max()))
+        if not decides or not reached:
+            verdict = Verdict.NOT_APPLICABLE
+        else:
+            verdict = Verdict.of(
+                bool(walks.all()) and bool(ABOVE.decides(least, others)),
+                partly=bool(walks.any()) and bool(ABOVE.decides(most, any_)),
+            )
+        why = "" if decides else "the model decides nowhere before the turn; "
+        return Claim(
+            id="decision_cached",
+            text="the decision is cached in the turn",
+            criterion=f"at {self.spec.high:g}, P(forward) > {MAJORITY:g} after a turn forced to the wrong "
+            "side and less before it, in every layout, and its rise above every untrained model's; depends: "
+            "in some",
+            evidence=f"{why}P(forward) {own.forward_there.mean():.2f} at the decision, "
+            f"{own.forward_after_wrong.mean():.2f} after the wrong turn ({walks.mean():.0%} of "
+            f"{self.layouts} layouts), {own.forward_after_right.mean():.2f} after the right one; least rise "
+            f"{least.value:+.2f} (untrained at most {others.high:+.2f})",
+            verdict=verdict,
+        )
 
+    def _by_cell(self, values: np.ndarray, where: np.ndarray) -> Estimate:
+        """Mean over poses and layouts (flat, of where (y, p)), with the cell as what is independent."""
+        cells = np.array([f"{x},{y}" for x, y, _ in self.measured.poses.pose])
+        names = np.broadcast_to(cells, where.shape)[where]
+        return mean_estimate(values, clusters=names, of="cells")
 
-def _diffuse_claim(spec: PsychologySpec, at: dict[float, pd.DataFrame]) -> Claim:
-    low, high = at[spec.low], at[spec.high]
-    off = ~low.on_routine.to_numpy()
-    mean, begin, end = _difference(spec, low.entropy.to_numpy()[off], high.entropy.to_numpy()[off])
-    on_low, off_low = low.entropy[~off].mean(), low.entropy[off].mean()
-    return Claim(
-        id="diffuse_off_routine",
-        text=f"diffuse off the routine at {spec.low:g}",
-        criterion=f"entropy off the routine above that at {spec.high:g}, and above that on the routine",
-        evidence=f"{off_low:.2f} nats off, {on_low:.2f} on; {mean:+.2f} [{begin:.2f}, {end:.2f}] against "
-        f"{spec.high:g}",
-        about=About.REWARD_TO_GO,
-        verdict=Verdict.of(begin > 0 and off_low > on_low, partly=begin > 0 or off_low > on_low),
-    )
+    def _diffuse(self) -> Claim:
+        off = ~self.on
+        rise = self._by_cell(self.own.difference(self.own.entropy, off), off)
+        chance = of_untrained(abs(n.difference(n.entropy, off).mean()) for n in self.untrained)
+        beside, any_ = self._beside(lambda n: n.beside_routine(self.on))
+        more = ABOVE.decides(rise, chance)
+        low = self.own.entropy[LOW]
+        return Claim(
+            id="diffuse_off_routine",
+            text=f"diffuse off the routine at {self.spec.low:g}",
+            criterion=f"entropy off the routine above that at {self.spec.high:g} by more than in any "
+            "untrained model, and so above that on the routine; depends: only the first",
+            evidence=self.why
+            or f"{low[off].mean():.2f} nats off, {low[self.on].mean():.2f} on (difference "
+            f"{beside.value:+.2f}, untrained at most {any_.high:+.2f}); {rise.value:+.2f} [{rise.low:.2f}, "
+            f"{rise.high:.2f}] against {self.spec.high:g} ({rise.kind}; untrained at most "
+            f"{chance.high:.2f})",
+            about=About.REWARD_TO_GO,
+            verdict=self._reward_to_go(more, bool(ABOVE.decides(beside, any_))),
+        )
 
+    def _non_kinetic(self) -> Claim:
+        own, everywhere = self.own, np.ones_like(self.on)
+        rise = self._by_cell(own.difference(own.non_kinetic, everywhere), everywhere)
+        chance = of_untrained(
+            abs(n.difference(n.non_kinetic, everywhere).mean()) for n in self.untrained
+        )
+        low, high = own.non_kinetic[LOW].mean(), own.non_kinetic[HIGH].mean()
+        return Claim(
+            id="non_kinetic_mass",
+            text=f"mass on non-kinetic actions at {self.spec.low:g}",
+            criterion=f"more than at {self.spec.high:g}: the interval of the difference is above that of any "
+            "untrained model",
+            evidence=self.why
+            or f"{low:.3f} against {high:.3f}, {rise.value:+.3f} [{rise.low:.3f}, {rise.high:.3f}] "
+            f"({rise.kind}), untrained at most {chance.high:.3f}",
+            about=About.REWARD_TO_GO,
+            verdict=self._reward_to_go(ABOVE.decides(rise, chance), True),
+        )
 
-def _non_kinetic_claim(
-    spec: PsychologySpec, at: dict[float, pd.DataFrame], states: pd.DataFrame
-) -> Claim:
-    low, high = (at[t].non_kinetic.to_numpy() for t in (spec.low, spec.high))
-    mean, begin, end = _difference(spec, low, high)
-    untrained = states[states.model != TRAINED].groupby(["model", "target"]).non_kinetic.mean()
-    moved = untrained.unstack("target")
-    chance = float((moved[spec.low] - moved[spec.high]).abs().max())
-    return Claim(
-        id="non_kinetic_mass",
-        text=f"mass on non-kinetic actions at {spec.low:g}",
-        criterion=f"more than at {spec.high:g}: the interval of the difference over states is above that of "
-        "any untrained model",
-        evidence=f"{low.mean():.3f} against {high.mean():.3f}, {mean:+.3f} [{begin:.3f}, {end:.3f}], "
-        f"untrained at most {chance:.3f}",
-        about=About.REWARD_TO_GO,
-        verdict=Verdict.of(begin > chance, partly=begin > 0 and mean > chance),
-    )
+    def _reward_to_go(self, more: bool | None, rest: bool) -> Verdict:
+        if self.why:
+            return Verdict.NOT_APPLICABLE
+        return Verdict.of(rest, partly=True) if more else Verdict.judge([more])
 
-
-def _look_back(
-    spec: PsychologySpec, decision: Decision, measured: PolicyMeasures
-) -> tuple[dict[str, float | None], Claim]:
-    """Look-backs at the high target by layout; and the turn there at the low target."""
-    names, there = decision.layouts, 0  # the instruction is a key, and the matching key is up
-    share = measured.play[measured.play.target == spec.high].set_index("layout").looks_back
-    place = measured.poses.after(decision.routine(there)[: decision.step])
-    _, wrong = decision.turns([there])
-    value = (
-        float(measured.probability[spec.targets.index(spec.low), there, place, wrong[0]])
-        if place is not None
-        else float("nan")
-    )
-    above = [name for name in names if share[name] > MAJORITY]
-    metrics: dict[str, float | None] = {
-        f"look_back_{name.replace('/', '_')}": float(share[name]) for name in names
-    }
-    metrics["wrong_turn_low_first_layout"] = value
-    shares = ", ".join(f"{name} {share[name]:.2f}" for name in names)
-    return metrics, Claim(
-        id="looks_back",
-        text=f"looks back at {spec.high:g} in {names[there]} alone",
-        criterion=f"over half of the sampled episodes face back there and nowhere else (the study; at "
-        f"{spec.low:g} it turns right with .88 there)",
-        evidence=f"{shares}; wrong turn there at {spec.low:g}: {value:.2f}",
-        verdict=Verdict.of(above == [names[there]], partly=bool(above)),
-    )
+    def _looks_back(self) -> Claim:
+        """Where most episodes look back; the other layouts are the control: a random walk does in all."""
+        names, there = (
+            self.decision.layouts,
+            0,
+        )  # the instruction is a key, and the matching key is up
+        play: pd.DataFrame = self.measured.play[self.measured.play.target == self.spec.high]
+        rows = {r.layout: r for r in play.itertuples()}
+        back = {
+            name: share_estimate(
+                round(rows[name].looks_back * rows[name].episodes), rows[name].episodes
+            )
+            for name in names
+        }
+        above = {name: ABOVE.decides(back[name], MAJORITY) for name in names}
+        conditions = [above[names[there]]]
+        conditions += [BELOW.decides(back[name], MAJORITY) for name in names[1:]]
+        verdict = Verdict.judge(conditions)
+        if verdict is not Verdict.CONFIRMED and True in above.values() and False in above.values():
+            verdict = Verdict.DEPENDS
+        place = self.measured.poses.after(self.decision.routine(there)[: self.decision.step])
+        _, wrong = self.decision.turns([there])
+        policy = self.measured.probability[self.spec.targets.index(self.spec.low), there]
+        turn = float("nan") if place is None else policy[place, wrong[0]]
+        shares = ", ".join(
+            f"{name} {b.value:.2f} [{b.low:.2f}, {b.high:.2f}]" for name, b in back.items()
+        )
+        return Claim(
+            id="looks_back",
+            text=f"looks back at {self.spec.high:g} in {names[there]} alone",
+            criterion="over half of the sampled episodes face back there, under half in every other layout; "
+            "depends: in some layouts over half, in some under (the study; at "
+            f"{self.spec.low:g} it turns right with .88 there)",
+            evidence=f"{shares} ({back[names[0]].kind} each); wrong turn there at {self.spec.low:g}: "
+            f"{turn:.2f}",
+            verdict=verdict,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from dtx.analysis.core.result import Check, Result
-from dtx.analysis.psychology.claims import judge
+from dtx.analysis.psychology.claims import Judge
 from dtx.analysis.psychology.measure import PolicyMeasures, measure
 from dtx.analysis.psychology.poses import Poses
 from dtx.analysis.psychology.spec import PsychologySpec
@@ -32,9 +32,9 @@ def compute(spec: PsychologySpec, model: DecisionTransformerModel, decision: Dec
 
 def result_of(spec: PsychologySpec, decision: Decision, measured: PolicyMeasures) -> Result:
     """Judge what was measured."""
-    metrics, claims = judge(spec, decision, measured)
+    judge = Judge(spec, decision, measured)
     return Result(
-        metrics=metrics,
+        metrics=judge.metrics(),
         checks=[
             Check(
                 name="probabilities add up to 1",
@@ -47,7 +47,8 @@ def result_of(spec: PsychologySpec, decision: Decision, measured: PolicyMeasures
                 tolerance=TOLERANCE,
             ),
         ],
-        claims=claims,
+        controls=[judge.control()],
+        claims=list(judge.claims()),
         tables={
             "states": measured.states,
             "divergence": measured.divergence,

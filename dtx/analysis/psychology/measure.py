@@ -1,27 +1,30 @@
 """Policies in all poses, and sampled episodes, as tables.
 
-Letters: r targets, y layouts, p poses, a actions.
+Letters: r targets, y layouts, p poses, a actions, c compared targets (low, high).
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 
+from dtx.analysis.core.policies import entropy, jensen_shannon
 from dtx.analysis.core.recorder import Recorder, looks_back
-from dtx.analysis.core.windows import distinct_inputs
+from dtx.analysis.core.untrained import twins
 from dtx.analysis.psychology.poses import FORWARD, LEFT, RIGHT, Poses, contexts, reach
 from dtx.analysis.psychology.spec import TRAINED, PsychologySpec
 from dtx.dataset.episodes import Outcome
 from dtx.dt.incremental import CHUNK
-from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.rollout import rollout
 from dtx.env.decision import Decision
 from dtx.progress import progress
+from dtx.statistics import share_estimate
 from dtx.training.threads import one_thread
 
 
@@ -31,25 +34,31 @@ class PolicyMeasures:
 
     Attributes:
         states: One row a model, target, layout and pose: x, y, direction, steps, on_routine, entropy
-            (nats), top_action, confidence, left, right, forward, non_kinetic (probabilities).
+            (nats), top_action, confidence, left, right, forward, non_kinetic (probabilities). Untrained
+            models at the low and the high target alone.
         divergence: One row a model, target and pose: mean Jensen-Shannon divergence over pairs of
             layouts that ask for different turns, in nats.
-        play: One row a target and layout: share of sampled episodes that look back, return, outcomes.
+        play: One row a target and layout: share of sampled episodes that look back with its interval,
+            return, outcomes.
         probability: (r, y, p, a) float64 of the trained model.
+        untrained: (c, y, p, a) of each untrained model.
         poses: Where.
         sum_error: By how much probabilities fail to add up to 1.
         self_divergence: Largest divergence of a policy from itself.
         distinct: Distinct windows.
+        reads_it: The model has reward-to-go tokens.
     """
 
     states: pd.DataFrame
     divergence: pd.DataFrame
     play: pd.DataFrame
     probability: np.ndarray
+    untrained: list[np.ndarray]
     poses: Poses
     sum_error: float
     self_divergence: float
     distinct: int
+    reads_it: bool
 
 
 def measure(
@@ -57,62 +66,56 @@ def measure(
 ) -> PolicyMeasures:
     """Compute the policies of the model and of untrained ones, then play."""
     poses = reach(decision, model.cfg.n_steps - 1)
-    models = {TRAINED: model}
-    models |= {
-        f"untrained {i}": untrained_like(model, spec.seed + i) for i in range(spec.untrained)
-    }
-    policy_of, states, divergence, sums, selves = {}, [], [], [], []
-    with one_thread(), progress("psychology", len(models) + 1, "models") as bar:
-        for name, each in models.items():
-            probability, distinct = policy_of[name] = policies(each, poses, spec.targets)
-            sums.append(np.abs(probability.sum(-1) - 1).max())
-            selves.append(np.abs(jensen_shannon(probability, probability)).max())
-            rows = states_of(spec, decision, poses, probability)
-            states.append(rows.assign(model=name))
-            rows = divergence_of(spec, decision, poses, probability)
+    compared = (spec.low, spec.high)
+    policy_of, states, divergence = {}, [], []
+    with one_thread(), progress("psychology", spec.untrained + 2, "models") as bar:
+        others = enumerate(twins(model, spec.untrained, spec.seed))
+        named = itertools.chain(
+            [(TRAINED, model)], ((f"untrained {i}", each) for i, each in others)
+        )
+        for name, each in named:
+            targets = spec.targets if name == TRAINED else compared
+            probability = policy_of[name] = policies(each, poses, targets)
+            states.append(states_of(targets, decision, poses, probability).assign(model=name))
+            rows = divergence_of(targets, decision, poses, probability)
             divergence.append(rows.assign(model=name))
             bar.advance(1, name)
         played = play(spec, model, decision)
         bar.advance(1, "episodes")
-    probability, distinct = policy_of[TRAINED]
+    known = list(policy_of.values())
+    # Not Python's max, which may pass over what is no number.
     return PolicyMeasures(
         states=pd.concat(states, ignore_index=True),
         divergence=pd.concat(divergence, ignore_index=True),
         play=played,
-        probability=probability,
+        probability=policy_of.pop(TRAINED),
+        untrained=list(policy_of.values()),
         poses=poses,
-        sum_error=float(np.max(sums)),  # not Python's max, which may pass over what is no number
-        self_divergence=float(np.max(selves)),
-        distinct=distinct,
+        sum_error=float(np.max([np.abs(p.sum(-1) - 1).max() for p in known])),
+        self_divergence=float(np.max([np.abs(jensen_shannon(p, p)).max() for p in known])),
+        distinct=poses.distinct * (len(spec.targets) if model.cfg.reward_to_go else 1),
+        reads_it=model.cfg.reward_to_go,
     )
 
 
 @torch.inference_mode()
-def policies(
-    model: DecisionTransformerModel, poses: Poses, targets: tuple[float, ...]
-) -> tuple[np.ndarray, int]:
-    """Action probabilities (r, y, p, a) float64, and the number of distinct windows."""
+def policies(model: DecisionTransformerModel, poses: Poses, targets: Sequence[float]) -> np.ndarray:
+    """Action probabilities (r, y, p, a) float64.
+
+    A model that pads on the right sees a pose on the way to another as a part of that way: the logits at
+    every state of the longest ways are those of all poses.
+    """
     shape = (len(targets), len(poses.observations), len(poses.pose), model.cfg.n_actions)
-    probability, distinct = np.zeros(shape), 0
-    for here, context in contexts(model, poses, targets):
-        parts = [
-            model.last_logits(context[slice(begin, begin + CHUNK)]).double()
-            for begin in range(0, len(context), CHUNK)
-        ]
-        chances = torch.cat(parts).softmax(-1).numpy()
-        probability[:, :, here] = chances.reshape(*shape[:2], len(here), -1)
-        distinct += distinct_inputs(context)
-    return probability, distinct
-
-
-def entropy(p: np.ndarray) -> np.ndarray:
-    """In nats, over the last axis."""
-    return -(p * np.log(np.maximum(p, 1e-300))).sum(-1)
-
-
-def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Jensen-Shannon divergence in nats, over the last axis; 0 to ln 2."""
-    return entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2
+    probability = np.full(shape, np.nan)
+    whole = not model.cfg.left_padding
+    for ways, context in contexts(model, poses, targets, poses.ends if whole else None):
+        parts = (context[slice(i, i + CHUNK)] for i in range(0, len(context), CHUNK))
+        logits = torch.cat([model(part) if whole else model.last_logits(part) for part in parts])
+        chances = logits.double().softmax(-1).numpy().reshape(*shape[:2], len(ways), -1, shape[-1])
+        for index, way in enumerate(ways):
+            for place, step in poses.on_the_way(way) if whole else [(way, 0)]:
+                probability[:, :, place] = chances[:, :, index, step]
+    return probability
 
 
 def opposed(decision: Decision) -> list[tuple[int, int]]:
@@ -122,6 +125,13 @@ def opposed(decision: Decision) -> list[tuple[int, int]]:
     return [(i, j) for i in layouts for j in layouts if i < j and turn[i] != turn[j]]
 
 
+def between_layouts(decision: Decision, probability: np.ndarray) -> np.ndarray:
+    """Mean divergence of the policies of layouts that ask for different turns, (r, p)."""
+    pairs = opposed(decision)
+    each = [jensen_shannon(probability[:, i], probability[:, j]) for i, j in pairs]
+    return np.mean(each, 0)
+
+
 def _pose_columns(poses: Poses) -> dict[str, list]:
     x, y, direction = zip(*poses.pose, strict=True)
     steps = [len(a) for a in poses.actions]
@@ -129,12 +139,12 @@ def _pose_columns(poses: Poses) -> dict[str, list]:
 
 
 def states_of(
-    spec: PsychologySpec, decision: Decision, poses: Poses, probability: np.ndarray
+    targets: Sequence[float], decision: Decision, poses: Poses, probability: np.ndarray
 ) -> pd.DataFrame:
     """The policy in every pose; see :class:`PolicyMeasures`."""
     r, layouts, count, _ = probability.shape
     columns = {
-        "target": np.repeat(spec.targets, layouts * count),
+        "target": np.repeat(targets, layouts * count),
         "layout": np.tile(np.repeat(decision.layouts, count), r),
         **{k: np.tile(v, r * layouts) for k, v in _pose_columns(poses).items()},
         "on_routine": np.tile(poses.on_routine(decision).ravel(), r),
@@ -150,18 +160,16 @@ def states_of(
 
 
 def divergence_of(
-    spec: PsychologySpec, decision: Decision, poses: Poses, probability: np.ndarray
+    targets: Sequence[float], decision: Decision, poses: Poses, probability: np.ndarray
 ) -> pd.DataFrame:
     """Divergence of opposed layouts in every pose; see :class:`PolicyMeasures`."""
-    pairs = opposed(decision)
-    each = [jensen_shannon(probability[:, i], probability[:, j]) for i, j in pairs]
     ways = {tuple(decision.routine(y)[: decision.step]) for y in range(len(decision.layouts))}
     before_turn = [any(way[: len(a)] == a for way in ways) for a in poses.actions]
     columns = {
-        "target": np.repeat(spec.targets, len(poses.pose)),
-        **{k: np.tile(v, len(spec.targets)) for k, v in _pose_columns(poses).items()},
-        "before_turn": np.tile(before_turn, len(spec.targets)),
-        "divergence": np.mean(each, 0).ravel(),
+        "target": np.repeat(targets, len(poses.pose)),
+        **{k: np.tile(v, len(targets)) for k, v in _pose_columns(poses).items()},
+        "before_turn": np.tile(before_turn, len(targets)),
+        "divergence": between_layouts(decision, probability).ravel(),
     }
     return pd.DataFrame(columns)
 
@@ -192,4 +200,6 @@ def play(spec: PsychologySpec, model: DecisionTransformerModel, decision: Decisi
     grouped = table.groupby(["target", "layout"], sort=False)
     means = grouped[["looks_back", "return", "success", "wrong", "truncated"]].mean()
     means["episodes"], means["distinct_episodes"] = grouped.size(), grouped.actions.nunique()
-    return means.reset_index()
+    back = [share_estimate(int(hits), spec.episodes) for hits in grouped.looks_back.sum()]
+    columns = pd.DataFrame([estimate.columns() for estimate in back], means.index)
+    return means.join(columns.add_prefix("looks_back_")).reset_index()

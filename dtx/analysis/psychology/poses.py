@@ -6,6 +6,7 @@ Letters: y layouts, p poses, t steps, r targets.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -44,6 +45,27 @@ class Poses:
     def after(self, actions: list[int]) -> int | None:
         """The pose that is reached by exactly these actions."""
         return self.actions.index(tuple(actions)) if tuple(actions) in self.actions else None
+
+    @property
+    def ends(self) -> list[int]:
+        """The poses that are on the way to no other."""
+        inner = {actions[:step] for actions in self.actions for step in range(len(actions))}
+        return [p for p, actions in enumerate(self.actions) if actions not in inner]
+
+    def on_the_way(self, end: int) -> list[tuple[int, int]]:
+        """(pose, its number of steps) of every pose on the way to one, itself included."""
+        way = self.actions[end]
+        return [(p, len(a)) for p, a in enumerate(self.actions) if way[: len(a)] == a]
+
+    @property
+    def distinct(self) -> int:
+        """How many of the ways differ in what is seen and done, over all layouts."""
+        seen = {
+            (observed.tobytes(), actions)
+            for of_layout in self.observations
+            for observed, actions in zip(of_layout, self.actions, strict=True)
+        }
+        return len(seen)
 
     def on_routine(self, decision: Decision) -> np.ndarray:
         """(y, p) bool: the way there is the beginning of the layout's routine."""
@@ -116,18 +138,28 @@ def _objects(world: gymnasium.Env) -> list[tuple[int, int, str]]:
 
 
 def contexts(
-    model: DecisionTransformerModel, poses: Poses, targets: tuple[float, ...]
+    model: DecisionTransformerModel,
+    poses: Poses,
+    targets: Sequence[float],
+    which: Sequence[int] | None = None,
 ) -> list[tuple[np.ndarray, Context]]:
-    """What the model sees in every pose, layout and target, one batch a number of steps.
+    """What the model sees in poses, in every layout and at every target, one batch a number of steps.
+
+    Args:
+        model: Decides the padding.
+        poses: All of them.
+        targets: Rewards-to-go.
+        which: Poses; None: all.
 
     Returns:
-        (indices of the poses, windows in the order target, layout, pose).
+        (indices of the poses, windows in the order target, layout, pose), as long as the ways are.
     """
     batches = []
-    lengths = np.array([len(a) for a in poses.actions])
+    chosen = np.arange(len(poses.pose)) if which is None else np.asarray(which)
+    lengths = np.array([len(poses.actions[p]) for p in chosen])
     layouts = range(len(poses.observations))
     for length in np.unique(lengths):
-        here = np.flatnonzero(lengths == length)
+        here = chosen[lengths == length]
         seen = np.stack([poses.observations[y][p] for y in layouts for p in here])
         taken = np.array([poses.actions[p] for y in layouts for p in here], np.int64)
         each = len(seen)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dtx.analysis.core.targets import Divergence, check_targets
+from dtx.analysis.core.untrained import Twins
 from dtx.config.ranges import Count, Seed
 
 
@@ -18,8 +19,7 @@ class PsychologySpec:
     high: float
     threshold: Divergence
     episodes: Count
-    untrained: Count
-    resamples: Count
+    untrained: Twins
     seed: Seed
 
     def check(self) -> Iterator[tuple[str, str]]:
