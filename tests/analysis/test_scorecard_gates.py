@@ -118,6 +118,8 @@ def test_claims_of_built_in_analyses_are_known_to_be_true_or_not(stage):
     assert truth_of("activation_patching", "instruction_flip_moves", relay) is False
     assert truth_of("lens", "prediction_forms_inside", plain) is True
     assert truth_of("lens", "prediction_forms_inside", relay) is False  # in the last block's MLP
+    assert truth_of("circuits", "heads_compose", relay) is True
+    assert truth_of("circuits", "heads_compose", plain) is False
     moved = "reward_to_go_moves_attention"
     assert truth_of("attention", moved, circuits["superposed"]) is None
     assert truth_of("attention", moved, plain) is False

@@ -37,6 +37,11 @@ def _straight(circuit: Circuit) -> bool:
     return not circuit.variant.get("relays")
 
 
+def _relayed(circuit: Circuit) -> bool | None:
+    """A head reads what an earlier one wrote where there are relays; distractors may do anything."""
+    return True if circuit.variant.get("relays") else _never_exactly(circuit)
+
+
 def _inside(circuit: Circuit) -> bool:
     """The deciding MLP is not the last block's."""
     return circuit.neurons[0].layer < circuit.n_layers - 1
@@ -54,6 +59,7 @@ TRUTHS: Mapping[str, Mapping[str, Holds]] = {
     "lens": {"prediction_forms_inside": _inside},
     # One MLP writes the turn; those before and after it write nothing on actions.
     "congruence": {"congruence_grows_with_layer": _never},
+    "circuits": {"heads_compose": _relayed},
     "attention": {
         # Head 0 of the first block looks at reward-to-go tokens alone, and of a 0 it writes nothing.
         "specific_to_modalities": _open,
