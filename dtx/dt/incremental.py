@@ -190,12 +190,20 @@ class KeysAndValues:
         blocks: list[Block] = list(model.blocks)
         for layer, block in enumerate(blocks):
             last = layer == len(blocks) - 1  # of the last block only the last state is read
-            resid_kcd = _through(block, resid_kcd, block_kv[layer], n, last)
+            resid_kcd = through(block, resid_kcd, block_kv[layer], n, last)
         return model.read(resid_kcd[:, -1])
 
 
-def _through(block: Block, resid_kcd: Tensor, kept: Tensor, n: int, last: bool) -> Tensor:
-    """A block's output at the new tokens, or at the last one alone, (k, c or 1, d)."""
+def through(block: Block, resid_kcd: Tensor, kept: Tensor, n: int, last: bool) -> Tensor:
+    """A block's output at the new tokens, or at the last one alone, (k, c or 1, d).
+
+    Args:
+        block: Without hooks.
+        resid_kcd: The residual stream before it at the last c of n tokens.
+        kept: (key or value, k, h, n or more, e) of the tokens before; those of the new ones are written here.
+        n: Tokens in all.
+        last: Only the last token is asked for.
+    """
     c = resid_kcd.shape[1]
     x_kcd = block.ln1(resid_kcd)
     for i, name in enumerate("KV"):
