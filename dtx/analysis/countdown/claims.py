@@ -49,15 +49,22 @@ def summaries(
     own = changes[changes.model == TRAINED]
     return {
         "ways": _ways(spec, changes),
-        "changes": pd.DataFrame([
-            {"target": target, "shift": shift, "way": way, "change": e.value, **e.columns()}
-            for (target, shift, way), rows in own.groupby(["target", "shift", "way"])
-            for e in [mean_estimate(rows.change.to_numpy(), clusters=rows.episode.to_numpy())]
-        ]),
+        "changes": _changes(own),
         "layers": _layers(spec, patches),
         "curve": _curve(episodes, shares),
         "probes": probes,
-    }  # fmt: skip
+    }
+
+
+def _changes(own: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for key, part in own.groupby(["target", "shift", "way"]):
+        change = mean_estimate(part.change.to_numpy(), clusters=part.episode.to_numpy())
+        target, shift, way = key  # type: ignore[misc]
+        rows.append({
+            "target": target, "shift": shift, "way": way, "change": change.value, **change.columns(),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def _ways(spec: CountdownSpec, changes: pd.DataFrame) -> pd.DataFrame:
@@ -65,7 +72,8 @@ def _ways(spec: CountdownSpec, changes: pd.DataFrame) -> pd.DataFrame:
     asked = changes[changes.way == ASKED].set_index(keys).change.rename("by_asking")
     rows = []
     others = changes[changes.way != ASKED].join(asked, on=keys)
-    for (model, target, way), part in others.groupby(["model", "target", "way"]):
+    for key, part in others.groupby(["model", "target", "way"]):
+        model, target, way = key  # type: ignore[misc]
         large = part[part.by_asking.abs() >= spec.least_gap]
         slope = _ratio(large, large.change * large.by_asking, large.by_asking**2)
         gap = mean_estimate(part.by_asking.abs().to_numpy(), clusters=part.episode.to_numpy())

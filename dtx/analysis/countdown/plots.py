@@ -59,7 +59,7 @@ def _changes(axis: Axes, table: pd.DataFrame) -> None:
 
 def _layers(axis: Axes, table: pd.DataFrame) -> None:
     """Both directions of one target after the other would be crowded: a line a source and target."""
-    table = table[table.direction == DENOISE]
+    table = table.loc[table.direction == DENOISE]
     styles = ("-", "--", ":", "-.")
     for source in WAY_COLOURS:
         for index, (_, rows) in enumerate(table[table.source == source].groupby("target")):
@@ -101,7 +101,8 @@ def _probes(axis: Axes, table: pd.DataFrame) -> None:
     if not len(table):
         axis.text(0.5, 0.5, "steps left do not vary enough", ha="center", transform=axis.transAxes)
         return
-    for index, ((what, source), rows) in enumerate(table.groupby(["what", "source"])):
+    for index, (key, rows) in enumerate(table.groupby(["what", "source"])):
+        what, source = key  # type: ignore[misc]
         style = ":" if what == STEPS_LEFT else "-"
         error = [rows.margin - rows.low, rows.high - rows.margin]
         axis.errorbar(

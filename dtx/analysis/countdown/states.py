@@ -138,7 +138,7 @@ def pairs(
     """
     rng = np.random.default_rng(spec.seed)
     left = named.steps(states.target) - states.step
-    states = states.assign(left=left)[left.round(6) >= states.needed]
+    states = states.assign(left=left).loc[left.round(6) >= states.needed]
     # As many from each place of the routine, as far as there are.
     chosen = states.iloc[rng.permutation(len(states))]
     turn = chosen.groupby(["target", "place"]).cumcount()
