@@ -51,7 +51,7 @@ def compute(spec: AttentionSpec, model: DecisionTransformerModel, decision: Deci
         own = attended(model, context, shape, compared)
         untrained = [
             attended(each, context, shape, compared)
-            for each in twins(model, spec.untrained, spec.seed)
+            for each in twins(model, spec.untrained, spec.seed, context["table"][:-1])
         ]
     tokens, pattern = tokens_of(context, model.cfg), own.pattern
     judge = Judge(

@@ -14,6 +14,8 @@ from dtx.config.ranges import Range
 from dtx.statistics import Estimate
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dtx.dt.model import DecisionTransformerModel
 
 Twins = Annotated[
@@ -23,14 +25,32 @@ Twins = Annotated[
 """How many untrained models a number is held against."""
 _STREAM = 1_000_003
 """Added to the seed, so that no twin is the model itself, should that be untrained."""
+_APART = 1_009
+"""Between the twins of one seed and those of the next, so that they are others."""
 
 
-def twins(model: DecisionTransformerModel, count: int, seed: int) -> Iterator:
-    """The same architecture with fresh weights, ``count`` times."""
+def twins(
+    model: DecisionTransformerModel, count: int, seed: int, seen: Tensor
+) -> Iterator[DecisionTransformerModel]:
+    """The same architecture with fresh weights, ``count`` times.
+
+    A model whose training starts with states embedded around their mean has twins that do: without it the sum
+    of what all observations share drowns in which they differ, and any model would be beyond its twins.
+
+    Args:
+        model: Any.
+        count: How many.
+        seed: Of the first one's weights.
+        seen: (u, c) distinct flattened one-hots of the observations that are looked at.
+    """
     from dtx.dt.load import untrained_like
+    from dtx.dt.model import centre_state
 
     for number in range(count):
-        yield untrained_like(model, seed + _STREAM + number)
+        twin = untrained_like(model, _STREAM + seed * _APART + number)
+        if model.cfg.state_bias and model.cfg.state_encoder != "conv":
+            centre_state(twin, seen.mean(0))
+        yield twin
 
 
 def of_untrained(values: Iterable[float]) -> Estimate:

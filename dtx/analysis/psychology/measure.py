@@ -22,6 +22,7 @@ from dtx.dataset.episodes import Outcome
 from dtx.dt.incremental import CHUNK
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.rollout import rollout
+from dtx.dt.windows import observation_table
 from dtx.env.decision import Decision
 from dtx.progress import progress
 from dtx.statistics import share_estimate
@@ -69,7 +70,8 @@ def measure(
     compared = (spec.low, spec.high)
     policy_of, states, divergence = {}, [], []
     with one_thread(), progress("psychology", spec.untrained + 2, "models") as bar:
-        others = enumerate(twins(model, spec.untrained, spec.seed))
+        seen = observation_table(poses.seen)[:-1]
+        others = enumerate(twins(model, spec.untrained, spec.seed, seen))
         named = itertools.chain(
             [(TRAINED, model)], ((f"untrained {i}", each) for i, each in others)
         )

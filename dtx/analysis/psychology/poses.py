@@ -67,6 +67,12 @@ class Poses:
         }
         return len(seen)
 
+    @property
+    def seen(self) -> np.ndarray:
+        """(u, 7, 7, 3) the distinct observations on all ways."""
+        views = np.concatenate([each for of_layout in self.observations for each in of_layout])
+        return np.unique(views, axis=0)
+
     def on_routine(self, decision: Decision) -> np.ndarray:
         """(y, p) bool: the way there is the beginning of the layout's routine."""
         routines = [tuple(decision.routine(y)) for y in range(len(self.observations))]
