@@ -35,6 +35,13 @@ def _needed(circuit: Circuit | None, layer: int, kind: str, unit: int) -> int | 
             return 0 if kind == "head" and unit else None
         if kind == "mlp" and layer == 1:
             return None  # it tells the backup head whether the main one spoke
+    if (
+        circuit.variant.get("redundant_heads")
+        and kind == "head"
+        and (layer, unit) in ((1, 0), (1, 1))
+    ):
+        # Either is enough when the other is silent; taken from another run it speaks against the other.
+        return None
     if kind == "mlp" and not circuit.neurons:
         return None
     heads = {head for at, head in circuit.heads() if at == layer}
