@@ -27,7 +27,7 @@ import torch
 from dtx.analysis.activation_patching import ActivationPatching
 from dtx.analysis.activation_patching.compute import compute as sweep_nodes
 from dtx.analysis.core.patching import PairRuns
-from dtx.analysis.core.patching_spec import Node, hook_of
+from dtx.analysis.core.patching_spec import Direction, Node, hook_of
 from dtx.analysis.path_patching.sweep import EdgeSweep, wanted
 from dtx.config.compose import build_group
 from dtx.dt.model import DecisionTransformerModel, initialise
@@ -63,7 +63,7 @@ def main() -> None:
     sample = 60 if chosen.quick else SAMPLE
     stage = build_group("analysis/activation_patching", ["pairs.dataset=null"])
     nodes = (Node.resid_pre, Node.resid_mid, Node.resid_post, Node.mlp_out, Node.z)
-    stage = dataclasses.replace(stage, nodes=nodes, resamples=100, seed=chosen.seed)
+    stage = dataclasses.replace(stage, nodes=nodes, directions=(Direction.denoise,))
     targets = TARGETS[::5] if chosen.quick else TARGETS
     model = fresh(chosen.seed)
     rows = [
@@ -154,7 +154,8 @@ def edge_sweep(model: DecisionTransformerModel, pairs: PairSet, sample: int) -> 
     stage = build_group("analysis/path_patching", ["pairs.dataset=null"])
     (batch,) = pairs.batches(model)
     runs = PairRuns(model, batch, stage.direction, pairs.min_ld_gap, wanted(model.cfg.n_layers))
-    sweep, seconds, wall = timed(lambda: EdgeSweep(model, runs, stage.at_once, True))
+    every = np.ones(len(batch), bool)
+    sweep, seconds, wall = timed(lambda: EdgeSweep(model, runs, every, stage.at_once, True))
     cells = [
         (i, m)
         for i, edge in enumerate(sweep.edges)

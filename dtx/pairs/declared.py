@@ -37,10 +37,11 @@ class Declared(PairsSpec, Stage):
 
     Pairs that are illegal, end early or come apart are rejected and counted. The controls of every analysis
     are always added: for every clean run a pair without an edit (``null``), and for every edited one two
-    with other worlds' clean runs, asked for what the corrupt run is asked for (``shuffled_donor``).
+    whose clean run is replaced by one of the same edit in another world: with the clean run's answer
+    (``donor_clean``), and with the corrupt run's (``donor_corrupt``).
     """
 
-    version: ClassVar[int] = 2  # since donors are two a pair and have no edited reward-to-go
+    version: ClassVar[int] = 3  # since donors are chosen by their answer
 
     @property
     def environment(self) -> Environment:

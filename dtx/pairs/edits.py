@@ -83,7 +83,7 @@ def problems(edits: Mapping[str, Any], roles: tuple[str, ...]) -> Iterator[tuple
         roles: What the environment's worlds may have.
     """
     for name, steps in edits.items():
-        if name in ("null", "shuffled_donor"):
+        if name in ("null", "donor_clean", "donor_corrupt"):
             yield f"edits.{name}", "is the name of a control that is always added; choose another"
         if not steps:
             yield f"edits.{name}", "is empty; a pair without an edit, `null`, is always added"

@@ -19,6 +19,7 @@ from dtx.env.actions import ACTIONS
 from dtx.env.roles import Roles, world_of
 from dtx.env.vector import seeds
 from dtx.pairs.apply import edit_observations, edit_rewards_to_go, edit_world
+from dtx.pairs.donors import donors
 from dtx.pairs.edits import OTHER_OPS, STATE_OPS, Edit, Impossible, read
 from dtx.pairs.policies import AgentPolicy, EpisodePolicy, ModelPolicy, Script, Search
 from dtx.pairs.runs import Policy, Refused, Run, copied, play
@@ -29,10 +30,8 @@ from dtx.training.threads import one_thread
 if TYPE_CHECKING:
     from minigrid.minigrid_env import MiniGridEnv
 
-NULL, DONOR = "null", "shuffled_donor"
-"""Names of the controls."""
-DONORS = 2
-"""Other worlds at most that are donors of one pair."""
+NULL = "null"
+"""Name of the control that is a pair of equal runs."""
 
 
 @dataclass
@@ -148,11 +147,13 @@ class _Making:
         self._row: dict[tuple, int] = {}
 
     def all(self) -> Made:
-        """Clean runs, then every edit of each, then the shuffled donors."""
+        """Clean runs, then every edit of each, then the donors."""
         for name, world in worlds(self.spec):
             for target in self.spec.source.reward_to_go:
                 self._of_one(name, world, target)
-        self._donors()
+        pairs, refused = donors(self.spec, self.made.runs, self.made.pairs)
+        self.made.pairs += pairs
+        self.made.refused += refused
         self._describe()
         return self.made
 
@@ -185,8 +186,7 @@ class _Making:
         if any(edit.op in OTHER_OPS for edit in edits):
             seen = edit_observations(base.seen, edits, self.roles)
             to_go = edit_rewards_to_go(base.rewards_to_go, edits)
-            parts = (base.actions, base.rewards, base.visible, base.picture)
-            corrupt = Run(list(seen), *parts, to_go)
+            corrupt = replace(base, observations=list(seen), rewards_to_go=to_go)
         if _same(clean, corrupt):
             raise Refused("the edit changes nothing that the model is given")
         return corrupt
@@ -211,8 +211,7 @@ class _Making:
         if isinstance(run, Exception):
             raise run
         to_go = np.float32(target) - np.cumsum([0.0, *run.rewards])
-        parts = (run.observations, run.actions, run.rewards, run.visible, run.picture)
-        return Run(*parts, to_go.astype(np.float32))
+        return replace(run, rewards_to_go=to_go.astype(np.float32))
 
     def _play(
         self, world: MiniGridEnv, target: float, edits: Sequence[Edit] | None, clean: Run | None
@@ -265,6 +264,7 @@ class _Making:
                 "kind": kind,
                 **of,
                 "of": -1,
+                "edit_as": "",
                 "clean": self._number(of["variant"], NULL, clean),
                 "corrupt": self._number(of["variant"], edit, corrupt),
                 "states": len(clean.observations),
@@ -279,41 +279,6 @@ class _Making:
             self._row[key] = len(self.made.runs)
             self.made.runs.append(run)
         return self._row[key]
-
-    def _donors(self) -> None:
-        """For every edited pair some with the clean runs of other worlds, drawn at random.
-
-        Some worlds ask for the same action as the clean run, others for another one, so one donor a pair
-        would leave the control to luck where pairs are few. A donor is given the corrupt run's
-        reward-to-go: it must not have what the edit took away.
-        """
-        rng = np.random.default_rng(self.spec.seed)
-        cleans = {
-            (p["variant"], p["reward_to_go"]): p for p in self.made.pairs if p["edit"] == NULL
-        }
-        for pair in [p for p in self.made.pairs if p["kind"] == "edit"]:
-            # Neither this pair's own clean run nor the corrupt one under another name.
-            mine = [self.made.runs[pair[side]].seen.tobytes() for side in ("clean", "corrupt")]
-            others = [
-                p
-                for p in cleans.values()
-                if self.made.runs[p["clean"]].seen.tobytes() not in mine
-                and p["reward_to_go"] == pair["reward_to_go"]
-                and p["states"] == pair["states"]
-            ]
-            of = {"variant": pair["variant"], "reward_to_go": pair["reward_to_go"]}
-            if not others:
-                reason = "no other world has a clean run of as many steps"
-                name = f"{DONOR} of {pair['edit']}"
-                self.made.refused.append({**of, "edit": name, "reason": reason})
-                continue
-            to_go = self.made.runs[pair["corrupt"]].rewards_to_go
-            for place in sorted(rng.permutation(len(others))[:DONORS]):
-                run = replace(self.made.runs[others[place]["clean"]], rewards_to_go=to_go)
-                donor = self._number(others[place]["variant"], NULL, run)
-                number = len(self.made.pairs)
-                changed = {"pair": number, "kind": DONOR, "of": pair["pair"], "clean": donor}
-                self.made.pairs.append({**pair, **changed})
 
     def _describe(self) -> None:
         """What differs, and how far from the training observations it looks."""

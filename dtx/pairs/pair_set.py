@@ -34,8 +34,8 @@ class PairBatch:
         clean: p windows. corrupt: p windows with the same table of observations.
         changed: (p, n) bool, tokens whose content differs between the two.
         positive: (p,) int64 and negative: (p,) int64, actions whose logits at the last state are compared.
-        control_of: (p,) int64, for a shuffled donor the place in this batch of the pair that it is a control
-            of, whose clean and corrupt logits its effect is measured against; -1 elsewhere.
+        control_of: (p,) int64, for a donor the place in this batch of the pair that it is a control of, whose
+            clean and corrupt logits its effect is measured against; -1 elsewhere.
         roles: For each role (p, n) bool: state tokens of the clean run that show it.
         names: n names of tokens: ``R1 S1 A1 ... S9``.
     """
@@ -54,7 +54,7 @@ class PairBatch:
         return len(self.table)
 
     def kind(self, name: str) -> np.ndarray:
-        """(p,) bool: which are ``edit``, ``null`` or ``shuffled_donor``."""
+        """(p,) bool: which are ``edit``, ``null``, ``donor_clean`` or ``donor_corrupt``."""
         return np.array(self.table["kind"] == name)
 
     def where(self, chosen: np.ndarray) -> PairBatch:
@@ -77,8 +77,12 @@ class PairBatch:
 
     def difference(self, logits: Tensor) -> Tensor:
         """LD (p,): of logits (p, a) at the last state."""
-        row = torch.arange(len(self))
-        return logits[row, self.positive] - logits[row, self.negative]
+        return self.difference_of(logits, torch.arange(len(self)))
+
+    def difference_of(self, logits: Tensor, pairs: Tensor) -> Tensor:
+        """LD (b,): of logits (b, a) at the last state of pairs (b,)."""
+        row = torch.arange(len(pairs))
+        return logits[row, self.positive[pairs]] - logits[row, self.negative[pairs]]
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,10 @@ class PairSet:
     """The pairs of a stage.
 
     Attributes:
-        table: One row a pair: ``pair``, ``edit``, ``kind`` (edit, null, shuffled_donor), ``variant``,
-            ``reward_to_go``, ``of`` (pair that a donor is a control of, else -1), ``clean`` and ``corrupt``
+        table: One row a pair: ``pair``, ``edit``, ``kind`` (edit, null, donor_clean: its clean run is
+            one in another world with the clean run's answer, donor_corrupt: with the corrupt run's),
+            ``variant``, ``reward_to_go``, ``of`` (pair that a donor is a control of, else -1), ``edit_as``
+            (which run a donor is like in what was edited: clean, corrupt, other), ``clean`` and ``corrupt``
             (rows of the runs), ``states``, ``ood``, ``changed`` (tokens, counted from the episode's start),
             ``clean_distance`` and ``corrupt_distance``: cells by which the least usual observation of a run
             differs from the nearest in training (missing without a dataset).

@@ -32,6 +32,7 @@ class Run:
         visible: Roles whose thing the agent sees, one set a state.
         picture: The world at the start, (pixels, pixels, 3) uint8.
         rewards_to_go: (t,) float32, filled in where a target is given.
+        grid: The world at the start as MiniGrid encodes it, (width, height, 3) uint8.
     """
 
     observations: list[np.ndarray] = field(default_factory=list)
@@ -40,6 +41,7 @@ class Run:
     visible: list[frozenset[str]] = field(default_factory=list)
     picture: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
     rewards_to_go: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    grid: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
 
     @property
     def seen(self) -> np.ndarray:
@@ -90,7 +92,7 @@ def play(
     Raises:
         Refused: The state is not reached.
     """
-    run, to_go = Run(picture=picture(world)), float(target)
+    run, to_go = Run(picture=picture(world), grid=world.grid.encode()), float(target)
     there = (lambda _, step: step == reached) if isinstance(reached, int) else reached
     observation = world.gen_obs()["image"]
     policy.begin(world, target)

@@ -37,7 +37,7 @@ STUDY = {  # what the study says, and where dtx judges it: analysis, id of the c
         "activation_patching",
         "instruction_flip_moves",
     ),
-    "RTG patching is collected by an MLP": ("reward_to_go_patching", "rtg_zero_collected"),
+    "RTG patching is collected by an MLP": ("activation_patching", "rtg_zero_collected"),
     "teacher and DT agree": ("teacher", "teacher_and_model_agree"),
     "retarget: RTG switched off": ("steering", "rtg_off"),
     "retarget: RTG only when the instruction is a key": ("steering", "rtg_only_if_key"),

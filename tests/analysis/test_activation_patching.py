@@ -23,7 +23,7 @@ from dtx.config.compose import build_group
 from dtx.config.ranges import problems
 from dtx.dt.model import DecisionTransformerModel, initialise
 from dtx.pairs.making import make
-from dtx.pairs.pair_set import PairSet
+from dtx.pairs.pair_set import PairSet, differing
 from dtx.report import Report, read_metrics
 from dtx.stage import Stage
 from tests.dt import test_parity
@@ -44,7 +44,7 @@ def model(**changes) -> DecisionTransformerModel:
 @pytest.fixture(scope="module")
 def stage() -> ActivationPatching:
     built = build_group("analysis/activation_patching", ["pairs.dataset=null"])
-    return dataclasses.replace(built, resamples=20)
+    return dataclasses.replace(built, directions=(Direction.denoise,))
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +68,14 @@ def only(pairs: PairSet, *variants: str) -> PairSet:
     "changes", [{}, {"gated_mlp": True, "act_fn": "relu"}, {"left_padding": True}]
 )
 def test_everything_is_one_and_nothing_and_the_unchanged_are_zero(stage, pairs, direction, changes):
-    wanted = dataclasses.replace(stage, direction=direction, nodes=(Node.resid_pre, Node.z))
+    wanted = dataclasses.replace(stage, directions=(direction,), nodes=(Node.resid_pre, Node.z))
     changes = {"left_padding": False, **changes}
     padding = changes.pop("left_padding")
     network = model(**changes)
     network.cfg.left_padding = padding
     found = compute(wanted, network, only(pairs, "key/left", "ball/left"))
     assert len(found.checks) == 4 and found.metrics["identity_error"] < 1e-4
-    assert found.metrics["null_change"] < 1e-5 and found.established
+    assert found.metrics["null_change"] < 1e-5 and all(check.holds for check in found.checks)
     sets = found.tables["sets"]
     assert {"everything", "nothing", "unchanged", "R", "R without R1"} <= set(sets["set"])
     assert sets["rho"].notna().sum() > 20
@@ -83,7 +83,14 @@ def test_everything_is_one_and_nothing_and_the_unchanged_are_zero(stage, pairs, 
     (batch,) = only(pairs, "key/left", "ball/left").batches(network)
     patches = found.tables["patches"]
     at = patches[(patches["name"] == "L0 resid_pre")]
-    same = ~batch.changed.numpy().ravel()
+    # A donor is put into the run that its pair's is put into, which is another one in each direction.
+    own = batch.control_of.numpy()
+    base = np.where(own >= 0, own, np.arange(len(batch)))
+    other = batch.clean[torch.from_numpy(base)] if direction is Direction.noise else batch.corrupt
+    source = batch.corrupt if direction is Direction.noise else batch.clean
+    donor = torch.from_numpy(own >= 0)
+    differs = torch.where(donor[:, None], differing(batch.clean, other), differing(source, other))
+    same = ~differs.numpy().ravel()
     assert len(at) == same.size and same.any()
     assert np.abs(at["change"].to_numpy()[same]).max() < 1e-5
     assert np.abs(at["change"].to_numpy()[~same]).max() > 1e-3
@@ -94,7 +101,7 @@ def test_the_batched_sweep_is_one_patch_after_the_other(stage, pairs, direction)
     network = model(gated_mlp=True, act_fn="relu")
     few = only(pairs, "key/left")
     few = dataclasses.replace(few, table=few.table[few.table["kind"] == "edit"].head(3))
-    wanted = dataclasses.replace(stage, direction=direction, nodes=ALL, at_once=37)
+    wanted = dataclasses.replace(stage, directions=(direction,), nodes=ALL, at_once=37)
     table = compute(wanted, network, few).tables["patches"]
     (batch,) = few.batches(network)
     sides = (batch.clean, batch.corrupt)
@@ -130,19 +137,20 @@ def test_pairs_closer_than_the_gap_are_missing_not_numbers(stage, pairs):
     assert not found.tables["runs"]["measurable"].any()
     assert [check.error is None for check in found.checks] == [False]  # that of the null pairs
     assert list(found.reasons()) == ["in no pair do the two runs differ by min_ld_gap"]
-    assert not found.claims
+    assert {claim.verdict for claim in found.claims} == {Verdict.NOT_APPLICABLE}
+    assert all("the runs differ by" in claim.evidence for claim in found.claims)
 
 
 def test_a_broken_identity_establishes_nothing(stage, pairs, monkeypatch):
     """A sweep that patches the wrong layer, and one whose null pairs change."""
     quick = dataclasses.replace(stage, nodes=(Node.mlp_out,))
-    few = only(pairs, "key/left", "ball/left")
-    assert compute(quick, model(), few).established
+    few = pairs
+    assert all(check.holds for check in compute(quick, model(), few).checks)
     added = NodeSweep._added
     monkeypatch.setattr(NodeSweep, "_added", lambda *args: added(*args) + 1)
     broken = compute(quick, model(), few)
     assert not broken.established and broken.claims
-    assert {claim.verdict for claim in broken.claims} == {Verdict.NOT_ESTABLISHED}
+    assert not any(claim.verdict.states for claim in broken.claims)
     assert "check failed: patching within a null pair" in broken.summary
     monkeypatch.undo()
     patched = NodeSweep._patched
@@ -160,7 +168,7 @@ def test_the_published_figures(stage, pairs, network):
 
     def swept(edit, direction, nodes):
         chosen = edited[edited["edit"] == edit].reset_index(drop=True)
-        wanted = dataclasses.replace(stage, direction=direction, nodes=nodes)
+        wanted = dataclasses.replace(stage, directions=(direction,), nodes=nodes)
         return compute(wanted, network, dataclasses.replace(pairs, table=chosen)).tables
 
     effects = swept("instruction_flip", Direction.denoise, (Node.resid_pre, Node.mlp_out, Node.z))
@@ -232,30 +240,34 @@ def test_the_stage_writes_tables_figures_and_claims(stage, store, experiment_of,
     assert n["activation_patching/null_change"] < 1e-5
     assert n["activation_patching/distinct_inputs"] <= 16
     effects = pd.read_parquet(whole.path / "tables" / "effects.parquet")
-    assert set(effects["kind"]) == {"edit", "shuffled_donor"}
-    known = effects.dropna(subset=["rho"])
+    assert set(effects["kind"]) == {"edit", "donor_clean", "donor_corrupt"}
+    known = effects.dropna(subset=["low"])
     assert ((known["low"] <= known["rho"] + 1e-9) & (known["rho"] <= known["high"] + 1e-9)).all()
+    assert set(known["interval"]) <= {f"t over {n} layouts" for n in (2, 3, 4)}
     assert (whole.path / "figures" / "patching_swap_targets.png").stat().st_size > 5000
     page = (whole.path / "figures" / "patching.html").read_text()
-    assert "swap_targets, asked for 0.9: the edit" in page and "unrelated layouts" in page
+    assert "swap_targets, asked for 0.9, denoise: the edit" in page
+    assert "another world with the corrupt run's answer (expected 0)" in page
     assert not re.search(r'<(script|link)[^>]+(src|href)="http', page)  # opens without a network
-    assert "swap_targets: most by L" in whole.summary()
-    result = whole.result()
-    assert result.established and result.claim("swap_targets_carried").verdict is Verdict.CONFIRMED
+    assert "swap_targets (denoise): L" in whole.summary()
     redrawn = drawn_again(whole, tmp_path / "copy")
     assert (redrawn / "patching_swap_targets.png").stat().st_size > 5000
     assert (redrawn / "patching.html").read_text() == page
     assert strict.summary().startswith("not established (check failed: patching")
     claims = strict.result().claims
-    assert claims and {claim.verdict for claim in claims} == {Verdict.NOT_ESTABLISHED}
+    assert claims and not any(claim.verdict.states for claim in claims)
 
 
 def test_wrong_settings_are_explained(stage):
-    wrong = dataclasses.replace(stage, nodes=(), tolerance=0.0, at_once=0, seed=-1, checkpoint=-1)
+    wrong = dataclasses.replace(
+        stage, nodes=(), tolerance=0.0, at_once=0, directions=(), checkpoint=-1
+    )
     assert {field for field, _ in problems(wrong)} == {
         "nodes",
         "tolerance",
         "at_once",
-        "seed",
+        "directions",
         "checkpoint",
     }
+    twice = dataclasses.replace(stage, directions=(Direction.noise, Direction.noise))
+    assert [field for field, _ in twice.check()] == ["directions"]

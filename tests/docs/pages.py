@@ -39,7 +39,6 @@ SMALL = [
     "analysis.attention.untrained=1",
     "analysis.attention.resamples=50",
     "analysis.activation_patching.nodes=[resid_pre,z]",
-    "analysis.activation_patching.resamples=50",
 ]
 _OWN_PROCESS = ("joblib", "slurm", "submitit_local", "ray")
 """Launchers whose processes read dtx's own configs: sweeps on them are planned."""

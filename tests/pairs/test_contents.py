@@ -43,7 +43,7 @@ def test_tokens_that_change_are_exactly_those_of_the_edit(pairs, left_padding):
     states = {f"S{t + shift}" for t in range(1, 6)}
     all_r = {f"R{t}" for t in range(1, 6 + shift)}
     for row, pair in batch.table.iterrows():
-        if pair["kind"] == "shuffled_donor":
+        if pair["kind"].startswith("donor"):
             continue
         expected = {
             "null": set(),
@@ -121,38 +121,49 @@ def test_a_behaviour_clone_reads_the_same_pairs_without_reward_to_go(pairs):
 # --- controls and refusals ---------------------------------------------------------------------------
 
 
-def test_null_pairs_and_shuffled_donors_are_always_there(pairs):
+def test_null_pairs_and_donors_are_always_there(pairs):
     (batch,) = pairs.batches(model())
     table = batch.table
-    null, donor = batch.kind("null"), batch.kind("shuffled_donor")
+    null, donor = batch.kind("null"), batch.control_of.numpy() >= 0
     assert null.sum() == 8 and not batch.changed[null].any()
-    assert donor.sum() == 2 * (table["kind"] == "edit").sum() == 56
+    edits = (table["kind"] == "edit").sum()
+    assert batch.kind("donor_clean").sum() == batch.kind("donor_corrupt").sum() == edits == 28
     own = batch.control_of[donor].numpy()
-    assert (batch.control_of[~donor] == -1).all()
+    assert (donor == np.char.startswith(table["kind"].to_numpy(dtype=str), "donor")).all()
     assert (table["kind"].to_numpy()[own] == "edit").all()
     assert (table["corrupt"].to_numpy()[own] == table["corrupt"][donor].to_numpy()).all()
-    seen = pairs.runs["observation"]
+    seen, asked = pairs.runs["observation"], pairs.runs["reward_to_go"]
     for row, of in zip(np.flatnonzero(donor), own, strict=True):
         for side in ("clean", "corrupt"):
             assert (seen[table["clean"][row]] != seen[table[side][of]]).any()
-        # Nor has a donor what the edit took away, if that is reward-to-go.
-        asked = [pairs.runs["reward_to_go"][table[side][row]] for side in ("clean", "corrupt")]
-        assert (asked[0] == asked[1]).all()
+        # It is asked for what the run is asked for whose answer it has.
+        side = table["kind"][row].removeprefix("donor_")
+        assert (asked[table["clean"][row]] == asked[table[side][of]]).all()
     kept = batch.where(table["edit"].to_numpy() == "decoy")
     assert (kept.table["kind"].to_numpy()[kept.control_of[kept.control_of >= 0]] == "edit").all()
 
 
-def test_donors_of_an_edit_ask_for_the_same_turn_and_for_the_other(pairs):
-    """key/left and ball/left ask for left; a control that brings the clean run's turn by luck is none."""
+def test_a_donor_has_the_answer_of_the_run_that_it_is_named_after(pairs):
+    """key/left and ball/left ask for left; a flip of the instruction or of the targets asks for the other."""
     table = pairs.table.set_index("pair")
-    turn = {
-        row["clean"]: row["variant"].split("/")[1] for _, row in table.iterrows() if row["of"] < 0
-    }
-    of_world = table["edit"].isin(["instruction_flip", "swap_targets"])
-    donors = table[(table["kind"] == "shuffled_donor") & of_world]
-    for (edit, target), mine in donors.groupby(["edit", "reward_to_go"]):
-        same = [turn[d["clean"]] == turn[table.loc[d["of"], "clean"]] for _, d in mine.iterrows()]
-        assert (len(same), sum(same)) == (8, 4), (edit, target)
+    decision = build_group("env/memory").decision
+
+    def turn(run: int) -> int:
+        seen = pairs.runs["observation"][run, : pairs.runs["states"][run]]
+        return int(decision.turns(np.atleast_1d(decision.layout_of(seen[0], seen[-1])))[0][0])
+
+    donors = table[table["of"] >= 0]
+    for donor in donors.itertuples():
+        own = table.loc[donor.of]
+        side = donor.kind.removeprefix("donor_")
+        assert turn(donor.clean) == turn(own[side]), donor
+    flips = donors[donors["edit"].isin(["instruction_flip", "swap_targets"])]
+    other = {"donor_clean": "corrupt", "donor_corrupt": "clean"}
+    assert (
+        flips["kind"].map(other) == flips["edit_as"]
+    ).all()  # their answers agree, not what they show
+    asked = donors[donors["edit"] == "rtg_zero"]
+    assert (asked["kind"].str.removeprefix("donor_") == asked["edit_as"]).all()
 
 
 def test_pairs_that_change_nothing_are_refused_and_counted(pairs):

@@ -28,10 +28,16 @@ class ActivationPatching(ActivationPatchingSpec, Analysis):
 
     rho is the share of the difference between the two runs that a patch brings: 1 as if the whole run
     were the other one, 0 as if nothing were patched; missing where the runs differ by less than the pairs'
-    ``min_ld_gap``. Source: the MemoryDT study, activation patching on states and on reward-to-go. Controls:
-    activations from an unrelated layout, beside every effect and claim. Exact checks: everything patched 1,
-    nothing 0, the embedding of tokens that did not change 0, a patch between two equal runs 0.
+    ``min_ld_gap``. Everything is told by direction and reward-to-go, which it may depend on. Source: the
+    MemoryDT study, activation patching on states and on reward-to-go. Controls: activations from other worlds
+    with the clean run's answer and with the corrupt run's, beside every effect and claim. Exact checks:
+    everything patched 1, nothing 0, the embedding of tokens that did not change 0, a patch between two equal
+    runs 0.
     """
+
+    version: ClassVar[int] = (
+        2  # since donors have an answer, and nothing is pooled over reward-to-go
+    )
 
     question: ClassVar[str] = "How does the information flow?"
     cover: ClassVar[str] = "patching_instruction_flip"
@@ -55,7 +61,7 @@ class ActivationPatching(ActivationPatchingSpec, Analysis):
         return answers(subject)
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
-        """``patching_EDIT``: effects beside their control; ``patching``: a page of all."""
+        """``patching_EDIT``: effects by reward-to-go, beside donors; ``patching``: a page of all."""
         from dtx.analysis.activation_patching.plots import heatmaps, page
 
         yield from heatmaps(result)

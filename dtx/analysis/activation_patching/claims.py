@@ -1,156 +1,231 @@
 """Claims about patching effects: an edit moves through the tokens as the MemoryDT study saw it.
 
-Source of the claims: the MemoryDT study, activation patching on states and on reward-to-go.
+Source of the claims: the MemoryDT study, activation patching on states and on reward-to-go. Each is judged in
+every direction and at every reward-to-go where the two runs differ, and never from a mean over those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
-from dtx.analysis.core.patching import above_control
-from dtx.analysis.core.patching_spec import DONOR, EDIT
-from dtx.analysis.core.result import About, Claim, Verdict
+from dtx.analysis.activation_patching.sweep import BOTH, EDITED, LAST, OTHERS
+from dtx.analysis.core.donors import (
+    Beside,
+    Condition,
+    Gaps,
+    Part,
+    about,
+    beside,
+    edited_like,
+    evidence,
+    verdict,
+)
+from dtx.analysis.core.effects import estimate_of, words
+from dtx.analysis.core.patching_spec import EDIT, Direction
+from dtx.analysis.core.verdicts import About, Claim, Relation, Verdict
+from dtx.statistics import Estimate
 
 MOST = 0.5
-"""Share of the difference that must be brought for a place to "carry" it."""
+"""Share of the difference that must be brought for a place to "carry" it (2026-11-29: half of it)."""
+THIRD = 0.2
+"""What all third tokens together may bring at most, and what the edited and the last may lack together, if
+the edit passes by no third token (2026-11-29: a fifth; fixed before any model was measured)."""
 WHOLE = 0.01
-"""How far from 1 the rho of a set of tokens may be that holds all that was edited."""
+"""How far from 1 the rho of a set of tokens may be that holds all that was edited (2026-11-29: rounding)."""
+TIED = 0.005
+"""Of places whose rho differs by less the first is the strongest (2026-11-29: equal in two decimals)."""
+PLACE = ["name", "token"]
 
 
 @dataclass(frozen=True)
-class Strongest:
-    """The component that brings most of an edit before the last layer's end, and its control.
+class Measured:
+    """The tables of a sweep, as the claims read them.
 
-    ``rho`` and ``control`` are means over all targets: a patch may bring much at one reward-to-go and little
-    at another. ``control``: with activations from an unrelated layout at the same place; None where none was
-    measured.
+    Attributes:
+        tables: ``effects``, ``mediation`` (means), ``sets``, ``runs``.
+        gaps: Where the runs differ. directions: That were swept.
     """
 
-    name: str
-    token: str
-    rho: float
-    control: float | None
+    tables: Mapping[str, pd.DataFrame]
+    gaps: Gaps
+    directions: tuple[Direction, ...]
 
-    @property
-    def established(self) -> bool:
-        """Whether it brings more than its control."""
-        return self.control is None or self.rho > self.control
+    def conditions(self, edit: str) -> list[Condition]:
+        """Where an edit can be measured."""
+        return self.gaps.conditions(edit, self.directions)
 
-    @property
-    def place(self) -> str:
-        """``L1 mlp_out at S5``."""
-        return f"{self.name} at {self.token}"
+    def own(self, condition: Condition) -> pd.DataFrame:
+        """The effects of the edit itself there."""
+        rows = condition.rows(self.tables["effects"])
+        return rows[(rows["kind"] == EDIT) & rows["rho"].notna()]
+
+    def beside(self, condition: Condition, row: pd.Series) -> Beside:
+        """An effect and its donors at the same place."""
+        effects, like = self.tables["effects"], edited_like(self.tables["runs"])
+        return beside(condition, effects, row, PLACE, f"{row['name']} at {row['token']}", like)
+
+    def strongest(self, condition: Condition) -> Beside | None:
+        """The component that brings most before the last layer's end; None where nothing was measured."""
+        own = components(self.own(condition))
+        tied = own[own["rho"] > own["rho"].max() - TIED]
+        return self.beside(condition, tied.iloc[0]) if len(tied) else None
 
 
-def strongest(effects: pd.DataFrame, edit: str) -> Strongest | None:
-    """The component at a token that brings most; None where the runs differ by less than the gap."""
-    of_edit = effects[(effects["edit"] == edit) & effects["rho"].notna()]
-    inner = of_edit[of_edit["node"] != "resid_post"]
+def components(effects: pd.DataFrame) -> pd.DataFrame:
+    """Rows of components; of the stream where no component was patched, but for the last layer's end."""
+    inner = effects[effects["node"] != "resid_post"]
     parts = inner[~inner["node"].str.startswith("resid")]
-    if EDIT in set(parts["kind"]):
-        inner = parts
-    over, controls = (
-        inner[inner["kind"] == kind].groupby(["name", "token"], sort=False)["rho"].mean()
-        for kind in (EDIT, DONOR)
-    )
-    if not len(over):
-        return None
-    at = over.index.to_list()[int(over.to_numpy().argmax())]
-    return Strongest(*at, float(over.max()), controls.to_dict().get(at))
+    return parts if len(parts) else inner
 
 
-def claims(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
-    """Claims for each edit whose runs differ enough: its strongest patch, and how it moves.
+def claims(measured: Measured, edits: list[str]) -> Iterator[Claim]:
+    """Claims for each edit: that a component carries it, and how it moves.
 
-    An edit of the world (patching all state tokens brings it): from its own token to the last state.
-    An edit of reward-to-go (patching all its tokens brings it): collected by an MLP at the last state.
-
-    Args:
-        tables: ``effects`` and ``sets`` of the sweep.
+    An edit of the world moves from its own token to the last state; one of reward-to-go is collected by an
+    MLP at the last state. Which of both an edit is follows from the tokens that bring it.
     """
-    effects, sets = tables["effects"], tables["sets"]
-    made = []
-    for edit in effects["edit"].drop_duplicates():
-        best = strongest(effects, edit)
-        if best is not None:
-            made.append(above_control(edit, best.place, best.rho, best.control))
-        rows = effects[(effects["edit"] == edit) & effects["rho"].notna()]
-        rows = rows[rows["reward_to_go"] == rows["reward_to_go"].max()]
-        own, donor = (rows[rows["kind"] == kind] for kind in (EDIT, DONOR))
-        if not len(own):
-            continue
-        kind = edited_kind(sets, edit)
-        if kind == "S" and "resid_pre" in set(own["node"]):
-            made.append(_moves(edit, own, donor))
-        elif kind == "R" and "mlp_out" in set(own["node"]):
-            made.append(_collected(edit, own, donor))
-    return made
+    for edit in edits:
+        kind = edited_kind(measured.tables["sets"], edit)
+        yield _carried(measured, edit)
+        if kind == "S":
+            yield _moves(measured, edit)
+        elif kind == "R":
+            yield _collected(measured, edit)
 
 
 def edited_kind(sets: pd.DataFrame, edit: str) -> str:
     """S, R or A: the kind of token whose embeddings, patched together, bring an edit; "" for none alone."""
-    rows = sets[(sets["edit"] == edit) & (sets["kind"] == EDIT)]
-    brought: dict = rows.groupby("set")["rho"].mean().to_dict()
-    return next((kind for kind in "SRA" if brought.get(kind, 0.0) > 1 - WHOLE), "")
+    rows = sets[(sets["edit"] == edit) & (sets["kind"] == EDIT) & sets["rho"].notna()]
+    least: dict = rows.groupby("set")["rho"].min().to_dict()
+    return next((kind for kind in "SRA" if least.get(kind, 0.0) > 1 - WHOLE), "")
 
 
-def _moves(edit: str, own: pd.DataFrame, donor: pd.DataFrame) -> Claim:
-    """At the edited token first, at the last state in the end, at no third token in between."""
-    last = own.loc[own["position"].idxmax(), "token"]
-    stream = own[own["node"] == "resid_pre"]
-    end = own[(own["node"] == "resid_post") & (own["layer"] == own["layer"].max())]
-    end = end.assign(layer=end["layer"] + 1)
-    steps = pd.concat([stream, end] if len(end) else [stream])
-    over = steps.pivot_table(index="layer", columns="token", values="rho")
-    first = str(over.iloc[0].idxmax())
-    between = over.drop(columns=[first, last], errors="ignore")
-    other = float(between.to_numpy().max()) if between.size else 0.0
-    # In the end everything lies at the last state by construction: it must get there before the last layer.
-    inner = over[over.index < own["layer"].max() + 1]
-    moved = first != last and over[first].iloc[0] > MOST and inner[last].iloc[-1] > MOST
-    control = _control(donor, "resid_pre", int(inner.index[-1]), last)
-    ahead = control is None or inner[last].iloc[-1] > control
-    path = ", ".join(f"{row[first]:.2f} / {row[last]:.2f}" for _, row in over.iterrows())
+def _carried(measured: Measured, edit: str) -> Claim:
+    """A component brings the edit beyond what other worlds' activations bring there."""
+    conditions = measured.conditions(edit)
+    found = [(c, best) for c in conditions if (best := measured.strongest(c)) is not None]
+    parts = [Part(c, measured.gaps.there(c) and best.holds(), best.words()) for c, best in found]
+    unmeasured = bool(found) and not any(best.donors for _, best in found)
     return Claim(
-        id=f"{edit}_moves",
-        text=f"{edit} moves from the edited token to the last state",
-        criterion=f"patching the stream brings over {MOST} at the edited token before the first layer, "
-        "at the last state before the last layer, and never at a third token",
-        evidence=f"{first} / {last} before each layer and at the end: {path}; a third token at most "
-        f"{other:.2f}" + ("" if control is None else f"; unrelated layout at {last} {control:.2f}"),
-        verdict=Verdict.of(moved and ahead and other <= MOST, partly=moved and ahead),
+        id=f"{edit}_carried",
+        text=f"the strongest component of {edit} brings more than its donors",
+        criterion="the strongest component at one token brings more than activations from a world that must "
+        "bring nothing there, and so do those from one that must bring all; beyond the intervals",
+        evidence=evidence(parts, measured.gaps.words(edit)),
+        verdict=Verdict.NOT_ESTABLISHED if unmeasured else verdict(parts),
+        about=about(measured.tables["runs"], edit),
     )
 
 
-def _collected(edit: str, own: pd.DataFrame, donor: pd.DataFrame) -> Claim:
+def _moves(measured: Measured, edit: str) -> Claim:
+    """At the edited token first, at the last state in the end, and by no third tokens, taken together."""
+    parts, shown = [], ""
+    for condition in measured.conditions(edit):
+        means = condition.rows(measured.tables["mediation"])
+        if not len(means):
+            continue
+        at = {(int(row["layer"]), str(row["set"])): estimate_of(row) for _, row in means.iterrows()}
+        if Relation.ABOVE.decides(at[0, LAST], MOST):
+            alone = words(at[0, LAST])
+            shown = (
+                f"the last state shows {edit} itself ({condition}: {alone}), nothing has to move"
+            )
+            parts = []
+            break
+        parts.append(_moved(measured, condition, at))
+    return Claim(
+        id=f"{edit}_moves",
+        text=f"{edit} moves from the edited token to the last state",
+        criterion=f"patching the stream brings over {MOST} at the edited token before the first layer and at "
+        "the last state before the last layer, there more than donors that must bring nothing; before every "
+        f"layer all third tokens together bring 0 within {THIRD}, the edited and the last together 1 within "
+        f"{THIRD}",
+        evidence=shown or evidence(parts, measured.gaps.words(edit)),
+        verdict=verdict(parts),
+    )
+
+
+def _moved(
+    measured: Measured, condition: Condition, at: Mapping[tuple[int, str], Estimate]
+) -> Part:
+    """Whether it moved in one condition, from the means of sets by layer."""
+    final = max(layer for layer, _ in at)
+    places = [measured.gaps.there(condition)]
+    places.append(Relation.ABOVE.decides(at[0, EDITED], MOST))
+    places.append(Relation.BELOW.decides(at[0, LAST], MOST))
+    places.append(Relation.ABOVE.decides(at[final, LAST], MOST))
+    for layer in range(1, final + 1):
+        places.append(within(at[layer, OTHERS], 0.0))
+        places.append(within(at[layer, BOTH], 1.0))
+    own = measured.own(condition)
+    there = own[(own["node"] == "resid_pre") & (own["layer"] == final)]
+    there = there[there["position"] == own["position"].max()]
+    said = ""
+    if len(there):
+        last = measured.beside(condition, there.iloc[0])
+        places.append(last.holds())
+        said = f"; {last.words()}"
+    path = ", ".join(
+        " / ".join(words(at[layer, name]) for name in (EDITED, LAST, OTHERS, BOTH))
+        for layer in range(final + 1)
+    )
+    judged = Verdict.judge(places)
+    holds = None if judged is Verdict.NOT_DECIDED else judged is Verdict.CONFIRMED
+    return Part(
+        condition, holds, f"edited / last / all others / edited and last, by layer: {path}{said}"
+    )
+
+
+def within(estimate: Estimate, of: float) -> bool | None:
+    """Whether a share is as near to a number as :data:`THIRD`, to both sides; None if that is not decided."""
+    sides = (
+        Relation.AT_LEAST.decides(estimate, of - THIRD),
+        Relation.AT_MOST.decides(estimate, of + THIRD),
+    )
+    judged = Verdict.judge(sides)
+    return None if judged is Verdict.NOT_DECIDED else judged is Verdict.CONFIRMED
+
+
+def _collected(measured: Measured, edit: str) -> Claim:
     """An MLP's output at the last state brings most of what all reward-to-go tokens together do."""
-    last = own["position"].max()
-    here = own[own["position"] == last]
-    mlp = here[here["node"] == "mlp_out"]
-    best = mlp.loc[mlp["rho"].idxmax()]
-    attention = here.loc[here["node"] == "attn_out", "rho"].max()
-    asked = own[(own["node"] == "resid_pre") & (own["layer"] == 0)]
-    asked = asked[asked["token"].str.startswith("R")]
-    control = _control(donor, "mlp_out", int(best.layer), str(best.token))
-    ahead = control is None or best.rho > control
-    single = "" if asked.empty else f"; a single R token at most {asked['rho'].max():.2f}"
+    parts = []
+    for condition in measured.conditions(edit):
+        own = measured.own(condition)
+        here = own[own["position"] == own["position"].max()]
+        mlp = here[here["node"] == "mlp_out"]
+        if not len(mlp):
+            continue
+        best = measured.beside(condition, mlp.loc[mlp["rho"].idxmax()])
+        attention = here[here["node"] == "attn_out"]
+        asked = own[(own["node"] == "resid_pre") & (own["layer"] == 0)]
+        asked = asked[asked["token"].str.startswith("R")]
+        judged = Verdict.judge(
+            (
+                measured.gaps.there(condition),
+                Relation.ABOVE.decides(best.own, MOST),
+                best.holds(),
+            )
+        )
+        said = best.words()
+        if len(attention):
+            said += f"; attention outputs there at most {words(_highest(attention))}"
+        if len(asked):
+            said += f"; a single R token at most {words(_highest(asked))}"
+        holds = None if judged is Verdict.NOT_DECIDED else judged is Verdict.CONFIRMED
+        parts.append(Part(condition, holds, said))
     return Claim(
         id=f"{edit}_collected",
         text=f"{edit} is collected by an MLP",
-        criterion=f"one MLP's output at the last state brings over {MOST} (less, but more than any attention "
-        "output there: depends)",
-        evidence=f"{best['name']} at {best.token} {best.rho:.2f} [{best.low:.2f}, {best.high:.2f}], "
-        f"attention outputs there at most {attention:.2f}{single}"
-        + ("" if control is None else f"; unrelated layout there {control:.2f}"),
-        verdict=Verdict.of(best.rho > MOST and ahead, partly=best.rho > attention and ahead),
+        criterion=f"one MLP's output at the last state brings over {MOST}, and more than donors that must "
+        "bring nothing; beyond the intervals",
+        evidence=evidence(parts, measured.gaps.words(edit)),
+        verdict=verdict(parts),
         about=About.REWARD_TO_GO,
     )
 
 
-def _control(donor: pd.DataFrame, node: str, layer: int, token: str) -> float | None:
-    """What an unrelated layout's activations bring at the same place; None where it was not measured."""
-    there = donor[(donor["node"] == node) & (donor["layer"] == layer) & (donor["token"] == token)]
-    return float(there["rho"].iloc[0]) if len(there) else None
+def _highest(rows: pd.DataFrame) -> Estimate:
+    return estimate_of(rows.loc[rows["rho"].idxmax()])

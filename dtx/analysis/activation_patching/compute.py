@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 import torch
 
-from dtx.analysis.activation_patching.claims import claims, strongest
+from dtx.analysis.activation_patching.claims import Measured, claims
 from dtx.analysis.activation_patching.spec import ActivationPatchingSpec
 from dtx.analysis.activation_patching.sweep import NodeSweep
+from dtx.analysis.core.donors import Beside, Condition, Gaps, chosen_controls
+from dtx.analysis.core.effects import CONDITION, mean_rho, pooled
 from dtx.analysis.core.patching import (
     distinct_inputs,
-    mean_rho,
     n_missing,
     null_check,
     without_gap,
     worst,
 )
-from dtx.analysis.core.patching_spec import NULL
-from dtx.analysis.core.result import Check, Result
+from dtx.analysis.core.patching_spec import DONORS, NULL
+from dtx.analysis.core.result import Result
+from dtx.analysis.core.verdicts import Check
 from dtx.dt.model import DecisionTransformerModel
 from dtx.pairs.pair_set import PairSet
 from dtx.training.threads import one_thread
@@ -31,53 +33,60 @@ IDENTITIES = {
     "unchanged": "patching the embeddings of tokens that do not change changes nothing",
 }
 """What must come out exactly, by the set of tokens that is patched."""
+PLACE = ["layer", "node", "head", "name", "position", "token"]
 
 
 @torch.inference_mode()
 def compute(
     spec: ActivationPatchingSpec, model: DecisionTransformerModel, pairs: PairSet
 ) -> Result:
-    """Patch everything that the settings ask for.
+    """Patch everything that the settings ask for, in every direction.
 
     Returns:
-        Tables ``patches`` (one row a patch of a pair: change of LD and rho), ``effects`` (means over pairs
-        with intervals), ``sets`` (several embedded tokens at once) and ``runs`` (one row a pair: its logit
-        differences); array ``tokens``, the names of the longest windows' tokens. Metrics ``EDIT_best_rho``
-        and ``EDIT_control_rho``: the strongest component of an edit, and its control at the same place.
+        Tables ``patches`` (one row a patch of a pair: change of LD and rho), ``effects`` (means over layouts
+        with intervals, by edit, kind, direction, reward-to-go, node and token, and which are beyond 0),
+        ``pooled`` (which places may be pooled over reward-to-go, see :mod:`dtx.analysis.core.effects`),
+        ``mediation`` (means of several tokens of the stream patched together before each layer), ``sets``
+        (several embedded tokens at once) and ``runs`` (one row a pair: its logit differences); array
+        ``tokens``, the names of the longest windows' tokens. Metrics ``EDIT_DIRECTION_TARGET_best_rho``
+        (the strongest component), ``..._expected_0_rho`` and ``..._expected_1_rho`` (donors without and with
+        the source run's answer at the same place).
     """
-    parts: dict[str, list[pd.DataFrame]] = {"patches": [], "sets": [], "runs": []}
+    parts: dict[str, list[pd.DataFrame]] = {n: [] for n in ("patches", "mediation", "sets", "runs")}
     tokens: list[str] = []
     with one_thread():
         for batch in pairs.batches(model):
-            sweep = NodeSweep(spec, model, batch, pairs.min_ld_gap)
-            parts["patches"].append(sweep.patches())
-            parts["sets"].append(sweep.sets())
+            for direction in spec.directions:
+                sweep = NodeSweep(spec, model, batch, pairs.min_ld_gap, direction)
+                parts["patches"].append(sweep.patches())
+                parts["mediation"].append(sweep.mediation())
+                parts["sets"].append(sweep.sets())
             parts["runs"].append(sweep.runs.table())
             tokens = max(tokens, batch.names, key=len)
     tables = {name: pd.concat(each, ignore_index=True) for name, each in parts.items()}
-    tables["effects"] = effects(tables["patches"], spec.resamples, spec.seed)
-    null = worst(_null_change(tables[name]) for name in ("patches", "sets"))
+    tables["effects"] = mean_rho(tables["patches"], [*CONDITION, *PLACE])
+    tables["pooled"] = pooled(tables["patches"], ["edit", "direction", *PLACE])
+    tables["mediation"] = mean_rho(tables["mediation"], [*CONDITION, "layer", "set"])
+    gaps = Gaps.of(tables["runs"], pairs.min_ld_gap)
+    measured = Measured(tables, gaps, spec.directions)
     edits = list(pairs.about["edits"])
+    best = dict(_strongest(measured, edits))
+    null = worst(_null_change(tables[name]) for name in ("patches", "sets"))
     return Result(
-        finding=_finding(tables["effects"]),
+        finding=_finding(measured, best, edits),
         metrics={
             "null_change": null,
             "n_missing": n_missing(tables["runs"]),
-            **_best(tables["effects"], edits),
+            **_metrics(best, gaps),
         },
         checks=[*_identities(tables, spec.tolerance), null_check(null, spec.tolerance)],
-        claims=claims(tables),
+        controls=chosen_controls(best.values()),
+        claims=list(claims(measured, edits)),
         tables=tables,
         arrays={"tokens": np.array(tokens)},
         distinct_inputs=distinct_inputs(tables["runs"]),
         problems=without_gap(tables["runs"]),
     )
-
-
-def effects(patches: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """Mean rho over pairs with a bootstrap interval, by edit, control, reward-to-go, node and token."""
-    by = ["edit", "kind", "reward_to_go", "layer", "node", "head", "name", "position", "token"]
-    return mean_rho(patches, by, resamples, seed)
 
 
 def _identities(tables: Mapping[str, pd.DataFrame], tolerance: float) -> list[Check]:
@@ -99,23 +108,56 @@ def _null_change(table: pd.DataFrame) -> float | None:
     return worst(table.loc[table["kind"] == NULL, "change"].abs())
 
 
-def _best(table: pd.DataFrame, edits: list[str]) -> dict[str, float | None]:
-    metrics: dict[str, float | None] = {}
+def _strongest(measured: Measured, edits: list[str]) -> Iterator[tuple[Condition, Beside]]:
+    """The strongest component of each edit where its runs differ, beside its donors."""
     for edit in edits:
-        best = strongest(table, edit)
-        metrics[f"{edit}_best_rho"] = best.rho if best else None
-        metrics[f"{edit}_control_rho"] = best.control if best else None
+        for condition in measured.conditions(edit):
+            best = measured.strongest(condition) if measured.gaps.there(condition) else None
+            if best is not None:
+                yield condition, best
+
+
+def _metrics(best: Mapping[Condition, Beside], gaps: Gaps) -> dict[str, float | None]:
+    metrics: dict[str, float | None] = {}
+    for (edit, target), size in gaps.size.items():
+        metrics[f"{edit}_{target:g}_gap"] = size.value
+    for condition, beside in best.items():
+        name = f"{condition.edit}_{condition.direction.value}_{condition.target:g}"
+        metrics[f"{name}_best_rho"] = beside.own.value
+        for kind in DONORS:
+            expected = condition.direction.expected(kind.removeprefix("donor_"))
+            donor = beside.donors.get(kind)
+            metrics[f"{name}_expected_{expected}_rho"] = donor.value if donor else None
     return metrics
 
 
-def _finding(table: pd.DataFrame) -> str:
-    """Where most of each edit's effect lies before the last layer's end."""
+def _finding(measured: Measured, best: Mapping[Condition, Beside], edits: list[str]) -> str:
+    """Where most of each edit's effect lies, by direction and reward-to-go; the kind of interval once."""
     parts = []
-    for edit in table["edit"].drop_duplicates():
-        best = strongest(table, edit)
-        if best is None:
-            parts.append(f"{edit}: the runs differ by less than the gap")
-            continue
-        beside = "" if best.control is None else f" (unrelated layout {best.control:.2f})"
-        parts.append(f"{edit}: most by {best.place}, rho {best.rho:.2f}{beside}")
-    return "; ".join(parts)
+    for edit in edits:
+        of_edit = [c for c in best if c.edit == edit]
+        if not of_edit:
+            gap = f"not decidedly the gap of {measured.gaps.least:g}"
+            parts.append(f"{edit}: {measured.gaps.words(edit)}, {gap}")
+        for direction in dict.fromkeys(c.direction for c in of_edit):
+            here = [best[c] for c in of_edit if c.direction is direction]
+            parts.append(f"{edit} ({direction.value}): {_by_target(measured, here)}")
+    kinds = dict.fromkeys(each.own.kind for each in best.values())
+    return "; ".join(parts) + (f" ({', '.join(kinds)})" if kinds else "")
+
+
+def _by_target(measured: Measured, strongest: list[Beside]) -> str:
+    """``L1 H3 z at S5 0.84 at 0.892 and 0.18 at 0 (most there: L1 H6 z at S5 0.42), carries the answer``."""
+    first, said = strongest[0], []
+    for each in strongest:
+        own = measured.own(each.condition)
+        here = own[(own["name"] + " at " + own["token"]) == first.place]
+        value = f"{here['rho'].iloc[0]:.2f}" if len(here) else "not measured"
+        most = (
+            "" if each.place == first.place else f" (most there: {each.place} {each.own.value:.2f})"
+        )
+        said.append(f"{value} at {each.condition.target:g}{most}")
+    carries = first.carries()
+    return f"{first.place} {' and '.join(said)}, " + (
+        f"carries {carries}" if carries else "not beyond its donors"
+    )

@@ -16,14 +16,27 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dtx.analysis.activation_patching.spec import ActivationPatchingSpec
+from dtx.analysis.activation_patching.spec import NodesSpec
 from dtx.analysis.core.patching import PairRuns, RestOfRun
-from dtx.analysis.core.patching_spec import DONOR, NULL, Node, hook_of, name_of
+from dtx.analysis.core.patching_spec import (
+    DONORS,
+    EDIT,
+    NULL,
+    Direction,
+    Node,
+    hook_of,
+    name_of,
+)
 from dtx.dt.forward import run_from
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.tokens import KINDS
 from dtx.pairs.pair_set import PairBatch
 
+EDITED, LAST, OTHERS = "edited", "last", "others"
+BOTH, NOT_EDITED, NOT_LAST = "edited and last", "all but edited", "all but last"
+MEDIATION = (EDITED, LAST, OTHERS, BOTH, NOT_EDITED, NOT_LAST)
+"""Tokens of the stream that are patched together: those that the edit changed (but for the last), the last
+state, all third tokens, and the complement of each."""
 ROUNDING = 1e-6
 """A node is the same in both runs up to this share of its largest number."""
 
@@ -37,10 +50,11 @@ class NodeSweep:
 
     def __init__(
         self,
-        spec: ActivationPatchingSpec,
+        spec: NodesSpec,
         model: DecisionTransformerModel,
         batch: PairBatch,
         gap: float,
+        direction: Direction,
     ):
         """Run both sides.
 
@@ -49,13 +63,14 @@ class NodeSweep:
             model: Any.
             batch: Pairs of one shape.
             gap: Smallest difference between the runs at which rho means something.
+            direction: What is patched into what.
         """
         self.spec, self.model, self.batch = spec, model, batch
         nodes = {*spec.nodes, Node.resid_pre, Node.resid_mid, Node.resid_post}
         layers = range(model.cfg.n_layers)
         wanted = {hook_of(layer, node.value) for layer in layers for node in nodes}
         wanted |= RestOfRun.needed(model.cfg.n_layers)
-        self.runs = PairRuns(model, batch, spec.direction, gap, wanted)
+        self.runs = PairRuns(model, batch, direction, gap, wanted)
         self.rest = RestOfRun(model, self.runs)
 
     def patches(self) -> pd.DataFrame:
@@ -124,33 +139,55 @@ class NodeSweep:
 
     def sets(self) -> pd.DataFrame:
         """Embedded tokens patched together: everything, nothing, unchanged, a kind, a kind but one."""
-        names, changed = self.batch.names, self.batch.changed
-        sets: list[tuple[str, Tensor, float | None]] = [
+        row = np.flatnonzero(~np.isin(self.batch.table["kind"], DONORS))
+        names, changed = self.batch.names, self.batch.changed[torch.from_numpy(row)]
+        sets: list[tuple[str, Tensor, float]] = [
             ("everything", torch.ones_like(changed), 1.0),
             ("nothing", torch.zeros_like(changed), 0.0),
             ("unchanged", ~changed, 0.0),
         ]
         for kind in KINDS:
             of_kind = torch.from_numpy(self.batch.clean.layout.is_kind(len(names), kind))
-            sets.append((kind, of_kind.expand_as(changed), None))
+            sets.append((kind, of_kind.expand_as(changed), np.nan))
             for place in torch.nonzero(of_kind & changed.any(0)).flatten().tolist():
                 others = of_kind.clone()
                 others[place] = False
-                sets.append((f"{kind} without {names[place]}", others.expand_as(changed), None))
-        row = np.arange(len(self.batch))
+                sets.append((f"{kind} without {names[place]}", others.expand_as(changed), np.nan))
         tables = []
         for name, mask, expected in sets:
             table = self.runs.result(row, self._patched(0, Node.resid_pre, None, row, mask))
-            donor = self.batch.kind(DONOR)  # its everything is another world, not 1
-            table["expected"] = np.where(donor & (name == "everything"), np.nan, expected)
-            tables.append(table.assign(set=name))
+            tables.append(table.assign(set=name, expected=expected))
+        return pd.concat(tables, ignore_index=True)
+
+    def mediation(self) -> pd.DataFrame:
+        """The stream before each layer, patched at several tokens together; of the edits' pairs.
+
+        A row a pair, layer and set of :data:`MEDIATION`, with ``change`` of LD and ``rho``.
+        """
+        row = np.flatnonzero(self.batch.kind(EDIT))
+        edited = self.batch.changed[torch.from_numpy(row)].clone()
+        edited[:, -1] = False
+        last = torch.zeros_like(edited)
+        last[:, -1] = True
+        sets = dict(
+            zip(
+                MEDIATION,
+                (edited, last, ~(edited | last), edited | last, ~edited, ~last),
+                strict=True,
+            )
+        )
+        tables = []
+        for layer in range(self.model.cfg.n_layers):
+            for name, mask in sets.items():
+                ld = self._patched(layer, Node.resid_pre, None, row, mask)
+                tables.append(self.runs.result(row, ld).assign(layer=layer, set=name))
         return pd.concat(tables, ignore_index=True)
 
     def _patched(
         self, layer: int, node: Node, head: int | None, row: np.ndarray, mask: Tensor
     ) -> np.ndarray:
         """LD (b,) of pairs ``row`` (b,) with a node patched at the tokens ``mask`` (b, n)."""
-        parts = []
+        parts = [np.zeros(0)]
         for begin in range(0, len(row), self.spec.at_once):
             which = torch.from_numpy(row[begin : begin + self.spec.at_once])
             logits = self._forward(

@@ -27,11 +27,14 @@ class AttributionPatching(AttributionPatchingSpec, Analysis):
     """Estimate all nodes and edges; ``conf/analysis/attribution_patching.yaml`` explains it.
 
     Sources: Nanda (2023), Syed et al. (2023), Hanna et al. (2024), Marks et al. (2024); see ``spec.py``.
-    Controls, of every method: estimates paired with exact values at random, and estimates with activations
-    from unrelated layouts against the exact values of the edit. Exact checks: integrated gradients add up
-    to the whole difference (but for the steps taken), a sender's edges add up to its node, and within null
-    pairs every estimate is 0.
+    Controls, of every method: estimates paired with exact values at random, and estimates for donors with
+    the base run's answer against the exact values of the edit. Exact checks: the gradient's estimates add
+    up to a difference quotient of patched runs, a sender's edges add up to its node, and within null pairs
+    every estimate is 0. That integrated gradients add up to the whole difference is a criterion of
+    convergence: steps are doubled until they do.
     """
+
+    version: ClassVar[int] = 2  # since agreement is by reward-to-go, with intervals over layouts
 
     question: ClassVar[str] = "Do gradients estimate what exact patches bring?"
     scoring: ClassVar[Scoring | None] = Scoring(

@@ -1,39 +1,33 @@
-"""How well estimates agree with exact values: over nodes and edges of pairs, with intervals over pairs."""
+"""How well estimates agree with exact values: over the nodes and edges of a layout's pair, by edit and
+reward-to-go, with intervals over layouts.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from dtx.analysis.attribution_patching.spec import PARTS
-from dtx.analysis.core.patching_spec import DONOR, EDIT
-from dtx.statistics import spearman
+from dtx.analysis.core.patching_spec import EDIT, Direction
+from dtx.statistics import Estimate, mean_estimate, spearman
 
 LEAST = 0.01
 """Exact values of at least this rho have a sign that counts."""
 RANDOM_PAIRINGS = 200
+SURE = 1 - 1e-9
+"""Correlations are cut off here before Fisher's transformation, which is infinite at 1."""
 COLUMNS = [
-    "part",
-    "method",
-    "edit",
-    "group",
-    "r",
-    "low",
-    "high",
-    "random_low",
-    "random_high",
-    "donor_r",
-    "spearman",
-    "sign",
-    "error",
-    "overlap",
-    "compared",
-    "pairs",
-]
+    "part", "method", "edit", "direction", "reward_to_go", "group", "r", "low", "high", "n", "interval",
+    "random_low", "random_high", "donor_r", "spearman", "sign", "error", "overlap", "compared", "pairs",
+]  # fmt: skip
 
 
-def agreement(tables: dict[str, pd.DataFrame], top: int, resamples: int, seed: int) -> pd.DataFrame:
-    """Compare every method with the exact values.
+def agreement(
+    tables: dict[str, pd.DataFrame], top: int, direction: Direction, seed: int
+) -> pd.DataFrame:
+    """Compare every method with the exact values, at each reward-to-go apart.
 
     Left out are rows that agree by construction: activations that are the same in both runs, and tokens that
     the last token's logits cannot see any more.
@@ -42,13 +36,14 @@ def agreement(tables: dict[str, pd.DataFrame], top: int, resamples: int, seed: i
         tables: ``nodes`` and, if there are any, ``edges``: rows of a pair with ``exact``, ``open`` and a
             column for each method.
         top: Strongest of a pair that are compared by name.
-        resamples: Of the bootstrap over pairs. seed: Of bootstrap and random pairings.
+        direction: Of the patches. seed: Of random pairings.
 
     Returns:
-        One row for each part, method, edit (or all) and group (kind of node, input of a receiver, or all):
-        Pearson's r with its interval, that of estimates paired at random (2.5% and 97.5%), that of the
-        estimates for donors from other worlds, Spearman's, the share of equal signs where the exact value is
-        at least .01, mean absolute error in rho, share of the strongest that are among the estimated
+        One row for each part, method, edit, reward-to-go and group (kind of node, input of a receiver, or
+        all): Pearson's r over the places of a layout, the mean over layouts with its interval (both of
+        Fisher's z), the same of estimates paired at random (2.5% and 97.5%) and of the estimates for donors
+        with the base run's answer (``donor_r``), Spearman's, the share of equal signs where the exact value
+        is at least .01, mean absolute error in rho, share of the strongest that are among the estimated
         strongest, and how many values of how many pairs were compared.
     """
     rows = []
@@ -56,50 +51,47 @@ def agreement(tables: dict[str, pd.DataFrame], top: int, resamples: int, seed: i
         methods = PARTS[part]
         if part not in tables or not len(tables[part]):
             continue
-        every = tables[part]
-        own, donors = _with_donors(every.rename(columns={column: "group"}), list(methods))
-        if not len(own):
-            continue
-        for edit in [*dict.fromkeys(own["edit"]), "all"]:
-            of_edit = own if edit == "all" else own[own["edit"] == edit]
-            groups = [*dict.fromkeys(of_edit["group"]), "all"]
+        every = tables[part].rename(columns={column: "group"})
+        own, donors = _with_donors(every, list(methods), direction)
+        for key, chosen in own.groupby(["edit", "reward_to_go"], sort=False):
+            edit, target = key  # type: ignore[misc]
+            where = {"edit": edit, "reward_to_go": target, "direction": direction.value}
+            groups = [*dict.fromkeys(chosen["group"]), "all"]
             for group in groups if len(groups) > 2 else groups[-1:]:
-                chosen = of_edit if group == "all" else of_edit[of_edit["group"] == group]
+                here = chosen if group == "all" else chosen[chosen["group"] == group]
                 for method in methods:
-                    row = _compare(chosen, method, top, resamples, seed)
-                    row["donor_r"] = correlation(
-                        chosen["exact"].to_numpy(), donors.loc[chosen.index, method].to_numpy()
-                    )
-                    rows.append(
-                        {**row, "part": part, "method": method, "edit": edit, "group": group}
-                    )
+                    row = _compare(here, method, top, seed)
+                    row["donor_r"] = layouts_r(
+                        here, donors.loc[here.index, method].to_numpy()
+                    ).value
+                    rows.append({**row, **where, "part": part, "method": method, "group": group})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _with_donors(table: pd.DataFrame, methods: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The edits' rows, and for each the mean estimates of its donors (missing where there are none)."""
+def _with_donors(
+    table: pd.DataFrame, methods: list[str], direction: Direction
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The edits' rows, and for each the estimates of its donor with the base run's answer (or missing)."""
     own = table[(table["kind"] == EDIT) & table["open"] & table["exact"].notna()]
     own = pd.DataFrame(own.reset_index(drop=True))
     where = [c for c in ("name", "position", "sender", "receiver", "group", "token") if c in table]
     by = ["edit", "variant", "reward_to_go", *dict.fromkeys(where)]
-    donors = table.loc[table["kind"] == DONOR, [*by, *methods]]
+    without = "donor_corrupt" if direction is Direction.denoise else "donor_clean"
+    donors = table.loc[table["kind"] == without, [*by, *methods]]
     donors = donors.groupby(by, sort=False)[methods].mean().reset_index()
     beside = own[by].merge(donors, on=by, how="left")
     return own, beside.loc[:, methods]
 
 
-def _compare(
-    rows: pd.DataFrame, method: str, top: int, resamples: int, seed: int
-) -> dict[str, float | int]:
+def _compare(rows: pd.DataFrame, method: str, top: int, seed: int) -> dict[str, float | int | str]:
     exact, estimate = rows["exact"].to_numpy(), rows[method].to_numpy(copy=True)
     place, _ = pd.factorize(rows["pair"])
-    low, high = _interval(exact, estimate, place, resamples, seed)
-    random_low, random_high = _random(exact, estimate, seed)
+    r = layouts_r(rows, estimate)
+    random_low, random_high = _random(rows, estimate, seed)
     large = np.abs(exact) >= LEAST
     return {
-        "r": correlation(exact, estimate),
-        "low": low,
-        "high": high,
+        "r": r.value,
+        **r.columns(),
         "random_low": random_low,
         "random_high": random_high,
         "spearman": spearman(exact, estimate),
@@ -113,6 +105,22 @@ def _compare(
     }
 
 
+def layouts_r(rows: pd.DataFrame, estimate: np.ndarray) -> Estimate:
+    """r of each layout's rows, the mean over layouts with its interval; both are of Fisher's z."""
+    of_layout = [
+        correlation(rows["exact"].to_numpy()[index], estimate[index])
+        for index in rows.groupby("variant", sort=False).indices.values()
+    ]
+    return mean_r([r for r in of_layout if np.isfinite(r)])
+
+
+def mean_r(r: Sequence[float]) -> Estimate:
+    """The mean of correlations, one a layout, by Fisher's z."""
+    z = mean_estimate(np.arctanh(np.clip(r, -SURE, SURE)), of="layouts")
+    value, low, high = (float(np.tanh(x)) for x in (z.value, z.low, z.high))
+    return Estimate(value, low, high, z.n, z.kind)
+
+
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson's r over the values that both have; NaN where either is constant."""
     known = np.isfinite(a) & np.isfinite(b)
@@ -122,36 +130,21 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _interval(
-    exact: np.ndarray, estimate: np.ndarray, place: np.ndarray, resamples: int, seed: int
-) -> tuple[float, float]:
-    """Percentile bootstrap of r: pairs are drawn, each with all its rows."""
-    if not len(exact):
-        return float("nan"), float("nan")
-    # r follows from six sums, and the sums of a resample from those of its pairs.
-    terms = [np.ones_like(exact), exact, estimate, exact**2, estimate**2, exact * estimate]
-    sums = np.stack([np.bincount(place, term) for term in terms])
-    pairs = sums.shape[1]
-    drawn = np.random.default_rng(seed).multinomial(
-        pairs, np.full(pairs, 1 / pairs), size=resamples
-    )
-    n, x, y, xx, yy, xy = sums @ drawn.T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        r = (n * xy - x * y) / np.sqrt((n * xx - x * x) * (n * yy - y * y))
-    r = r[np.isfinite(r)]
-    if not len(r):
-        return float("nan"), float("nan")
-    low, high = np.quantile(np.clip(r, -1, 1), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _random(exact: np.ndarray, estimate: np.ndarray, seed: int) -> tuple[float, float]:
-    """Interval of r when estimates and exact values are paired at random."""
+def _random(rows: pd.DataFrame, estimate: np.ndarray, seed: int) -> tuple[float, float]:
+    """The same statistic where each layout's estimates and exact values are paired at random: 2.5%, 97.5%."""
     rng = np.random.default_rng([seed, 2])
-    r = [correlation(exact, rng.permutation(estimate)) for _ in range(RANDOM_PAIRINGS)]
-    if not np.isfinite(r).all():
+    z = []
+    for index in rows.groupby("variant", sort=False).indices.values():
+        exact, guess = rows["exact"].to_numpy()[index], estimate[index]
+        if len(index) < 2 or np.ptp(exact) == 0 or np.ptp(guess) == 0:
+            continue
+        drawn = rng.permuted(np.tile(guess, (RANDOM_PAIRINGS, 1)), axis=1)
+        centred = exact - exact.mean()
+        r = (drawn - guess.mean()) @ centred / (len(index) * guess.std() * exact.std())
+        z.append(np.arctanh(np.clip(r, -SURE, SURE)))
+    if not z:
         return float("nan"), float("nan")
-    low, high = np.quantile(r, [0.025, 0.975])
+    low, high = np.quantile(np.tanh(np.mean(z, axis=0)), [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -14,6 +14,7 @@ from dtx.analysis.attribution_patching.estimates import Estimates, draw_edges
 from dtx.analysis.attribution_patching.spec import (
     EDGE_METHODS,
     EXACT,
+    INTEGRATED,
     NODE_METHODS,
     PARTS,
     AttributionPatchingSpec,
@@ -26,18 +27,12 @@ from dtx.analysis.core.patching import (
     worst,
 )
 from dtx.analysis.core.patching_spec import NULL
-from dtx.analysis.core.result import About, Check, Claim, Result, Verdict, finite
+from dtx.analysis.core.result import Result, finite
+from dtx.analysis.core.verdicts import MINIMUM, About, Check, Claim, Relation, Verdict
 from dtx.dt import paths
 from dtx.dt.model import DecisionTransformerModel
 from dtx.pairs.pair_set import PairBatch, PairSet
 from dtx.training.threads import one_thread
-
-METRICS = {
-    "r": "r", "low": "r_low", "high": "r_high", "random_high": "random_r_high",
-    "donor_r": "donor_r", "spearman": "spearman", "sign": "sign_agreement",
-    "error": "mean_absolute_error", "overlap": "top_overlap",
-}  # fmt: skip
-"""Columns of the table ``agreement`` that are metrics of each method, over all edits and kinds of nodes."""
 
 
 def compute(
@@ -48,7 +43,10 @@ def compute(
     Returns:
         Tables ``nodes`` and ``edges`` (one row a pair and node or edge, with ``exact`` and every estimate),
         ``estimated_edges`` (means over pairs of all edges at each token), ``agreement`` (each method beside
-        exact values) and ``runs``; without edges if ``spec.edges`` is 0. A claim for each method.
+        exact values, by edit and reward-to-go) and ``runs``; without edges if ``spec.edges`` is 0. A claim
+        for each method. Metrics ``METHOD_least_r`` (the lowest over edits and rewards-to-go),
+        ``METHOD_EDIT_TARGET_r`` and ``convergence_error`` (how far a sum of integrated gradients is from the
+        difference of both ends, as a share of rho).
     """
     rng = np.random.default_rng([spec.seed, 1])
     drawn = draw_edges(paths.edges(model.cfg), spec.edges, rng)
@@ -72,26 +70,30 @@ def compute(
     for name in PARTS:
         if name in tables:
             tables[name] = _without_changes(tables[name])
-    tables["agreement"] = agreement(tables, spec.top, spec.resamples, spec.seed)
-    integrated, edge_sum = (worst(each[i] for each in errors) for i in range(2))
+    compared = agreement(tables, spec.top, spec.direction, spec.seed)
+    tables["agreement"] = compared
+    integrated, edge_sum, derivative = (worst(each[i] for each in errors) for i in range(3))
     metrics: dict[str, float | None] = {
+        "convergence_error": integrated,
+        "derivative_error": derivative,
         "edge_sum_error": edge_sum,
         "null_change": null,
         "most_steps": most_steps,
         "n_missing": n_missing(tables["runs"]),
-        **_agreement_metrics(tables["agreement"]),
+        **_agreement_metrics(compared),
     }
     problems = without_gap(tables["runs"])
     checks = [null_check(null, EXACT)]
     if not problems:
-        checks += _identities(spec, integrated, edge_sum)
+        checks += _identities(spec, derivative, edge_sum)
     return Result(
-        finding=_finding(metrics),
+        finding=_finding(spec, compared, integrated),
         metrics=metrics,
         checks=checks,
-        claims=list(_claims(metrics)),
+        claims=list(claims(compared, _converged(spec, integrated))),
         tables=tables,
         distinct_inputs=distinct_inputs(tables["runs"]),
+        about=About.INSTRUMENT,
         problems=problems,
     )
 
@@ -103,7 +105,7 @@ def _exact(
     gap: float,
 ) -> pd.DataFrame:
     """Exact patches of the same nodes: pair, name, position, ``exact`` (rho)."""
-    patches = NodeSweep(spec, model, batch, gap).patches()
+    patches = NodeSweep(spec, model, batch, gap, spec.direction).patches()
     return patches[["pair", "name", "position", "rho"]].rename(columns={"rho": "exact"})
 
 
@@ -126,69 +128,116 @@ def _without_changes(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _identities(
-    spec: AttributionPatchingSpec, integrated: float | None, edge_sum: float | None
+    spec: AttributionPatchingSpec, derivative: float | None, edge_sum: float | None
 ) -> list[Check]:
-    steps = f"in at most {spec.most_steps} steps (most_steps)"
-    checks = [
-        Check(
-            name=f"integrated gradients add up to the difference of both ends, {steps}",
-            error=integrated,
-            tolerance=spec.tolerance,
-        )
-    ]
+    words = (
+        "estimates by the gradient add up, in every layer, to a difference quotient of patched runs"
+    )
+    checks = [Check(name=words, error=derivative, tolerance=spec.tolerance)]
     if spec.edges:
         words = "the estimates of a sender's edges add up to that of the sender"
         checks.append(Check(name=words, error=edge_sum, tolerance=EXACT))
     return checks
 
 
+def _converged(spec: AttributionPatchingSpec, error: float | None) -> bool:
+    """Whether integrated gradients took steps enough; where not, they say nothing."""
+    return error is not None and error <= spec.convergence
+
+
+def _compared(table: pd.DataFrame) -> pd.DataFrame:
+    """Agreement over all nodes or edges, where enough layouts have a gap."""
+    return table[(table["group"] == "all") & table["r"].notna() & (table["n"] >= MINIMUM)]
+
+
 def _agreement_metrics(table: pd.DataFrame) -> dict[str, float | None]:
-    """Each method's agreement over all edits and kinds."""
-    pooled = table[(table["edit"] == "all") & (table["group"] == "all")]
-    return {
-        f"{row['method']}_{name}": finite(row[column])
-        for row in pooled.to_dict("records")
-        for column, name in METRICS.items()
+    """Each method's r by edit and reward-to-go, and the lowest of them."""
+    whole = _compared(table)
+    metrics = {
+        f"{row['method']}_{row['edit']}_{row['reward_to_go']:g}_r": finite(row["r"])
+        for row in whole.to_dict("records")
     }
+    for method, rows in whole.groupby("method", sort=False):
+        metrics[f"{method}_least_r"] = finite(rows["r"].min())
+    return metrics
 
 
-def _finding(metrics: Mapping[str, float | None]) -> str:
-    """Each method's r with exact patching and its interval."""
+def _finding(spec: AttributionPatchingSpec, table: pd.DataFrame, integrated: float | None) -> str:
+    """Each method's r with exact patching: the lowest and the highest over edits and rewards-to-go."""
     parts = []
     for part, methods in PARTS.items():
-        known = [f"{words} {r}" for method, words in methods.items() if (r := _r(metrics, method))]
+        known = []
+        for method, words in methods.items():
+            rows = _compared(table)
+            rows = rows[rows["method"] == method]
+            if len(rows):
+                low, high = rows.loc[rows["r"].idxmin()], rows.loc[rows["r"].idxmax()]
+                known.append(f"{words} {_r(low)} ({_where(low)}) to {_r(high)} ({_where(high)})")
         if known:
             parts.append(f"{part}: {', '.join(known)}")
-    return "r with exact patching: " + ("; ".join(parts) or "nothing to compare")
+    said = f"r with exact patching ({spec.direction.value}): " + (
+        "; ".join(parts) or "nothing to compare"
+    )
+    if parts and not _converged(spec, integrated):
+        off = "not measured" if integrated is None else f"off by {integrated:.2g} of rho"
+        said += f"; integrated gradients have not converged in {spec.most_steps} steps ({off})"
+    return said
 
 
-def _r(metrics: Mapping[str, float | None], method: str) -> str | None:
-    """``0.98 [0.97, 0.99]``; None where there is no r."""
-    r, low, high = (metrics.get(f"{method}_{name}") for name in ("r", "r_low", "r_high"))
-    if r is None:
-        return None
-    return f"{r:.2f}" if low is None or high is None else f"{r:.2f} [{low:.2f}, {high:.2f}]"
+def _r(row: Mapping) -> str:
+    """``0.98 [0.97, 0.99]``."""
+    if not np.isfinite(row["low"]):
+        return f"{row['r']:.2f}"
+    return f"{row['r']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
 
 
-def _claims(metrics: Mapping[str, float | None]) -> Iterator[Claim]:
-    """One claim a method: it agrees with exact patching by more than its two controls."""
+def _where(row: Mapping) -> str:
+    return f"{row['edit']} asked for {row['reward_to_go']:g}"
+
+
+def claims(table: pd.DataFrame, converged: bool) -> Iterator[Claim]:
+    """One claim a method: it agrees with exact patching by more than its two controls, wherever it was asked.
+
+    Args:
+        table: Of :func:`dtx.analysis.attribution_patching.agreement.agreement`.
+        converged: Whether integrated gradients took steps enough.
+    """
     for method, words in {**NODE_METHODS, **EDGE_METHODS}.items():
-        r = metrics.get(f"{method}_r")
-        if r is None:
+        rows = _compared(table)
+        rows = rows[rows["method"] == method]
+        if not len(rows):
             continue
-        low, random = (metrics[f"{method}_{name}"] for name in ("r_low", "random_r_high"))
-        donor = metrics[f"{method}_donor_r"]
-        beside = [
-            "random pairings not measured" if random is None else f"random pairings {random:.2f}",
-            "" if donor is None else f"unrelated layouts {donor:.2f}",
-        ]
-        above_random = low is not None and random is not None and low > random
+        judged = [_agrees(row) for row in rows.to_dict("records")]
+        verdict = Verdict.judge(judged)
+        if any(judged) and verdict is not Verdict.CONFIRMED:
+            verdict = Verdict.DEPENDS
+        if method in INTEGRATED and not converged:
+            verdict = Verdict.NOT_ESTABLISHED
         yield Claim(
             id=f"{method}_agrees",
             text=f"{words} agrees with exact patching",
-            criterion="the interval of r lies above that of random pairings, and r above that of "
-            "estimates with activations from unrelated layouts",
-            evidence=f"r {_r(metrics, method)}; " + ", ".join(part for part in beside if part),
-            verdict=Verdict.of(above_random and (donor is None or donor < r)),
+            criterion="at every edit and reward-to-go the interval of r over layouts lies above that of "
+            "random pairings, and above r of estimates for donors with the base run's answer",
+            evidence="; ".join(_said(row) for row in rows.to_dict("records"))
+            + ("" if converged or method not in INTEGRATED else "; not converged"),
+            verdict=verdict,
             about=About.INSTRUMENT,
         )
+
+
+def _agrees(row: Mapping) -> bool | None:
+    against = [row["random_high"]] + ([row["donor_r"]] if np.isfinite(row["donor_r"]) else [])
+    ends = (row["low"], row["high"])
+    conditions = [Relation.ABOVE.decides(ends, float(x)) for x in against]
+    if not np.isfinite(row["random_high"]):
+        return None
+    judged = Verdict.judge(conditions)
+    return None if judged is Verdict.NOT_DECIDED else judged is Verdict.CONFIRMED
+
+
+def _said(row: Mapping) -> str:
+    random = row["random_high"]
+    beside = "not measured" if not np.isfinite(random) else f"up to {random:.2f}"
+    donor = row["donor_r"]
+    donors = "" if not np.isfinite(donor) else f", donors with the base run's answer {donor:.2f}"
+    return f"{_where(row)}: r {_r(row)} ({row['interval']}), random pairings {beside}{donors}"

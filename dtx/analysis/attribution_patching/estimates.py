@@ -5,6 +5,8 @@ Shape suffixes: p pairs, n tokens, h head, d model, s senders, r receivers' inpu
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pandas as pd
 import torch
@@ -20,10 +22,13 @@ from dtx.analysis.core.patching import PairRuns
 from dtx.analysis.core.patching_spec import EDIT, Direction, Node, hook_of, name_of
 from dtx.analysis.core.result import largest
 from dtx.dt import paths
+from dtx.dt.forward import run_from
 from dtx.dt.model import DecisionTransformerModel
 from dtx.pairs.pair_set import PairBatch
 
 ALL_TOKENS = "all"
+STEP = 1e-6
+"""Share of the way from base to source over which the difference quotient is taken, in double precision."""
 
 
 def draw_edges(every: list[paths.Edge], most: int, rng: np.random.Generator) -> list[paths.Edge]:
@@ -62,7 +67,7 @@ class Estimates:
         # Each head's input is a copy of the stream, so fewer pairs than patches go at once.
         at_once = max(1, spec.at_once // model.cfg.n_heads)
         steps = (spec.steps, spec.most_steps)
-        gradients = Gradients(model, self.runs, steps, spec.tolerance, at_once)
+        gradients = Gradients(model, self.runs, steps, spec.convergence, at_once)
         self.integration = gradients
         self.receivers = paths.receivers(model.cfg) if spec.edges else []
         inputs = list(dict.fromkeys(paths.input_hook(model.cfg, r) for r in self.receivers))
@@ -214,16 +219,37 @@ class Estimates:
         rho[chosen] = changed / self.runs.span[chosen]
         return rho
 
-    def errors(self) -> tuple[float | None, float | None]:
-        """How far integrated gradients, and the sums of senders' edges, are off, as shares of rho.
+    def errors(self) -> tuple[float | None, float | None, float | None]:
+        """What is not as it must be, as shares of rho.
 
-        None where no pair is measurable; the second also without edges.
+        How far integrated gradients have converged; how far sums of senders' edges are off, and the gradient
+        from a difference quotient. None where no pair is measurable; the second also without edges.
         """
         which = torch.from_numpy(self.runs.measurable)
         span = torch.from_numpy(self.runs.span)[which].abs()
         if not len(span):
-            return None, None
-        return self.integration.identity_error, self._edge_sum(which, span) if self.edges else None
+            return None, None, None
+        edges = self._edge_sum(which, span) if self.edges else None
+        return self.integration.convergence_error, edges, self._derivative(which, span)
+
+    def _derivative(self, which: Tensor, span: Tensor) -> float:
+        """The estimates of a layer's stream against a difference quotient of runs in double precision.
+
+        The estimates of all tokens add up to the derivative of LD on the way from base to source; the
+        quotient needs no gradient, only runs of a copy of the model a millionth of the way to either side.
+        """
+        model, errors = copy.deepcopy(self.model).double(), []
+        rows = torch.nonzero(which).flatten()
+        for layer in range(self.model.cfg.n_layers):
+            name = hook_of(layer, Node.resid_pre.value)
+            base = self.runs.base[name][rows].double()
+            change = self.runs.source[name][rows].double() - base
+            ends = [run_from(model, layer, base + h * change) for h in (STEP, -STEP)]
+            ld = [self.batch.difference_of(logits, rows) for logits in ends]
+            quotient = (ld[0] - ld[1]) / (2 * STEP)
+            summed = self.node("attribution_patching", layer, Node.resid_pre)[rows].double().sum(1)
+            errors.append(float(((quotient - summed).abs() / span).max()))
+        return largest(errors)
 
     def _edge_sum(self, which: Tensor, span: Tensor) -> float:
         gradient = self.gradients["attribution_patching"]

@@ -60,8 +60,12 @@ class Gradients:
         self._errors: list[float] = []
 
     @property
-    def identity_error(self) -> float | None:
-        """Largest deviation of such a sum from the difference, as a share of rho; None before the first."""
+    def convergence_error(self) -> float | None:
+        """Largest deviation of such a sum from the difference, as a share of rho; None before the first.
+
+        Steps are doubled until it is small, so that it says whether they converged, not whether they are
+        right.
+        """
         return largest(self._errors) if self._errors else None
 
     def at_base(self, hooks: Sequence[str]) -> Gradient:

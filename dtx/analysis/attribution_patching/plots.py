@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
@@ -50,15 +49,16 @@ def draw(result: Result) -> Figure:
     figure, axes = new(7.0, 2.7 * len(rows), mosaic=rows)
     edits = list(dict.fromkeys(parts["nodes"]["edit"]))
     colours = dict(zip(edits, COLOURS * len(edits), strict=False))
-    pooled = agreement[(agreement["edit"] == "all") & (agreement["group"] == "all")]
-    pooled = pooled.set_index("method")["r"].to_dict()
+    whole = agreement[(agreement["group"] == "all") & agreement["r"].notna()]
+    least, most = (whole.groupby("method")["r"].agg(name).to_dict() for name in ("min", "max"))
     for part, table in parts.items():
         # One scale for all panels of a row; estimates far outside are set on its rim.
         limit = 1.15 * max(1.0, float(table["exact"].abs().quantile(0.9995)))
         for method in PARTS[part]:
             _points(axes[method], table, method, limit, colours)
             beyond = int((table[method].abs() > limit).sum())
-            text = f"r = {pooled[method]:.2f}" + (f"\n{beyond} on the rim" if beyond else "")
+            text = f"r {least[method]:.2f} to {most[method]:.2f}" if method in least else ""
+            text += f"\n{beyond} on the rim" if beyond else ""
             axes[method].text(
                 0.04, 0.96, text, transform=axes[method].transAxes, va="top", fontsize=8
             )
@@ -89,24 +89,29 @@ def _dot(colour: str, label: str) -> Line2D:
 
 
 def _intervals(axis: Axes, agreement: pd.DataFrame, colours: dict[str, str]) -> None:
-    """r of each method and edit with its interval; grey: that of random pairings."""
-    by_edit = agreement[(agreement["group"] == "all") & (agreement["edit"] != "all")]
-    methods = [m for m in LABELS if m in set(by_edit["method"])]
-    step = 0.7 / max(1, len(colours) - 1)
+    """r of each method by edit and reward-to-go with its interval; grey: that of random pairings."""
+    whole = agreement[(agreement["group"] == "all") & agreement["r"].notna()]
+    methods = [m for m in LABELS if m in set(whole["method"])]
+    asked = sorted(whole["reward_to_go"].unique(), reverse=True)
+    lines = [(edit, target) for edit in colours for target in asked]
+    step = 0.7 / max(1, len(lines) - 1)
     for place, method in enumerate(methods):
-        for i, (edit, colour) in enumerate(colours.items()):
-            row = by_edit[(by_edit["method"] == method) & (by_edit["edit"] == edit)]
-            if not len(row) or not np.isfinite(row["r"].iloc[0]):
+        for i, (edit, target) in enumerate(lines):
+            row = whole[(whole["method"] == method) & (whole["edit"] == edit)]
+            row = row[row["reward_to_go"] == target]
+            if not len(row):
                 continue
             first, y = row.iloc[0], place - 0.35 + i * step
             axis.plot([first["random_low"], first["random_high"]], [y, y], color="#c4c9d4", lw=2)
-            axis.plot([first["low"], first["high"]], [y, y], color=colour, lw=1)
-            axis.plot(first["r"], y, "o", color=colour, markersize=3)
+            axis.plot([first["low"], first["high"]], [y, y], color=colours[edit], lw=1)
+            filled = colours[edit] if target == asked[0] else "white"
+            axis.plot(first["r"], y, "o", color=colours[edit], markersize=3, markerfacecolor=filled)
     axis.set_yticks(range(len(methods)), [LABELS[m] for m in methods], fontsize=6)
     axis.set_ylim(len(methods) - 0.4, -0.6)
-    axis.set_title("r by edit (grey: shuffled)", fontsize=8)
+    axis.set_title("r by edit (grey: random pairings)", fontsize=8)
     axis.tick_params(axis="x", labelsize=7)
-    axis.set_xlabel("Pearson's r, 95% interval", fontsize=8)
+    hollow = f"; hollow: below {asked[0]:g}" if len(asked) > 1 else ""
+    axis.set_xlabel(f"Pearson's r, 95% interval over layouts{hollow}", fontsize=6.5)
 
 
 def page(result: Result) -> go.Figure:

@@ -12,14 +12,26 @@ from dtx.analysis.core.answers import Subject, edges, nodes, place_of
 
 
 def answers(subject: Subject) -> Iterator[pd.DataFrame]:
-    """Every estimate of nodes and edges, each method apart."""
+    """Every estimate of nodes and edges at each reward-to-go, each method apart."""
     table = subject.edits(subject.table("nodes"))
-    by = ["edit", "layer", "node", "head", "name", "position"]
+    by = ["edit", "reward_to_go", "layer", "node", "head", "name", "position"]
     for method in NODE_METHODS:
         yield nodes(subject, table, by, method, lambda _, m=method: m).assign(expected=np.nan)
-    columns = ["edit", "kind", "sender", "receiver", "input", "token", *EDGE_METHODS]
+    columns = [
+        "edit",
+        "kind",
+        "reward_to_go",
+        "sender",
+        "receiver",
+        "input",
+        "token",
+        *EDGE_METHODS,
+    ]
     table = subject.edits(subject.table("estimated_edges").reindex(columns=columns))
     table = table.assign(position=table["token"].map(place_of))
     runs = subject.table("runs")
-    for method in EDGE_METHODS:
-        yield edges(subject, table, runs, method, lambda _, m=method: m).assign(expected=np.nan)
+    for target, asked in runs.groupby("reward_to_go", sort=False):
+        here = table[table["reward_to_go"] == target]
+        for method in EDGE_METHODS:
+            found = edges(subject, here, asked, method, lambda _, m=method: m)
+            yield found.assign(expected=np.nan)

@@ -6,7 +6,7 @@ width, d model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Set
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.core.patching_spec import EDIT, NULL, Direction
-from dtx.analysis.core.result import About, Check, Claim, Verdict, largest
+from dtx.analysis.core.result import largest
+from dtx.analysis.core.verdicts import Check
+from dtx.dt.context import Context
 from dtx.dt.forward import Changed
 from dtx.dt.model import DecisionTransformerModel
 from dtx.pairs.pair_set import PairBatch
-from dtx.statistics import bootstrap_columns
 
 NO_GAP = "in no pair do the two runs differ by min_ld_gap"
 """Why nothing is established where no pair has a rho."""
@@ -31,8 +32,9 @@ class PairRuns:
         source: Activations by hook of the run that patches are taken from, one row a pair.
         base: The same of the run that is patched.
         ld_clean: (p,) and ld_corrupt: (p,), float64. base_ld: (p,), LD of the run that is patched.
-        span: (p,), what a full patch changes. A shuffled donor is measured against the pair whose donor it
-            stands in for.
+        direction: Of the patches.
+        span: (p,), what a full patch changes. A donor's activations are put into the run that those of the
+            pair that it is a control of are put into, and measured against that pair's span.
         measurable: (p,) bool, where the span reaches the gap; never in a null pair.
     """
 
@@ -59,73 +61,62 @@ class PairRuns:
             out, cache = model.run_with_cache(context, names_filter=keep)
             logits.append(batch.difference(out[:, -1]).double().numpy())
             caches.append(dict(cache))
-        forwards = direction is Direction.denoise
-        self.batch = batch
-        self.source: dict[str, Tensor]
-        self.base: dict[str, Tensor]
-        self.source, self.base = caches if forwards else caches[::-1]
-        self.ld_clean, self.ld_corrupt = logits
-        at_source, at_base = logits if forwards else logits[::-1]
         of = batch.control_of.numpy()
         own = np.where(of >= 0, of, np.arange(len(batch)))
-        self.base_ld, self.span = at_base, at_source[own] - at_base
+        self._own = own
+        clean, corrupt = caches
+        self.batch, self.direction = batch, direction
+        self.ld_clean, self.ld_corrupt = logits
+        self.source: dict[str, Tensor]
+        self.base: dict[str, Tensor]
+        if direction is Direction.denoise:
+            self.source, self.base = clean, corrupt
+            at_source, self.base_ld = self.ld_clean[own], self.ld_corrupt
+        else:
+            rows, donor = torch.from_numpy(own), torch.from_numpy(of >= 0)
+            self.base = {name: value[rows] for name, value in clean.items()}
+            self.source = {name: _where(donor, clean[name], corrupt[name]) for name in clean}
+            at_source, self.base_ld = self.ld_corrupt, self.ld_clean[own]
+        self.span = at_source - self.base_ld
         self.measurable = (np.abs(self.span) >= gap) & ~batch.kind(NULL)
 
     def table(self) -> pd.DataFrame:
-        """One row a pair: what it is, its logit differences, whether it has a rho."""
+        """One row a pair: what it is, its changed tokens and logit differences, whether it has a rho."""
         table = self.about(np.arange(len(self.batch)))
+        table["changed"] = self.batch.table["changed"].to_numpy()
         table["ld_clean"], table["ld_corrupt"] = self.ld_clean, self.ld_corrupt
         table["measurable"] = self.measurable
         return table
 
     def result(self, row: np.ndarray, ld: np.ndarray) -> pd.DataFrame:
-        """What patches did: one row a patch, with ``change`` of LD and ``rho`` (missing under the gap).
+        """What patches did: a row each, with direction, ``change`` of LD and ``rho`` (missing under the gap).
 
         Args:
             row: (b,) the pair of each patch.
             ld: (b,) LD with the patch.
         """
         table = self.about(row)
+        table["direction"] = self.direction.value
         table["change"] = ld - self.base_ld[row]
         with np.errstate(divide="ignore", invalid="ignore"):
             rho = table["change"] / self.span[row]
         table["rho"] = np.where(self.measurable[row], rho, np.nan)
         return table
 
+    def patched_context(self, row: np.ndarray) -> Context:
+        """The windows that are patched of pairs ``row`` (b,)."""
+        if self.direction is Direction.denoise:
+            return self.batch.corrupt[torch.from_numpy(row)]
+        return self.batch.clean[torch.from_numpy(self._own[row])]
+
     def about(self, row: np.ndarray) -> pd.DataFrame:
-        """The pair of each patch: pair, edit, kind, variant, reward_to_go."""
-        columns = ["pair", "edit", "kind", "variant", "reward_to_go"]
+        """The pair of each patch: pair, edit, kind, edit_as, variant, reward_to_go."""
+        columns = ["pair", "edit", "kind", "edit_as", "variant", "reward_to_go"]
         return self.batch.table[columns].iloc[row].reset_index(drop=True)
 
 
-def mean_rho(patches: pd.DataFrame, by: Sequence[str], resamples: int, seed: int) -> pd.DataFrame:
-    """Mean rho over pairs with a bootstrap interval; null pairs, which have none, are left out.
-
-    Args:
-        patches: Rows of :meth:`PairRuns.result`.
-        by: Columns that tell patches apart, ``edit``, ``kind`` and ``reward_to_go`` among them.
-        resamples: Of the bootstrap. seed: Of the bootstrap.
-
-    Returns:
-        ``by``, rho, low, high, pairs (measured), missing (under the gap).
-    """
-    measured = patches[patches["kind"] != NULL]
-    table = pd.DataFrame(measured[list(by)]).drop_duplicates().reset_index(drop=True)
-    code = measured.groupby(list(by), sort=False).ngroup().to_numpy()
-    rho = measured["rho"].to_numpy(dtype=float)
-    there = ~np.isnan(rho)
-    count = np.bincount(code[there], minlength=len(table))
-    values = rho[there][np.argsort(code[there], kind="stable")]
-    first = count.cumsum() - count
-    values_3g = np.full((3, len(table)), np.nan)
-    for n in set(count[count > 0].tolist()):  # groups of one size share their resamples: quick
-        groups = np.flatnonzero(count == n)
-        columns = values[first[groups] + np.arange(n)[:, None]]
-        values_3g[0, groups] = columns.mean(0)
-        values_3g[1:, groups] = bootstrap_columns(columns, resamples, seed)
-    table["rho"], table["low"], table["high"] = values_3g
-    table["pairs"], table["missing"] = count, np.bincount(code, minlength=len(table)) - count
-    return table
+def _where(rows: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(rows.view(-1, *[1] * (yes.ndim - 1)), yes, no)
 
 
 def distinct_inputs(runs: pd.DataFrame) -> int:
@@ -154,25 +145,6 @@ def null_check(change: float | None, tolerance: float) -> Check:
     """The check that patches between two equal runs change nothing."""
     name = "patching within a null pair, whose runs are equal, changes nothing"
     return Check(name=name, error=change, tolerance=tolerance)
-
-
-def above_control(edit: str, what: str, own: float, control: float | None) -> Claim:
-    """Whether the strongest patch of an edit brings more than one from other layouts does at its place.
-
-    Args:
-        edit: Name of the edit.
-        what: The patch: ``L1 mlp_out at S5``.
-        own: rho of the patch. control: rho with activations from other layouts; None: not measured.
-    """
-    beside = "not measured" if control is None else f"{control:.2f}"
-    return Claim(
-        id=f"{edit}_carried",
-        text=f"the strongest patch of {edit} brings more than its control",
-        criterion="more than activations from an unrelated layout bring at the same place",
-        evidence=f"{what} {own:.2f}, from unrelated layouts {beside}",
-        verdict=Verdict.of(control is None or own > control),
-        about=About.INSTRUMENT,
-    )
 
 
 class RestOfRun(Changed):

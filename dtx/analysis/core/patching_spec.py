@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from dtx.config.ranges import Count, Positive, Seed
+from dtx.config.ranges import Count, Positive
 from dtx.stage import RUNTIME
 
 
@@ -14,6 +14,11 @@ class Direction(enum.Enum):
 
     denoise = "denoise"
     noise = "noise"
+
+    def expected(self, like: str) -> int | None:
+        """rho of a donor that is like the ``clean`` or the ``corrupt`` run in what is carried; else None."""
+        source, base = ("clean", "corrupt") if self is Direction.denoise else ("corrupt", "clean")
+        return {source: 1, base: 0}.get(like)
 
 
 class Node(enum.Enum):
@@ -48,8 +53,10 @@ HOOKS = {
 }
 """TransformerLens's names of the nodes, after ``blocks.{layer}.``."""
 
-EDIT, DONOR, NULL = "edit", "shuffled_donor", "null"
-"""Kinds of pairs in the tables: the edit, activations from another layout, two equal runs."""
+EDIT, NULL = "edit", "null"
+DONOR_CLEAN, DONOR_CORRUPT = DONORS = ("donor_clean", "donor_corrupt")
+"""Kinds of pairs in the tables: the edit, two equal runs, and activations from another world's run that has
+the answer of the clean run, or of the corrupt run."""
 
 
 def hook_of(layer: int, node: str) -> str:
@@ -66,8 +73,5 @@ def name_of(layer: int, node: str, head: int | None) -> str:
 class SweepSpec:
     """Settings of every sweep of patches; the config of each analysis explains them."""
 
-    direction: Direction
     tolerance: Positive
-    resamples: Count
-    seed: Seed
     at_once: Count = field(metadata=RUNTIME)

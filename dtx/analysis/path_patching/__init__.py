@@ -36,6 +36,9 @@ class PathPatching(PathPatchingSpec, Analysis):
     plain forward pass an edge, and null pairs 0.
     """
 
+    version: ClassVar[int] = (
+        2  # since donors have an answer, and nothing is pooled over reward-to-go
+    )
     question: ClassVar[str] = "Along which edges does the information flow?"
     cover: ClassVar[str] = "paths_instruction_flip"
     scoring: ClassVar[Scoring | None] = Scoring(by_ranking=True)
@@ -65,9 +68,9 @@ class PathPatching(PathPatchingSpec, Analysis):
         return answers(subject)
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
-        """``paths_EDIT``: the strongest edges as a graph, beside their control; ``paths``: a page of all."""
+        """``paths_EDIT``: the strongest edges by reward-to-go, beside donors; ``paths``: a page of all."""
         from dtx.analysis.path_patching.page import PathsPage
         from dtx.analysis.path_patching.plots import graphs
 
         yield from graphs(result)
-        yield "paths", PathsPage(result, self.dt.label)
+        yield "paths", PathsPage(result, self.dt.label, self.direction.value)

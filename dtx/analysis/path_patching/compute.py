@@ -6,37 +6,37 @@ Letters: p pairs, n tokens; a cell is an edge at a token, or at all tokens toget
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import torch
 
+from dtx.analysis.core.donors import Condition, Gaps, chosen_controls
+from dtx.analysis.core.effects import CONDITION, by_layout, discovered, means
 from dtx.analysis.core.patching import (
     PairRuns,
-    above_control,
     distinct_inputs,
     n_missing,
     null_check,
     without_gap,
     worst,
 )
-from dtx.analysis.core.patching_spec import DONOR, EDIT, NULL
-from dtx.analysis.core.result import Check, Claim, Result
+from dtx.analysis.core.patching_spec import DONORS, EDIT, NULL
+from dtx.analysis.core.result import Result
+from dtx.analysis.core.verdicts import Check
+from dtx.analysis.path_patching.found import CELL, Found, claim, finding, important, metrics_of
 from dtx.analysis.path_patching.identities import IDENTITIES, identities
 from dtx.analysis.path_patching.spec import TOGETHER, EdgeTokens, PathPatchingSpec
 from dtx.analysis.path_patching.sweep import EdgeSweep, wanted
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.paths import Edge, edges, matters
+from dtx.dt.paths import Edge, edges, matters, outputs, patched
 from dtx.pairs.pair_set import PairBatch, PairSet
 from dtx.progress import progress
-from dtx.statistics import bootstrap_columns
 from dtx.training.threads import one_thread
 
-LISTED = 60
-"""Edges an edit in the table ``important``."""
+NULLS = 2
+"""Null pairs of a batch that are swept: a control of the instrument, the same in every pair."""
 
 
 @torch.inference_mode()
@@ -44,11 +44,12 @@ def compute(spec: PathPatchingSpec, model: DecisionTransformerModel, pairs: Pair
     """Patch every edge that the settings ask for.
 
     Returns:
-        Tables ``edges`` (means over pairs with intervals), ``important`` (the strongest of each edit, all
-        targets together), ``identities`` (one row a check of a pair) and ``runs`` (one row a pair); array
-        ``tokens``, the names of the longest windows' tokens. Metrics of each edit: ``EDIT_best_rho`` of its
-        strongest edge, ``EDIT_control_rho`` of the same edge with activations from unrelated layouts, and
-        ``EDIT_random_95``, the |rho| that 95% of the cells with such a receiver stay under.
+        Tables ``edges`` (means over layouts with intervals, by edit, kind, direction and reward-to-go; donors
+        at the strongest edges alone), ``important`` (those, beside their donors), ``identities`` (one row a
+        check of a pair) and ``runs`` (one row a pair); array ``tokens``, the names of the longest windows'
+        tokens. Metrics ``EDIT_DIRECTION_TARGET_best_rho`` of the strongest edge, ``..._expected_0_rho`` and
+        ``..._expected_1_rho`` of donors without and with the source run's answer, and ``..._random_95``, the
+        rho that 95% of the cells with such a receiver stay under.
     """
     named = list(pairs.about["edits"])
     edits = [name for name in named if spec.edits is None or name in spec.edits]
@@ -58,39 +59,44 @@ def compute(spec: PathPatchingSpec, model: DecisionTransformerModel, pairs: Pair
     ]
     swept = _sweep(spec, model, batches, pairs.min_ld_gap)
     tokens = max((batch.names for batch in batches), key=len)
-    cells = _cells(edges(model.cfg), swept.rho, swept.runs, tokens)
-    important = _important(cells, edits, spec)
+    cells = _cells(edges(model.cfg), swept.rho, swept.table, tokens)
+    gaps = Gaps.of(swept.table, pairs.min_ld_gap)
+    found = Found(_effects(cells, spec), swept.table, gaps, spec)
+    found = replace(found, effects=_with_donors(model, swept.runs, found, edits))
+    best = dict(found.strongest(edits))
     return Result(
-        finding=_finding(important),
+        finding=finding(found, best, edits),
         metrics={
             "null_change": swept.null_change,
-            "n_missing": n_missing(swept.runs),
-            **_strongest(cells, important, edits),
+            "n_missing": n_missing(swept.table),
+            **metrics_of(found, best),
         },
         checks=[*_checks(spec, swept), null_check(swept.null_change, spec.tolerance)],
-        claims=list(_claims(important)),
+        controls=chosen_controls(best.values()),
+        claims=[claim(found, best, edit) for edit in edits],
         tables={
-            "edges": _effects(cells, spec),
-            "important": important,
+            "edges": found.effects,
+            "important": important(found, edits),
             "identities": swept.identities,
-            "runs": swept.runs,
+            "runs": swept.table,
         },
         arrays={"tokens": np.array(tokens)},
-        distinct_inputs=distinct_inputs(swept.runs),
+        distinct_inputs=distinct_inputs(swept.table),
         timing=swept.timing,
-        problems=without_gap(swept.runs),
+        problems=without_gap(swept.table),
     )
 
 
 @dataclass(frozen=True)
 class _Swept:
-    """rho (edges, n + 1, p) of all pairs; the last column of tokens is that of all together.
+    """rho (edges, n + 1, p) of all pairs, NaN of donors; the last column of tokens is that of all together.
 
-    ``runs`` has a row a pair, ``identities`` one a check of a pair.
+    ``table`` has a row a pair, ``identities`` one a check of a pair, ``runs`` those of each batch.
     """
 
     rho: np.ndarray
-    runs: pd.DataFrame
+    runs: list[PairRuns]
+    table: pd.DataFrame
     identities: pd.DataFrame
     null_change: float | None
     timing: dict[str, float]
@@ -113,6 +119,7 @@ def _sweep(
     longest = max(batch.changed.shape[1] for batch in batches)
     rho = np.full((len(every), longest + 1, sum(map(len, batches))), np.nan)
     checks, tables, null, seconds, computed, patches, done = [], [], [], 0.0, 0, 0, 0
+    kept: list[PairRuns] = []
     each = spec.tokens is EdgeTokens.each
     with (
         one_thread(),
@@ -121,25 +128,31 @@ def _sweep(
         for batch in batches:
             runs = PairRuns(model, batch, spec.direction, gap, wanted(model.cfg.n_layers))
             begin = time.perf_counter()
-            sweep = EdgeSweep(model, runs, spec.at_once, each, bar.advance)
+            own = runs.measurable & batch.kind(EDIT)
+            nulls = np.flatnonzero(batch.kind(NULL))[:NULLS]
+            which = own.copy()
+            which[nulls] = True
+            sweep = EdgeSweep(model, runs, which, spec.at_once, each, bar.advance)
             seconds += time.perf_counter() - begin
             computed += sweep.computed
             p, n = batch.changed.shape
             with np.errstate(divide="ignore", invalid="ignore"):
-                of_batch = np.where(runs.measurable, sweep.change / runs.span, np.nan)
+                of_batch = np.where(own, sweep.change / runs.span, np.nan)
             places = _places(every, model, n, each)
-            patches += int(places.sum()) * p
+            patches += int(places.sum()) * int(which.sum())
             of_batch[~places] = np.nan
             rho[:, :n, done : done + p] = of_batch[:, :-1]
             rho[:, -1, done : done + p] = of_batch[:, -1]
             done += p
-            if batch.kind(NULL).any():
-                null.append(float(np.abs(sweep.change[..., batch.kind(NULL)]).max()))
+            if len(nulls):
+                null.append(float(np.abs(sweep.change[..., nulls]).max()))
+            kept.append(runs)
             checks.append(identities(spec, model, runs, sweep))
             tables.append(runs.table())
     return _Swept(
         rho=rho,
-        runs=pd.concat(tables, ignore_index=True),
+        runs=kept,
+        table=pd.concat(tables, ignore_index=True),
         identities=pd.concat(checks, ignore_index=True),
         null_change=worst(null),
         timing={
@@ -153,7 +166,7 @@ def _sweep(
 
 def _checks(spec: PathPatchingSpec, swept: _Swept) -> list[Check]:
     """The exact checks, unless the runs of no pair differ enough for a rho."""
-    if swept.identities.empty and without_gap(swept.runs):
+    if swept.identities.empty and without_gap(swept.table):
         return []
     table = swept.identities
     return [
@@ -189,123 +202,88 @@ def _cells(every: list[Edge], rho: np.ndarray, pairs: pd.DataFrame, tokens: list
     return _Cells(rho[edge, place], pairs, about)
 
 
-def _means(cells: _Cells, chosen: np.ndarray, spec: PathPatchingSpec) -> pd.DataFrame:
-    """Cells with mean rho over the chosen pairs (p,) and its interval."""
-    rho = cells.rho[:, chosen]
-    rho = rho[:, np.isfinite(rho).any(0)]
-    table = cells.about.copy()
-    whole = np.isfinite(rho).all(1)
-    low, high = np.full((2, len(rho)), np.nan)
-    low[whole], high[whole] = bootstrap_columns(rho[whole].T, spec.resamples, spec.seed)
-    for row in np.flatnonzero(~whole):  # windows of several lengths: a cell is not in all pairs
-        there = rho[row][np.isfinite(rho[row])]
-        ends = bootstrap_columns(there[:, None], spec.resamples, spec.seed)
-        low[row], high[row] = (float(end[0]) for end in ends)
-    count = np.isfinite(rho).sum(1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        table["rho"] = np.nansum(rho, 1) / count
-    table["low"], table["high"], table["pairs"] = low, high, count
-    table["missing"] = int(chosen.sum()) - rho.shape[1]
-    return table
-
-
 def _effects(cells: _Cells, spec: PathPatchingSpec) -> pd.DataFrame:
-    """Mean rho of every cell by edit, kind and reward-to-go."""
+    """Mean rho of every cell over layouts by edit, kind, direction and reward-to-go."""
     tables = []
     of = ["edit", "kind", "reward_to_go"]
     for key in cells.pairs[of].drop_duplicates().itertuples(index=False):
-        if key.kind == NULL:
+        if key.kind != EDIT:
             continue
         chosen = (cells.pairs[of] == list(key)).all(axis=1).to_numpy()
-        table = _means(cells, chosen, spec)
-        for place, name in enumerate(of):
-            table.insert(place, name, key[place])
+        table = means(_by_layout(cells, chosen)).into(cells.about)
+        count = np.isfinite(cells.rho[:, chosen]).sum(1)
+        table["pairs"], table["missing"] = count, int(chosen.sum()) - count
+        where = {"edit": key.edit, "kind": key.kind, "direction": spec.direction.value}
+        for place, (name, value) in enumerate({**where, "reward_to_go": key.reward_to_go}.items()):
+            table.insert(place, name, value)
         tables.append(table)
     if not tables:
-        return cells.about.assign(edit="", kind="", reward_to_go=0.0, rho=np.nan).iloc[:0]
+        columns = [*CONDITION, *CELL, "rho", "low", "high", "n", "interval", "p", "pairs", "beyond"]
+        return pd.DataFrame(columns=columns)
     joined = pd.concat(tables, ignore_index=True)
-    return joined.astype({"edit": "category", "kind": "category"})
+    return discovered(joined.astype(dict.fromkeys((*CONDITION[:3], "interval"), "category")))
 
 
-def _important(cells: _Cells, edits: list[str], spec: PathPatchingSpec) -> pd.DataFrame:
-    """The strongest cells of each edit over all its pairs, each with its controls.
-
-    ``control``: mean rho of the same cell with activations from unrelated layouts. ``above``: share of the
-    cells with the same kind of receiver whose |rho| is smaller: what a random edge would bring.
-    """
-    tables = []
-    single = (cells.about["position"] >= 0).to_numpy()
-    counted = single if single.any() else ~single
-    for edit in edits:
-        of_edit = (cells.pairs["edit"] == edit).to_numpy()
-        own, control = (
-            _means(cells, of_edit & (cells.pairs["kind"] == kind).to_numpy(), spec)
-            for kind in (EDIT, DONOR)
-        )
-        own["control"] = control["rho"]
-        own = own[counted & own["rho"].notna()].copy()
-        size = own["rho"].abs()
-        own["above"] = size.groupby(own["input"], observed=True).rank(method="min", pct=True)
-        own = own.loc[size.sort_values(ascending=False, kind="stable").index[:LISTED]]
-        own.insert(0, "edit", edit)
-        tables.append(own)
-    return pd.concat(tables, ignore_index=True)
+def _by_layout(cells: _Cells, chosen: np.ndarray) -> np.ndarray:
+    """rho (c, k) of the chosen pairs (p,), a mean for each layout."""
+    rho = cells.rho[:, chosen]
+    layout = cells.pairs.loc[chosen, "variant"].to_numpy(dtype=str)
+    if len(set(layout)) == len(layout):  # one pair a layout, as in Memory
+        return rho
+    code = np.repeat(np.arange(len(rho)), rho.shape[1])
+    return by_layout(code, np.tile(layout, len(rho)), rho.ravel(), len(rho))
 
 
-def _random_95(cells: _Cells, edits: list[str]) -> dict[tuple[str, str], float]:
-    """For each edit and kind of receiver the |rho| that 95% of its cells stay under."""
-    single = (cells.about["position"] >= 0).to_numpy()
-    counted = single if single.any() else ~single
-    limits = {}
-    for edit in edits:
-        chosen = ((cells.pairs["edit"] == edit) & (cells.pairs["kind"] == EDIT)).to_numpy()
-        rho = cells.rho[:, chosen]
-        for kind in sorted(set(cells.about["input"])):
-            of_kind = rho[counted & (cells.about["input"] == kind).to_numpy()]
-            size = np.abs(of_kind[np.isfinite(of_kind)])
-            limits[edit, kind] = float(np.quantile(size, 0.95)) if len(size) else np.nan
-    return limits
+def _with_donors(
+    model: DecisionTransformerModel, runs: list[PairRuns], found: Found, edits: list[str]
+) -> pd.DataFrame:
+    """The effects, with those of donors at the strongest edges of each edit: one plain patch an edge."""
+    tables = [found.effects]
+    for condition in (c for edit in edits for c in found.conditions(edit)):
+        listed = found.listed(condition)
+        for kind in DONORS:
+            measured = [_donor_rho(model, each, condition, kind, listed) for each in runs]
+            layout = np.concatenate([names for names, _ in measured])
+            rho = np.concatenate([values for _, values in measured], axis=1)
+            if not len(layout) or not len(listed):
+                continue
+            code = np.repeat(np.arange(len(rho)), rho.shape[1])
+            by = by_layout(code, np.tile(layout, len(rho)), rho.ravel(), len(rho))
+            table = means(by).into(listed[[*CONDITION, *CELL]]).assign(kind=kind, beyond=False)
+            tables.append(table.assign(pairs=len(layout), missing=0))
+    joined = pd.concat(tables, ignore_index=True)
+    return joined.astype(
+        dict.fromkeys((*CONDITION[:3], *CELL[:3], "token", "interval"), "category")
+    )
 
 
-def _strongest(cells: _Cells, important: pd.DataFrame, edits: list[str]) -> dict[str, float | None]:
-    """Metrics of the strongest edge of each edit, beside its controls."""
-    metrics: dict[str, float | None] = {}
-    random_95 = _random_95(cells, edits)
-    for edit in edits:
-        rows = important[important["edit"] == edit]
-        if not len(rows):
-            metrics[f"{edit}_best_rho"] = None
+def _donor_rho(
+    model: DecisionTransformerModel,
+    runs: PairRuns,
+    condition: Condition,
+    kind: str,
+    listed: pd.DataFrame,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Layouts (p,) of a kind's donors in a batch, and rho (cells, p) of edges patched with theirs."""
+    table = runs.batch.table
+    here = (table["edit"] == condition.edit) & (table["reward_to_go"] == condition.target)
+    row = np.flatnonzero(np.array(here & (table["kind"] == kind)) & runs.measurable)
+    layout = table["variant"].to_numpy(dtype=str)[row]
+    rho = np.full((len(listed), len(row)), np.nan)
+    if not len(row):
+        return layout, rho
+    index = torch.from_numpy(row)
+    context = runs.patched_context(row)
+    source = {s: value[index] for s, value in outputs(model, runs.source).items()}
+    by_name = {(e.sender.name, e.receiver.name, e.receiver.input): e for e in edges(model.cfg)}
+    n = runs.batch.changed.shape[1]
+    for i, cell in enumerate(listed.to_dict("records")):
+        if cell["position"] >= n:
             continue
-        best = rows.iloc[0]
-        metrics[f"{edit}_best_rho"] = float(abs(best["rho"]))
-        metrics[f"{edit}_control_rho"] = _control(best["control"])
-        metrics[f"{edit}_random_95"] = random_95[edit, str(best["input"])]
-    return metrics
-
-
-def _control(rho: float) -> float | None:
-    return float(abs(rho)) if np.isfinite(rho) else None
-
-
-def _claims(important: pd.DataFrame) -> Iterator[Claim]:
-    """One claim an edit: its strongest edge brings more than the control there."""
-    for edit, rows in important.groupby("edit", sort=False):
-        best = next(rows.itertuples())
-        yield above_control(str(edit), _place(best), abs(best.rho), _control(best.control))
-
-
-def _finding(important: pd.DataFrame) -> str:
-    """The strongest edges of each edit."""
-    parts = []
-    for edit, rows in important.groupby("edit", sort=False):
-        best = ", ".join(f"{_place(edge)} {edge.rho:.2f}" for edge in rows.head(3).itertuples())
-        control = _control(rows.iloc[0]["control"])
-        beside = "" if control is None else f" (unrelated layout at the first {control:.2f})"
-        parts.append(f"{edit}: {best}{beside}")
-    return "; ".join(parts) or "no edge has an effect that could be measured"
-
-
-def _place(edge: Any) -> str:
-    """``embed > L1 H0 v at S1``."""
-    read = f" {edge.input}" if edge.input in ("q", "k", "v") else ""
-    return f"{edge.sender} > {edge.receiver}{read} at {edge.token}"
+        mask = torch.zeros(len(row), n, dtype=torch.bool)
+        mask[:, cell["position"] if cell["position"] >= 0 else slice(None)] = True
+        edge = by_name[cell["sender"], cell["receiver"], cell["input"]]
+        logits = patched(model, context, source, [(edge, mask)])
+        ld = runs.batch.difference_of(logits, index).double().numpy()
+        rho[i] = (ld - runs.base_ld[row]) / runs.span[row]
+    return layout, rho

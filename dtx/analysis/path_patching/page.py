@@ -25,8 +25,9 @@ select,input{font:inherit;vertical-align:middle} #said{min-height:1.4em;font-wei
 table{border-collapse:collapse;font-size:13px} td,th{padding:2px 10px 2px 0;text-align:left}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums} .wide{overflow-x:auto}
 </style><h1>Along which edges the difference travels</h1>
-<p>__WHERE__ Columns are tokens, computing goes upwards. Blue edges bring the other run's decision (rho above
-0), red ones work against it; dotted: a head moves it from one token to another. Point at an edge.</p>
+<p>__WHERE__ Patched: __DIRECTION__. Columns are tokens, computing goes upwards. Blue edges bring the other
+run's decision (rho above 0), red ones work against it; dotted: a head moves it from one token to another.
+Point at an edge.</p>
 <div class="controls"><label>edit <select id="edit"></select></label>
 <label>pairs <select id="kind"></select></label>
 <label>reward-to-go <select id="target"></select></label>
@@ -40,7 +41,8 @@ const D=__DATA__, $=id=>document.getElementById(id);
 const option=(e,a,f)=>{const v=e.value;e.replaceChildren(...a.map(x=>new Option(f?f(x):x,x)));
  if(a.map(String).includes(v))e.value=v};
 option($('edit'),[...new Set(D.groups.map(g=>g.edit))],x=>x.replaceAll('_',' '));
-const kinds={edit:'the edit',shuffled_donor:'control: activations from unrelated layouts'};
+const kinds={edit:'the edit',donor_clean:"donors with the clean run's answer, the strongest edges",
+ donor_corrupt:"donors with the corrupt run's answer, the strongest edges"};
 const mine=(k,v)=>D.groups.filter(g=>g.edit==$('edit').value&&(k==null||g.kind==k)&&(v==null||g.target==v));
 const least=()=>LEAST*Math.pow(1/LEAST,$('least').value/100), LEAST=D.least;
 const fix=x=>x.toFixed(3), esc=s=>String(s).replace(/[&<>]/g,c=>({'&':'&amp;','<':'&lt;','>':'&gt;'}[c]));
@@ -101,17 +103,17 @@ class PathsPage:
 
     Args:
         result: Of path patching.
-        label: Of the model.
+        label: Of the model. direction: Of the patches.
     """
 
-    def __init__(self, result: Result, label: str):
-        self.result, self.label = result, label
+    def __init__(self, result: Result, label: str, direction: str):
+        self.result, self.label, self.direction = result, label, direction
 
     def write_html(self, path: Path, **_: Any) -> None:
         """Write one file with all cells in it that reach :data:`LEAST`."""
         data = _data(self.result)
         where = html.escape(f"{self.label}.")
-        text = _PAGE.replace("__WHERE__", where)
+        text = _PAGE.replace("__WHERE__", where).replace("__DIRECTION__", self.direction)
         path.write_text(text.replace("__DATA__", json.dumps(data).replace("</", "<\\/")))
 
 

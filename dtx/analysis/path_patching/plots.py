@@ -10,21 +10,26 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dtx.analysis.core.patching_spec import DONOR, EDIT
+from dtx.analysis.core.donor_plots import WIDTH, beside_donors, conditions
+from dtx.analysis.core.plots import title
 from dtx.analysis.core.result import Result
+from dtx.analysis.path_patching.found import CELL
 from dtx.figures import new
 
-THRESHOLD, MOST = 0.05, 16
+THRESHOLD, MOST = 0.05, 10
 """Edges are drawn from this |rho| on, and at most so many: the strongest."""
-INPUTS = ("q", "k", "v", "mlp", "logits")
-POSITIVE, NEGATIVE, CONTROL, INK = "#2a6f97", "#d1495b", "#8d99ae", "#1b1f2a"
+BESIDE = 3
+"""Edges of each reward-to-go that are drawn beside their donors."""
+POSITIVE, NEGATIVE, CONTROL = "#2a6f97", "#d1495b", "#8d99ae"
+Size = tuple[float, float]
+"""Width and height of a panel in inches, about."""
 
 
 def graphs(result: Result) -> Iterator[tuple[str, Figure]]:
-    """One figure an edit: its edges, and beside them all cells and their controls."""
+    """One figure an edit: its strongest edges at each reward-to-go, and beside them their donors."""
     effects = result.tables["edges"]
-    for edit, important in result.tables["important"].groupby("edit", sort=False):
-        yield f"paths_{edit}", _figure(str(edit), important, effects)
+    for edit, rows in result.tables["important"].groupby("edit", sort=False, observed=True):
+        yield f"paths_{edit}", _figure(str(edit), rows, effects)
 
 
 def row_of(name: str) -> float:
@@ -36,24 +41,46 @@ def row_of(name: str) -> float:
 
 
 def _figure(edit: str, important: pd.DataFrame, effects: pd.DataFrame) -> Figure:
-    shown = important[important["rho"].abs() >= THRESHOLD].head(MOST)
-    ends = {*shown["sender"], *shown["receiver"]}
-    rows = sorted({row_of(name) for name in ends})
-    height = 1.5 + 0.62 * max(len(rows), 3)
-    figure, axes = new(7.0, height, mosaic=[["graph", "control"]], width_ratios=[2.5, 1])
-    title = edit.replace("_", " ")
-    least = shown["rho"].abs().min() if len(shown) == MOST else THRESHOLD
-    axes["graph"].set_title(f"{title}: edges with |rho| from {least:.2f} on")
-    if len(shown):
-        _graph(axes["graph"], shown, rows)
-    else:
-        axes["graph"].axis("off")
-        axes["graph"].text(0.5, 0.5, f"none reaches {THRESHOLD:g}", ha="center", va="center")
-    _control(axes["control"], edit, effects)
+    panels = [(f"{d} {t:g}", d, t) for d, t in conditions(effects, edit)]
+    parts, heights = {}, []
+    for panel, direction, target in panels:
+        here = (important["direction"] == direction) & (important["reward_to_go"] == target)
+        parts[panel] = important[here]
+        shown = parts[panel][parts[panel]["rho"].abs() >= THRESHOLD].head(MOST)
+        rows = {row_of(str(name)) for name in {*shown["sender"], *shown["receiver"]}}
+        heights.append(0.7 + 0.55 * max(len(rows), 2))
+    best = [row for rows in parts.values() for _, row in rows.nlargest(BESIDE, "rho").iterrows()]
+    names = [f"{row['reward_to_go']:g}: {_name(row)}" for row in best]
+    heights.append(0.7 + 0.3 * len(best))
+    figure, axes = new(
+        WIDTH,
+        sum(heights) + 0.9,
+        mosaic=[[name] for name in (*parts, "donors")],
+        height_ratios=heights,
+    )
+    for (panel, direction, target), height in zip(panels, heights, strict=False):
+        shown = parts[panel][parts[panel]["rho"].abs() >= THRESHOLD].head(MOST)
+        least = shown["rho"].abs().min() if len(shown) == MOST else THRESHOLD
+        said = f"{direction}, asked for {target:g}: |rho| from {least:.2f} on"
+        axes[panel].set_title(said, fontsize=8.5)
+        if len(shown):
+            rows = sorted({row_of(str(n)) for n in {*shown["sender"], *shown["receiver"]}})
+            _graph(axes[panel], shown, rows, (WIDTH * 0.8, height * 0.75))
+        else:
+            axes[panel].axis("off")
+            axes[panel].text(0.5, 0.5, f"none reaches {THRESHOLD:g}", ha="center", va="center")
+    axes["donors"].set_title("the strongest beside donors", fontsize=8.5)
+    beside_donors(axes["donors"], effects, best, CELL[:4], names)
+    title(figure, edit.replace("_", " "))
     return figure
 
 
-def _graph(axis: Axes, shown: pd.DataFrame, rows: list[float]) -> None:
+def _name(edge: pd.Series) -> str:
+    read = f" {edge['input']}" if edge["input"] in ("q", "k", "v") else ""
+    return f"{edge['sender']} > {edge['receiver']}{read}, {edge['token']}"
+
+
+def _graph(axis: Axes, shown: pd.DataFrame, rows: list[float], size: Size) -> None:
     """Nodes stand at (token, step); what a head moves from one token to another is dotted."""
     order = shown.sort_values("position")
     tokens = list(dict.fromkeys(order["token"].astype(str)))
@@ -71,12 +98,11 @@ def _graph(axis: Axes, shown: pd.DataFrame, rows: list[float]) -> None:
     _moves(axis, shown, nodes)
     for i, edge in enumerate(shown.iloc[::-1].itertuples()):  # the strongest on top
         start, end = (nodes[str(edge.token), str(name)] for name in (edge.sender, edge.receiver))
-        _arrow(axis, start, end, edge, (0.38, 0.5, 0.62)[i % 3])
-    size = 7 if len(tokens) <= 6 else 5.5
+        _arrow(axis, start, end, edge, (0.38, 0.5, 0.62)[i % 3], size)
     for (_, name), (x, y) in nodes.items():
         box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": "#525a6b"}
         short = name if name in ("embed", "logits") else name.split()[1]
-        axis.text(x, y, short, ha="center", va="center", fontsize=size, bbox=box, zorder=5)
+        axis.text(x, y, short, ha="center", va="center", fontsize=7, bbox=box, zorder=5)
     axis.set_xticks(range(len(tokens)), tokens)
     axis.set_yticks(range(len(rows)), [_band(row) for row in rows], fontsize=8)
     axis.tick_params(length=0)
@@ -104,9 +130,7 @@ def _moves(
                 axis.plot([x, to_x], [y, to_y], ":", color=CONTROL, linewidth=1.4, zorder=1)
 
 
-def _arrow(
-    axis: Axes, start: tuple[float, float], end: tuple[float, float], edge: Any, label: float
-) -> None:
+def _arrow(axis: Axes, start: Size, end: Size, edge: Any, label: float, size: Size) -> None:
     """An edge with its rho, which stands at a share ``label`` of its way so that labels stay apart."""
     (x, y), (to_x, to_y) = start, end
     # An edge that passes other rows bows to a side, the further the more, around what lies between.
@@ -124,8 +148,8 @@ def _arrow(
     }
     axis.annotate("", (to_x, to_y), (x, y), arrowprops=arrow, zorder=2)
     # On the quadratic curve that matplotlib draws: its control point stands beside the middle.
-    beside = (x + to_x) / 2 + bow * (to_y - y) * _aspect(axis)
-    above = (y + to_y) / 2 - bow * (to_x - x) / _aspect(axis)
+    beside = (x + to_x) / 2 + bow * (to_y - y) * _aspect(axis, size)
+    above = (y + to_y) / 2 - bow * (to_x - x) / _aspect(axis, size)
     place = [
         (1 - label) ** 2 * a + 2 * label * (1 - label) * control + label**2 * b
         for a, control, b in ((x, beside, to_x), (y, above, to_y))
@@ -133,38 +157,11 @@ def _arrow(
     text = f"{edge.rho:.2f}".replace("0.", ".")
     text = text if edge.input in ("mlp", "logits") else f"{edge.input} {text}"
     box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-    style = {"fontsize": 6, "color": colour, "ha": "center", "va": "center", "zorder": 4}
+    style = {"fontsize": 7, "color": colour, "ha": "center", "va": "center", "zorder": 4}
     axis.text(*place, text, bbox=box, **style)
 
 
-def _aspect(axis: Axes) -> float:
+def _aspect(axis: Axes, size: Size) -> float:
     """Columns for a row's length on paper; the bow of an arrow is round on paper."""
-    width, height = axis.figure.get_size_inches()
     columns, rows = np.diff(axis.get_xlim())[0], np.diff(axis.get_ylim())[0]
-    return float((height * 0.75 / rows) / (width * 0.55 / columns))
-
-
-def _control(axis: Axes, edit: str, effects: pd.DataFrame) -> None:
-    """|rho| of all cells by the receiver's kind, of the edit and of activations from other layouts."""
-    rows = effects[(effects["edit"] == edit) & effects["rho"].notna()]
-    single = rows[rows["position"] >= 0]
-    rows = single if len(single) else rows
-    inputs = [name for name in INPUTS if name in set(rows["input"])]
-    rng = np.random.default_rng(0)
-    for kind, colour, shift in ((EDIT, POSITIVE, 0.17), (DONOR, CONTROL, -0.17)):
-        of_kind = rows[rows["kind"] == kind]
-        over = of_kind.groupby(["sender", "receiver", "input", "position"], observed=True)["rho"]
-        means = over.mean().abs().reset_index()
-        place = means["input"].astype(str).map({name: i for i, name in enumerate(inputs)})
-        up = place.astype(float) + shift + rng.uniform(-0.11, 0.11, len(means))
-        axis.plot(
-            means["rho"].clip(1e-4), up, ".", color=colour, markersize=4, alpha=0.6,
-            markeredgewidth=0, rasterized=True,
-        )  # fmt: skip
-    axis.set_xscale("log")
-    axis.set_xlim(0.8e-4, 3)
-    axis.set_xticks([1e-4, 1e-2, 1], ["≤ .0001", ".01", "1"])
-    axis.axvline(THRESHOLD, color=INK, linewidth=0.8, linestyle="--")
-    axis.set_yticks(range(len(inputs)), inputs)
-    axis.set_xlabel("|rho| of every edge")
-    axis.set_title("grey: control,\nunrelated layout", fontsize=7.5, fontweight="normal")
+    return float((size[1] / rows) / (size[0] / columns))

@@ -6,8 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import Annotated
 
-from dtx.analysis.core.patching_spec import SweepSpec
-from dtx.config.ranges import NotEmpty
+from dtx.analysis.core.patching_spec import Direction, SweepSpec
+from dtx.config.ranges import NotEmpty, Seed
 
 
 class EdgeTokens(enum.Enum):
@@ -22,7 +22,9 @@ class PathPatchingSpec(SweepSpec):
     """What is patched; ``edits``: names of the pairs' edits, None for all."""
 
     edits: Annotated[tuple[str, ...], NotEmpty("needs at least one; null takes all")] | None
+    direction: Direction
     tokens: EdgeTokens
+    seed: Seed
 
 
 TOGETHER = "all"

@@ -47,6 +47,7 @@ class EdgeSweep:
         self,
         model: DecisionTransformerModel,
         runs: PairRuns,
+        which: np.ndarray,
         rows: int,
         tokens: bool,
         advance: Callable[[int], None] = lambda _: None,
@@ -56,12 +57,14 @@ class EdgeSweep:
         Args:
             model: Of the runs.
             runs: With activations :func:`wanted`.
+            which: (p,) bool, pairs that are patched; nothing changes in the others.
             rows: Of a forward pass, at most.
             tokens: Also each token alone, not just all together.
             advance: Called with the number of edges that were just done.
         """
         cfg = model.cfg
         self.model, self.batch, self.runs, self.rows = model, runs.batch, runs, rows
+        self.which = torch.from_numpy(which)
         self.last = cfg.n_layers - 1
         self.rest = RestOfRun(model, runs)
         self.blocks = self.rest.blocks
@@ -82,11 +85,12 @@ class EdgeSweep:
     def _sender(self, sender: Sender, delta_pnd: Tensor, live_pn: Tensor, tokens: bool) -> None:
         """All edges from one sender."""
         places = [(m, 1, m) for m in range(self.n)] if tokens else []
-        first = int(live_pn.any(0).int().argmax())
+        first = int(live_pn[self.which].any(0).int().argmax())
         for begin, width, slot in [*places, (first, self.n - first, self.n)]:
             live = live_pn[:, begin : begin + width].any(1)
             if slot == self.n:  # null pairs are a control only if they are not skipped
                 live = live | torch.from_numpy(self.batch.kind(NULL))
+            live = live & self.which
             if not live.any():
                 continue
             at_once = max(1, self.rows // self.model.cfg.n_heads)
