@@ -138,7 +138,7 @@ def test_pairs_closer_than_the_gap_are_missing_not_numbers(stage, pairs):
     assert [check.error is None for check in found.checks] == [False]  # that of the null pairs
     assert list(found.reasons()) == ["in no pair do the two runs differ by min_ld_gap"]
     assert {claim.verdict for claim in found.claims} == {Verdict.NOT_APPLICABLE}
-    assert all("the runs differ by" in claim.evidence for claim in found.claims)
+    assert all("it moves the decision by" in claim.evidence for claim in found.claims)
 
 
 def test_a_broken_identity_establishes_nothing(stage, pairs, monkeypatch):

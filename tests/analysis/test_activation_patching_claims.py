@@ -11,9 +11,9 @@ import torch
 
 from dtx.analysis.activation_patching.claims import Measured, claims
 from dtx.analysis.activation_patching.compute import compute
-from dtx.analysis.core.donors import Gaps
 from dtx.analysis.core.effects import mean_rho, pooled
-from dtx.analysis.core.patching_spec import Direction
+from dtx.analysis.core.gaps import Gaps, aligned
+from dtx.analysis.core.patching_spec import Direction, Node
 from dtx.analysis.core.result import Result
 from dtx.analysis.core.verdicts import About, Verdict
 from dtx.config.compose import build_group
@@ -34,7 +34,8 @@ MOVES, COLLECTED, CARRIED = (
 
 @pytest.fixture(scope="module")
 def stage():
-    return build_group("analysis/activation_patching", ["pairs.dataset=null"])
+    built = build_group("analysis/activation_patching", ["pairs.dataset=null"])
+    return dataclasses.replace(built, nodes=(Node.resid_pre, Node.attn_out, Node.mlp_out))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def verdicts_of(result: Result) -> dict[str, Verdict]:
 
 
 def judged(tables) -> dict[str, Verdict]:
-    measured = Measured(tables, Gaps.of(tables["runs"], 0.5), BOTH)
+    measured = Measured(tables, Gaps.of(tables["runs"], 0.5, {}), BOTH)
     edits = ["instruction_flip", "swap_targets", "rtg_zero", "decoy"]
     return {claim.id: claim.verdict for claim in claims(measured, edits)}
 
@@ -74,7 +75,7 @@ def test_the_planted_model_meets_both(tables):
     assert verdicts[MOVES] == verdicts[COLLECTED] == verdicts[CARRIED] == Verdict.CONFIRMED
     # Its targets are read at the last state, and the decoy changes nothing: there is nothing to ask.
     assert verdicts["swap_targets_moves"] == verdicts["decoy_carried"] == Verdict.NOT_APPLICABLE
-    measured = Measured(tables, Gaps.of(tables["runs"], 0.5), BOTH)
+    measured = Measured(tables, Gaps.of(tables["runs"], 0.5, {}), BOTH)
     found = {claim.id: claim for claim in claims(measured, ["instruction_flip", "rtg_zero"])}
     assert found[MOVES].about is About.MODEL and found[COLLECTED].about is About.REWARD_TO_GO
     for target in ("asked for 0.892", "asked for 0:"):
@@ -169,6 +170,24 @@ def test_no_claim_on_runs_that_do_not_differ(tables):
     assert set(judged({**tables, "runs": runs}).values()) == {Verdict.NOT_APPLICABLE}
 
 
+def test_a_shift_of_the_logits_alike_in_all_layouts_moves_no_decision(tables):
+    """Left gains a logit whatever the layout asks for: no decision, however exactly a component brings it."""
+    runs = tables["runs"].copy()
+    side = np.where(runs["variant"].str.endswith("left"), 1.0, -1.0)
+    runs["ld_clean"], runs["ld_corrupt"] = 5 * side + 1, 5 * side
+    assert set(aligned(runs)) == {1.0, -1.0}
+    assert not any(verdict.states for verdict in judged({**tables, "runs": runs}).values())
+
+
+def test_an_edit_must_move_the_decision_further_than_in_untrained_models(tables):
+    runs = tables["runs"]
+    every = dict.fromkeys(zip(runs["edit"], runs["reward_to_go"], strict=True), 1000.0)
+    measured = Measured(tables, Gaps.of(runs, 0.5, every), BOTH)
+    found = list(claims(measured, ["instruction_flip", "rtg_zero"]))
+    assert {claim.verdict for claim in found} == {Verdict.NOT_APPLICABLE}
+    assert "untrained models up to 1000" in found[0].evidence
+
+
 # --- means over layouts ------------------------------------------------------------------------------
 
 
@@ -229,15 +248,20 @@ def test_cells_beyond_0_are_few_among_those_without_effect():
 
 
 @torch.inference_mode()
-def test_untrained_models_and_clones_state_nothing(stage, pairs):
-    """Of five untrained models and five clones; a clone may have an effect of the instruction."""
+@pytest.mark.parametrize("gap", [0.5, 0.02])
+def test_untrained_models_and_clones_state_nothing(stage, pairs, gap):
+    """Of five untrained models and five clones, with a gap of their own, too; a clone may flip with the
+    instruction, but nothing of reward-to-go.
+    """
+    own = dataclasses.replace(pairs, about={**pairs.about, "min_ld_gap": gap})
     stated, asked = [], 0
     for reward_to_go in (True, False):
         network = model()
-        network.cfg.reward_to_go = reward_to_go
-        for seed in range(5):
-            found = compute(stage, untrained_like(network, seed), pairs)
-            claims = [c for c in found.claims if reward_to_go or c.about is About.REWARD_TO_GO]
-            asked += len(claims)
-            stated += [(seed, c.id, c.evidence) for c in claims if c.verdict.states]
+        cfg = dataclasses.replace(network.cfg, reward_to_go=reward_to_go)
+        for seed in range(100, 105):  # none of the twins'
+            fresh = untrained_like(type(network)(cfg), seed)
+            made = compute(stage, fresh, own).claims
+            made = [c for c in made if reward_to_go or c.about is About.REWARD_TO_GO]
+            asked += len(made)
+            stated += [(seed, c.id, c.evidence) for c in made if c.verdict.states]
     assert asked >= 20 and len(stated) <= 0.05 * asked, stated

@@ -14,8 +14,6 @@ import pandas as pd
 from dtx.analysis.activation_patching.sweep import BOTH, EDITED, LAST, OTHERS
 from dtx.analysis.core.donors import (
     Beside,
-    Condition,
-    Gaps,
     Part,
     about,
     beside,
@@ -24,6 +22,7 @@ from dtx.analysis.core.donors import (
     verdict,
 )
 from dtx.analysis.core.effects import estimate_of, words
+from dtx.analysis.core.gaps import Condition, Gaps
 from dtx.analysis.core.patching_spec import EDIT, Direction
 from dtx.analysis.core.verdicts import About, Claim, Relation, Verdict
 from dtx.statistics import Estimate

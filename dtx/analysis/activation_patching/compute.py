@@ -11,8 +11,9 @@ import torch
 from dtx.analysis.activation_patching.claims import Measured, claims
 from dtx.analysis.activation_patching.spec import ActivationPatchingSpec
 from dtx.analysis.activation_patching.sweep import NodeSweep
-from dtx.analysis.core.donors import Beside, Condition, Gaps, chosen_controls
+from dtx.analysis.core.donors import Beside, chosen_controls
 from dtx.analysis.core.effects import CONDITION, mean_rho, pooled
+from dtx.analysis.core.gaps import Condition, Gaps, untrained_gaps
 from dtx.analysis.core.patching import (
     distinct_inputs,
     n_missing,
@@ -54,8 +55,10 @@ def compute(
     """
     parts: dict[str, list[pd.DataFrame]] = {n: [] for n in ("patches", "mediation", "sets", "runs")}
     tokens: list[str] = []
+    batches = pairs.batches(model)
     with one_thread():
-        for batch in pairs.batches(model):
+        untrained = untrained_gaps(model, batches)
+        for batch in batches:
             for direction in spec.directions:
                 sweep = NodeSweep(spec, model, batch, pairs.min_ld_gap, direction)
                 parts["patches"].append(sweep.patches())
@@ -67,7 +70,7 @@ def compute(
     tables["effects"] = mean_rho(tables["patches"], [*CONDITION, *PLACE])
     tables["pooled"] = pooled(tables["patches"], ["edit", "direction", *PLACE])
     tables["mediation"] = mean_rho(tables["mediation"], [*CONDITION, "layer", "set"])
-    gaps = Gaps.of(tables["runs"], pairs.min_ld_gap)
+    gaps = Gaps.of(tables["runs"], pairs.min_ld_gap, untrained)
     measured = Measured(tables, gaps, spec.directions)
     edits = list(pairs.about["edits"])
     best = dict(_strongest(measured, edits))
@@ -137,8 +140,7 @@ def _finding(measured: Measured, best: Mapping[Condition, Beside], edits: list[s
     for edit in edits:
         of_edit = [c for c in best if c.edit == edit]
         if not of_edit:
-            gap = f"not decidedly the gap of {measured.gaps.least:g}"
-            parts.append(f"{edit}: {measured.gaps.words(edit)}, {gap}")
+            parts.append(f"{edit}: {measured.gaps.words(edit)}")
         for direction in dict.fromkeys(c.direction for c in of_edit):
             here = [best[c] for c in of_edit if c.direction is direction]
             parts.append(f"{edit} ({direction.value}): {_by_target(measured, here)}")

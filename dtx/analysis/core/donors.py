@@ -15,29 +15,13 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from dtx.analysis.core.effects import estimate_of, words
-from dtx.analysis.core.patching_spec import DONORS, EDIT, Direction
+from dtx.analysis.core.gaps import Condition
+from dtx.analysis.core.patching_spec import DONORS, EDIT
 from dtx.analysis.core.verdicts import About, Control, Relation, Verdict
-from dtx.statistics import Estimate, mean_estimate
+from dtx.statistics import Estimate
 
 ANSWER, EDITED = "the answer", "what was edited"
 """What a place may carry."""
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Where an edit is measured: what is patched into what, and the reward-to-go that is asked for."""
-
-    edit: str
-    direction: Direction
-    target: float
-
-    def __str__(self) -> str:
-        return f"{self.direction.value}, asked for {self.target:g}"
-
-    def rows(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of a table that are measured there."""
-        here = (table["edit"] == self.edit) & (table["reward_to_go"] == self.target)
-        return table[here & (table["direction"] == self.direction.value)]
 
 
 @dataclass(frozen=True)
@@ -47,48 +31,6 @@ class Part:
     condition: Condition
     holds: bool | None
     text: str
-
-
-@dataclass(frozen=True)
-class Gaps:
-    """By how much the two runs of pairs differ in LD, and in which conditions a rho means something.
-
-    Attributes:
-        size: By edit and reward-to-go, over layouts.
-        least: Difference in logits at which rho means something.
-    """
-
-    size: Mapping[tuple[str, float], Estimate]
-    least: float
-
-    @staticmethod
-    def of(runs: pd.DataFrame, least: float) -> Gaps:
-        """From the rows of :meth:`dtx.analysis.core.patching.PairRuns.table`."""
-        edited = runs[runs["kind"] == EDIT]
-        gap = (edited["ld_clean"] - edited["ld_corrupt"]).abs()
-        size = {
-            (str(edit), float(target)): mean_estimate(  # type: ignore[misc]
-                gap.loc[rows.index].to_numpy(), clusters=rows["variant"].to_numpy(), of="layouts"
-            )
-            for (edit, target), rows in edited.groupby(["edit", "reward_to_go"], sort=False)  # type: ignore[misc]
-        }
-        return Gaps(size, least)
-
-    def there(self, condition: Condition) -> bool | None:
-        """Whether the runs differ by so much there, beyond the interval over layouts."""
-        size = self.size.get((condition.edit, condition.target))
-        return False if size is None else Relation.AT_LEAST.decides(size, self.least)
-
-    def conditions(self, edit: str, directions: Iterable[Direction]) -> list[Condition]:
-        """Where an edit has a gap, or may have one (not decided); the highest reward-to-go first."""
-        targets = sorted({t for name, t in self.size if name == edit}, reverse=True)
-        every = [Condition(edit, d, t) for d in directions for t in targets]
-        return [condition for condition in every if self.there(condition) is not False]
-
-    def words(self, edit: str) -> str:
-        """How far the runs are apart, by reward-to-go."""
-        sizes = sorted(((t, e) for (name, t), e in self.size.items() if name == edit), reverse=True)
-        return "the runs differ by " + ", ".join(f"{words(e)} logits at {t:g}" for t, e in sizes)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dtx.analysis.core.donors import Condition, Gaps, chosen_controls
+from dtx.analysis.core.donors import chosen_controls
 from dtx.analysis.core.effects import CONDITION, by_layout, discovered, means
+from dtx.analysis.core.gaps import Condition, Gaps, untrained_gaps
 from dtx.analysis.core.patching import (
     PairRuns,
     distinct_inputs,
@@ -60,7 +61,7 @@ def compute(spec: PathPatchingSpec, model: DecisionTransformerModel, pairs: Pair
     swept = _sweep(spec, model, batches, pairs.min_ld_gap)
     tokens = max((batch.names for batch in batches), key=len)
     cells = _cells(edges(model.cfg), swept.rho, swept.table, tokens)
-    gaps = Gaps.of(swept.table, pairs.min_ld_gap)
+    gaps = Gaps.of(swept.table, pairs.min_ld_gap, untrained_gaps(model, batches))
     found = Found(_effects(cells, spec), swept.table, gaps, spec)
     found = replace(found, effects=_with_donors(model, swept.runs, found, edits))
     best = dict(found.strongest(edits))

@@ -10,8 +10,6 @@ import pandas as pd
 
 from dtx.analysis.core.donors import (
     Beside,
-    Condition,
-    Gaps,
     Part,
     about,
     beside,
@@ -19,6 +17,7 @@ from dtx.analysis.core.donors import (
     evidence,
     verdict,
 )
+from dtx.analysis.core.gaps import Condition, Gaps
 from dtx.analysis.core.patching_spec import DONORS, EDIT
 from dtx.analysis.core.verdicts import Claim, Verdict
 from dtx.analysis.path_patching.spec import PathPatchingSpec
@@ -133,8 +132,7 @@ def finding(found: Found, best: Mapping[Condition, Beside], edits: list[str]) ->
     for edit in edits:
         of_edit = [c for c in best if c.edit == edit]
         if not of_edit:
-            gap = f"not decidedly the gap of {found.gaps.least:g}"
-            parts.append(f"{edit}: {found.gaps.words(edit)}, {gap}")
+            parts.append(f"{edit}: {found.gaps.words(edit)}")
         for c in of_edit:
             first = found.own(c).nlargest(3, "rho")
             names = ", ".join(f"{_place(row)} {row['rho']:.2f}" for _, row in first.iterrows())

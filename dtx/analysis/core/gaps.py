@@ -1,0 +1,131 @@
+"""Where an edit moves the decision: only there it can be asked what carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from dtx.analysis.core.effects import words
+from dtx.analysis.core.patching_spec import EDIT, Direction
+from dtx.analysis.core.verdicts import Relation
+from dtx.dt.load import untrained_like
+from dtx.dt.model import DecisionTransformerModel
+from dtx.pairs.pair_set import PairBatch
+from dtx.statistics import Estimate, mean_estimate
+
+TWINS = 20
+"""Untrained models of the same architecture; an edit must move the decision further than in any of them, by
+the same statistic (2026-11-30: one in 21 untrained models then passes by luck)."""
+Key = tuple[str, float]
+"""Edit and reward-to-go."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Where an edit is measured: what is patched into what, and the reward-to-go that is asked for."""
+
+    edit: str
+    direction: Direction
+    target: float
+
+    def __str__(self) -> str:
+        return f"{self.direction.value}, asked for {self.target:g}"
+
+    def rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a table that are measured there."""
+        here = (table["edit"] == self.edit) & (table["reward_to_go"] == self.target)
+        return table[here & (table["direction"] == self.direction.value)]
+
+
+def aligned(runs: pd.DataFrame) -> pd.Series:
+    """How far an edit takes the decision back, in logits: the change of LD towards the clean run's side.
+
+    Of one sign in all layouts if the edit moves the decision, whichever turn a layout asks for; of either
+    sign if it shifts the logits alike everywhere.
+    """
+    return (runs["ld_clean"] - runs["ld_corrupt"]) * np.sign(runs["ld_clean"])
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """How far edits move the decision, and in which conditions a rho means something.
+
+    Attributes:
+        size: Mean of :func:`aligned` over layouts, by edit and reward-to-go.
+        least: Logits by which it must move. untrained: The largest mean of untrained models, either sign.
+    """
+
+    size: Mapping[Key, Estimate]
+    least: float
+    untrained: Mapping[Key, float]
+
+    @staticmethod
+    def of(runs: pd.DataFrame, least: float, untrained: Mapping[Key, float]) -> Gaps:
+        """From the rows of :meth:`dtx.analysis.core.patching.PairRuns.table`."""
+        edited = runs[runs["kind"] == EDIT]
+        moved = aligned(edited)
+        size = {
+            _key(key): mean_estimate(
+                moved.loc[rows.index].to_numpy(), clusters=rows["variant"].to_numpy(), of="layouts"
+            )
+            for key, rows in edited.groupby(["edit", "reward_to_go"], sort=False)
+        }
+        return Gaps(size, least, untrained)
+
+    def there(self, condition: Condition) -> bool | None:
+        """Whether the edit moves the decision there, beyond its interval and untrained models."""
+        key = condition.edit, condition.target
+        if key not in self.size:
+            return False
+        size = self.size[key]
+        limit = max(self.least, self.untrained.get(key, 0.0))
+        sides = (Relation.AT_LEAST.decides(size, limit), Relation.AT_MOST.decides(size, -limit))
+        return True if True in sides else None if None in sides else False
+
+    def conditions(self, edit: str, directions: Iterable[Direction]) -> list[Condition]:
+        """Where an edit moves the decision, or may (not decided); the highest reward-to-go first."""
+        targets = sorted({t for name, t in self.size if name == edit}, reverse=True)
+        every = [Condition(edit, d, t) for d in directions for t in targets]
+        return [condition for condition in every if self.there(condition) is not False]
+
+    def words(self, edit: str) -> str:
+        """How far it moves the decision, by reward-to-go."""
+        keys = sorted((key for key in self.size if key[0] == edit), key=lambda key: -key[1])
+        sizes = ", ".join(
+            f"{words(self.size[key])} at {key[1]:g} (untrained models up to {self.untrained.get(key, 0):.2f})"
+            for key in keys
+        )
+        return f"it moves the decision by {sizes} logits, least {self.least:g}"
+
+
+@torch.inference_mode()
+def untrained_gaps(
+    model: DecisionTransformerModel, batches: Sequence[PairBatch], twins: int = TWINS
+) -> dict[Key, float]:
+    """How far edits move the logits of untrained models: the largest mean of :func:`aligned` over layouts."""
+    largest: dict[Key, float] = {}
+    edited = [batch.where(batch.kind(EDIT)) for batch in batches]
+    for seed in range(twins):
+        twin, tables = untrained_like(model, seed), []
+        for batch in edited:
+            if not len(batch):
+                continue
+            clean, corrupt = (
+                batch.difference(twin.last_logits(context)).double().numpy()
+                for context in (batch.clean, batch.corrupt)
+            )
+            tables.append(batch.table.assign(ld_clean=clean, ld_corrupt=corrupt))
+        runs = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        for key, rows in runs.groupby(["edit", "reward_to_go"], sort=False) if len(runs) else ():
+            mean = abs(float(aligned(rows).groupby(rows["variant"]).mean().mean()))
+            largest[_key(key)] = max(largest.get(_key(key), 0.0), mean)
+    return largest
+
+
+def _key(key: object) -> Key:
+    edit, target = key  # type: ignore[misc]
+    return str(edit), float(target)
