@@ -67,7 +67,7 @@ def card(planted, rollouts, negatives) -> Scorecard:
                 attribution, windows=windows, random_directions=20, resamples=20
             ),
             "activation_patching": dataclasses.replace(
-                whole.analyses["activation_patching"], nodes=(Node.resid_pre, Node.z), resamples=20
+                whole.analyses["activation_patching"], nodes=(Node.resid_pre, Node.z)
             ),
         },
         skip={name: ("attribution",) for name in planted if name != "planted"},
