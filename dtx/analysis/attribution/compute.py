@@ -137,7 +137,7 @@ def _finding(spec: AttributionSpec, ranking: pd.DataFrame, distinct: int) -> str
     words = []
     for target, rows in ranking.groupby("target", dropna=False, sort=False):
         first = rows.iloc[0]
-        at = "" if np.isnan(float(target)) else f" at reward-to-go {target:g}"  # type: ignore[arg-type]
+        at = "" if np.isnan(float(target)) else f" at reward-to-go {target:g}"
         words.append(
             f"{first.component} carries {first.support:+.2f} [{first.low:+.2f}, {first.high:+.2f}] "
             f"({first.interval}) of a {spec.contrast} logit difference of {first.ld:.2f}{at}"

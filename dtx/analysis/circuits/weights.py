@@ -35,8 +35,7 @@ def composition(model: DecisionTransformerModel) -> pd.DataFrame:
             readers = {"Q": (w.W_Q, w.W_K), "K": (w.W_K, w.W_Q), "V": (w.W_V, w.W_O.mT)}
             for kind, (near_tde, far_tde) in readers.items():
                 middle_stee = torch.einsum("sed,tdf->stef", of.attn.W_O, near_tde)
-                left_see = of.attn.W_V.mT @ of.attn.W_V
-                right_tee = far_tde.mT @ far_tde
+                left_see, right_tee = _gram(of.attn.W_V), _gram(far_tde)
                 both = (left_see[:, None] @ middle_stee) * (middle_stee @ right_tee[None])
                 size_st = size_s[:, None] * _size(near_tde, far_tde)[None]
                 score_st = both.sum((-1, -2)).clamp(min=0).sqrt() / size_st.clamp(min=1e-300)
@@ -49,8 +48,13 @@ def composition(model: DecisionTransformerModel) -> pd.DataFrame:
 
 def _size(one_hde: Tensor, other_hde: Tensor) -> Tensor:
     """(h,) Frobenius norms of products A B' of matrices (d, e)."""
-    product_h = ((one_hde.mT @ one_hde) * (other_hde.mT @ other_hde)).sum((-1, -2))
+    product_h = (_gram(one_hde) * _gram(other_hde)).sum((-1, -2))
     return product_h.clamp(min=0).sqrt()
+
+
+def _gram(matrix_hde: Tensor) -> Tensor:
+    """(h, e, e) products A'A."""
+    return matrix_hde.mT @ matrix_hde
 
 
 def _head(place: tuple[int, int]) -> str:
