@@ -159,7 +159,7 @@ def test_a_model_that_counts_is_found_to_count(counted):
 def test_its_numbers_are_those_that_were_planted(counted):
     ways, layers, curve = (counted.tables[name] for name in ("ways", "layers", "curve"))
     own = ways[(ways.model == "trained") & ways.way.isin([TIME, WHOLE_CLOCK])]
-    np.testing.assert_allclose(own.slope, 1, atol=1e-3)
+    np.testing.assert_allclose(own[["slope", "back"]], 1, atol=1e-3)
     at = layers.set_index(["source", "point"]).rho
     np.testing.assert_allclose(at[ASKED, 0], 0, atol=1e-4)
     np.testing.assert_allclose(at[WHOLE_CLOCK, 0], 1, atol=1e-3)

@@ -40,11 +40,11 @@ def summaries(
     """Reduce to tables, each number with low, high, n and interval.
 
     Returns:
-        ``ways``: one row a model, target and way: slope of its change on that by reward-to-go, where that is
-        ``least_gap`` or more; gap, the mean size of the latter everywhere. ``changes``: one row a target,
-        shift and way of the model: change in nats. ``layers``: one row a target, source, direction and point:
-        rho. ``curve``: one row a model, way of playing, offset and target: length, return, success, expected
-        (steps), possible, followed. ``probes``: as ``probe.read`` gives them.
+        ``ways``: one row a model, target and way: slope of its change on that by reward-to-go, and back, that
+        of the latter on the former, where either is ``least_gap`` or more; gap, the mean size of the latter.
+        ``changes``: one row a target, shift and way of the model: change in nats. ``layers``: one row a
+        target, source, direction and point: rho. ``curve``: one row a model, way of playing, offset and
+        target: length, return, success, expected (steps), possible, followed. ``probes``: as ``probe.read``.
     """
     own = changes[changes.model == TRAINED]
     return {
@@ -74,11 +74,15 @@ def _ways(spec: CountdownSpec, changes: pd.DataFrame) -> pd.DataFrame:
     others = changes[changes.way != ASKED].join(asked, on=keys)
     for key, part in others.groupby(["model", "target", "way"]):
         model, target, way = key  # type: ignore[misc]
-        large = part[part.by_asking.abs() >= spec.least_gap]
+        # Chosen by either: a clock that moves what reward-to-go does not is no count, nor the reverse.
+        size = np.maximum(part.by_asking.abs(), part.change.abs())
+        large = part[size >= spec.least_gap]
         slope = _ratio(large, large.change * large.by_asking, large.by_asking**2)
+        back = _ratio(large, large.change * large.by_asking, large.change**2)
         gap = mean_estimate(part.by_asking.abs().to_numpy(), clusters=part.episode.to_numpy())
         rows.append({
             "model": model, "target": target, "way": way, "slope": slope.value, **slope.columns(),
+            "back": back.value, "back_low": back.low, "back_high": back.high,
             "gap": gap.value, "gap_low": gap.low, "gap_high": gap.high, "pairs": len(large),
         })  # fmt: skip
     return pd.DataFrame(rows)
@@ -156,13 +160,16 @@ def _distance(curve: pd.DataFrame, how: str) -> float:
 
 
 def _alike(spec: CountdownSpec, own: pd.DataFrame) -> Claim:
-    moves, low, high = own[own.n >= MINIMUM], *spec.alike
-    decided = {
-        row.target: _within((row.low, row.high), row.n, spec.alike) for row in moves.itertuples()
-    }
+    moves, low, high = own[(own.n >= MINIMUM) & (own.gap >= spec.least_gap)], *spec.alike
+    decided = {}
+    for row in moves.itertuples():
+        both = [(row.low, row.high), (row.back_low, row.back_high)]
+        within = [_within(ends, row.n, spec.alike) for ends in both]
+        decided[row.target] = False if False in within else None if None in within else True
     quiet = [f"{t:g}" for t in own.target if t not in decided]
     said = "; ".join(
-        f"RTG {row.target:g}: {row.slope:.2f} [{row.low:.2f}, {row.high:.2f}] ({row.interval})"
+        f"RTG {row.target:g}: {row.slope:.2f} [{row.low:.2f}, {row.high:.2f}], back {row.back:.2f} "
+        f"[{row.back_low:.2f}, {row.back_high:.2f}] ({row.interval})"
         for row in moves.itertuples()
     )
     said += f"; reward-to-go moves too little at RTG {', '.join(quiet)}" if quiet else ""
@@ -170,8 +177,8 @@ def _alike(spec: CountdownSpec, own: pd.DataFrame) -> Claim:
         id="one_count",
         text="a step on the clock moves the policy as far as reward-to-go worth a step",
         criterion=(
-            f"slope of one change on the other within {low:g} to {high:g}, where reward-to-go moves the "
-            f"log-odds by {spec.least_gap:g} nats or more"
+            f"slope of one change on the other, and back, within {low:g} to {high:g}, where one of them is "
+            f"{spec.least_gap:g} nats or more, and reward-to-go's is so in the mean"
         ),
         evidence=said.removeprefix("; ") or "no state was changed",
         verdict=over_targets(decided, len(own)) if len(moves) else Verdict.NOT_APPLICABLE,

@@ -51,7 +51,7 @@ def _changes(axis: Axes, table: pd.DataFrame) -> None:
     axis.axhline(0, color=LINE, lw=0.7)
     axis.set(
         title="Told to have more or fewer steps left",
-        xlabel="steps more; full: by reward-to-go, dashed: by the clock of all steps",
+        xlabel="steps more\nfull: by reward-to-go, dashed: by the clock",
         ylabel="change of log-odds (nats)\nof walking on",
     )
     axis.legend(title="bars: 95% over episodes", title_fontsize=7, fontsize=7)
