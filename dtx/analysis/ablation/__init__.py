@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dtx.analysis.ablation.spec import AblationSpec
+from dtx.analysis.ablation.spec import AblatedTokens, AblationSpec
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.inputs import Inputs
 from dtx.analysis.core.result import Result
@@ -63,4 +63,4 @@ class Ablation(AblationSpec, Analysis):
         """What the decision of a known model needs."""
         from dtx.analysis.ablation.truth import answers
 
-        return answers(subject)
+        return answers(subject, self.tokens is AblatedTokens.last)

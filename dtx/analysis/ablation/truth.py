@@ -8,12 +8,17 @@ import pandas as pd
 
 from dtx.analysis.core.answers import Subject, rows
 from dtx.analysis.core.scoring import Wrong
-from dtx.dt.circuit import Circuit
+from dtx.dt.circuit import LAST_STATE, Circuit
 
 
-def answers(subject: Subject) -> Iterator[pd.DataFrame]:
+def answers(subject: Subject, last: bool) -> Iterator[pd.DataFrame]:
     """The share of the decision that each node is needed for or stands in the way of, by method: the largest
-    over rewards-to-go, for some nodes are needed at one alone."""
+    over rewards-to-go, for some nodes are needed at one alone.
+
+    Args:
+        subject: The result, with what is known of the model.
+        last: Nodes were ablated at the last state alone.
+    """
     if subject.wrong is Wrong.reward_to_go:
         return  # what a decision needs does not say whether it heeds reward-to-go
     table = subject.table("ranking")
@@ -22,11 +27,12 @@ def answers(subject: Subject) -> Iterator[pd.DataFrame]:
     table = table.assign(score=table["share"].abs().where(found, 0.0))
     keys = ["method", "name", "layer", "kind", "unit"]
     table = table.groupby(keys, sort=False)["score"].max().reset_index()
-    labels = [_needed(subject.circuit, r.layer, r.kind, r.unit) for r in table.itertuples()]
+    circuit = subject.circuit
+    labels = [_needed(circuit, r.layer, r.kind, r.unit, last) for r in table.itertuples()]
     yield rows(table["name"], table["score"], labels, part=table["method"])
 
 
-def _needed(circuit: Circuit | None, layer: int, kind: str, unit: int) -> int | None:
+def _needed(circuit: Circuit | None, layer: int, kind: str, unit: int, last: bool) -> int | None:
     if circuit is None:
         return 0
     if circuit.variant.get("backup_head"):
@@ -44,7 +50,9 @@ def _needed(circuit: Circuit | None, layer: int, kind: str, unit: int) -> int | 
         return None
     if kind == "mlp" and not circuit.neurons:
         return None
-    heads = {head for at, head in circuit.heads() if at == layer}
+    # At the last state alone a head that moves something between earlier tokens is not ablated.
+    at_layer = [n for n in circuit.nodes if n.hook == f"blocks.{layer}.attn.hook_z"]
+    heads = {n.head for n in at_layer if n.at == LAST_STATE or not last}
     if kind == "head":
         return int(unit in heads)
     if kind == "attention":
