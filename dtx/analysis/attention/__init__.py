@@ -34,9 +34,7 @@ class Attention(AttentionSpec, Analysis):
     later tokens.
     """
 
-    version: ClassVar[int] = (
-        2  # since effects stand beside patterns, and best is compared with best
-    )
+    version: ClassVar[int] = 2  # since effects stand beside patterns
     question: ClassVar[str] = "Where do tokens look, and does reward-to-go move it?"
     cover: ClassVar[str] = "modality"
     needs: ClassVar[Mapping[str, Need]] = {"env": Need.DECISION}
