@@ -1,4 +1,4 @@
-"""From the tables to metrics and to verdicts on the goals."""
+"""From the tables to metrics, controls and verdicts on the goals."""
 
 from __future__ import annotations
 
@@ -8,152 +8,173 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dtx.analysis.core.result import About, Claim, Verdict
+from dtx.analysis.core.controls import STRONGEST
+from dtx.analysis.core.result import About, Claim, Control, Relation, Verdict
+from dtx.analysis.steering.environment import Shown, shown
 from dtx.analysis.steering.spec import UNSTEERED, Goal, Play, SteeringSpec
+from dtx.statistics import Estimate, mean_estimate
 
 Tables = Mapping[str, pd.DataFrame]
 """See :class:`dtx.analysis.steering.measure.SteeringMeasures`."""
 
-LEAST_GAP = 0.05
-"""Of the return asked for much and for little, under which no share of it can be measured."""
-
 
 @dataclass(frozen=True)
 class Judged:
-    """One method at its chosen site and size, on held-out windows and in the environment.
+    """One method at its chosen site and size.
 
     Attributes:
         method: Its name. site: Where the edit is. alpha: Its size.
-        success: On held-out windows. low: Lower end of its interval. high: Upper end.
-        kl: Side effect in nats; no number where no window is to stay as it is.
-        control: Highest success of a random vector of at most the same norm, at no larger side effect than
-            this one's or ``max_side_effect`` (of all those vectors, if each has a larger one).
-        beats: Its interval lies above every such control and above no steering.
-        plays: Whether the environment agrees; None where that cannot be measured.
-        value: What the environment shows (return at the low target, or share of episodes that look back).
+        success: On held-out windows, at the reward-to-go where it is least. at: Which that is.
+        kl: Side effect in nats where it is largest; None if no window is to stay as it is.
+        control: High quantile of the success that random searches have; None if there were none.
+        conditions: By name; None where an interval includes the limit, or nothing was measured.
+        shown: What the episodes show; None if none were played.
+        asks: Whether it is nothing but another reward-to-go. like: That in words.
         score: On training windows, for the order of the methods.
-        asks: Whether the edit is nothing but another reward-to-go.
     """
 
     method: str
     site: str
     alpha: float
     success: float
-    low: float
-    high: float
-    kl: float
-    control: float
-    beats: bool
-    plays: bool | None
-    value: float
-    score: float
+    at: float
+    kl: Estimate | None
+    control: float | None
+    conditions: dict[str, bool | None]
+    shown: Shown | None
     asks: bool
+    like: str
+    score: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all conditions."""
+        return Verdict.judge(self.conditions.values())
 
 
-def judge(spec: SteeringSpec, tables: Tables) -> tuple[dict[str, float | None], list[Claim]]:
-    """Metrics, and a claim a goal."""
+def judge(
+    spec: SteeringSpec, tables: Tables, reads: bool
+) -> tuple[dict[str, float | None], list[Control], list[Claim]]:
+    """Metrics, a control and a claim a goal.
+
+    Args:
+        spec: Thresholds.
+        tables: What was measured.
+        reads: Whether the model has reward-to-go tokens.
+    """
     metrics: dict[str, float | None] = {}
-    claims = []
+    controls, claims = [], []
     for name, goal in spec.goals.items():
         judged = methods(spec, name, goal, tables)
-        scan = _of(tables["scan"], name)
-        unsteered = scan[(scan["method"] == UNSTEERED) & (scan["windows"] == "held out")]
-        before = float(unsteered.iloc[0]["success"])
-        value, _ = environment(spec, goal, _of(tables["rollouts"], name), UNSTEERED)
-        metrics[f"{name}_unsteered_success"] = before
-        metrics[f"{name}_unsteered_{goal.play.value}"] = value
-        for method, one in judged.items():
-            metrics[f"{name}_{method}_success"] = one.success
-            metrics[f"{name}_{method}_side_effect"] = one.kl
-            metrics[f"{name}_{method}_random_success"] = one.control
-            metrics[f"{name}_{method}_{goal.play.value}"] = one.value
-        claims.append(_claim(spec, name, goal, judged, before, value))
-    return metrics, claims
+        before = shown(spec, goal, _of(tables["episodes"], name), UNSTEERED)
+        unsteered, _ = _least(_of(tables["scan"], name), UNSTEERED)
+        metrics[f"{name}_unsteered_success"] = unsteered
+        metrics[f"{name}_unsteered_{goal.play.value}"] = before.value.value
+        for one in judged:
+            metrics[f"{name}_{one.method}_success"] = one.success
+            metrics[f"{name}_{one.method}_side_effect"] = one.kl.value if one.kl else None
+            if one.shown is not None:
+                metrics[f"{name}_{one.method}_random_success"] = one.control
+                metrics[f"{name}_{one.method}_{goal.play.value}"] = one.shown.value.value
+        if goal.like is not None and not reads:
+            verdict, evidence = Verdict.NOT_APPLICABLE, "the model reads no reward-to-go"
+        else:
+            verdict, evidence = _verdict(spec, goal, judged, unsteered, before)
+        claims.append(_claim(spec, goal, name, verdict, evidence))
+        searched = _of(tables["controls"], name)
+        if len(searched) and verdict is not Verdict.NOT_APPLICABLE:
+            value = mean_estimate(searched["success"].to_numpy(), of="random searches")
+            what = f"success of the best random vectors at {name}"
+            controls.append(Control.of(what, value, Relation.BELOW, spec.min_success))
+    return metrics, controls, claims
 
 
-def methods(spec: SteeringSpec, name: str, goal: Goal, tables: Tables) -> dict[str, Judged]:
+def methods(spec: SteeringSpec, name: str, goal: Goal, tables: Tables) -> list[Judged]:
     """Every method, the one that did best on training windows first."""
-    scan, controls = _of(tables["scan"], name), _of(tables["controls"], name)
-    sites, played = _of(tables["sites"], name), _of(tables["rollouts"], name)
-    held = scan[(scan["windows"] == "held out") & scan["chosen"]]
-    nothing = held[held["method"] == UNSTEERED].iloc[0]["success"]
-    judged = {}
-    for _, row in held[held["method"] != UNSTEERED].iterrows():
-        others = controls[
-            (controls["method"] == row["method"]) & (controls["alpha"] <= row["alpha"])
-        ]
-        near = others[others["kl"].fillna(0) <= max(row["kl"], spec.max_side_effect)]
-        control = float((near if len(near) else others)["success"].max())
-        value, plays = environment(spec, goal, played, str(row["method"]))
-        site = sites[(sites["method"] == row["method"]) & sites["chosen"]].iloc[0]
-        judged[row["method"]] = Judged(
-            method=str(row["method"]),
-            site=str(row["site"]),
-            alpha=float(row["alpha"]),
-            success=float(row["success"]),
-            low=float(row["success_low"]),
-            high=float(row["success_high"]),
-            kl=float(row["kl"]),
-            control=control,
-            beats=bool(row["success_low"] > max(control, nothing)),
-            plays=plays,
-            value=value,
-            score=float(site["score"]),
-            asks=bool(site["asks"]),
-        )
-    return dict(sorted(judged.items(), key=lambda item: -item[1].score))
+    sites = _of(tables["sites"], name)
+    if not len(sites):
+        return []
+    chosen = sites[sites["chosen"]].sort_values("score", ascending=False)
+    return [_judged(spec, name, goal, tables, row) for _, row in chosen.iterrows()]
 
 
-def environment(
-    spec: SteeringSpec, goal: Goal, played: pd.DataFrame, method: str
-) -> tuple[float, bool | None]:
-    """What the episodes of a method show, and whether it is what the goal wants.
+def _judged(spec: SteeringSpec, name: str, goal: Goal, tables: Tables, row: pd.Series) -> Judged:
+    method = str(row["method"])
+    success, at = _least(_of(tables["scan"], name), method)
+    nothing, _ = _least(_of(tables["scan"], name), UNSTEERED)
+    searched = _where(_of(tables["controls"], name), method)
+    control = None
+    if len(searched):
+        control = float(searched["success"].quantile(STRONGEST, "higher"))
+    kl, small = _side_effect(spec, _where(_of(tables["side_effects"], name), method))
+    played = _of(tables["episodes"], name)
+    seen = None
+    if (played["method"] == method).any():
+        seen = shown(spec, goal, played, method)
+    conditions = {
+        "success": success >= spec.min_success,
+        "random vectors": None if control is None else success > max(control, nothing),
+        "side effect": small,
+    }
+    if goal.pairs is None or goal.play is Play.looks_back:
+        conditions["episodes"] = None if seen is None else seen.agrees
+    asks, like = _asks(spec, _where(_of(tables["asks"], name), method))
+    return Judged(
+        method=method, site=str(row["site"]), alpha=float(row["alpha"]), success=success, at=at,
+        kl=kl, control=control, conditions=conditions, shown=seen, asks=asks, like=like,
+        score=float(row["score"]),
+    )  # fmt: skip
 
-    For the return: the mean at the low target in the layouts that shall change. It must come by
-    ``min_gap_closed`` of the way to the unsteered one at the high target; nowhere else, and at the high
-    target nowhere, may it move by more than the rest of that way.
-    """
-    if not len(played):
-        return float("nan"), None
-    steered = played[played["method"] == method]
-    if goal.play is Play.looks_back:
-        share = float(steered["looks_back"].mean())
-        return share, share >= spec.min_success
-    own = played[played["method"] == UNSTEERED]
-    named = {layout for place in goal.change for layout in place.layouts}
-    everywhere = not named or any(not place.layouts for place in goal.change)
 
-    def mean(rows: pd.DataFrame, target: float, inside: bool = True) -> float:
-        there = np.full(len(rows), True) if everywhere else rows["layout"].isin(named).to_numpy()
-        chosen = rows[(rows["target"] == target) & (there == inside)]
-        return float(chosen["return"].mean()) if len(chosen) else float("nan")
+def _least(scan: pd.DataFrame, method: str) -> tuple[float, float]:
+    """A method's success at the reward-to-go where it is least, and which that is."""
+    rows = scan[(scan["method"] == method) & scan["chosen"]]
+    row = rows.loc[rows["success"].idxmin()]
+    return float(row["success"]), float(row["reward_to_go"])
 
-    value, gap = mean(steered, spec.low), mean(own, spec.high) - mean(own, spec.low)
-    if gap < LEAST_GAP or goal.pairs is not None:
-        return value, None
-    moved = [
-        abs(mean(steered, target, inside) - mean(own, target, inside))
-        for target, inside in ((spec.low, False), (spec.high, True), (spec.high, False))
+
+def _side_effect(spec: SteeringSpec, rows: pd.DataFrame) -> tuple[Estimate | None, bool | None]:
+    """The largest of the side effects, and whether all are small: declared ones, and in demonstrations."""
+    rows = rows[rows["chosen"]] if len(rows) else rows
+    found = [
+        Estimate(row["kl"], row["low"], row["high"], row["n"], row["interval"])
+        for _, row in rows.iterrows()
     ]
-    closed = (value - mean(own, spec.low)) / gap
-    worst = np.nanmax(moved)  # there is no outside where all layouts shall change
-    return value, bool(closed >= spec.min_gap_closed and worst <= (1 - spec.min_gap_closed) * gap)
+    decided = [Relation.AT_MOST.decides(one, spec.max_side_effect) for one in found]
+    small = False if False in decided else None if None in decided else True
+    return max(found, key=lambda one: one.value, default=None), small
 
 
-def _claim(
-    spec: SteeringSpec,
-    name: str,
-    goal: Goal,
-    judged: dict[str, Judged],
-    before: float,
-    value: float,
-) -> Claim:
-    verdict, evidence = _verdict(spec, goal, judged, before, value)
+def _asks(spec: SteeringSpec, rows: pd.DataFrame) -> tuple[bool, str]:
+    """Whether an edit asks for another reward-to-go at some reward-to-go, and the numbers where it is most like that.
+
+    A random vector must not be as much like a request: else the likeness says nothing.
+    """
+    if not len(rows):
+        return False, ""
+    alike = rows[
+        (rows["remaining"] <= np.minimum(spec.max_remaining, rows["random_least"]))
+        & (rows["kl"] <= spec.max_side_effect)
+    ]
+    pool = alike if len(alike) else rows
+    row = pool.loc[pool["remaining"].idxmin()]
+    words = (
+        f"asked for {row['asked']:g} in the place of {row['reward_to_go']:g} the model does the same but for "
+        f"{max(row['remaining'], 0):.2f} of the stream's squared change (random vectors "
+        f"{row['random_remaining']:.2f}; cosine {row['cosine']:.2f}) and {row['kl']:.3f} nats "
+        f"({row['windows']} windows)"
+    )
+    return bool(len(alike)), words
+
+
+def _claim(spec: SteeringSpec, goal: Goal, name: str, verdict: Verdict, evidence: str) -> Claim:
     return Claim(
         id=name,
         text=goal.claim,
-        criterion=f"held-out success at least {spec.min_success:g} and above every random vector, "
-        f"side effect at most {spec.max_side_effect:g} nats, and episodes that agree",
+        criterion=f"held-out success at least {spec.min_success:g} at every reward-to-go and above "
+        f"{STRONGEST:.0%} of {spec.controls} random searches, side effect at most "
+        f"{spec.max_side_effect:g} nats, and episodes that agree; by something else than another "
+        "reward-to-go, else it depends on that",
         evidence=evidence,
         verdict=verdict,
         about=About.MODEL if goal.like is None else About.REWARD_TO_GO,
@@ -161,67 +182,48 @@ def _claim(
 
 
 def _verdict(
-    spec: SteeringSpec,
-    goal: Goal,
-    judged: dict[str, Judged],
-    before: float,
-    value: float,
+    spec: SteeringSpec, goal: Goal, judged: list[Judged], unsteered: float, before: Shown
 ) -> tuple[Verdict, str]:
     """The verdict on a goal and the numbers behind it."""
-    if before >= spec.min_success:
-        reason = f"unsteered success is {before:.2f} already"
-        return Verdict.NOT_ESTABLISHED, f"nothing to steer: {reason}"
-    if goal.play is Play.return_ and goal.pairs is None and judged:
-        measurable = any(one.plays is not None for one in judged.values())
-        if np.isfinite(value) and not measurable:
-            reason = f"return hardly changes with reward-to-go ({value:.2f} at {spec.low:g})"
-            return Verdict.NOT_ESTABLISHED, f"nothing to steer: {reason}"
-    if not judged:
-        return Verdict.NOT_ESTABLISHED, "no method can be used on this model"
-
-    def reached(one: Judged) -> bool:
-        enough = one.success >= spec.min_success
-        small = not one.kl > spec.max_side_effect
-        return bool(one.beats and enough and small and one.plays is not False)
-
-    ways = [one for one in judged.values() if reached(one)]
+    if unsteered >= spec.min_success:
+        reason = f"unsteered success is at least {unsteered:.2f} already"
+        return Verdict.NOT_APPLICABLE, f"nothing to steer: {reason}"
+    if before.steerable is False:
+        return Verdict.NOT_APPLICABLE, f"nothing to steer: {before.reason}"
+    if before.steerable is None:
+        return Verdict.NOT_DECIDED, f"open whether there is something to steer: {before.reason}"
+    followed = [one for one in judged if one.control is not None]
+    if not followed:
+        return Verdict.NOT_APPLICABLE, "no method can be used on this model"
+    ways = [one for one in followed if one.verdict is Verdict.CONFIRMED]
     inside = [one for one in ways if not one.asks]
-    best = [*inside, *ways, *judged.values()][0]
-    beside = [
-        f"{_words(one)} {one.success:.2f} at KL {one.kl:.3f}"
-        for one in judged.values()
-        if one is not best
-    ]
-    evidence = ", ".join([_numbers(spec, goal, best, before, value), *beside])
-    enough = best.success >= spec.min_success
+    undecided = [one for one in followed if one.verdict is Verdict.NOT_DECIDED]
+    first = [*inside, *ways, *undecided, *followed][0]
+    beside = [f"{_words(one)} {one.success:.2f}" for one in judged if one is not first]
+    evidence = ", ".join([_numbers(spec, goal, first, unsteered, before), *beside])
     if inside:
-        return Verdict.CONFIRMED, evidence
+        kind = f"by something else than another reward-to-go: {first.like}"
+        return Verdict.CONFIRMED, f"{evidence}; {kind if first.like else 'none is read'}"
     if ways:
-        asking = "only by holding the reward-to-go tokens, which is asking for more"
-        return Verdict.DEPENDS, f"{evidence}; {asking}"
-    if best.beats and enough:
-        lacks = []
-        if best.kl > spec.max_side_effect:
-            lacks.append(f"side effect above {spec.max_side_effect:g}")
-        if best.plays is False:
-            lacks.append("the episodes do not agree")
-        return Verdict.DEPENDS, f"{evidence}; {' and '.join(lacks)}"
-    if enough:
-        return Verdict.NOT_ESTABLISHED, f"{evidence}; random vectors do as well"
-    return Verdict.NOT_CONFIRMED, evidence
+        return Verdict.DEPENDS, f"{evidence}; by asking for another reward-to-go: {first.like}"
+    lacks = [what for what, holds in first.conditions.items() if holds is not True]
+    if undecided:
+        return Verdict.NOT_DECIDED, f"{evidence}; open: {', '.join(lacks)}"
+    return Verdict.NOT_CONFIRMED, f"{evidence}; it fails by: {', '.join(lacks)}"
 
 
-def _numbers(spec: SteeringSpec, goal: Goal, one: Judged, before: float, value: float) -> str:
+def _numbers(spec: SteeringSpec, goal: Goal, one: Judged, unsteered: float, before: Shown) -> str:
     """What a method did, in words."""
-    shown = ""
-    if np.isfinite(value):
-        what = "looks back" if goal.play is Play.looks_back else f"return at {spec.low:g}"
-        shown = f", {what} {one.value:.2f} (unsteered {value:.2f})"
-    return (
-        f"{_words(one)} at {one.site} x{one.alpha:g}: success "
-        f"{one.success:.2f} [{one.low:.2f}, {one.high:.2f}] (unsteered "
-        f"{before:.2f}, random at most {one.control:.2f}), KL {one.kl:.3f}{shown}"
+    words = (
+        f"{_words(one)} at {one.site} x{one.alpha:g}: success {one.success:.2f} at reward-to-go "
+        f"{one.at:g}, where it is least (unsteered {unsteered:.2f}, random searches {one.control:.2f})"
     )
+    if one.kl is not None:
+        words += f", KL at most {one.kl}"
+    if one.shown is not None:
+        what = "looks back" if goal.play is Play.looks_back else f"return at {spec.low:g}"
+        words += f", {what} {one.shown.value} (unsteered {before.value})"
+    return words
 
 
 def _words(one: Judged) -> str:
@@ -231,3 +233,8 @@ def _words(one: Judged) -> str:
 def _of(table: pd.DataFrame, goal: str) -> pd.DataFrame:
     """A goal's rows."""
     return table.loc[table["goal"] == goal] if len(table) else table
+
+
+def _where(table: pd.DataFrame, method: str) -> pd.DataFrame:
+    """A method's rows of a goal's table."""
+    return table.loc[table["method"] == method] if len(table) else table

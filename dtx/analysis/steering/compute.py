@@ -29,18 +29,17 @@ def compute(
         episodes: Demonstrations, in whose windows nothing may change.
 
     Returns:
-        Tables ``sites``, ``scan``, ``controls`` and ``rollouts``, as in
-        :class:`~dtx.analysis.steering.measure.SteeringMeasures`.
+        Tables as in :class:`~dtx.analysis.steering.measure.SteeringMeasures`.
     """
     return result_of(spec, measure(spec, model, env, pairs, episodes))
 
 
 def result_of(spec: SteeringSpec, measured: SteeringMeasures) -> Result:
     """Judge what was measured."""
-    metrics, claims = judge(spec, measured.tables)
+    metrics, controls, claims = judge(spec, measured.tables, measured.reads)
     return Result(
-        finding="; ".join(f"{c.text}: {c.verdict.value} ({c.evidence})" for c in claims),
         metrics=metrics,
+        controls=controls,
         checks=[
             Check(name=name, error=error, tolerance=0 if name == EPISODES else spec.tolerance)
             for name, error in measured.errors.items()

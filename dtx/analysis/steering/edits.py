@@ -50,12 +50,6 @@ class ActivationEdit:
         """The block that is edited, or that begins with what is edited."""
         return int(self.hook.split(".")[1])
 
-    @property
-    def asks(self) -> bool:
-        """Whether it is nothing but another reward-to-go: true of any model that reads it at all."""
-        tokens = (Tokens.reward_to_go, Tokens.last_reward_to_go)
-        return self.layer == 0 and self.head is None and self.tokens in tokens
-
     def at(self, alpha: float) -> ActivationEdit:
         """The same at another size."""
         return replace(self, alpha=alpha)

@@ -1,7 +1,4 @@
-"""Find the edits, choose on training windows, judge on held-out ones, play, and run the controls.
-
-Shape suffixes: b window, a action.
-"""
+"""Find the edits, choose on training windows, judge on held-out ones, play, and run the controls."""
 
 from __future__ import annotations
 
@@ -15,30 +12,42 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.core.windows import demonstrated
-from dtx.analysis.steering.edits import ActivationEdit, Steered, activations, residual
-from dtx.analysis.steering.methods import EMBED, candidates, random_like
+from dtx.analysis.steering.asks import likeness
+from dtx.analysis.steering.edits import ActivationEdit, Steered, activations
+from dtx.analysis.steering.methods import EMBED, random_like
 from dtx.analysis.steering.play import by_layout, play
+from dtx.analysis.steering.search import (
+    Effects,
+    Split,
+    Tried,
+    best,
+    places,
+    random_searches,
+    sizes,
+)
 from dtx.analysis.steering.spec import RANDOM, UNSTEERED, Goal, SteeringMethod, SteeringSpec, Tokens
-from dtx.analysis.steering.windows import CHANGE, KEEP, GoalWindows, WindowMaker, asked
+from dtx.analysis.steering.windows import GoalWindows, WindowMaker
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 from dtx.env.environment import Environment
 from dtx.pairs.pair_set import PairSet
 from dtx.progress import progress
-from dtx.statistics import bootstrap
+from dtx.statistics import enumerated, mean_estimate
 from dtx.training.threads import one_thread
 
 Row = dict[str, str | float | bool]
-NOTHING, OWN, WHOLE, EPISODES = (
+NOTHING, PART, OWN, WHOLE, EPISODES = (
     "an edit of size 0 changes no logits",
+    "edits computed from where they begin are the whole edited runs",
     "holding an activation at its own value changes no logits",
     "the whole difference between two windows' embeddings makes one the other",
     "episodes with an edit of size 0 are the unsteered ones",
 )
 """Names of the exact checks."""
-COST = 0.1
-"""Success that a side effect of ``max_side_effect`` costs when sites and sizes are chosen."""
+DEMONSTRATIONS = "demonstrations"
+"""In the column ``place``: windows that were recorded, not made."""
+TABLES = ("sites", "scan", "side_effects", "controls", "asks", "episodes", "rollouts")
 
 
 @dataclass(frozen=True)
@@ -47,15 +56,19 @@ class SteeringMeasures:
 
     Attributes:
         tables: ``sites``: one row a goal, method and site, at its best size on training windows. ``scan``:
-            sizes of each method's chosen site on both kinds of windows, and unsteered. ``controls``: the
-            same for random vectors. ``rollouts``: one row a goal, method, layout and target.
+            success on held-out windows, one row a goal, method, size and reward-to-go of the windows.
+            ``side_effects``: KL there, one row a goal, method, size and kind of window. ``controls``: one
+            row a goal, method and random search. ``asks``: the request that an edit is most like, one row a
+            goal, method and reward-to-go. ``episodes``: one row each. ``rollouts``: those by layout.
         errors: Largest deviation by exact check; those that have an instance.
         distinct: Distinct windows of all goals.
+        reads: Whether the model reads reward-to-go.
     """
 
     tables: dict[str, pd.DataFrame]
     errors: dict[str, float]
     distinct: int
+    reads: bool
 
 
 @torch.no_grad()
@@ -68,11 +81,11 @@ def measure(
 ) -> SteeringMeasures:
     """Steer to every goal; see :func:`dtx.analysis.steering.compute.compute`."""
     model.requires_grad_(False)
-    parts: dict[str, list] = {name: [] for name in ("sites", "scan", "controls", "rollouts")}
+    parts: dict[str, list] = {name: [] for name in TABLES}
     errors: dict[str, list[float]] = {}
     distinct = 0
     with one_thread(), progress("steering", len(spec.goals), "goals") as bar:
-        unsteered = (play(model, env, spec), play(model, env, spec, greedy=True))
+        unsteered = play(model, env, spec)
         kept = None
         if episodes is not None and spec.demonstrations:
             kept, _ = demonstrated(episodes, model.cfg, spec.demonstrations, spec.seed)
@@ -84,15 +97,34 @@ def measure(
             each = _Goal(spec, model, env, name, goal, windows)
             for table, rows in each.tables(unsteered).items():
                 parts[table] += rows
-            for check, error in each.errors(unsteered[1]):
+            for check, error in each.errors():
                 errors.setdefault(check, []).append(error)
             bar.advance(1)
-    tables = {name: pd.DataFrame(rows) for name, rows in parts.items() if name != "rollouts"}
-    tables["rollouts"] = pd.concat(parts["rollouts"], ignore_index=True)
+        errors[EPISODES] = [_same_episodes(spec, model, env, unsteered)]
+    tables = {
+        name: pd.concat(rows, ignore_index=True)
+        if name in ("episodes", "rollouts")
+        else pd.DataFrame(rows)
+        for name, rows in parts.items()
+    }
     # NumPy's maximum, not Python's, which may pass over what is no number.
     return SteeringMeasures(
-        tables, {check: float(np.max(e)) for check, e in errors.items()}, distinct
+        tables,
+        {check: float(np.max(e)) for check, e in errors.items() if e},
+        distinct,
+        model.cfg.reward_to_go,
     )
+
+
+def _same_episodes(
+    spec: SteeringSpec, model: DecisionTransformerModel, env: Environment, unsteered: pd.DataFrame
+) -> float:
+    """0 if an edit of size 0 at the tokens of all states gives the same greedy episodes, else 1."""
+    vector = torch.ones(model.cfg.d_model)
+    nothing = ActivationEdit("", EMBED, Tokens.states, alpha=0.0, vector=vector)
+    again = play(Steered(model, nothing), env, spec, sampled=False)
+    greedy = unsteered[unsteered["greedy"]]
+    return float(again["actions"].tolist() != greedy["actions"].tolist())
 
 
 class _Goal:
@@ -109,160 +141,177 @@ class _Goal:
     ):
         self.spec, self.model, self.env = spec, model, env
         self.name, self.goal, self.windows = name, goal, windows
-        self.training, self.held_out = (
-            GoalWindows(
-                windows.part(CHANGE, held_out=held).batches
-                + windows.part(KEEP, held_out=held).batches
-            )
-            for held in (False, True)
-        )
-        self._runs: dict[tuple[float | None, int], dict[str, Tensor]] = {}
-        self.chosen: dict[SteeringMethod, ActivationEdit] = {}
-        self.best: SteeringMethod | None = None
+        self.training, self.held_out = (Split(model, windows, held) for held in (False, True))
+        self.at = np.array(self.held_out.change.column("reward_to_go"), float)
+        self.chosen: dict[SteeringMethod, Tried] = {}
+        self.parts: dict[str, list] = {name: [] for name in TABLES}
 
-    def tables(self, unsteered: tuple[pd.DataFrame, pd.DataFrame]) -> dict[str, list]:
+    def tables(self, unsteered: pd.DataFrame) -> dict[str, list]:
         """Rows of the tables; sets :attr:`chosen`."""
-        sites = self._choose()
-        scan = []
-        for held_out in (False, True):
-            scan.append(self._row(None, held_out, method=UNSTEERED, site="", chosen=True))
-        for method, edit in self.chosen.items():
-            for alpha in self.spec.alphas:
-                for held_out in (False, True):
-                    about = {
-                        "method": method.value,
-                        "site": edit.name,
-                        "chosen": alpha == edit.alpha,
-                    }
-                    scan.append(self._row(edit.at(alpha), held_out, **about))
-        controls, played = [], [by_layout(*unsteered, self.spec, goal=self.name, method=UNSTEERED)]
+        found = places(self.spec, self.model, self.goal, self.windows)
+        for method, edits in found.items():
+            self._choose(method, edits)
+        self._scan(UNSTEERED, "", [self._nothing()], 0.0)
+        reached = []
+        for method, tried in self.chosen.items():
+            alphas = sorted({*self.spec.alphas, tried.edit.alpha})
+            edits = [tried.edit.at(alpha) for alpha in alphas]
+            effects = self._scan(method.value, tried.edit.name, edits, tried.edit.alpha)
+            here = effects[alphas.index(tried.edit.alpha)]
+            if self._worst(here.success) >= self.spec.min_success:
+                reached.append(method)
+        self._played(UNSTEERED, unsteered)
+        self._follow(found, reached)
+        return self.parts
+
+    def _follow(self, found: dict, reached: list[SteeringMethod]) -> None:
+        """Controls, likeness and episodes of the methods that reach the goal; of the best if none does."""
+        if not self.chosen:
+            return
+        first = max(self.chosen, key=lambda m: (self.chosen[m].score, self.chosen[m].probability))
         generator = torch.Generator().manual_seed(self.spec.seed)
-        for method, edit in self.chosen.items():
-            others = [random_like(edit, self.model, generator) for _ in range(self.spec.controls)]
-            for number, other in enumerate(others):
-                for alpha in (a for a in self.spec.alphas if a):
-                    about = {"method": method.value, "site": edit.name, "control": number}
-                    controls.append(self._row(other.at(alpha), True, **about))
-            played.append(self._played(method.value, edit))
-            if method == self.best:
-                played.append(self._played(RANDOM, others[0]))
-        return {"sites": sites, "scan": scan, "controls": controls, "rollouts": played}
+        for method in reached or [first]:
+            edit = self.chosen[method].edit
+            strongest = self._controls(method, found[method], generator)
+            self._asks(method, edit, generator)
+            steered = play(Steered(self.model, edit), self.env, self.spec)
+            self._played(method.value, steered)
+            if method is (reached or [first])[0]:
+                control = play(Steered(self.model, strongest), self.env, self.spec)
+                self._played(RANDOM, control)
 
-    def _played(self, name: str, edit: ActivationEdit) -> pd.DataFrame:
-        steered = Steered(self.model, edit)
-        both = (
-            play(steered, self.env, self.spec),
-            play(steered, self.env, self.spec, greedy=True),
+    def _nothing(self) -> ActivationEdit:
+        vector = torch.zeros(self.model.cfg.d_model)
+        return ActivationEdit("", EMBED, Tokens.last_state, alpha=0.0, vector=vector)
+
+    def _choose(self, method: SteeringMethod, edits: list[ActivationEdit]) -> None:
+        """The best size of every candidate, and the best candidate, on training windows."""
+        tried = best(
+            self.spec, self.training, [e for edit in edits for e in sizes(self.spec, edit)]
         )
-        return by_layout(*both, self.spec, goal=self.name, method=name)
+        self.chosen[method] = tried[0]
+        shown = set()
+        for one in tried:
+            if one.edit.name in shown:
+                continue
+            shown.add(one.edit.name)
+            self.parts["sites"].append({
+                "goal": self.name, "method": method.value, "site": one.edit.name,
+                "alpha": one.edit.alpha, "success": one.success, "probability": one.probability,
+                "kl": one.kl, "score": one.score, "chosen": one is tried[0],
+            })  # fmt: skip
 
-    def _choose(self) -> list[Row]:
-        """The best size of every candidate, and the best candidate of every method, on training windows."""
-        sites: list[Row] = []
-        best: dict[SteeringMethod, tuple[Row, ActivationEdit]] = {}
-        tried = candidates(self.spec, self.model, self.goal, self.windows)
-        for method, edit in tried:
-            # A part of the model held at what it would be has its natural size.
-            part = edit.vector is None and edit.hook != EMBED
-            alphas = (1.0,) if part else [a for a in self.spec.alphas if a]
-            rows = [
-                (self._row(edit.at(a), False, method=method.value, site=edit.name), edit.at(a))
-                for a in alphas
-            ]
-            row, edit = max(rows, key=lambda r: _score(self.spec, r[0]))
-            row["asks"] = edit.asks
-            sites.append(row)
-            if method not in best or _score(self.spec, row) > _score(self.spec, best[method][0]):
-                best[method] = (row, edit)
-        for row, _ in best.values():
-            row["chosen"] = True
-        self.chosen = {method: edit for method, (_, edit) in best.items()}
-        self.best = max(best, key=lambda m: _score(self.spec, best[m][0])) if best else None
-        return [{"chosen": False, **row, "score": _score(self.spec, row)[0]} for row in sites]
+    def _worst(self, success: np.ndarray) -> float:
+        """Success at the reward-to-go where it is least."""
+        return min(float(success[self.at == value].mean()) for value in np.unique(self.at))
 
-    def _row(self, edit: ActivationEdit | None, held_out: bool, **about: str | float | bool) -> Row:
-        """What an edit does, in one row."""
-        success, probability, kl, flipped = self._effect(edit, held_out)
-        spec = self.spec
-        row: Row = {"goal": self.name, **about, "alpha": edit.alpha if edit else 0.0}
-        row["windows"] = "held out" if held_out else "training"
-        for name, values in (("success", success), ("probability", probability), ("kl", kl)):
-            low, high = bootstrap(values, spec.resamples if held_out else 2, spec.seed)
-            row |= {name: float(values.mean()) if len(values) else np.nan}
-            row |= {f"{name}_low": low, f"{name}_high": high} if held_out else {}
-        row["flipped"] = float(flipped.mean()) if len(flipped) else np.nan
-        return row | {"changing": len(success), "kept": len(kl)}
+    def _scan(
+        self, method: str, site: str, edits: list[ActivationEdit], chosen: float
+    ) -> list[Effects]:
+        """Rows of what edits do in held-out windows."""
+        effects = self.held_out.effects(edits)
+        for edit, effect in zip(edits, effects, strict=True):
+            about: Row = {"goal": self.name, "method": method, "site": site, "alpha": edit.alpha,
+                          "chosen": edit.alpha == chosen}  # fmt: skip
+            for value in np.unique(self.at):
+                here = self.at == value
+                share = enumerated(effect.success[here].mean(), int(here.sum()), of="windows")
+                self.parts["scan"].append({
+                    **about, "reward_to_go": value, "success": share.value,
+                    "probability": float(effect.probability[here].mean()), **share.columns(),
+                })  # fmt: skip
+            self.parts["side_effects"] += [about | row for row in self._side_effects(effect.kl)]
+        return effects
 
-    def _effect(self, edit: ActivationEdit | None, held_out: bool) -> tuple[np.ndarray, ...]:
-        """Success and probability (changing windows,), KL and flipped (kept windows,)."""
-        success, probability, kl, flipped = [], [], [], []
-        for index, batch in enumerate((self.held_out if held_out else self.training).batches):
-            steered = batch.base
-            if edit is not None:
-                caches = self._caches(edit, held_out, index)
-                steered = Steered(self.model, edit).last_logits(batch.context, **caches)
-                steered = steered.log_softmax(-1)
-            top = steered.argmax(-1)
-            if batch.table["kind"].iloc[0] == CHANGE:
-                goal = batch.wanted.argmax(-1)
-                success.append(top == goal)
-                probability.append(steered.exp().gather(1, goal[:, None])[:, 0])
-            else:
-                each = (batch.base.exp() * (batch.base - steered)).sum(-1)
-                kl.append(each.clamp(min=0))  # rounding may bring it below
-                flipped.append(top != batch.base.argmax(-1))
-        lists = (success, probability, kl, flipped)
-        return tuple(torch.cat(x).double().numpy() if x else np.zeros(0) for x in lists)
+    def _side_effects(self, kl: np.ndarray) -> Iterator[Row]:
+        """Declared windows by reward-to-go: all that there are. Demonstrations: a sample."""
+        if not len(kl):
+            return
+        place = np.array(self.held_out.keep.column("place"), object)
+        at = np.array(self.held_out.keep.column("reward_to_go"), float)
+        drawn = place == DEMONSTRATIONS
+        for value in np.unique(at[~drawn]):
+            here = ~drawn & (at == value)
+            one = enumerated(kl[here].mean(), int(here.sum()), of="windows")
+            yield {"place": "declared", "reward_to_go": value, "kl": one.value, **one.columns()}
+        if drawn.any():
+            one = mean_estimate(kl[drawn], of="demonstrated windows")
+            yield {
+                "place": DEMONSTRATIONS,
+                "reward_to_go": np.nan,
+                "kl": one.value,
+                **one.columns(),
+            }
 
-    def _caches(self, edit: ActivationEdit, held_out: bool, index: int) -> dict[str, Tensor | None]:
-        """What a clamp goes towards and the stream before an edit; one run for all hooks of a batch."""
-        context = (self.held_out if held_out else self.training).batches[index].context
+    def _controls(
+        self, method: SteeringMethod, edits: list[ActivationEdit], generator: torch.Generator
+    ) -> ActivationEdit:
+        """Rows of the random searches; the random vector that did best on training windows."""
+        tried = list(random_searches(self.spec, self.model, self.training, edits, generator))
+        for number, one in enumerate(tried):
+            (effect,) = self.held_out.effects([one.edit])
+            kl = max((float(row["kl"]) for row in self._side_effects(effect.kl)), default=np.nan)
+            self.parts["controls"].append({
+                "goal": self.name, "method": method.value, "search": number,
+                "site": one.edit.name, "alpha": one.edit.alpha,
+                "success": self._worst(effect.success), "kl": kl,
+            })  # fmt: skip
+        return max(tried, key=lambda t: (t.score, t.probability)).edit
 
-        def cached(value: float | None) -> dict[str, Tensor]:
-            place = (value, 2 * index + held_out)
-            if place not in self._runs:
-                ends = ("hook_resid_pre",) if value is None else (EMBED, "hook_z", "hook_mlp_out")
-                read = context if value is None else asked(context, value)
-                _, cache = self.model.run_with_cache(read, names_filter=lambda n: n.endswith(ends))
-                self._runs[place] = dict(cache)
-            return self._runs[place]
+    def _asks(
+        self, method: SteeringMethod, edit: ActivationEdit, generator: torch.Generator
+    ) -> None:
+        """Rows of the requests that an edit is most like, beside those of random vectors in its place."""
+        if not self.model.cfg.reward_to_go:
+            return
+        runs = [run for run in (self.held_out.change, self.held_out.keep) if len(run)]
+        others = [random_like(edit, self.model, generator) for _ in range(self.spec.controls)]
+        for value in np.unique(self.at):
+            like, *rest = (
+                likeness(self.model, runs, one, float(value), self.spec.compared)
+                for one in (edit, *others)
+            )
+            if like is None:
+                continue
+            control = mean_estimate([r.remaining for r in rest if r], of="random vectors")
+            self.parts["asks"].append({
+                "goal": self.name, "method": method.value, "reward_to_go": value,
+                **dataclasses.asdict(like), "random_remaining": control.value, **control.columns(),
+                "random_least": min((r.remaining for r in rest if r), default=np.nan),
+            })  # fmt: skip
 
-        donor = None if edit.vector is not None else cached(edit.clamp)[edit.hook]
-        return {"donor": donor, "start": cached(None)[residual(edit.layer)]}
+    def _played(self, method: str, episodes: pd.DataFrame) -> None:
+        about = {"goal": self.name, "method": method}
+        kept = episodes.drop(columns="actions").assign(**about)
+        self.parts["episodes"].append(kept)
+        self.parts["rollouts"].append(by_layout(episodes, **about))
 
-    def errors(self, greedy: pd.DataFrame) -> Iterator[tuple[str, float]]:
-        """Yield (exact check, deviation) of log-probabilities, or of whole episodes (0 or 1).
-
-        Args:
-            greedy: Unsteered episodes.
-        """
+    def errors(self) -> Iterator[tuple[str, float]]:
+        """Yield (exact check, largest deviation of log-probabilities)."""
+        chosen = [one.edit for one in self.chosen.values()]
+        for runs in (self.held_out.change, self.held_out.keep):
+            if not len(runs) or not chosen:
+                continue
+            nothing = runs.log_p([edit.at(0.0) for edit in chosen])
+            yield NOTHING, float((nothing - runs.base).abs().max())
+            steered = runs.log_p(chosen)
+            batch = runs.windows.batches[0]
+            for row, edit in enumerate(chosen):
+                expected = steered[row, : len(batch.table)]
+                yield PART, self._deviation(edit, batch.context, None, expected)
         whole = ActivationEdit("", EMBED, Tokens.all)
-        for batch in self.held_out.batches:
-            for edit in self.chosen.values():
-                yield NOTHING, self._deviation(edit.at(0.0), batch.context, None, batch.base)
-            for edit in (whole, *self.chosen.values()):
-                if edit.vector is None:
-                    plain = dataclasses.replace(edit, alpha=1.0, direction=None)
-                    own = activations(self.model, batch.context, edit.hook)
-                    yield OWN, self._deviation(plain, batch.context, own, batch.base)
+        for batch in self.held_out.change.windows.batches:
+            for edit in (whole, *(e for e in chosen if e.vector is None)):
+                plain = dataclasses.replace(edit, alpha=1.0, direction=None)
+                own = activations(self.model, batch.context, edit.hook)
+                yield OWN, self._deviation(plain, batch.context, own, batch.base)
             if batch.source is not None:
                 other = self.model(batch.source)[:, -1].log_softmax(-1)
                 donor = activations(self.model, batch.source, EMBED)
                 yield WHOLE, self._deviation(whole, batch.context, donor, other)
-        if self.chosen:
-            edit = next(iter(self.chosen.values())).at(0.0)
-            again = play(Steered(self.model, edit), self.env, self.spec, greedy=True)
-            yield EPISODES, float(again["actions"].tolist() != greedy["actions"].tolist())
 
     def _deviation(
         self, edit: ActivationEdit, context: Context, donor: Tensor | None, expected: Tensor
     ) -> float:
         steered = Steered(self.model, edit).last_logits(context, donor)
         return float((steered.log_softmax(-1) - expected).abs().max())
-
-
-def _score(spec: SteeringSpec, row: Row) -> tuple[float, float]:
-    """What sites and sizes are chosen by: success less the side effect's cost, then probability."""
-    success, kl, probability = (float(row[name]) for name in ("success", "kl", "probability"))
-    cost = 0.0 if np.isnan(kl) else COST * kl / spec.max_side_effect
-    return success - cost, probability

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.core.channels import cell_names
-from dtx.analysis.steering.edits import ActivationEdit, Steered, activations, mask, residual
+from dtx.analysis.steering.edits import ActivationEdit, activations, mask, residual
+from dtx.analysis.steering.runs import Runs
 from dtx.analysis.steering.spec import Goal, Site, SteeringMethod, SteeringSpec, Tokens
 from dtx.analysis.steering.windows import CHANGE, KEEP, GoalWindows, towards
 from dtx.dt.model import DecisionTransformerModel
@@ -160,28 +161,25 @@ def descend(
             activations(model, b.context, hook)[mask(b.context, site.tokens)]
             for b in change.batches
         ]
-        starts = {
-            id(b): activations(model, b.context, hook) for p in (change, keep) for b in p.batches
-        }
     scale = float(torch.cat(here).pow(2).mean().sqrt())
     unit_d = torch.zeros(model.cfg.d_model, requires_grad=True)
     optimiser = torch.optim.Adam([unit_d], lr=how.learning_rate)
+    changing, kept = Runs(model, change), Runs(model, keep)
+    wanted, base = changing.wanted, kept.base
     for _ in range(how.steps):
         optimiser.zero_grad()
-        loss = how.penalty * unit_d.pow(2).mean()
         edit = ActivationEdit("", hook, site.tokens, vector=scale * unit_d)
-        for part, weight in ((change, 1.0), (keep, how.keep)):
-            for batch in part.batches:
-                logits = Steered(model, edit).last_logits(batch.context, start=starts[id(batch)])
-                log_p = logits.log_softmax(-1)
-                if part is change:
-                    each_b = -(batch.wanted * log_p).sum(-1)
-                else:
-                    each_b = (batch.base.exp() * (batch.base - log_p)).sum(-1)
-                loss = loss + weight * each_b.sum() / len(part)
+        loss = how.penalty * unit_d.pow(2).mean()
+        loss = loss - (wanted * changing.log_p([edit])[0]).sum(-1).mean()
+        loss = loss + how.keep * divergence(base, kept.log_p([edit])[0]).mean()
         loss.backward()
         optimiser.step()
     return (scale * unit_d).detach()
+
+
+def divergence(base: Tensor, steered: Tensor) -> Tensor:
+    """KL(base || steered) in nats of log-probabilities (..., a)."""
+    return (base.exp() * (base - steered)).sum(-1)
 
 
 def random_like(

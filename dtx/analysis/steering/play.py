@@ -12,13 +12,13 @@ from dtx.dt.incremental import Player
 from dtx.dt.rollout import rollout
 from dtx.env.environment import Environment
 from dtx.env.vector import Stacked
-from dtx.statistics import bootstrap
+from dtx.statistics import mean_estimate
 
 VALUES = ("return", "looks_back", *OUTCOMES)
 
 
 def play(
-    model: Player, env: Environment, spec: SteeringSpec, *, greedy: bool = False
+    model: Player, env: Environment, spec: SteeringSpec, *, sampled: bool = True
 ) -> pd.DataFrame:
     """Episodes at both targets in every layout, one row each.
 
@@ -26,14 +26,20 @@ def play(
         model: Steered or not.
         env: Where.
         spec: Targets, episodes and seed.
-        greedy: One episode a layout and target, of the most probable actions; else sampled ones, which
-            meet the same random numbers whatever steers them.
+        sampled: Also sampled episodes, which meet the same random numbers whatever steers them; else one a
+            layout and target alone, of the most probable actions.
 
     Returns:
-        layout ("" where there are none), target, return, looks_back, success, wrong, truncated, actions
-        (bytes).
+        layout ("" where there are none), target, episode, greedy, return, looks_back, success, wrong,
+        truncated, actions (bytes).
     """
-    count = 1 if greedy else spec.episodes
+    parts = [_play(model, env, spec, spec.episodes, greedy=False)] if sampled else []
+    return pd.concat([*parts, _play(model, env, spec, 1, greedy=True)], ignore_index=True)
+
+
+def _play(
+    model: Player, env: Environment, spec: SteeringSpec, count: int, *, greedy: bool
+) -> pd.DataFrame:
     decision = env.decision
     names = ("",) if decision is None else decision.layouts
     one = count * len(names)
@@ -44,34 +50,32 @@ def play(
     else:
         world = decision.vector(layout.tolist(), spec.seed)
     recorder = Recorder(world)
-    played = rollout(
-        model, recorder, target, seed=spec.seed, greedy=greedy, episode=np.arange(2 * one) % one
-    )
+    number = np.arange(2 * one) % one
+    played = rollout(model, recorder, target, seed=spec.seed, greedy=greedy, episode=number)
     recorder.close()
     actions = np.stack(recorder.actions, 1)
     past_end = np.arange(actions.shape[1]) >= played.length[:, None]
     return pd.DataFrame({
-        "layout": np.array(names)[layout], "target": target, "return": played.returns.astype(float),
+        "layout": np.array(names)[layout], "target": target, "episode": number % count,
+        "greedy": greedy, "return": played.returns.astype(float),
         "looks_back": looks_back(actions, played.length).astype(float),
         **{name: (played.outcome == i).astype(float) for i, name in enumerate(OUTCOMES)},
         "actions": [row.tobytes() for row in np.where(past_end, 255, actions).astype(np.uint8)],
     })  # fmt: skip
 
 
-def by_layout(
-    sampled: pd.DataFrame, greedy: pd.DataFrame, spec: SteeringSpec, **about: object
-) -> pd.DataFrame:
+def by_layout(episodes: pd.DataFrame, **about: object) -> pd.DataFrame:
     """One row a layout and target: means with the return's interval, and what the greedy episode gave."""
     rows = []
-    single = greedy.set_index(["target", "layout"])
-    for place, episodes in sampled.groupby(["target", "layout"], sort=False):
+    single = episodes[episodes["greedy"]].set_index(["target", "layout"])
+    for place, sampled in episodes[~episodes["greedy"]].groupby(["target", "layout"], sort=False):
         target, layout = place  # type: ignore[misc]
-        low, high = bootstrap(episodes["return"].to_numpy(), spec.resamples, spec.seed)
         rows.append({
             **about, "target": target, "layout": layout,
-            **{name: episodes[name].mean() for name in VALUES}, "low": low, "high": high,
+            **{name: sampled[name].mean() for name in VALUES},
+            **mean_estimate(sampled["return"].to_numpy()).columns(),
             "greedy_return": single.loc[(target, layout), "return"],
             "greedy_looks_back": single.loc[(target, layout), "looks_back"],
-            "episodes": len(episodes), "distinct_episodes": episodes["actions"].nunique(),
+            "distinct_episodes": sampled["actions"].nunique(),
         })  # fmt: skip
     return pd.DataFrame(rows)

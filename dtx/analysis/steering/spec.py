@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from dtx.analysis.core.controls import RandomControls
 from dtx.config.ranges import Count, Natural, NotEmpty, Positive, PositiveShare, Seed
 from dtx.env.actions import Action
 from dtx.env.decision import Decision
@@ -149,15 +150,16 @@ class SteeringSpec:
     clamp_parts: bool
     descent: Descent
     alphas: tuple[float, ...]
-    controls: Count
+    controls: RandomControls
+    compared: Annotated[tuple[float, ...], NotEmpty()]
     low: float
     high: float
     episodes: Count
     min_success: PositiveShare
     max_side_effect: Positive
+    max_remaining: PositiveShare
     min_gap_closed: PositiveShare
     tolerance: Positive
-    resamples: Count
     seed: Seed
 
     def check(self) -> Iterator[tuple[str, str]]:
@@ -206,4 +208,4 @@ def problems_of(
 
 
 UNSTEERED, RANDOM = "unsteered", "random"
-"""In tables: no edit; a random vector in the place of the method that did best on training windows."""
+"""In tables: no edit; the random vector that did best in as wide a search as the best method's."""
