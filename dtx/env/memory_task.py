@@ -10,6 +10,11 @@ from minigrid.envs.memory import MemoryEnv
 
 from dtx.env.memory_layouts import LAYOUTS
 
+VIEWS: dict[tuple, np.ndarray] = {}
+"""Views that were drawn, by all that they show: few differ, and to draw one takes longer than a step."""
+MOST_VIEWS = 20_000
+"""Beyond so many (edited worlds) all are forgotten: a bound on memory, 3 MB."""
+
 
 class MemoryFixedStart(MemoryEnv):
     """minigrid's Memory whose agent always starts at the corridor's left end.
@@ -27,6 +32,22 @@ class MemoryFixedStart(MemoryEnv):
             raise ValueError(f"layout {layout} is not in 0..{len(LAYOUTS) - 1}")
         self.layout = layout
         super().__init__(size=size, max_steps=max_steps, **kwargs)
+
+    def gen_obs(self) -> dict[str, Any]:
+        """What minigrid gives, drawn once for everything that can be seen."""
+        key = (
+            tuple(None if cell is None else cell.encode() for cell in self.grid.grid),
+            None if self.carrying is None else self.carrying.encode(),
+            *map(int, self.agent_pos), int(self.agent_dir), self.agent_view_size,
+            self.see_through_walls, self.grid.width,
+        )  # fmt: skip
+        if key not in VIEWS:
+            if len(VIEWS) >= MOST_VIEWS:
+                VIEWS.clear()
+            VIEWS[key] = super().gen_obs()["image"]
+        return {
+            "image": VIEWS[key].copy(), "direction": self.agent_dir, "mission": self.mission,
+        }  # fmt: skip
 
     def _gen_grid(self, width: int, height: int) -> None:
         super()._gen_grid(width, height)

@@ -204,3 +204,25 @@ def test_an_edited_world_ends_where_its_objects_say():
     world.grid.set(*cell, Key("green"))
     with pytest.raises(Unsettled, match="both objects"):
         env.roles.settle(world)
+
+
+def test_views_that_are_drawn_once_are_minigrids() -> None:
+    """Along random walks, with objects that are moved by hand, as pairs do, and carried."""
+    from minigrid.minigrid_env import MiniGridEnv
+
+    generator = np.random.default_rng(0)
+    for layout in (*range(4), *range(4)):
+        world = memory().decision.make(layout).unwrapped
+        observation, _ = world.reset(seed=layout)
+        for step in range(40):
+            expected = MiniGridEnv.gen_obs(world)
+            assert observation.keys() == expected.keys()
+            assert (observation["image"] == expected["image"]).all()
+            assert observation["direction"] == expected["direction"]
+            observation["image"][:] = 0  # a caller's own copy
+            if step == 20:
+                world.grid.set(2, 2, Ball("red") if layout % 2 else None)
+                world.carrying = Key("blue") if layout < 2 else None
+            observation, _, terminated, _, _ = world.step(int(generator.integers(3)))
+            if terminated:
+                observation, _ = world.reset()

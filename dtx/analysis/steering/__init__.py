@@ -23,14 +23,20 @@ if TYPE_CHECKING:
 class Steering(SteeringSpec, Analysis):
     """Steer to each goal by each method, at each site and size; ``conf/analysis/steering.yaml`` explains it.
 
-    *Success*: share of the goal's windows whose most probable action is the wanted one. *Side effect*:
-    KL(unsteered || steered), in nats, over windows where nothing may change. Site, size and method are chosen
-    on training windows and judged on held-out ones and in the environment. Control: random vectors of the
-    same norm at the same site; a method counts only if it beats all of them with at most that norm and side
-    effect. Exact checks: size 0 changes nothing, in windows and in episodes, nor does an activation's own
-    value; the whole difference between two windows' embeddings makes one the other.
+    *Success*: share of the goal's windows whose most probable action is the wanted one, at each
+    reward-to-go apart. *Side effect*: KL(unsteered || steered), in nats, over windows where nothing may
+    change. Site and size are chosen on training windows and judged on held-out ones and in the environment.
+
+    An edit *asks for another reward-to-go* if one that is asked for in the window accounts for what it does
+    to the residual stream and to the policy (:mod:`dtx.analysis.steering.asks`): a goal that is reached by
+    such edits alone depends on that. Where reward-to-go is not read, or nothing is left to steer, a goal has
+    no object. Control: random vectors of the same norms, at as many sites and sizes, chosen alike. Exact
+    checks: size 0 changes nothing, in windows and in episodes, nor does an activation's own value; the whole
+    difference between two windows' embeddings makes one the other; an edit that is computed from where it
+    begins is the whole edited run.
     """
 
+    version: ClassVar[int] = 2
     question: ClassVar[str] = "Can the model be steered, and what else changes?"
     cover: ClassVar[str] = "steering_rollouts"
 
@@ -61,9 +67,8 @@ class Steering(SteeringSpec, Analysis):
         return compute(self, model, self.env, pairs, episodes)
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:
-        """``steering``: success and side effect by size. ``steering_rollouts``: what episodes show."""
+        """``steering``: success and side effect in windows. ``steering_rollouts``: what episodes show."""
         from dtx.analysis.steering.plots import rollouts, windows
 
-        plays = {name: goal.play for name, goal in self.goals.items()}
-        yield "steering", windows(result, list(plays), self.max_side_effect)
-        yield "steering_rollouts", rollouts(result, plays, self.low, self.high)
+        yield "steering", windows(result, self)
+        yield "steering_rollouts", rollouts(result, self)

@@ -22,6 +22,9 @@ from dtx.analysis.steering.methods import divergence
 from dtx.analysis.steering.runs import Runs
 from dtx.dt.model import DecisionTransformerModel
 
+ROUNDING = 1e-10
+"""2026-11-30: a squared change below this share of the stream's is none: float32 rounds at 1e-14 to 1e-12."""
+
 
 @dataclass(frozen=True)
 class Likeness:
@@ -47,55 +50,64 @@ def likeness(
     model: DecisionTransformerModel,
     runs: Sequence[Runs],
     edit: ActivationEdit,
-    reward_to_go: float,
     compared: Sequence[float],
-) -> Likeness | None:
-    """The request that fits an edit best.
+    at: Sequence[float],
+) -> list[Likeness | None]:
+    """The request that fits an edit best, for each reward-to-go of the windows.
 
     Args:
         model: That is edited.
-        runs: Of the windows that shall change and of those that shall not; a request would change both.
+        runs: Of the made windows that shall change and of those that shall not; a request would change both.
         edit: With its size.
-        reward_to_go: Of the windows that are looked at.
         compared: The requests.
+        at: Reward-to-go of the windows; those of each are looked at alone.
 
     Returns:
-        None if the edit changes nothing in the windows.
+        None where the edit changes nothing.
     """
-    points = [run.points([edit])[0] for run in runs]
-    # Where a condition of ours keeps an edit away, a request under that condition would not be made either.
-    chosen = [_windows(run, edit, reward_to_go) for run in runs]
-    edited = _together(points, chosen)
-    base = _together([run.unedited(edit.layer) for run in runs], chosen)
+    edited = _together([run.points([edit])[0] for run in runs])
+    base = _together([run.unedited(edit.layer) for run in runs])
+    asked = {value: _together([run.asked(value, edit.layer) for run in runs]) for value in compared}
+    found = []
+    for value in at:
+        # Where a condition of ours keeps an edit away, a request under it would not be made either.
+        rows = torch.from_numpy(np.concatenate([_windows(run, edit, value) for run in runs]))
+        one = [point[rows] for point in edited]
+        own = [point[rows] for point in base]
+        others = {request: [p[rows] for p in points] for request, points in asked.items()}
+        found.append(_closest(model, one, own, others))
+    return found
+
+
+def _closest(
+    model: DecisionTransformerModel,
+    edited: list[Tensor],
+    base: list[Tensor],
+    asked: dict[float, list[Tensor]],
+) -> Likeness | None:
     size = [float((e - b).pow(2).sum()) for e, b in zip(edited, base, strict=True)]
-    used = [i for i, s in enumerate(size) if s > 0]
+    used = [i for i, b in enumerate(base) if size[i] > ROUNDING * float(b.pow(2).sum())]
     if not used:
         return None
+    log_p = model.read(edited[-1]).log_softmax(-1)
     found = []
-    for asked in compared:
-        other = _together([run.asked(asked, edit.layer) for run in runs], chosen)
+    for request, other in asked.items():
         rests = [float((edited[i] - other[i]).pow(2).sum()) / size[i] for i in used]
         cosines = [_cosine(edited[i] - base[i], other[i] - base[i]) for i in used]
-        kl_b = divergence(*(model.read(s[-1]).log_softmax(-1) for s in (other, edited)))
-        found.append(
-            Likeness(asked, float(np.mean(rests)), float(np.mean(cosines)), float(kl_b.mean()),
-                     len(kl_b))
-        )  # fmt: skip
+        kl_b = divergence(model.read(other[-1]).log_softmax(-1), log_p)
+        remaining, cosine, kl = (float(np.mean(x)) for x in (rests, cosines, kl_b.numpy()))
+        found.append(Likeness(request, remaining, cosine, kl, len(kl_b)))
     return min(found, key=lambda one: one.remaining)
 
 
 def _windows(runs: Runs, edit: ActivationEdit, reward_to_go: float) -> np.ndarray:
-    declared = np.array([place != "demonstrations" for place in runs.column("place")])
     own = np.array(runs.column("reward_to_go"), float)
     there = runs.edited(edit).numpy() if edit.only_if is not None else np.ones(len(runs), bool)
-    return declared & np.isclose(own, reward_to_go) & there
+    return np.isclose(own, reward_to_go) & there
 
 
-def _together(points: list[list[Tensor]], chosen: list[np.ndarray]) -> list[Tensor]:
-    return [
-        torch.cat([part[torch.from_numpy(rows)] for part, rows in zip(parts, chosen, strict=True)])
-        for parts in zip(*points, strict=True)
-    ]
+def _together(points: list[list[Tensor]]) -> list[Tensor]:
+    return [torch.cat(parts) for parts in zip(*points, strict=True)]
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:

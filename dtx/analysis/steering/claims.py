@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,8 +26,9 @@ class Judged:
     Attributes:
         method: Its name. site: Where the edit is. alpha: Its size.
         success: On held-out windows, at the reward-to-go where it is least. at: Which that is.
+        probability: Of the wanted action, where it is least.
         kl: Side effect in nats where it is largest; None if no window is to stay as it is.
-        control: High quantile of the success that random searches have; None if there were none.
+        control: Success and probability that hardly a random search exceeds; None if there were none.
         conditions: By name; None where an interval includes the limit, or nothing was measured.
         shown: What the episodes show; None if none were played.
         asks: Whether it is nothing but another reward-to-go. like: That in words.
@@ -37,9 +39,10 @@ class Judged:
     site: str
     alpha: float
     success: float
+    probability: float
     at: float
     kl: Estimate | None
-    control: float | None
+    control: tuple[float, float] | None
     conditions: dict[str, bool | None]
     shown: Shown | None
     asks: bool
@@ -67,14 +70,14 @@ def judge(
     for name, goal in spec.goals.items():
         judged = methods(spec, name, goal, tables)
         before = shown(spec, goal, _of(tables["episodes"], name), UNSTEERED)
-        unsteered, _ = _least(_of(tables["scan"], name), UNSTEERED)
+        unsteered, _, _ = _least(_of(tables["scan"], name), UNSTEERED)
         metrics[f"{name}_unsteered_success"] = unsteered
         metrics[f"{name}_unsteered_{goal.play.value}"] = before.value.value
         for one in judged:
             metrics[f"{name}_{one.method}_success"] = one.success
             metrics[f"{name}_{one.method}_side_effect"] = one.kl.value if one.kl else None
             if one.shown is not None:
-                metrics[f"{name}_{one.method}_random_success"] = one.control
+                metrics[f"{name}_{one.method}_random_success"] = one.control and one.control[0]
                 metrics[f"{name}_{one.method}_{goal.play.value}"] = one.shown.value.value
         if goal.like is not None and not reads:
             verdict, evidence = Verdict.NOT_APPLICABLE, "the model reads no reward-to-go"
@@ -100,12 +103,10 @@ def methods(spec: SteeringSpec, name: str, goal: Goal, tables: Tables) -> list[J
 
 def _judged(spec: SteeringSpec, name: str, goal: Goal, tables: Tables, row: pd.Series) -> Judged:
     method = str(row["method"])
-    success, at = _least(_of(tables["scan"], name), method)
-    nothing, _ = _least(_of(tables["scan"], name), UNSTEERED)
+    success, probability, at = _least(_of(tables["scan"], name), method)
+    nothing, _, _ = _least(_of(tables["scan"], name), UNSTEERED)
     searched = _where(_of(tables["controls"], name), method)
-    control = None
-    if len(searched):
-        control = float(searched["success"].quantile(STRONGEST, "higher"))
+    control = _strongest(searched) if len(searched) else None
     kl, small = _side_effect(spec, _where(_of(tables["side_effects"], name), method))
     played = _of(tables["episodes"], name)
     seen = None
@@ -113,24 +114,33 @@ def _judged(spec: SteeringSpec, name: str, goal: Goal, tables: Tables, row: pd.S
         seen = shown(spec, goal, played, method)
     conditions = {
         "success": success >= spec.min_success,
-        "random vectors": None if control is None else success > max(control, nothing),
+        "random vectors": None
+        if control is None
+        else success > nothing and (success, probability) > control,
         "side effect": small,
     }
     if goal.pairs is None or goal.play is Play.looks_back:
         conditions["episodes"] = None if seen is None else seen.agrees
     asks, like = _asks(spec, _where(_of(tables["asks"], name), method))
     return Judged(
-        method=method, site=str(row["site"]), alpha=float(row["alpha"]), success=success, at=at,
-        kl=kl, control=control, conditions=conditions, shown=seen, asks=asks, like=like,
-        score=float(row["score"]),
+        method=method, site=str(row["site"]), alpha=float(row["alpha"]), success=success,
+        probability=probability, at=at, kl=kl, control=control, conditions=conditions, shown=seen,
+        asks=asks, like=like, score=float(row["score"]),
     )  # fmt: skip
 
 
-def _least(scan: pd.DataFrame, method: str) -> tuple[float, float]:
-    """A method's success at the reward-to-go where it is least, and which that is."""
+def _least(scan: pd.DataFrame, method: str) -> tuple[float, float, float]:
+    """A method's success and probability where each is least, and at which reward-to-go success is."""
     rows = scan[(scan["method"] == method) & scan["chosen"]]
     row = rows.loc[rows["success"].idxmin()]
-    return float(row["success"]), float(row["reward_to_go"])
+    return float(row["success"]), float(rows["probability"].min()), float(row["reward_to_go"])
+
+
+def _strongest(searched: pd.DataFrame) -> tuple[float, float]:
+    """A high quantile of random searches, ordered as edits are when chosen: success, then probability."""
+    pairs = sorted(zip(searched["success"], searched["probability"], strict=True))
+    success, probability = pairs[math.ceil(STRONGEST * (len(pairs) - 1))]
+    return float(success), float(probability)
 
 
 def _side_effect(spec: SteeringSpec, rows: pd.DataFrame) -> tuple[Estimate | None, bool | None]:
@@ -146,7 +156,7 @@ def _side_effect(spec: SteeringSpec, rows: pd.DataFrame) -> tuple[Estimate | Non
 
 
 def _asks(spec: SteeringSpec, rows: pd.DataFrame) -> tuple[bool, str]:
-    """Whether an edit asks for another reward-to-go at some reward-to-go, and the numbers where it is most like that.
+    """Whether an edit asks for another reward-to-go in windows of any, and the numbers where it is most so.
 
     A random vector must not be as much like a request: else the likeness says nothing.
     """
@@ -160,8 +170,8 @@ def _asks(spec: SteeringSpec, rows: pd.DataFrame) -> tuple[bool, str]:
     row = pool.loc[pool["remaining"].idxmin()]
     words = (
         f"asked for {row['asked']:g} in the place of {row['reward_to_go']:g} the model does the same but for "
-        f"{max(row['remaining'], 0):.2f} of the stream's squared change (random vectors "
-        f"{row['random_remaining']:.2f}; cosine {row['cosine']:.2f}) and {row['kl']:.3f} nats "
+        f"{row['remaining']:.2f} of the stream's squared change (random vectors "
+        f"{row['random_remaining']:.2f}; cosine {row['cosine']:.2f}) and {abs(row['kl']):.3f} nats "
         f"({row['windows']} windows)"
     )
     return bool(len(alike)), words
@@ -209,14 +219,19 @@ def _verdict(
     lacks = [what for what, holds in first.conditions.items() if holds is not True]
     if undecided:
         return Verdict.NOT_DECIDED, f"{evidence}; open: {', '.join(lacks)}"
+    if first.conditions["success"] and first.conditions["random vectors"] is False:
+        return Verdict.NOT_ESTABLISHED, f"{evidence}; random vectors do as well"
     return Verdict.NOT_CONFIRMED, f"{evidence}; it fails by: {', '.join(lacks)}"
 
 
 def _numbers(spec: SteeringSpec, goal: Goal, one: Judged, unsteered: float, before: Shown) -> str:
     """What a method did, in words."""
+    assert one.control is not None
     words = (
         f"{_words(one)} at {one.site} x{one.alpha:g}: success {one.success:.2f} at reward-to-go "
-        f"{one.at:g}, where it is least (unsteered {unsteered:.2f}, random searches {one.control:.2f})"
+        f"{one.at:g}, where it is least (unsteered {unsteered:.2f}), probability at least "
+        f"{one.probability:.2f} ({STRONGEST:.0%} of random searches have at most success "
+        f"{one.control[0]:.2f}, probability {one.control[1]:.2f})"
     )
     if one.kl is not None:
         words += f", KL at most {one.kl}"

@@ -85,7 +85,7 @@ def _return(spec: SteeringSpec, goal: Goal, sampled: pd.DataFrame, method: str) 
         way = own_high - own_low
         closed = mean(method, spec.low) - own_low - spec.min_gap_closed * way
         yield Relation.AT_LEAST.decides(mean_estimate(closed), 0)
-        if len(random := mean(RANDOM, spec.low)):
+        if len(random := mean(RANDOM + method, spec.low)):
             yield Relation.ABOVE.decides(mean_estimate(mean(method, spec.low) - random), 0)
         for target, within in ((spec.low, False), (spec.high, True), (spec.high, False)):
             moved = mean(method, target, within) - mean(UNSTEERED, target, within)
@@ -107,7 +107,7 @@ def _looks_back(spec: SteeringSpec, sampled: pd.DataFrame, method: str) -> Shown
     for target in targets:
         one = share(method, target)
         conditions.append(Relation.AT_LEAST.decides(one, spec.min_success))
-        others = [share(other, target) for other in (UNSTEERED, RANDOM)]
+        others = [share(other, target) for other in (UNSTEERED, RANDOM + method)]
         conditions += [Relation.ABOVE.decides(one, other) for other in others if other.n]
     own = [Relation.AT_LEAST.decides(share(UNSTEERED, t), spec.min_success) for t in targets]
     steerable = True if False in own else None if None in own else False

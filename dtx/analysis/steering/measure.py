@@ -17,7 +17,6 @@ from dtx.analysis.steering.edits import ActivationEdit, Steered, activations
 from dtx.analysis.steering.methods import EMBED, random_like
 from dtx.analysis.steering.play import by_layout, play
 from dtx.analysis.steering.search import (
-    Effects,
     Split,
     Tried,
     best,
@@ -26,7 +25,7 @@ from dtx.analysis.steering.search import (
     sizes,
 )
 from dtx.analysis.steering.spec import RANDOM, UNSTEERED, Goal, SteeringMethod, SteeringSpec, Tokens
-from dtx.analysis.steering.windows import GoalWindows, WindowMaker
+from dtx.analysis.steering.windows import DEMONSTRATIONS, GoalWindows, WindowMaker
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
@@ -45,8 +44,6 @@ NOTHING, PART, OWN, WHOLE, EPISODES = (
     "episodes with an edit of size 0 are the unsteered ones",
 )
 """Names of the exact checks."""
-DEMONSTRATIONS = "demonstrations"
-"""In the column ``place``: windows that were recorded, not made."""
 TABLES = ("sites", "scan", "side_effects", "controls", "asks", "episodes", "rollouts")
 
 
@@ -57,7 +54,8 @@ class SteeringMeasures:
     Attributes:
         tables: ``sites``: one row a goal, method and site, at its best size on training windows. ``scan``:
             success on held-out windows, one row a goal, method, size and reward-to-go of the windows.
-            ``side_effects``: KL there, one row a goal, method, size and kind of window. ``controls``: one
+            ``side_effects``: KL there, one row a goal, method and kind of window, at the
+            chosen size. ``controls``: one
             row a goal, method and random search. ``asks``: the request that an edit is most like, one row a
             goal, method and reward-to-go. ``episodes``: one row each. ``rollouts``: those by layout.
         errors: Largest deviation by exact check; those that have an instance.
@@ -156,9 +154,9 @@ class _Goal:
         for method, tried in self.chosen.items():
             alphas = sorted({*self.spec.alphas, tried.edit.alpha})
             edits = [tried.edit.at(alpha) for alpha in alphas]
-            effects = self._scan(method.value, tried.edit.name, edits, tried.edit.alpha)
-            here = effects[alphas.index(tried.edit.alpha)]
-            if self._worst(here.success) >= self.spec.min_success:
+            success_eb, small = self._scan(method.value, tried.edit.name, edits, tried.edit.alpha)
+            success = self._worst(success_eb[alphas.index(tried.edit.alpha)])
+            if small and success >= self.spec.min_success:
                 reached.append(method)
         self._played(UNSTEERED, unsteered)
         self._follow(found, reached)
@@ -176,9 +174,8 @@ class _Goal:
             self._asks(method, edit, generator)
             steered = play(Steered(self.model, edit), self.env, self.spec)
             self._played(method.value, steered)
-            if method is (reached or [first])[0]:
-                control = play(Steered(self.model, strongest), self.env, self.spec)
-                self._played(RANDOM, control)
+            control = play(Steered(self.model, strongest), self.env, self.spec)
+            self._played(RANDOM + method.value, control)
 
     def _nothing(self) -> ActivationEdit:
         vector = torch.zeros(self.model.cfg.d_model)
@@ -201,27 +198,36 @@ class _Goal:
                 "kl": one.kl, "score": one.score, "chosen": one is tried[0],
             })  # fmt: skip
 
-    def _worst(self, success: np.ndarray) -> float:
-        """Success at the reward-to-go where it is least."""
-        return min(float(success[self.at == value].mean()) for value in np.unique(self.at))
+    def _worst(self, values: np.ndarray) -> float:
+        """The mean at the reward-to-go where it is least."""
+        return min(float(values[self.at == value].mean()) for value in np.unique(self.at))
 
     def _scan(
         self, method: str, site: str, edits: list[ActivationEdit], chosen: float
-    ) -> list[Effects]:
-        """Rows of what edits do in held-out windows."""
-        effects = self.held_out.effects(edits)
-        for edit, effect in zip(edits, effects, strict=True):
+    ) -> tuple[np.ndarray, bool]:
+        """Rows of what edits do in held-out windows.
+
+        Returns:
+            Success (e, b), and whether the side effects at the chosen size may be small.
+        """
+        small = True
+        success_eb, probability_eb = self.held_out.reached(edits)
+        for edit, success_b, probability_b in zip(edits, success_eb, probability_eb, strict=True):
             about: Row = {"goal": self.name, "method": method, "site": site, "alpha": edit.alpha,
                           "chosen": edit.alpha == chosen}  # fmt: skip
             for value in np.unique(self.at):
                 here = self.at == value
-                share = enumerated(effect.success[here].mean(), int(here.sum()), of="windows")
+                share = enumerated(success_b[here].mean(), int(here.sum()), of="windows")
                 self.parts["scan"].append({
                     **about, "reward_to_go": value, "success": share.value,
-                    "probability": float(effect.probability[here].mean()), **share.columns(),
+                    "probability": float(probability_b[here].mean()), **share.columns(),
                 })  # fmt: skip
-            self.parts["side_effects"] += [about | row for row in self._side_effects(effect.kl)]
-        return effects
+            if about["chosen"]:
+                (kl_b,) = self.held_out.side_effects([edit])
+                rows = list(self._side_effects(kl_b))
+                self.parts["side_effects"] += [about | row for row in rows]
+                small = not any(float(row["low"]) > self.spec.max_side_effect for row in rows)
+        return success_eb, small
 
     def _side_effects(self, kl: np.ndarray) -> Iterator[Row]:
         """Declared windows by reward-to-go: all that there are. Demonstrations: a sample."""
@@ -247,14 +253,17 @@ class _Goal:
         self, method: SteeringMethod, edits: list[ActivationEdit], generator: torch.Generator
     ) -> ActivationEdit:
         """Rows of the random searches; the random vector that did best on training windows."""
-        tried = list(random_searches(self.spec, self.model, self.training, edits, generator))
+        size = self.chosen[method].edit.alpha
+        tried = list(random_searches(self.spec, self.model, self.training, edits, size, generator))
         for number, one in enumerate(tried):
-            (effect,) = self.held_out.effects([one.edit])
-            kl = max((float(row["kl"]) for row in self._side_effects(effect.kl)), default=np.nan)
+            (success_b,), (probability_b,) = self.held_out.reached([one.edit])
+            (kl_b,) = self.held_out.side_effects([one.edit])
+            kl = max((float(row["kl"]) for row in self._side_effects(kl_b)), default=np.nan)
             self.parts["controls"].append({
                 "goal": self.name, "method": method.value, "search": number,
                 "site": one.edit.name, "alpha": one.edit.alpha,
-                "success": self._worst(effect.success), "kl": kl,
+                "success": self._worst(success_b), "probability": self._worst(probability_b),
+                "kl": kl,
             })  # fmt: skip
         return max(tried, key=lambda t: (t.score, t.probability)).edit
 
@@ -264,20 +273,21 @@ class _Goal:
         """Rows of the requests that an edit is most like, beside those of random vectors in its place."""
         if not self.model.cfg.reward_to_go:
             return
-        runs = [run for run in (self.held_out.change, self.held_out.keep) if len(run)]
+        runs = [run for run in (self.held_out.change, self.held_out.made) if len(run)]
         others = [random_like(edit, self.model, generator) for _ in range(self.spec.controls)]
-        for value in np.unique(self.at):
-            like, *rest = (
-                likeness(self.model, runs, one, float(value), self.spec.compared)
-                for one in (edit, *others)
-            )
+        at = np.unique(self.at).tolist()
+        found, *rest = (
+            likeness(self.model, runs, one, self.spec.compared, at) for one in (edit, *others)
+        )
+        for value, like, *random in zip(at, found, *rest, strict=True):
             if like is None:
                 continue
-            control = mean_estimate([r.remaining for r in rest if r], of="random vectors")
+            remaining = [r.remaining for r in random if r is not None]
+            control = mean_estimate(remaining, of="random vectors")
             self.parts["asks"].append({
                 "goal": self.name, "method": method.value, "reward_to_go": value,
                 **dataclasses.asdict(like), "random_remaining": control.value, **control.columns(),
-                "random_least": min((r.remaining for r in rest if r), default=np.nan),
+                "random_least": min(remaining, default=np.nan),
             })  # fmt: skip
 
     def _played(self, method: str, episodes: pd.DataFrame) -> None:

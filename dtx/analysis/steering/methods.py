@@ -163,18 +163,36 @@ def descend(
         ]
     scale = float(torch.cat(here).pow(2).mean().sqrt())
     unit_d = torch.zeros(model.cfg.d_model, requires_grad=True)
-    optimiser = torch.optim.Adam([unit_d], lr=how.learning_rate)
+    adam = _Adam(how.learning_rate)
     changing, kept = Runs(model, change), Runs(model, keep)
     wanted, base = changing.wanted, kept.base
     for _ in range(how.steps):
-        optimiser.zero_grad()
         edit = ActivationEdit("", hook, site.tokens, vector=scale * unit_d)
         loss = how.penalty * unit_d.pow(2).mean()
         loss = loss - (wanted * changing.log_p([edit])[0]).sum(-1).mean()
         loss = loss + how.keep * divergence(base, kept.log_p([edit])[0]).mean()
-        loss.backward()
-        optimiser.step()
+        (gradient_d,) = torch.autograd.grad(loss, unit_d)
+        adam.step(unit_d, gradient_d)
     return (scale * unit_d).detach()
+
+
+class _Adam:
+    """Adam (Kingma and Ba, 2015) of one vector. To import torch's takes longer than the descent."""
+
+    def __init__(self, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999)):
+        self.learning_rate, self.betas, self.steps = learning_rate, betas, 0
+        self.first = self.second = torch.zeros(())
+
+    def step(self, x: Tensor, gradient: Tensor) -> None:
+        """Change ``x`` in place."""
+        one, two = self.betas
+        self.steps += 1
+        self.first = one * self.first + (1 - one) * gradient
+        self.second = two * self.second + (1 - two) * gradient**2
+        first = self.first / (1 - one**self.steps)
+        second = self.second / (1 - two**self.steps)
+        with torch.no_grad():
+            x -= self.learning_rate * first / (second.sqrt() + 1e-8)
 
 
 def divergence(base: Tensor, steered: Tensor) -> Tensor:

@@ -1,126 +1,137 @@
-"""The figures: success against side effect, sizes, and what happens in the environment."""
+"""The figures: what edits do in windows beside random ones, and what happens in the environment.
+
+Narrow, one goal below the other: they are read on telephones, too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from dtx.analysis.core.result import Result
-from dtx.analysis.steering.spec import RANDOM, UNSTEERED, Play
+from dtx.analysis.steering.environment import inside
+from dtx.analysis.steering.spec import UNSTEERED, Goal, Play, SteeringSpec
 from dtx.figures import new
+from dtx.statistics import Estimate, mean_estimate, share_estimate
 
-GREY = "#b3b9c6"
+GREY, BLACK = "#b3b9c6", "#333333"
 COLOURS = {
     "activation_addition": "#1d3557",
     "embedding_arithmetic": "#e9a23b",
     "reward_to_go_clamp": "#2a9d5c",
     "optimised": "#d1495b",
-    UNSTEERED: "#333333",
-    RANDOM: GREY,
 }
+TARGETS = ("#8d99ae", "#d1495b")
+"""Of the low and the high target."""
+WIDTH = 4.6
+"""Inches: on a telephone of 390 px the letters are then as large as those beside the figure."""
 FLOOR = 1e-4
 """Side effects below this are drawn here: the axis is logarithmic."""
 
 
-def windows(result: Result, goals: Sequence[str], max_side_effect: float) -> Figure:
-    """Above: success against side effect, a line a method over its sizes. Below: success over sizes.
+def windows(result: Result, spec: SteeringSpec) -> Figure:
+    """Success against side effect on held-out windows: each method's chosen edit, and random searches.
+
+    Both where they are worst: success at its least reward-to-go, the side effect at its largest.
 
     Args:
         result: Of the analysis.
-        goals: By name.
-        max_side_effect: The side effects above are shaded.
+        spec: Goals and thresholds.
     """
-    mosaic = [[f"{row}/{goal}" for goal in goals] for row in ("effect", "size")]
-    figure, axes = new(7.0, 5.6, mosaic=mosaic)
-    scan, controls = result.tables["scan"], result.tables["controls"]
-    handles = {}
+    goals = list(spec.goals)
+    figure, axes = new(WIDTH, 0.9 + 1.9 * len(goals), mosaic=[[goal] for goal in goals])
+    tables, handles = result.tables, {}
     for goal in goals:
-        effect, size = axes[f"effect/{goal}"], axes[f"size/{goal}"]
-        held = scan[(scan["goal"] == goal) & (scan["windows"] == "held out")]
-        before = held.loc[held["method"] == UNSTEERED, "success"].iloc[0]
+        axis = axes[goal]
+        scan, kl, controls = (
+            _of(tables[name], goal) for name in ("scan", "side_effects", "controls")
+        )
+        chosen = scan[scan["chosen"]].groupby("method")["success"].min()
+        handles["not steered"] = axis.axhline(chosen[UNSTEERED], color=BLACK, lw=0.9, ls="--")
         if len(controls):
-            others = controls[controls["goal"] == goal]
-            handles["random vectors, same norm"] = effect.plot(
-                others["kl"].clip(lower=FLOOR), others["success"], ".", ms=3.5, color=GREY, zorder=1
+            handles["best random vectors"] = axis.plot(
+                controls["kl"].clip(lower=FLOOR), controls["success"], "o", ms=4, color=GREY
             )[0]
-            worst = others.groupby("alpha")["success"].max()
-            size.plot(worst.index, worst, ":", color=GREY, lw=1.5)
-        for method, rows in held[held["method"] != UNSTEERED].groupby("method", sort=False):
-            rows = rows.sort_values("alpha")
-            colour = COLOURS[str(method)]
-            line = {"color": colour, "lw": 1, "marker": "o", "ms": 3}
-            handles[str(method).replace("_", " ")] = effect.plot(
-                rows["kl"].clip(lower=FLOOR), rows["success"], **line, zorder=2
+        for method in chosen.index.drop(UNSTEERED):
+            effect = kl.loc[kl["method"] == method, "kl"].max() if len(kl) else FLOOR
+            handles[_words(str(method))] = axis.plot(
+                max(effect, FLOOR),
+                chosen[method],
+                "o",
+                ms=9,
+                mec="white",
+                color=COLOURS[str(method)],
             )[0]
-            size.plot(rows["alpha"], rows["success"], **line)
-            size.fill_between(
-                rows["alpha"], rows["success_low"], rows["success_high"], color=colour, alpha=0.12
-            )
-            chosen = rows[rows["chosen"]]
-            for axis, x in ((effect, chosen["kl"].clip(lower=FLOOR)), (size, chosen["alpha"])):
-                handles["chosen on training windows"] = axis.plot(
-                    x, chosen["success"], "*", ms=11, mec="white", mew=0.6, color=colour, zorder=3
-                )[0]
-        handles["unsteered"] = effect.axhline(before, color="#333333", lw=0.8, ls="--", zorder=0)
-        size.axhline(before, color="#333333", lw=0.8, ls="--", zorder=0)
-        effect.axvspan(max_side_effect, 100, color="#000000", alpha=0.04, lw=0)
-        effect.set(xscale="log", xlim=(FLOOR / 2, 30), title=goal.replace("_", " "),
-                   xlabel="side effect: KL, nats")  # fmt: skip
-        size.set_xlabel("size (1: the whole difference)")
-        for axis in (effect, size):
-            axis.set_ylim(-0.04, 1.06)
-            if goal == goals[0]:
-                axis.set_ylabel("success, held out")
-    handles = {"unsteered": handles.pop("unsteered"), **handles}
-    if "chosen on training windows" in handles:
-        handles["chosen on training windows"] = _star()
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=8)
+        axis.axvspan(spec.max_side_effect, 100, color="#000000", alpha=0.05, lw=0)
+        axis.axhline(spec.min_success, color=BLACK, lw=0.5, ls=":")
+        axis.set(xscale="log", xlim=(FLOOR / 2, 30), ylim=(-0.06, 1.08), ylabel="success")
+        axis.set_title(_words(goal))
+    axes[goals[-1]].set_xlabel("largest side effect: KL, nats; shaded: too large")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
     return figure
 
 
-def _star() -> Line2D:
-    return Line2D([], [], marker="*", ms=10, color="#333333", lw=0)
-
-
-def rollouts(result: Result, plays: Mapping[str, Play], low: float, high: float) -> Figure:
-    """Return at both targets or share that looks back, by layout and method.
+def rollouts(result: Result, spec: SteeringSpec) -> Figure:
+    """Return, or share that looks back, at both targets: unsteered, steered and by random vectors.
 
     Args:
         result: Of the analysis.
-        plays: By goal, what must change.
-        low: Target of the first column. high: Of the second.
+        spec: Goals and targets.
     """
-    played, goals = result.tables["rollouts"], list(plays)
-    figure, axes = new(7.0, 1.2 + 1.9 * len(goals), mosaic=[
-        [f"{goal}/{target:g}" for target in (low, high)] for goal in goals
-    ])  # fmt: skip
+    played = result.tables["episodes"]
+    played = played[~played["greedy"]]
+    rows = {goal: list(_groups(goal, spec.goals[goal], played)) for goal in spec.goals}
+    heights = [0.5 + len(groups) for groups in rows.values()]
+    figure, axes = new(WIDTH, 1.3 + 0.5 * len(rows) + 0.27 * sum(heights),
+                       mosaic=[[goal] for goal in rows], height_ratios=heights)  # fmt: skip
     handles = {}
-    for goal in goals:
-        episodes = played[played["goal"] == goal]
-        looks = plays[goal] is Play.looks_back
-        value = "looks_back" if looks else "return"
-        shown = list(episodes["method"].unique())
-        for target in (low, high):
-            axis = axes[f"{goal}/{target:g}"]
-            layouts = list(episodes["layout"].unique())
-            width = 0.8 / len(shown)
-            for place, method in enumerate(shown):
-                rows = _rows(episodes, method, target, layouts)
-                x = np.arange(len(layouts)) + (place - (len(shown) - 1) / 2) * width
-                bars = axis.bar(x, rows[value], width * 0.92, color=COLOURS[method])
-                handles["random vector" if method == RANDOM else method.replace("_", " ")] = bars
-            axis.set_xticks(range(len(layouts)), layouts)
-            axis.set(ylim=(0, 1.05), title=f"{goal.replace('_', ' ')}, RTG {target:g}")
-            if target == low:
-                axis.set_ylabel("share that looks back" if looks else "return")
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=8)
+    for goal, groups in rows.items():
+        axis, looks = axes[goal], spec.goals[goal].play is Play.looks_back
+        for place, (_, episodes) in enumerate(groups):
+            for target, colour, shift in zip(
+                (spec.low, spec.high), TARGETS, (-0.13, 0.13), strict=True
+            ):
+                one = _estimate(episodes[episodes["target"] == target], looks)
+                handles[f"asked for {target:g}"] = _mark(axis, one, place + shift, colour)
+        axis.set_yticks(range(len(groups)), [name for name, _ in groups])
+        axis.set(xlim=(-0.03, 1.03), ylim=(len(groups) - 0.5, -0.5))
+        axis.set_title(_words(goal))
+        what = "share of episodes that look back" if looks else "return"
+        axis.set_xlabel(f"{what}; 95%: {one.kind}")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
     return figure
 
 
-def _rows(played: pd.DataFrame, method: str, target: float, layouts: list[str]) -> pd.DataFrame:
-    rows = played[(played["method"] == method) & (played["target"] == target)]
-    return rows.set_index("layout").reindex(layouts)
+def _groups(name: str, goal: Goal, played: pd.DataFrame):
+    """(words, episodes) of each method, by whether something shall change in their layouts."""
+    episodes = played[played["goal"] == name]
+    within = inside(goal, episodes)
+    for where, chosen in (("", within), (", elsewhere", ~within)):
+        for method in episodes["method"].unique():
+            group = episodes[chosen & (episodes["method"] == method).to_numpy()]
+            if len(group):
+                words = "not steered" if method == UNSTEERED else _words(method)
+                yield words + where, group
+
+
+def _estimate(episodes: pd.DataFrame, looks: bool) -> Estimate:
+    """As the verdict has it: see dtx/analysis/steering/environment.py."""
+    if looks:
+        return share_estimate(int(episodes["looks_back"].sum()), len(episodes))
+    return mean_estimate(episodes.groupby("episode")["return"].mean().to_numpy())
+
+
+def _mark(axis: Axes, one: Estimate, place: float, colour: str):
+    low, high = max(0.0, one.value - one.low), max(0.0, one.high - one.value)
+    return axis.errorbar(
+        one.value, place, xerr=[[low], [high]], fmt="o", ms=5, color=colour, capsize=2, lw=1.4
+    )
+
+
+def _words(name: str) -> str:
+    return name.replace("reward_to_go", "RTG").replace("_", " ")
+
+
+def _of(table: pd.DataFrame, goal: str) -> pd.DataFrame:
+    return table[table["goal"] == goal] if len(table) else table

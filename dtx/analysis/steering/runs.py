@@ -12,12 +12,14 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dtx.analysis.steering.edits import ActivationEdit, mask, residual, shows
 from dtx.analysis.steering.spec import Tokens
 from dtx.analysis.steering.windows import GoalBatch, GoalWindows, asked
 from dtx.dt.forward import blocks_of
+from dtx.dt.layers import Block
 from dtx.dt.model import DecisionTransformerModel
 
 BASE = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_z", "hook_k", "hook_v",
@@ -37,7 +39,8 @@ class Runs:
 
     def __init__(self, model: DecisionTransformerModel, windows: GoalWindows):
         self.model, self.windows = model, windows
-        self._batches = [_Batch(model, batch) for batch in windows.batches]
+        blocks = [_Block(block) for block in blocks_of(model)]
+        self._batches = [_Batch(model, blocks, batch) for batch in windows.batches]
 
     def __len__(self) -> int:
         """How many windows."""
@@ -88,12 +91,46 @@ class Runs:
         return [value for batch in self.windows.batches for value in batch.table[name]]
 
 
+class _Block:
+    """A block's arithmetic without hooks, the three projections by one product."""
+
+    def __init__(self, block: Block):
+        self.block, attn = block, block.attn
+        self.heads = attn.b_Q.shape
+        weights = [getattr(attn, f"W_{name}") for name in "QKV"]
+        self.weight = torch.cat([w.transpose(0, 1).flatten(1) for w in weights], 1).detach()
+        biases = [getattr(attn, f"b_{name}").flatten() for name in "QKV"]
+        self.bias = torch.cat(biases).detach()
+        self.W_O, self.b_O = attn.W_O.flatten(0, 1).detach(), attn.b_O.detach()
+
+    def project(self, x: Tensor) -> list[Tensor]:
+        """Queries, keys and values (..., h, k) of (..., d)."""
+        fused = torch.addmm(self.bias, x.flatten(0, -2), self.weight)
+        return [
+            part.unflatten(-1, self.heads) for part in fused.unflatten(0, x.shape[:-1]).chunk(3, -1)
+        ]
+
+    def output(self, z: Tensor) -> Tensor:
+        """The sum of all heads' outputs (..., d) of their z (..., h, k)."""
+        flat = z.flatten(-2)
+        return torch.addmm(self.b_O, flat.flatten(0, -2), self.W_O).unflatten(0, flat.shape[:-1])
+
+    def through(self, resid_bnd: Tensor, last: bool) -> Tensor:
+        """The block's output, (b, n, d) or at the last token alone (b, 1, d)."""
+        q, k, v = (x.transpose(1, 2) for x in self.project(self.block.ln1(resid_bnd)))
+        if last:
+            q, resid_bnd = q[:, :, -1:], resid_bnd[:, -1:]
+        z = F.scaled_dot_product_attention(q, k, v, is_causal=not last).transpose(1, 2)
+        mid_bnd = resid_bnd + self.output(z)
+        return mid_bnd + self.block.mlp(self.block.ln2(mid_bnd))
+
+
 class _Batch:
     """Windows of one length."""
 
-    def __init__(self, model: DecisionTransformerModel, batch: GoalBatch):
-        self.model, self.context = model, batch.context
-        self.blocks, self.last = blocks_of(model), model.cfg.n_layers - 1
+    def __init__(self, model: DecisionTransformerModel, blocks: list[_Block], batch: GoalBatch):
+        self.model, self.context, self.blocks = model, batch.context, blocks
+        self.last = len(blocks) - 1
         with torch.no_grad():
             _, cache = model.run_with_cache(
                 self.context, names_filter=lambda name: name.endswith(BASE)
@@ -177,7 +214,7 @@ class _Batch:
     def _whole(self, edit: ActivationEdit) -> list[Tensor]:
         """The points of an edit of any tokens; of the last block only the last state matters."""
         layer, change = edit.layer, self._change(edit)
-        block = self.blocks[layer]
+        block = self.blocks[layer].block
         if edit.hook == residual(layer):
             return self._from(layer, self.cache[edit.hook] + change)
         span = slice(-1, None) if layer == self.last else slice(None)
@@ -191,22 +228,19 @@ class _Batch:
 
     def _from(self, layer: int, resid_bnd: Tensor) -> list[Tensor]:
         points = [resid_bnd[:, -1]]
-        for block in self.blocks[layer:-1]:
-            resid_bnd = block(resid_bnd)
+        for number in range(layer, self.last + 1):
+            resid_bnd = self.blocks[number].through(resid_bnd, last=number == self.last)
             points.append(resid_bnd[:, -1])
-        if layer <= self.last:
-            points.append(self.blocks[-1].last(resid_bnd)[:, 0])
         return points
 
     def _alone(self, layer: int, resid_ebd: Tensor) -> list[Tensor]:
         """The points (e, b, d) from a changed last state on; earlier tokens do not see it."""
         points = [resid_ebd]
         for number in range(layer, self.last + 1):
-            block = self.blocks[number]
-            x_ebd = block.ln1(resid_ebd)
-            q, k, v = (block.attn.project(x_ebd, name) for name in "QKV")
-            z = self._attend(number, q, k, v)
-            mid_ebd = resid_ebd + block.attn.output(z)
+            plain = self.blocks[number]
+            block = plain.block
+            z = self._attend(number, *plain.project(block.ln1(resid_ebd)))
+            mid_ebd = resid_ebd + plain.output(z)
             resid_ebd = mid_ebd + block.mlp(block.ln2(mid_ebd))
             points.append(resid_ebd)
         return points

@@ -15,26 +15,11 @@ from dtx.analysis.steering.edits import ActivationEdit
 from dtx.analysis.steering.methods import EMBED, candidates, divergence, random_like
 from dtx.analysis.steering.runs import Runs
 from dtx.analysis.steering.spec import Goal, SteeringMethod, SteeringSpec
-from dtx.analysis.steering.windows import CHANGE, KEEP, GoalWindows
+from dtx.analysis.steering.windows import CHANGE, DEMONSTRATIONS, KEEP, GoalWindows
 from dtx.dt.model import DecisionTransformerModel
 
 COST = 0.1
 """Success that a side effect of ``max_side_effect`` costs when sites and sizes are chosen."""
-
-
-@dataclass(frozen=True)
-class Effects:
-    """What an edit does in windows.
-
-    Attributes:
-        success: (change,) whether the most probable action is the wanted one.
-        probability: (change,) of the wanted action.
-        kl: (keep,) KL(unsteered || steered) in nats.
-    """
-
-    success: np.ndarray
-    probability: np.ndarray
-    kl: np.ndarray
 
 
 class Split:
@@ -48,7 +33,10 @@ class Split:
 
     def __init__(self, model: DecisionTransformerModel, windows: GoalWindows, held_out: bool):
         self.change = Runs(model, windows.part(CHANGE, held_out))
-        self.keep = Runs(model, windows.part(KEEP, held_out))
+        kept = windows.part(KEEP, held_out)
+        self.keep = Runs(model, kept)
+        made = [b for b in kept.batches if (b.table["place"] != DEMONSTRATIONS).all()]
+        self.made = Runs(model, GoalWindows(made))  # and not recorded
 
     def reached(self, edits: Sequence[ActivationEdit]) -> tuple[np.ndarray, np.ndarray]:
         """Success and probability (e, b) in the windows that shall change."""
@@ -63,13 +51,6 @@ class Split:
             return np.zeros((len(edits), 0))
         each = divergence(self.keep.base, self.keep.log_p(edits))
         return each.clamp(min=0).double().numpy()  # rounding may bring it below
-
-    def effects(self, edits: Sequence[ActivationEdit]) -> list[Effects]:
-        """Everything, an edit each."""
-        return [
-            Effects(*values)
-            for values in zip(*self.reached(edits), self.side_effects(edits), strict=True)
-        ]
 
 
 @dataclass(frozen=True)
@@ -134,9 +115,20 @@ def random_searches(
     model: DecisionTransformerModel,
     split: Split,
     edits: Sequence[ActivationEdit],
+    largest: float,
     generator: torch.Generator,
 ) -> Iterator[Tried]:
-    """The best of as many random vectors, at the same places and sizes and chosen alike; once a control."""
+    """The best of as many random vectors, at the same places and chosen alike; once a control.
+
+    Args:
+        spec: How many searches, and sizes.
+        model: That is edited.
+        split: Training windows.
+        edits: The candidates whose places and norms they have.
+        largest: Size of the edit that they are compared with: theirs are at most that.
+        generator: Of the directions.
+    """
     for _ in range(spec.controls):
         others = [random_like(edit, model, generator) for edit in edits]
-        yield best(spec, split, [sized for other in others for sized in sizes(spec, other)])[0]
+        sized = [one for other in others for one in sizes(spec, other) if one.alpha <= largest]
+        yield best(spec, split, sized or others)[0]

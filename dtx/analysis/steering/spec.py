@@ -207,5 +207,6 @@ def problems_of(
         yield "looks_back is known only where there is a routine; use play: return"
 
 
-UNSTEERED, RANDOM = "unsteered", "random"
-"""In tables: no edit; the random vector that did best in as wide a search as the best method's."""
+UNSTEERED, RANDOM = "unsteered", "random: "
+"""In tables, in the place of a method: no edit; before a method's name, the random vector that did best in as
+wide a search."""

@@ -23,6 +23,8 @@ from dtx.errors import UserError
 from dtx.pairs.pair_set import PairSet
 
 CHANGE, KEEP, TOWARDS = "change", "keep", "towards"
+DEMONSTRATIONS = "demonstrations"
+"""In the column ``place``: windows that were recorded, not made."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +266,7 @@ class WindowMaker:
         if goal.like is not None:
             context = asked(context, goal.like)
         rows = pd.DataFrame({
-            "kind": KEEP, "held_out": np.arange(free.sum()) % 2 == 1, "place": "demonstrations",
+            "kind": KEEP, "held_out": np.arange(free.sum()) % 2 == 1, "place": DEMONSTRATIONS,
             "layout": "", "reward_to_go": context["reward_to_go"][:, 0].numpy(), "detour": "",
         })  # fmt: skip
         return [(context, None, rows)]
