@@ -203,14 +203,9 @@ def test_the_planted_models_reward_to_go_is_switched_off_by_asking(stage, plante
     assert asks["asked"].between(0.5, 1.2).all() and (asks["random_least"] > 0.5).all()
     result = result_of(wanted, found)
     claim = result.claim("rtg_off")
-<<<<<<< HEAD
-    assert result.established and claim.verdict is Verdict.CONFIRMED, claim
-    assert claim.about is About.REWARD_TO_GO and claim.id in TRUTHS["steering"]
-=======
     assert result.established and claim.verdict is Verdict.DEPENDS, claim
     assert "before L1" in claim.evidence and "by asking for another reward-to-go" in claim.evidence
-    assert claim.about is About.REWARD_TO_GO
->>>>>>> 7ca39c4 (Say of steering whether it only asks for another reward-to-go; compare it with as wide random searches)
+    assert claim.about is About.REWARD_TO_GO and claim.id in TRUTHS["steering"]
     assert result.metrics["rtg_off_unsteered_success"] == 0
     for check in found.errors:
         for error in (0.5, np.nan):

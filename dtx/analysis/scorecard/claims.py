@@ -89,7 +89,8 @@ TRUTHS: Mapping[str, Mapping[str, Holds]] = {
         "rtg_zero*_circuit": _always,
         "decoy*_circuit": _never,
     },
-    "steering": {"rtg_off": _always},
+    # Reward-to-go is their only switch: "depends", which is neither confirmed nor refuted.
+    "steering": {"rtg_off": _open},
 }
 """By analysis and claim, whose id may have a part in it that says under which condition (``*``)."""
 
