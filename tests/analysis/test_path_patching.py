@@ -116,7 +116,7 @@ def test_identities_hold_and_effects_have_intervals(stage, pairs, changes, tmp_p
     important = found.tables["important"]
     assert important["above"].between(0, 1).all() and important.iloc[0]["above"] > 0.5
     assert important[["expected_0", "expected_1"]].notna().all(axis=None)
-    assert len(important.groupby(["edit", "reward_to_go"])) > 2
+    assert len(important.groupby(["edit", "reward_to_go"])) >= 2
     found.write(tmp_path, "path_patching")
     timing = json.loads((tmp_path / "timing.jsonl").read_text())
     assert timing["path_patching/patches_per_second"] > 0
@@ -144,7 +144,7 @@ def test_all_tokens_together_without_each(stage, pairs):
     quick = dataclasses.replace(stage, tokens=EdgeTokens.together, edits=("swap_targets",))
     few = only(pairs, "key/left")
     both = [
-        compute(one, model(), few).tables["edges"]
+        compute(one, model(), few).tables["edges"].query("kind == 'edit'")
         for one in (quick, dataclasses.replace(quick, tokens=EdgeTokens.each))
     ]
     assert set(both[0]["token"]) == {"all"} and set(both[0]["edit"]) == {"swap_targets"}
@@ -308,29 +308,27 @@ def test_the_stage_writes_tables_figures_a_page_and_claims(stage, store, experim
     run(experiment_of(whole, strict))
     n = read_metrics(whole.path)
     assert n["path_patching/identity_error"] < 1e-2 and n["path_patching/null_change"] < 1e-5
-    wanted = {f"path_patching/swap_targets_{x}" for x in ("control_rho", "random_95")}
-    assert wanted <= set(n) and "path_patching/instruction_flip_best_rho" not in n
     edges = pd.read_parquet(whole.path / "tables" / "edges.parquet")
     assert set(edges["edit"]) == {"swap_targets", "rtg_zero"}
     figures = whole.path / "figures"
     assert (figures / "paths_swap_targets.png").stat().st_size > 5000
     page = (figures / "paths.html").read_text()
     assert "__DATA__" not in page and "http" not in page
-    assert whole.summary().startswith("swap_targets: ")
-    result = whole.result()
-    assert result.established and result.claim("swap_targets_carried").verdict is Verdict.CONFIRMED
+    # Random weights: no edit moves a decision, so there is nothing to say of them.
+    assert "swap_targets: it moves the decision by" in whole.summary()
+    assert not any(claim.verdict.states for claim in whole.result().claims)
     redrawn = drawn_again(whole, tmp_path / "copy")
     assert (redrawn / "paths_swap_targets.png").stat().st_size > 5000
     assert (redrawn / "paths.html").read_text() == page
     assert strict.summary().startswith("not established (check failed: ")
     claims = strict.result().claims
-    assert claims and {claim.verdict for claim in claims} == {Verdict.NOT_ESTABLISHED}
+    assert claims and not any(claim.verdict.states for claim in claims)
 
 
 def test_wrong_settings_are_explained(stage):
     wrong = dataclasses.replace(
-        stage, edits=("flip",), tolerance=0.0, resamples=0, at_once=0, seed=-1, checkpoint=-1
+        stage, edits=("flip",), tolerance=0.0, at_once=0, seed=-1, checkpoint=-1
     )
     named = {field for field, _ in [*problems(wrong), *wrong.check()]}
-    assert named == {"edits", "tolerance", "resamples", "at_once", "seed", "checkpoint"}
+    assert named == {"edits", "tolerance", "at_once", "seed", "checkpoint"}
     assert [f for f, _ in problems(dataclasses.replace(stage, edits=()))] == ["edits"]

@@ -88,9 +88,13 @@ class Gaps:
 
     def conditions(self, edit: str, directions: Iterable[Direction]) -> list[Condition]:
         """Where an edit moves the decision, or may (not decided); the highest reward-to-go first."""
-        targets = sorted({t for name, t in self.size if name == edit}, reverse=True)
-        every = [Condition(edit, d, t) for d in directions for t in targets]
+        every = self.every(edit, directions)
         return [condition for condition in every if self.there(condition) is not False]
+
+    def every(self, edit: str, directions: Iterable[Direction]) -> list[Condition]:
+        """Where an edit was tried, whether it moves anything or not."""
+        targets = sorted({t for name, t in self.size if name == edit}, reverse=True)
+        return [Condition(edit, d, t) for d in directions for t in targets]
 
     def words(self, edit: str) -> str:
         """How far it moves the decision, by reward-to-go."""

@@ -240,7 +240,7 @@ def _with_donors(
 ) -> pd.DataFrame:
     """The effects, with those of donors at the strongest edges of each edit: one plain patch an edge."""
     tables = [found.effects]
-    for condition in (c for edit in edits for c in found.conditions(edit)):
+    for condition in (c for edit in edits for c in found.measured(edit)):
         listed = found.listed(condition)
         for kind in DONORS:
             measured = [_donor_rho(model, each, condition, kind, listed) for each in runs]

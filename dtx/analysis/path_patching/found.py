@@ -40,6 +40,11 @@ class Found:
         """Where an edit can be measured."""
         return self.gaps.conditions(edit, [self.spec.direction])
 
+    def measured(self, edit: str) -> list[Condition]:
+        """Where some cell of an edit has a rho, whether or not that can be stated of the model."""
+        every = self.gaps.every(edit, [self.spec.direction])
+        return [condition for condition in every if len(self.own(condition))]
+
     def own(self, condition: Condition) -> pd.DataFrame:
         """The edit's cells there: single tokens, or all together where nothing else was patched."""
         rows = condition.rows(self.effects)
@@ -78,7 +83,7 @@ def important(found: Found, edits: list[str]) -> pd.DataFrame:
     would bring.
     """
     tables = []
-    for condition in (c for edit in edits for c in found.conditions(edit)):
+    for condition in (c for edit in edits for c in found.measured(edit)):
         own, here = found.listed(condition), condition.rows(found.effects)
         for kind in DONORS:
             expected = condition.direction.expected(kind.removeprefix("donor_"))
@@ -112,6 +117,7 @@ def claim(found: Found, best: Mapping[Condition, Beside], edit: str) -> Claim:
         if condition in best
         else Part(condition, None, found.gaps.words(edit))
         for condition in found.conditions(edit)
+        if len(found.own(condition))
     ]
     of_edit = [each for c, each in best.items() if c.edit == edit]
     unmeasured = bool(of_edit) and not any(each.donors for each in of_edit)
