@@ -19,7 +19,8 @@ from dtx.statistics import Estimate, mean_estimate
 
 TWINS = 20
 """Untrained models of the same architecture; an edit must move the decision further than in any of them, by
-the same statistic (2026-11-30: one in 21 untrained models then passes by luck)."""
+the same statistic, the largest over edits and rewards-to-go (2026-11-30: one in 21 untrained models then
+passes by luck in any of them)."""
 Key = tuple[str, float]
 """Edit and reward-to-go."""
 
@@ -82,9 +83,14 @@ class Gaps:
         if key not in self.size:
             return False
         size = self.size[key]
-        limit = max(self.least, self.untrained.get(key, 0.0))
+        limit = max(self.least, self.most_untrained)
         sides = (Relation.AT_LEAST.decides(size, limit), Relation.AT_MOST.decides(size, -limit))
         return True if True in sides else None if None in sides else False
+
+    @property
+    def most_untrained(self) -> float:
+        """The furthest that any edit moves an untrained model's decision: one limit for all questions."""
+        return max(self.untrained.values(), default=0.0)
 
     def conditions(self, edit: str, directions: Iterable[Direction]) -> list[Condition]:
         """Where an edit moves the decision, or may (not decided); the highest reward-to-go first."""
@@ -99,11 +105,11 @@ class Gaps:
     def words(self, edit: str) -> str:
         """How far it moves the decision, by reward-to-go."""
         keys = sorted((key for key in self.size if key[0] == edit), key=lambda key: -key[1])
-        sizes = ", ".join(
-            f"{words(self.size[key])} at {key[1]:g} (untrained models up to {self.untrained.get(key, 0):.2f})"
-            for key in keys
+        sizes = ", ".join(f"{words(self.size[key])} at {key[1]:g}" for key in keys)
+        return (
+            f"it moves the decision by {sizes} logits, wanted at least {self.least:g} and more than any edit "
+            f"in untrained models, up to {self.most_untrained:.2f}"
         )
-        return f"it moves the decision by {sizes} logits, least {self.least:g}"
 
 
 @torch.inference_mode()
