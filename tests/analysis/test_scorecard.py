@@ -63,11 +63,9 @@ def card(planted, rollouts, negatives) -> Scorecard:
         known=planted,
         negatives=negatives,
         analyses={
-            "attribution": dataclasses.replace(
-                attribution, windows=windows, random_directions=20, resamples=20
-            ),
+            "attribution": dataclasses.replace(attribution, windows=windows, random_directions=20),
             "activation_patching": dataclasses.replace(
-                whole.analyses["activation_patching"], nodes=(Node.resid_pre, Node.z)
+                whole.analyses["activation_patching"], nodes=(Node.resid_pre, Node.z, Node.mlp_out)
             ),
         },
         skip={name: ("attribution",) for name in planted if name != "planted"},
@@ -122,8 +120,9 @@ def test_quick_analyses_are_exact_on_planted_models_and_silent_on_negatives(
     assert measured.established == (held == of)
     # Something was measured in the negatives, on the scale of a decision of their own.
     answers = measured.tables["answers"]
-    in_t4 = answers[(answers["kind"] == "T4") & (answers["part"] != "claims")]
-    sizes = in_t4.groupby(["model", "analysis"])["score"].apply(lambda score: score.abs().max())
+    in_t4 = answers[(answers["kind"] == "T4") & (answers["analysis"] == "activation_patching")]
+    in_t4 = in_t4[in_t4["part"] != "claims"]
+    sizes = in_t4.groupby("model")["score"].apply(lambda score: score.abs().max())
     assert (sizes.drop("clone") > 0.001).all(), sizes
     assert (stage.path / "figures" / "scorecard.png").stat().st_size > 5000
     scores = pd.read_parquet(stage.path / "tables" / "scores.parquet")
@@ -173,7 +172,7 @@ def test_inputs_are_the_cells_and_a_changed_analysis_reruns_its_own(stage, plant
     assert stage.analyses["attribution"].label not in {s.label for s in stage.inputs().values()}
     assert stage.inputs()["planted.attribution"].dt == planted["planted"]
     assert "backup_head.attribution" not in stage.inputs()
-    other = dataclasses.replace(stage.analyses["attribution"], resamples=21)
+    other = dataclasses.replace(stage.analyses["attribution"], random_directions=21)
     changed = dataclasses.replace(stage, analyses={**stage.analyses, "attribution": other})
     before, after = stage.inputs(), changed.inputs()
     moved = {name for name in before if before[name].key != after[name].key}
