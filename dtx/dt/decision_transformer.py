@@ -41,10 +41,12 @@ class DecisionTransformer(TrainingSpec, ModelStage):
         train(self, out)
 
     def summary(self) -> str:
-        """What kind of model it is, and how well it predicts held-out actions."""
+        """What kind of model it is, in which precision it was trained, and how well it predicts."""
         n = read_metrics(self.path)
         kind = "with reward-to-go" if self.reward_to_go else "behaviour clone"
         model = f"{kind}, {f'{self.steps} steps' if self.steps else 'untrained'}"
+        if (half := n.get("dt/bfloat16")) is not None:  # earlier records do not say
+            model += f" in {'bfloat16' if half else 'float32'}"
         loss, accuracy = n.get("dt/validation_loss"), n.get("dt/validation_accuracy")
         if loss is None or accuracy is None:  # no episode was held out
             return model

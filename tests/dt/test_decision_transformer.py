@@ -180,6 +180,17 @@ def test_half_products_stay_close_to_full_ones():
     assert half_products(Precision.bfloat16) and not half_products(Precision.float32)
 
 
+@pytest.mark.parametrize("supported", [False, True])
+def test_which_precision_ran_is_on_record(tmp_path, monkeypatch, supported):
+    """One key, two processors: the metrics say which of both it was, and the summary what it means."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
+    stage = tiny("dt.steps=2", "dt.precision=auto")
+    stage.run(tmp_path)
+    assert read_metrics(tmp_path)["dt/bfloat16"] == supported
+    monkeypatch.setattr(type(stage), "path", tmp_path)
+    assert f"2 steps in {'bfloat16' if supported else 'float32'}" in stage.summary()
+
+
 @pytest.mark.parametrize("half", [False, True])
 def test_orthogonalised_matrices_have_singular_values_near_one(half):
     matrices = torch.randn(5, 12, 30, generator=torch.Generator().manual_seed(0))

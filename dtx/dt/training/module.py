@@ -163,9 +163,13 @@ class DecisionTransformerModule(ResumableModule):
         return {"validation_loss": loss.item(), "validation_accuracy": accuracy.item()}
 
     def headline(self) -> dict[str, float | None]:
-        """Final numbers of the run."""
+        """Final numbers of the run, and whether products were taken in bfloat16.
+
+        ``precision: auto`` is one key on every processor, but gives other weights where bfloat16 is fast.
+        """
         final = {**self.validate(), **{k: v for k, v in self._last.items() if k == "loss"}}
-        return {f"dt/{k}": v for k, v in final.items()}
+        ran = {"bfloat16": float(self.network.cfg.half_products)} if self.spec.steps else {}
+        return {f"dt/{k}": v for k, v in {**final, **ran}.items()}
 
     def note(self) -> str:
         """Text at the end of the progress bar."""
