@@ -110,7 +110,7 @@ def _judged(spec: SteeringSpec, name: str, goal: Goal, tables: Tables, row: pd.S
     kl, small = _side_effect(spec, _where(_of(tables["side_effects"], name), method))
     played = _of(tables["episodes"], name)
     seen = None
-    if (played["method"] == method).any():
+    if method in set(played["method"]):
         seen = shown(spec, goal, played, method)
     conditions = {
         "success": success >= spec.min_success,
@@ -145,7 +145,7 @@ def _strongest(searched: pd.DataFrame) -> tuple[float, float]:
 
 def _side_effect(spec: SteeringSpec, rows: pd.DataFrame) -> tuple[Estimate | None, bool | None]:
     """The largest of the side effects, and whether all are small: declared ones, and in demonstrations."""
-    rows = rows[rows["chosen"]] if len(rows) else rows
+    rows = rows.loc[rows["chosen"]] if len(rows) else rows
     found = [
         Estimate(row["kl"], row["low"], row["high"], row["n"], row["interval"])
         for _, row in rows.iterrows()

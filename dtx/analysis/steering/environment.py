@@ -64,14 +64,14 @@ def inside(goal: Goal, rows: pd.DataFrame) -> np.ndarray:
     named = {layout for place in goal.change for layout in place.layouts}
     if not named or any(not place.layouts for place in goal.change):
         return np.full(len(rows), True)
-    return rows["layout"].isin(named).to_numpy()
+    return np.isin(rows["layout"].to_numpy(), sorted(named))
 
 
 def _return(spec: SteeringSpec, goal: Goal, sampled: pd.DataFrame, method: str) -> Shown:
     def mean(method: str, target: float, within: bool = True) -> np.ndarray:
         rows = sampled[(sampled["method"] == method) & (sampled["target"] == target)]
         rows = rows[inside(goal, rows) == within]
-        return rows.groupby("episode")["return"].mean().to_numpy()
+        return np.asarray(rows.groupby("episode")["return"].mean())
 
     value = mean_estimate(mean(method, spec.low))
     if goal.pairs is not None:  # it wants what a clean run does, which no target gives

@@ -134,4 +134,4 @@ def _words(name: str) -> str:
 
 
 def _of(table: pd.DataFrame, goal: str) -> pd.DataFrame:
-    return table[table["goal"] == goal] if len(table) else table
+    return table.loc[table["goal"] == goal] if len(table) else table

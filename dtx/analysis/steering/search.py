@@ -35,7 +35,7 @@ class Split:
         self.change = Runs(model, windows.part(CHANGE, held_out))
         kept = windows.part(KEEP, held_out)
         self.keep = Runs(model, kept)
-        made = [b for b in kept.batches if (b.table["place"] != DEMONSTRATIONS).all()]
+        made = [b for b in kept.batches if DEMONSTRATIONS not in set(b.table["place"])]
         self.made = Runs(model, GoalWindows(made))  # and not recorded
 
     def reached(self, edits: Sequence[ActivationEdit]) -> tuple[np.ndarray, np.ndarray]:
