@@ -97,7 +97,7 @@ def test_a_tab_key_completes(terminal):
         ("dtx repr\t", "dtx reproduce"),
         ("dtx run dt=sm\tseed=1", "dtx run dt=small seed=1"),
         ("dtx run agent.entropy_\t0", "dtx run agent.entropy_end=0"),
-        ("dtx run -m dt=small,memory_dt_\t", "dtx run -m dt=small,memory_dt_study"),
+        ("dtx run -m dt=small,memory_dt_s\t", "dtx run -m dt=small,memory_dt_study"),
         ("dtx run --config-dir mine agent=o\t", "dtx run --config-dir mine agent=own"),
         ("dtx run analysis=\\[cal\t,demo\t", "dtx run analysis=[calibration,demonstrations"),
         ("dtx invalidate pp\t", "dtx invalidate ppo-aa11"),
@@ -118,7 +118,7 @@ printf '%s\n' "${COMPREPLY[@]}"
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
-        ("dtx run dt=me", ["memory_dt ", "memory_dt_study "]),  # what follows the =
+        ("dtx run dt=me", ["memory_dt ", "memory_dt_26 ", "memory_dt_study "]),  # what follows the =
         ("dtx run agent.l", ["agent.lr=", "agent.lr_end="]),
         ("dtx run agent.lr=", ["0.001 "]),
         ("dtx nosuchverb x", [""]),
@@ -135,7 +135,7 @@ def test_what_bash_is_given(environment, line, wanted):
     ("line", "wanted"),
     [
         ("dtx repr", ["reproduce"]),
-        ("dtx run dt=me", ["dt=memory_dt", "dt=memory_dt_study"]),
+        ("dtx run dt=me", ["dt=memory_dt", "dt=memory_dt_26", "dt=memory_dt_study"]),
         ("dtx run agent.l", ["agent.lr=", "agent.lr_end="]),
         ("dtx run --config-dir mine agent=o", ["agent=own"]),
     ],
