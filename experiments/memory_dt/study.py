@@ -133,14 +133,20 @@ def collect(chosen: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.
 def write(out: Path, table: pd.DataFrame) -> None:
     """results.json, and results.md with means and t intervals over seeds."""
     (out / "results.json").write_text(json.dumps(table.to_dict(), indent=1) + "\n")
+    text = markdown(table)
+    (out / "results.md").write_text(text)
+    print(text)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The numbers (rows) by seed (columns) as a table, with their means over seeds."""
     seeds = "".join(f" {s} |" for s in table)
     head = f"| | mean [95%, t over {len(table.columns)} seeds] |{seeds}"
     lines = [head, "|---|---|" + "---|" * len(table.columns)]
     for name, row in table.iterrows():
         cells = "".join(f" {_format(v)} |" for v in row)
         lines.append(f"| {name} | {words(over_seeds(row.to_numpy(float)))} |{cells}")
-    (out / "results.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    return "\n".join(lines) + "\n"
 
 
 def over_seeds(values: np.ndarray) -> Estimate:

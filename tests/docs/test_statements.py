@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dtx.statistics import Estimate, enumerated, mean_estimate
@@ -107,6 +109,15 @@ def test_every_number_among_the_results_has_a_statement(file: str):
         assert not NUMBER.findall(rest), f"{file}: no row for {NUMBER.findall(rest)} in: {rest}"
     if file != "docs/index.md":
         assert MARK.search((ROOT / file).read_text()), f"{file} marks no results"
+
+
+@pytest.mark.parametrize("folder", ["memory_dt", "memory_dt_26"])
+def test_the_table_of_results_is_made_of_the_record(folder: str, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments" / "memory_dt")
+    study = importlib.import_module("study")
+    place = ROOT / "experiments" / folder
+    table = pd.DataFrame(json.loads((place / "results.json").read_text()))
+    assert (place / "results.md").read_text() == study.markdown(table)
 
 
 def test_a_number_that_has_changed_is_seen():

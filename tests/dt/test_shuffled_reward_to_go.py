@@ -23,7 +23,7 @@ def pair() -> tuple[Episodes, Episodes]:
 
 
 def test_windows_have_the_reward_to_go_of_another_episode_and_nothing_else_differs(pair):
-    stage = tiny()
+    stage = tiny("dt.windows.balance=success")
     drawn, contexts = [], []
     for data in pair:
         sampler = Sampler(data, stage.model_config(), stage.windows, split=0)

@@ -48,7 +48,7 @@ def test_reward_to_go_of_failures_is_exactly_zero():
 @pytest.mark.parametrize("way", ["right", "left"])
 def test_windows_hold_what_the_episode_held_and_are_padded_as_declared(way):
     data = episodes()
-    sampler = sampler_of(*WAYS[way])
+    sampler = sampler_of("dt.windows.whole_share=1", *WAYS[way])
     drawn = sampler.draw(np.random.default_rng(3), 200)
     context, target, real = sampler.context(drawn)
     to_go = rewards_to_go(data.reward, data.start, data.length)
@@ -192,7 +192,9 @@ def test_left_padded_windows_end_at_every_step_equally_often():
 def test_windows_are_cut_at_a_step_that_does_not_depend_on_the_episode(share):
     data = episodes(n=300)
     stage = tiny()
-    windows = dataclasses.replace(stage.windows, first_share=1.0, balance=Balance.none)
+    windows = dataclasses.replace(
+        stage.windows, first_share=1.0, whole_share=1.0, balance=Balance.none
+    )
     whole = Sampler(data, stage.model_config(), windows, 0)
     cut = Sampler(data, stage.model_config(), dataclasses.replace(windows, whole_share=share), 0)
     one, other = (s.draw(np.random.default_rng(0), 60_000) for s in (whole, cut))

@@ -118,7 +118,10 @@ printf '%s\n' "${COMPREPLY[@]}"
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
-        ("dtx run dt=me", ["memory_dt ", "memory_dt_26 ", "memory_dt_study "]),  # what follows the =
+        (
+            "dtx run dt=me",
+            ["memory_dt ", "memory_dt_26 ", "memory_dt_study "],
+        ),  # what follows the =
         ("dtx run agent.l", ["agent.lr=", "agent.lr_end="]),
         ("dtx run agent.lr=", ["0.001 "]),
         ("dtx nosuchverb x", [""]),
