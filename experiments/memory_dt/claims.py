@@ -2,7 +2,7 @@
 
 What is in the store is reused.
 
-    python experiments/memory_dt/claims.py                # seeds 0-4: claims.md, claims.json, figures/
+    python experiments/memory_dt/claims.py                # seeds 200-204: claims.md, claims.json, figures/
 """
 
 from __future__ import annotations
@@ -47,13 +47,17 @@ COLOURS = {
     Verdict.CONFIRMED.value: "#2a9d5c",
     Verdict.DEPENDS.value: "#e9a23b",
     Verdict.NOT_CONFIRMED.value: "#d1495b",
+    Verdict.NOT_DECIDED.value: "#8fa3bf",
     Verdict.NOT_ESTABLISHED.value: "#c9ced8",
+    Verdict.NOT_APPLICABLE.value: "#eceff4",
 }
 
 
 def main() -> int:
     """Run, collect, write."""
-    chosen = arguments(__doc__, "memory_dt_claims").parse_args()
+    parser = arguments(__doc__, "memory_dt_claims")
+    parser.set_defaults(seeds=list(range(200, 205)))
+    chosen = parser.parse_args()
     if not run(chosen):
         return 2
     judged = collect(chosen)
@@ -130,7 +134,7 @@ def draw(out: Path, judged: pd.DataFrame) -> None:
     axis.spines[:].set_visible(False)
     for verdict, colour in COLOURS.items():
         axis.bar(0, 0, color=colour, label=verdict)
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     Report(out).figure("claims_over_seeds", figure)
 
 
