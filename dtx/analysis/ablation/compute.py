@@ -165,7 +165,7 @@ def _of_method(method: str, ranking: pd.DataFrame) -> str:
 def _metrics(ranking: pd.DataFrame) -> dict[str, float | None]:
     """By method and reward-to-go."""
     metrics: dict[str, float | None] = {}
-    for (method, target), rows in ranking.groupby(["method", "target"], sort=False):
+    for (method, target), rows in ranking.groupby(["method", "target"], sort=False):  # type: ignore[reportGeneralTypeIssues]
         top, at = rows.iloc[0], f"at_{target}"
         metrics[f"{method}_needed_{at}"] = float(rows.needed.sum())
         metrics[f"{method}_hinder_{at}"] = float(rows.hinders.sum())

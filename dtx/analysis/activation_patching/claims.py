@@ -59,7 +59,7 @@ class Measured:
     def own(self, condition: Condition) -> pd.DataFrame:
         """The effects of the edit itself there."""
         rows = condition.rows(self.tables["effects"])
-        return rows[(rows["kind"] == EDIT) & rows["rho"].notna()]
+        return pd.DataFrame(rows[(rows["kind"] == EDIT) & rows["rho"].notna()])
 
     def beside(self, condition: Condition, row: pd.Series) -> Beside:
         """An effect and its donors at the same place."""
@@ -77,7 +77,7 @@ def components(effects: pd.DataFrame) -> pd.DataFrame:
     """Rows of components; of the stream where no component was patched, but for the last layer's end."""
     inner = effects[effects["node"] != "resid_post"]
     parts = inner[~inner["node"].str.startswith("resid")]
-    return parts if len(parts) else inner
+    return pd.DataFrame(parts if len(parts) else inner)
 
 
 def claims(measured: Measured, edits: list[str]) -> Iterator[Claim]:

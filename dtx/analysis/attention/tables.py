@@ -101,7 +101,8 @@ def leads(table: pd.DataFrame) -> pd.DataFrame:
     target, mean over layouts."""
     columns = ["to_instruction", "to_reward_to_go"]
     mean = table.groupby(["layer", "head", "query", "target"])[columns].mean()
-    return (mean["to_instruction"] - mean["to_reward_to_go"]).unstack("target")
+    lead = pd.Series(mean["to_instruction"]) - pd.Series(mean["to_reward_to_go"])
+    return pd.DataFrame(lead.unstack("target"))
 
 
 def switching(spec: AttentionSpec, table: pd.DataFrame) -> list[tuple[int, int, str]]:
@@ -109,4 +110,4 @@ def switching(spec: AttentionSpec, table: pd.DataFrame) -> list[tuple[int, int, 
     low one, in the mean over layouts."""
     lead = leads(table)
     switch = (lead[spec.high] >= spec.margin) & (lead[spec.low] <= -spec.margin)
-    return lead[switch].index.tolist()
+    return [tuple(at) for at in lead[switch].index.tolist()]  # type: ignore[reportGeneralTypeIssues]

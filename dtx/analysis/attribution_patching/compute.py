@@ -147,7 +147,8 @@ def _converged(spec: AttributionPatchingSpec, error: float | None) -> bool:
 
 def _compared(table: pd.DataFrame) -> pd.DataFrame:
     """Agreement over all nodes or edges, where enough layouts have a gap."""
-    return table[(table["group"] == "all") & table["r"].notna() & (table["n"] >= MINIMUM)]
+    enough = (table["group"] == "all") & table["r"].notna() & (table["n"] >= MINIMUM)
+    return pd.DataFrame(table[enough])
 
 
 def _agreement_metrics(table: pd.DataFrame) -> dict[str, float | None]:

@@ -148,7 +148,7 @@ def pooled(patches: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
             np.where(may[:, None], value_tck.mean(0), np.nan) if len(targets) else value_tck.sum(0)
         )
     table = means(value_ck).into(table.assign(apart=np.where(enough, apart, np.nan), may=may))
-    return table.drop(columns="p")[enough]
+    return pd.DataFrame(table.drop(columns="p")[enough])
 
 
 def estimate_of(row: pd.Series) -> Estimate:

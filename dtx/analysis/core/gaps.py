@@ -39,7 +39,7 @@ class Condition:
     def rows(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a table that are measured there."""
         here = (table["edit"] == self.edit) & (table["reward_to_go"] == self.target)
-        return table[here & (table["direction"] == self.direction.value)]
+        return pd.DataFrame(table[here & (table["direction"] == self.direction.value)])
 
 
 def aligned(runs: pd.DataFrame) -> pd.Series:
@@ -48,7 +48,7 @@ def aligned(runs: pd.DataFrame) -> pd.Series:
     Of one sign in all layouts if the edit moves the decision, whichever turn a layout asks for; of either
     sign if it shifts the logits alike everywhere.
     """
-    return (runs["ld_clean"] - runs["ld_corrupt"]) * np.sign(runs["ld_clean"])
+    return pd.Series((runs["ld_clean"] - runs["ld_corrupt"]) * np.sign(runs["ld_clean"]))
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Found:
         rows = condition.rows(self.effects)
         rows = rows[(rows["kind"] == EDIT) & rows["rho"].notna()]
         single = rows[rows["position"] >= 0]
-        return single if len(single) else rows
+        return pd.DataFrame(single if len(single) else rows)
 
     def beside(self, condition: Condition, row: pd.Series) -> Beside:
         """A cell and its donors."""

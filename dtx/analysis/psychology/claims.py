@@ -252,7 +252,7 @@ class Judge:
             self.decision.layouts,
             0,
         )  # the instruction is a key, and the matching key is up
-        play: pd.DataFrame = self.measured.play[self.measured.play.target == self.spec.high]
+        play = pd.DataFrame(self.measured.play[self.measured.play.target == self.spec.high])
         rows = {r.layout: r for r in play.itertuples()}
         back = {
             name: share_estimate(

@@ -67,7 +67,7 @@ def _curves(axis: Axes, curve: pd.DataFrame) -> None:
     for kind, colour in COLOURS.items():
         part = curve[curve["circuit"] == kind].sort_values("size")
         size, kept = part["size"], part["faithfulness"]
-        if part["low"].lt(part["high"]).any():
+        if bool((part["low"] < part["high"]).to_numpy().any()):
             axis.fill_between(size, part["low"], part["high"], color=colour, alpha=0.2, lw=0)
         axis.plot(size, kept, color=colour, marker="o", ms=2.5, lw=1.2, label=_label(part, kind))
     for kind, (colour, marker) in POINTS.items():
