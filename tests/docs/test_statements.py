@@ -39,7 +39,7 @@ class Statement:
 
 
 def statements() -> list[Statement]:
-    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")][2:]
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")][1:]
     return [
         Statement(*(cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1])) for row in rows
     ]
