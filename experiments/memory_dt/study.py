@@ -176,8 +176,11 @@ def _format(value: float) -> str:
 
 
 def draw(out: Path, curves: pd.DataFrame, decisions: pd.DataFrame) -> None:
-    """All seeds' calibration curves with their controls, and the choice at the junction."""
-    from dtx.analysis.calibration.spec import CLONE, DT, RANDOM, UNTRAINED
+    """All seeds' calibration curves with their controls, and the choice at the junction.
+
+    Curves of a model that was not played (an older record has none with shuffled returns) are left out.
+    """
+    from dtx.analysis.calibration.spec import CLONE, DT, RANDOM, SHUFFLED, UNTRAINED
 
     figure, axes = new(7.0, 3.6, mosaic=[["curve", "junction"]], width_ratios=[1.4, 1])
     axis = axes["curve"]
@@ -185,14 +188,16 @@ def draw(out: Path, curves: pd.DataFrame, decisions: pd.DataFrame) -> None:
     for name, colour in (
         (DT, "#1d3557"),
         (CLONE, "#e9a23b"),
+        (SHUFFLED, "#8b5fbf"),
         (UNTRAINED, "#8d99ae"),
         (RANDOM, "#b9c0cf"),
     ):
         part = curves[curves.model == name].pivot_table(
             index="target", columns="seed", values="mean_return"
         )
-        axis.plot(part.index, part, color=colour, alpha=0.35, lw=0.9)
-        axis.plot(part.index, part.mean(axis=1), color=colour, lw=2.2, label=name)
+        if len(part):
+            axis.plot(part.index, part, color=colour, alpha=0.35, lw=0.9)
+            axis.plot(part.index, part.mean(axis=1), color=colour, lw=2.2, label=name)
     axis.set(
         xlabel="target reward-to-go",
         ylabel="achieved return",
