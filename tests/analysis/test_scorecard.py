@@ -145,7 +145,7 @@ def test_quick_analyses_are_exact_on_planted_models_and_silent_on_negatives(
 
     late = gates(broken(lambda t: t.assign(position=(t["position"] + 1) % 14)), "T0 exact")
     late = late.xs("activation_patching", level="analysis")
-    assert not late["holds"].any() and late["found"].str.contains("position").all()
+    assert not late["holds"].any() and late["found"].str.contains("position").all(), late["found"].tolist()
 
     def noisy(table):
         noise = np.random.default_rng(0).normal(0, 1, len(table))
