@@ -145,7 +145,9 @@ def test_quick_analyses_are_exact_on_planted_models_and_silent_on_negatives(
 
     late = gates(broken(lambda t: t.assign(position=(t["position"] + 1) % 14)), "T0 exact")
     late = late.xs("activation_patching", level="analysis")
-    assert not late["holds"].any() and late["found"].str.contains("position").all(), late["found"].tolist()
+    assert not late["holds"].any() and late["found"].str.contains("position").all(), late[
+        "found"
+    ].tolist()
 
     def noisy(table):
         noise = np.random.default_rng(0).normal(0, 1, len(table))
@@ -153,7 +155,9 @@ def test_quick_analyses_are_exact_on_planted_models_and_silent_on_negatives(
 
     found = broken(noisy)
     t0 = gates(found, "T0 exact").xs("activation_patching", level="analysis")
-    assert not t0["holds"].any() and t0["found"].str.contains("false_positives").all()
+    assert not t0["holds"].any() and t0["found"].str.contains("false positives").all(), t0[
+        "found"
+    ].tolist()
     t4 = gates(found, "T4 false positives").xs("activation_patching", level="analysis")
     assert not t4["holds"].any(), t4["found"].tolist()
     blind = gates(broken(lambda t: t.assign(rho=0.0, change=0.0)), "T0 exact")
