@@ -110,4 +110,4 @@ def switching(spec: AttentionSpec, table: pd.DataFrame) -> list[tuple[int, int, 
     low one, in the mean over layouts."""
     lead = leads(table)
     switch = (lead[spec.high] >= spec.margin) & (lead[spec.low] <= -spec.margin)
-    return [tuple(at) for at in lead[switch].index.tolist()]  # type: ignore[reportGeneralTypeIssues]
+    return [tuple(at) for at in lead[switch].index.tolist()]
