@@ -32,13 +32,11 @@ from dtx.resampling import (
     CHUNK,
     RESAMPLES,
     bca,
-    bootstrap,
-    bootstrap_columns,
     gaffke_draws,
     wider,
 )
 
-__all__ = ["Estimate", "Estimates", "bootstrap", "bootstrap_columns"]
+__all__ = ["Estimate", "Estimates"]
 
 LEVEL = 0.95
 """Coverage of every interval unless something else is asked for."""

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from dtx.report import Report, read_curves, read_metrics
-from dtx.statistics import bootstrap, spearman
+from dtx.statistics import spearman
 
 
 def test_curves_can_be_rewound_to_a_checkpoint(tmp_path):
@@ -45,17 +45,6 @@ def test_tables_and_figures_are_files_that_open_alone(tmp_path):
     report.page("page", go.Figure(go.Scatter(x=[1], y=[2])))
     html = (tmp_path / "figures" / "page.html").read_text()
     assert "Plotly.newPlot" in html and "<script src=" not in html
-
-
-def test_bootstrap_covers_the_mean_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    hits = 0
-    for trial in range(300):
-        low, high = bootstrap(rng.integers(0, 2, 100).astype(float), 400, trial)
-        hits += low <= 0.5 <= high
-    assert 0.90 <= hits / 300 <= 0.98
-    assert bootstrap(np.full(5, 2.0), 100, 0) == (2.0, 2.0)
-    assert np.isnan(bootstrap(np.array([]), 100, 0)).all()
 
 
 @pytest.mark.parametrize(
