@@ -29,15 +29,13 @@ SMALL = [
     *FAST,
     "analysis.psychology.targets=[0,0.9]",
     "analysis.psychology.episodes=2",
-    "analysis.psychology.untrained=1",
-    "analysis.psychology.resamples=50",
+    "analysis.psychology.untrained=19",
     "analysis.countdown.episodes=2",
     "analysis.countdown.curve_episodes=4",
     "analysis.countdown.probed=200",
     "analysis.countdown.untrained=1",
     "analysis.attention.targets=[0,0.9]",
-    "analysis.attention.untrained=1",
-    "analysis.attention.resamples=50",
+    "analysis.attention.untrained=19",
     "analysis.activation_patching.nodes=[resid_pre,z]",
 ]
 _OWN_PROCESS = ("joblib", "slurm", "submitit_local", "ray")

@@ -44,15 +44,16 @@ def page(small, tmp_path, monkeypatch):
 
 @pytest.fixture
 def trained(page, tmp_path_factory, capsys) -> None:
-    """A store beside the page that holds the quick start and psychology; made once for all workers."""
-    made = tmp_path_factory.getbasetemp().parent / "documentation_store"
+    """A store beside the page: the quick start, psychology, the default DT; made once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    # Workers' folders lie in one of this session; without workers the parent outlives the session.
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "documentation_store"
     with FileLock(f"{made}.lock"):
         if not made.exists():
             everything = "analysis=[demonstrations,calibration,psychology]"
-            code, told = dtx(
-                ["run", "experiment=quickstart", everything, "tracking.enabled=false"], capsys
-            )
-            assert code == 0, told
+            for what in (["experiment=quickstart", everything], ["target=dt"]):
+                code, told = dtx(["run", *what, "tracking.enabled=false"], capsys)
+                assert code == 0, told
             shutil.move("store", made)
     shutil.copytree(made, "store", copy_function=os.link)
 
