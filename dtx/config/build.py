@@ -228,7 +228,7 @@ class Builder:
             if not dataclasses.is_dataclass(values[name]):
                 origins[name] = _origin(raw[name], origins[name])
         if len(self.errors) > before or None in [
-            values[n] for n in values if is_component(hints[n])
+            values[n] for n in values if is_component(hints[n]) or is_protocol(hints[n])
         ]:
             return None
         built = cls(**values)

@@ -195,7 +195,9 @@ def test_the_option_composes_models_and_analyses(planted):
         n: m.key for n, m in planted.items()
     }
     assert stage.negatives["untrained"].model == calibration.untrained
-    assert stage.negatives["behaviour_clone"].model == calibration.behaviour_clone
+    # As the control of a calibration, trained long enough to have a policy of its own.
+    clone = dataclasses.replace(calibration.behaviour_clone, steps=500)
+    assert stage.negatives["behaviour_clone"].model == clone
     shuffled = build_group("dt/shuffled_reward_to_go")
     assert stage.negatives["shuffled"].model.key == shuffled.key
     models = [

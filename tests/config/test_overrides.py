@@ -231,7 +231,7 @@ MAY_BE_ZERO = {
     *("agent.lr_end", "agent.gamma", "agent.gae_lambda", "agent.entropy", "agent.entropy_end"),
     *("agent.value_weight", "agent.solved_at", "dataset.validation", "dt.kept_checkpoints"),
     *("dt.windows.first_share", "dt.windows.end_share", "dt.windows.whole_share"),
-    *("dt.optimiser.final_share"),
+    "dt.optimiser.final_share",
     *("dt.optimiser.weight_decay", "dt.optimiser.warm_up", "dt.optimiser.betas"),
     *("analysis.calibration.support", "analysis.calibration.untrained.steps"),
     *("analysis.calibration.untrained.optimiser.warm_up", "analysis.calibration.criteria.low"),

@@ -70,7 +70,7 @@ def test_the_option_is_memory_dt_with_another_class_and_key():
 def test_it_trains_on_the_shuffled_returns(store, experiment_of, tmp_path):
     ordinary, negative = tiny(), tiny(option=SHUFFLED)
     run(experiment_of(ordinary, negative))
-    assert negative.summary().startswith("with reward-to-go shuffled over episodes, 6 steps: held")
+    assert negative.summary().startswith("with reward-to-go shuffled over episodes, 6 steps")
     one, two = (json.loads((s.path / "headline.json").read_text()) for s in (ordinary, negative))
     assert one.keys() == two.keys() and one != two
     # The same as an ordinary model on demonstrations that were shuffled beforehand.

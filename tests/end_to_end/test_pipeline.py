@@ -52,13 +52,13 @@ def finished(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     process = dtx(folder, "run", *FAST)
     assert process.returncode == 0, process.said
-    assert "7 of 7 stages ran" in process.said
+    assert "8 of 8 stages ran" in process.said
     return folder
 
 
 def test_again_reuses_everything(finished):
     process = dtx(finished, "run", *FAST)
-    assert process.returncode == 0 and "everything reused (7 stages)" in process.said
+    assert process.returncode == 0 and "everything reused (8 stages)" in process.said
 
 
 def test_the_folder_holds_nothing_but_results(finished):
@@ -157,7 +157,7 @@ def test_a_flipped_byte_in_a_weight_file_is_named(finished, tmp_path):
             "dataset.mixture=[{temperature: 0, share: 1}]",
             "dataset.mixture[0].temperature: must be above 0",
         ),
-        ("dt.windows.context=30", "position table"),
+        ("dt.windows.context=60", "position table"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, override, words):

@@ -220,7 +220,7 @@ def test_a_decoy_is_marked_and_its_distance_measured(tmp_path, store, runner_of,
     decoy = edited["edit"] == "decoy"
     assert edited["ood"][decoy].all() and not edited["ood"][~decoy].any()
     assert (edited["corrupt_distance"][decoy] == 1).all()  # one cell
-    assert (edited["corrupt_distance"][~decoy] == 0).all() and (table["clean_distance"] == 0).all()
+    assert (edited["corrupt_distance"][~decoy] == 0).all() and (edited["clean_distance"] == 0).all()
 
 
 def test_the_distance_is_the_number_of_cells_of_the_nearest():
