@@ -100,7 +100,9 @@ def test_the_planted_circuit_is_found_whole_and_alone(store, experiment_of, tmp_
     assert result.established and len(result.checks) == 3 and len(result.controls) == 1
     assert {c.verdict for c in result.claims} == {Verdict.CONFIRMED}
     assert {c.id for c in result.claims} == {
-        f"{edit}_{target:g}_{d.value}_circuit" for edit, target, _ in CIRCUITS for d in Direction
+        f"{edit}_{target:g}_{d.value}_circuit".replace(".", "_")
+        for edit, target, _ in CIRCUITS
+        for d in Direction
     }
     redrawn = drawn_again(found, tmp_path / "copy")
     assert (redrawn / "smallest_circuit.png").stat().st_size > 5000

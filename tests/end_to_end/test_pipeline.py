@@ -77,7 +77,7 @@ def test_mlflow_shows_nested_runs_curves_figures_and_lineage(finished):
         f"sqlite:///{finished}/mlflow.db", registry_uri=f"sqlite:///{finished}/mlflow.db"
     )
     runs = client.search_runs([client.get_experiment_by_name("dtx").experiment_id])
-    assert len(runs) == 8 and {r.info.status for r in runs} == {"FINISHED"}
+    assert len(runs) == 9 and {r.info.status for r in runs} == {"FINISHED"}
     parent = next(r for r in runs if "mlflow.parentRunId" not in r.data.tags)
     assert len(parent.data.tags["mlflow.note.content"].splitlines()) >= 5
     assert "calibration/steered" in parent.data.metrics

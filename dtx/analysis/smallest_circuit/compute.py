@@ -335,7 +335,7 @@ def _claims(
             key = (case.edit, case.reward_to_go, direction.value)
             f = found.get(key)
             yield Claim(
-                id=f"{name_of(*key)}_circuit",
+                id=f"{name_of(*key)}_circuit".replace(".", "_"),
                 text=f"a circuit is enough for {_words(key)}",
                 criterion=f"on all its layouts faithfulness at least {spec.faithfulness:g}, found on other "
                 "layouts more than every random circuit of its size and structure",
