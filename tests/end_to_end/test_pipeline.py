@@ -96,7 +96,7 @@ def test_mlflow_shows_nested_runs_curves_figures_and_lineage(finished):
     key = agent.data.tags["dtx.key"]
     assert {i.dataset.digest for i in dataset.inputs.dataset_inputs} >= {key}
     assert len(by_stage["decision_transformer"]) == 3
-    assert len(calibration.inputs.model_inputs) == 3
+    assert len(calibration.inputs.model_inputs) == 4
     assert agent.outputs.model_outputs[0].model_id == dataset.inputs.model_inputs[0].model_id
     names = {m for run in by_stage["decision_transformer"] for m in run.data.metrics}
     assert any("loss" in n for n in names)
