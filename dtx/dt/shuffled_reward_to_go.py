@@ -1,7 +1,7 @@
 """T4, a negative: a Decision Transformer whose reward-to-go is another episode's, so that it says nothing.
 
-The same architecture and recipe: the same windows in the same order, unless the recipe draws them by return,
-which is here the shuffled one. What an analysis finds on reward-to-go here is what it finds by chance.
+The same windows in the same order, the same architecture and recipe; what an analysis finds on
+reward-to-go here is what it finds by chance.
 """
 
 from __future__ import annotations

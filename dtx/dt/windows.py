@@ -44,12 +44,20 @@ class Sampler:
         cfg: The model that will read the windows (tokens, padding, longest window).
         windows: How windows are drawn.
         split: 0 for training episodes, 1 for validation.
+        returns: (e,) by which windows are balanced; None: the episodes' own.
 
     Raises:
         UserError: The split has no episode, or an episode outlasts the time embedding.
     """
 
-    def __init__(self, episodes: Episodes, cfg: ModelConfig, windows: Windows, split: int):
+    def __init__(
+        self,
+        episodes: Episodes,
+        cfg: ModelConfig,
+        windows: Windows,
+        split: int,
+        returns: np.ndarray | None = None,
+    ):
         self.cfg, self.windows = cfg, windows
         self.observations = episodes.observations
         self.observation, self.action = episodes.observation, episodes.action
@@ -66,7 +74,8 @@ class Sampler:
             raise UserError(
                 f"dataset: no {name} episode to draw windows from; record more episodes"
             )
-        groups = _groups_of(windows.balance, np.asarray(episodes.outcome), episodes.returns, chosen)
+        by = episodes.returns if returns is None else returns
+        groups = _balanced(windows.balance, np.asarray(episodes.outcome), by, chosen)
         self._strata = list(self._stratify(groups))
         share = np.array([share for share, _, _ in self._strata])
         self._bounds = np.cumsum(share / share.sum())
@@ -256,7 +265,7 @@ TENTHS = 10
 """Into how many equal parts of their range the returns of successes are divided, to be drawn alike."""
 
 
-def _groups_of(
+def _balanced(
     balance: Balance, outcome: np.ndarray, returns: np.ndarray, chosen: np.ndarray
 ) -> list[tuple[float, np.ndarray]]:
     """Shares of windows, and the episodes (numbers among ``chosen``) that each is drawn from.

@@ -20,8 +20,8 @@ import pandas as pd
 from dtx.config.compose import Experiment, compose, experiment
 from dtx.config.expected import judge, measure, path_of, read
 from dtx.figures import new
-from dtx.report import Report, read_metrics
-from dtx.statistics import Estimate, mean_estimate
+from dtx.report import Report, read_curves, read_metrics
+from dtx.statistics import Estimate, mean_estimate, share_estimate
 from dtx.store.store import Store, use
 from dtx.verbs.reproduce import report
 
@@ -56,6 +56,12 @@ NUMBERS = {  # what is shown, where it stands, and which way is good
     "steered": ("calibration", "calibration/steered"),
     "calibrated": ("calibration", "calibration/calibrated"),
 }
+
+
+VERDICTS = ("steered", "calibrated")
+"""Rows that are 1 or 0 for a seed."""
+LEFT = 0.9
+"""P(right turn) at target .9 above which training has left the plateau of .5: it ignores the instruction."""
 
 
 def main() -> int:
@@ -119,6 +125,7 @@ def collect(chosen: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.
         seconds = {name: store.done(stage)["cpu_seconds"] for name, stage in stages.items()}
         agent_share = (numbers["agent: frames to solved"] or np.nan) / stages["agent"].frames
         numbers["agent: CPU-s to solved"] = seconds["agent"] * agent_share
+        numbers |= _along_training(stages["dt"].path, stages["shuffled"].steps)
         numbers |= {f"{name}: CPU-s": value for name, value in seconds.items()}
         columns[seed] = numbers
         curves.append(
@@ -128,6 +135,19 @@ def collect(chosen: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.
             pd.read_parquet(calibration.path / "tables" / "decision.parquet").assign(seed=seed)
         )
     return pd.DataFrame(columns), pd.concat(curves), pd.concat(decisions)
+
+
+def _along_training(folder: Path, steps: int) -> dict[str, float]:
+    """When a model left the plateau, and what it did after as many steps as the shuffled one has."""
+    points = read_curves(folder)
+    left = [point["step"] for point in points if point["right_turn_at_high"] > LEFT]
+    there = next(point for point in points if point["step"] >= steps)
+    return {
+        "training: steps until the plateau is left": float(left[0]) if left else np.nan,
+        "training: RTG .9, P(right turn) at the shuffled model's steps": there[
+            "right_turn_at_high"
+        ],
+    }
 
 
 def write(out: Path, table: pd.DataFrame) -> None:
@@ -141,17 +161,20 @@ def write(out: Path, table: pd.DataFrame) -> None:
 def markdown(table: pd.DataFrame) -> str:
     """The numbers (rows) by seed (columns) as a table, with their means over seeds."""
     seeds = "".join(f" {s} |" for s in table)
-    head = f"| | mean [95%, t over {len(table.columns)} seeds] |{seeds}"
+    head = f"| | mean [95%, t over {len(table.columns)} seeds; of verdicts exact binomial] |{seeds}"
     lines = [head, "|---|---|" + "---|" * len(table.columns)]
     for name, row in table.iterrows():
         cells = "".join(f" {_format(v)} |" for v in row)
-        lines.append(f"| {name} | {words(over_seeds(row.to_numpy(float)))} |{cells}")
+        lines.append(f"| {name} | {words(over_seeds(row.to_numpy(float), str(name)))} |{cells}")
     return "\n".join(lines) + "\n"
 
 
-def over_seeds(values: np.ndarray) -> Estimate:
-    """The mean over seeds; seeds without the number are left out."""
-    return mean_estimate(values[~np.isnan(values)], of="seeds")
+def over_seeds(values: np.ndarray, name: str = "") -> Estimate:
+    """The mean over seeds, of verdicts the share; seeds without the number are left out."""
+    values = values[~np.isnan(values)]
+    if name in VERDICTS:
+        return share_estimate(round(values.sum()), len(values), of="seeds")
+    return mean_estimate(values, of="seeds")
 
 
 def words(mean: Estimate) -> str:

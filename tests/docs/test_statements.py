@@ -111,13 +111,32 @@ def test_every_number_among_the_results_has_a_statement(file: str):
         assert MARK.search((ROOT / file).read_text()), f"{file} marks no results"
 
 
-@pytest.mark.parametrize("folder", ["memory_dt", "memory_dt_26"])
-def test_the_table_of_results_is_made_of_the_record(folder: str, monkeypatch):
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("memory_dt", "results"), ("memory_dt_26", "results"), ("memory_dt", "ceiling")],
+)
+def test_the_table_of_results_is_made_of_the_record(folder: str, name: str, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "experiments" / "memory_dt")
     study = importlib.import_module("study")
     place = ROOT / "experiments" / folder
-    table = pd.DataFrame(json.loads((place / "results.json").read_text()))
-    assert (place / "results.md").read_text() == study.markdown(table)
+    table = pd.DataFrame(json.loads((place / f"{name}.json").read_text()))
+    assert (place / f"{name}.md").read_text() == study.markdown(table)
+
+
+def test_the_table_of_screening_is_its_record():
+    place = ROOT / "experiments" / "memory_dt"
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in (place / "README.md").read_text().splitlines()
+        if re.match(r"\|[^|]*\| 100\d \|", line)
+    ]
+    record = json.loads((place / "screening.json").read_text())
+    assert len(rows) == len(record)
+    for row, run in zip(rows, record, strict=True):
+        assert row[0] in ("", run["training"]) and int(row[1]) == run["seed"]
+        values = [run[name] for name in ("return at 0", "junction", "distance", "CPU-s")]
+        for (printed,), value in zip(map(numbers, row[2:]), values, strict=True):
+            assert agrees(printed, value), (row, run)
 
 
 def test_a_number_that_has_changed_is_seen():

@@ -9,6 +9,7 @@ from dtx.config.compose import build_group
 from dtx.dataset.episodes import Episodes
 from dtx.dt.decision_transformer import DecisionTransformer
 from dtx.dt.shuffled_reward_to_go import ShuffledRewardToGo, shuffled
+from dtx.dt.spec import Balance
 from dtx.dt.windows import Sampler
 from dtx.run.runner import run
 from tests.dt.toy import Recorded, episodes, tiny
@@ -23,10 +24,12 @@ def pair() -> tuple[Episodes, Episodes]:
 
 
 def test_windows_have_the_reward_to_go_of_another_episode_and_nothing_else_differs(pair):
-    stage = tiny("dt.windows.balance=success")
+    stage = tiny()
+    assert stage.windows.balance is Balance.returns
+    achieved = pair[0].returns
     drawn, contexts = [], []
     for data in pair:
-        sampler = Sampler(data, stage.model_config(), stage.windows, split=0)
+        sampler = Sampler(data, stage.model_config(), stage.windows, 0, achieved)
         drawn.append(sampler.draw(np.random.default_rng(0), 4000))
         contexts.append(sampler.context(drawn[-1])[0])
     for one, two in zip(vars(drawn[0]).values(), vars(drawn[1]).values(), strict=True):
@@ -42,6 +45,19 @@ def test_windows_have_the_reward_to_go_of_another_episode_and_nothing_else_diffe
     assert told == pytest.approx(1) and abs(told_after) < 0.06
     length = np.corrcoef(after["reward_to_go"][:, 0], pair[0].length[episode])[0, 1]
     assert abs(length) < 0.06
+
+
+def test_drawn_by_dealt_returns_reward_to_go_would_say_something(pair):
+    """Why windows are balanced by what was achieved: dealt returns would go with an outcome."""
+    stage = tiny()
+
+    def told(returns: np.ndarray | None) -> float:
+        sampler = Sampler(pair[1], stage.model_config(), stage.windows, 0, returns)
+        drawn = sampler.draw(np.random.default_rng(0), 4000)
+        episode = np.searchsorted(pair[1].start, drawn.row, side="right") - 1
+        return float(np.corrcoef(pair[1].returns[episode], pair[0].outcome[episode] == 0)[0, 1])
+
+    assert abs(told(pair[0].returns)) < 0.06 < abs(told(None))
 
 
 def test_returns_are_dealt_within_each_split_and_none_is_lost(pair):
@@ -68,7 +84,9 @@ def test_the_option_is_memory_dt_with_another_class_and_key():
 
 
 def test_it_trains_on_the_shuffled_returns(store, experiment_of, tmp_path):
-    ordinary, negative = tiny(), tiny(option=SHUFFLED)
+    # Not balanced by returns, which are other ones if they were dealt before.
+    by_outcome = "dt.windows.balance=success"
+    ordinary, negative = tiny(by_outcome), tiny(by_outcome, option=SHUFFLED)
     run(experiment_of(ordinary, negative))
     assert negative.summary().startswith("with reward-to-go shuffled over episodes, 6 steps")
     one, two = (json.loads((s.path / "headline.json").read_text()) for s in (ordinary, negative))

@@ -15,8 +15,8 @@ import pandas as pd
 from dtx.analysis.attention.patterns import Attended, choosing, specificity, total_variation
 from dtx.analysis.attention.spec import INSTRUCTION, AttentionSpec
 from dtx.analysis.attention.tables import leads, looks, switching
+from dtx.analysis.core.controls import spread
 from dtx.analysis.core.policies import unmoved
-from dtx.analysis.core.untrained import of_untrained
 from dtx.analysis.core.verdicts import About, Claim, Control, Relation, Verdict
 from dtx.dt.tokens import NamedTokens as Tokens
 from dtx.statistics import Estimate, enumerated
@@ -101,7 +101,7 @@ class Judge:
     def control(self) -> Control:
         """That the decision depends more on where one head looks than in any untrained model."""
         value = enumerated(self.own.largest_effect, self.own.layouts)
-        against = of_untrained(n.largest_effect for n in self.untrained)
+        against = spread(n.largest_effect for n in self.untrained)
         return Control.of(f"{CONTROL}, against untrained models", value, Relation.ABOVE, against)
 
     def metrics(self) -> dict[str, float | None]:
@@ -162,9 +162,7 @@ class Judge:
         yield self._switches(why)
 
     def _against(self, of) -> tuple[Estimate, Estimate]:
-        return enumerated(of(self.own), self.own.layouts), of_untrained(
-            of(n) for n in self.untrained
-        )
+        return enumerated(of(self.own), self.own.layouts), spread(of(n) for n in self.untrained)
 
     def _specific(self) -> Claim:
         holds, words = [], []
@@ -191,7 +189,7 @@ class Judge:
         mean, mean_chance = self._against(lambda n: float(n.varied[0].mean()))
         # A head counts if its attention moves more, and matters more where it moves, than untrained ones.
         far = self.own.varied[0] > chance.high
-        bars = [of_untrained(n.moved[t, 0].max() for n in self.untrained) for t in (0, 1)]
+        bars = [spread(n.moved[t, 0].max() for n in self.untrained) for t in (0, 1)]
         beyond = [far & (self.own.moved[t, 0] > bars[t].high) for t in (0, 1)]
         some, both = (beyond[0] | beyond[1]).any(), (beyond[0] & beyond[1]).any()
         head = int(self.own.varied[0].argmax())

@@ -30,7 +30,7 @@ from dtx.analysis.calibration.spec import (
     CalibrationSpec,
 )
 from dtx.analysis.core.decision import demonstrated
-from dtx.analysis.core.result import About, Check, Result
+from dtx.analysis.core.result import About, Check, Result, Verdict
 from dtx.dataset.episodes import OUTCOMES, Episodes, Outcome, Split
 from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
@@ -133,7 +133,7 @@ def result_of(
     made = claims(spec.criteria, criteria)
     spread = clone_spread(returns)
     metrics = {name: estimate.value for name, estimate in found.items()}
-    metrics |= {f"{claim.id}": float(_met(criteria, claim.id)) for claim in made}
+    metrics |= {claim.id: float(claim.verdict is Verdict.CONFIRMED) for claim in made}
     metrics |= {
         "spread": float(np.ptp(returns[DT].mean(1))),
         "clone_spread": spread,
@@ -165,11 +165,6 @@ def result_of(
         about=About.REWARD_TO_GO,
         problems=problems,
     )
-
-
-def _met(criteria: pd.DataFrame, claim: str) -> bool:
-    rows = criteria if claim == "calibrated" else criteria[criteria.claim == claim]
-    return bool(rows.met.all())
 
 
 def _finding(

@@ -16,8 +16,8 @@ from torch import Tensor
 from dtx.analysis.circuits.spec import TRAINED, UNTRAINED, CircuitsSpec
 from dtx.analysis.circuits.weights import composition, singular, written
 from dtx.analysis.core.channels import cell_names, occurring
-from dtx.analysis.core.controls import TWINS, twins
 from dtx.analysis.core.result import Check, Claim, Control, Relation, Result, Verdict, largest
+from dtx.analysis.core.untrained import TWINS, seen_in, twins
 from dtx.analysis.core.windows import clusters_of, distinct_inputs, positions, targets_of
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
@@ -63,7 +63,7 @@ def compute(
     parts: dict[str, list[pd.DataFrame]] = {}
     errors, chance = [], []
     with one_thread(), torch.no_grad():
-        fresh = list(twins(model, spec.untrained))
+        fresh = list(twins(model, TWINS, spec.untrained, seen_in([context])))
         for name, each in {TRAINED: model, UNTRAINED: fresh[0]}.items():
             folded = processed(each, dtype=torch.float64)
             scores = Scores(folded, context)

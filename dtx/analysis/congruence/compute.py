@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from dtx.analysis.congruence.spec import FOLDED, RAW, TRAINED, UNTRAINED, CongruenceSpec
-from dtx.analysis.core.controls import TWINS, twins
 from dtx.analysis.core.result import Check, Claim, Control, Relation, Result, Verdict, largest
+from dtx.analysis.core.untrained import TWINS, seen_in, twins
 from dtx.analysis.core.windows import distinct_inputs
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
@@ -58,7 +58,7 @@ def compute(
         model would lie), cosine (mean of the absolute ones).
     """
     with one_thread():
-        fresh = list(twins(model, spec.untrained))
+        fresh = list(twins(model, TWINS, spec.untrained, seen_in([context])))
         models = {TRAINED: model, UNTRAINED: fresh[0]}
         errors = [identity_errors(each, context) for each in models.values()]
         table = pd.concat(

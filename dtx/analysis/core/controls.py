@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable
+from typing import Annotated
+
+import numpy as np
 
 from dtx.config.ranges import Range
-
-if TYPE_CHECKING:
-    from dtx.dt.model import DecisionTransformerModel
-
-TWINS = 5
-"""Untrained models that a model's number is compared with (2026-11-29): one more of them lies above the 95%
-interval of :func:`~dtx.statistics.next_estimate` in one of forty cases, and its half width is three of their
-standard deviations (of 3 it would be five, of 10 two and a half)."""
+from dtx.statistics import Estimate
 
 STRONGEST = 0.95
 """Quantile of the random controls that a number must exceed."""
@@ -21,11 +16,16 @@ RandomControls = Annotated[int, Range("a 95% quantile needs at least 20", low=20
 """How many random controls are drawn, of which a high quantile is taken."""
 
 
-def twins(
-    model: DecisionTransformerModel, seed: int, count: int = TWINS
-) -> Iterator[DecisionTransformerModel]:
-    """Yield the same architecture untrained, from seeds ``seed``, ``seed + 1``, ...: not one draw's luck."""
-    from dtx.dt.load import untrained_like
+def spread(values: Iterable[float], of: str = "untrained models") -> Estimate:
+    """Values of a control as an estimate: their mean, from the smallest to the largest; n counts them.
 
-    for each in range(seed, seed + count):
-        yield untrained_like(model, each)
+    A number is above it only if it is above the largest. No values, or one that is missing: no interval.
+
+    Args:
+        of: What they are of, in the plural.
+    """
+    numbers = np.asarray(list(values), float)
+    if not len(numbers):
+        return Estimate(np.nan, np.nan, np.nan, 0, f"no {of}")
+    ends = float(numbers.min()), float(numbers.max())  # NaN where one is
+    return Estimate(float(numbers.mean()), *ends, len(numbers), f"all of {len(numbers)} {of}")

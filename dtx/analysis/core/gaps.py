@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,13 @@ import torch
 
 from dtx.analysis.core.effects import words
 from dtx.analysis.core.patching_spec import EDIT, Direction
+from dtx.analysis.core.untrained import seen_in, twins
 from dtx.analysis.core.verdicts import Relation
-from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
 from dtx.pairs.pair_set import PairBatch
 from dtx.statistics import Estimate, mean_estimate
 
-TWINS = 20
+EXCEEDED = 20
 """Untrained models of the same architecture; an edit must move the decision further than in any of them, by
 the same statistic, the largest over edits and rewards-to-go (2026-11-30: one in 21 untrained models then
 passes by luck in any of them)."""
@@ -113,24 +113,38 @@ class Gaps:
 
 
 @torch.inference_mode()
-def untrained_gaps(
-    model: DecisionTransformerModel, batches: Sequence[PairBatch], twins: int = TWINS
-) -> dict[Key, float]:
-    """How far edits move the logits of untrained models: the largest mean of :func:`aligned` over layouts."""
-    largest: dict[Key, float] = {}
-    edited = [batch.where(batch.kind(EDIT)) for batch in batches]
-    for seed in range(twins):
-        twin, tables = untrained_like(model, seed), []
-        for batch in edited:
-            if not len(batch):
-                continue
-            clean, corrupt = (
+def untrained_runs(
+    model: DecisionTransformerModel, batches: Sequence[PairBatch], count: int, seed: int
+) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
+    """Yield, for each of ``count`` untrained models, the logit differences (b,), (b,) of a batch's runs."""
+    seen = seen_in([batch.clean for batch in batches])
+    for twin in twins(model, count, seed, seen):
+        yield [
+            tuple(
                 batch.difference(twin.last_logits(context)).double().numpy()
                 for context in (batch.clean, batch.corrupt)
             )
-            tables.append(batch.table.assign(ld_clean=clean, ld_corrupt=corrupt))
-        runs = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-        for key, rows in runs.groupby(["edit", "reward_to_go"], sort=False) if len(runs) else ():
+            for batch in batches
+        ]
+
+
+def untrained_gaps(
+    model: DecisionTransformerModel, batches: Sequence[PairBatch], count: int = EXCEEDED
+) -> dict[Key, float]:
+    """How far edits move the logits of untrained models: the largest mean of :func:`aligned` over layouts."""
+    largest: dict[Key, float] = {}
+    edited = [part for batch in batches if len(part := batch.where(batch.kind(EDIT)))]
+    if not edited:
+        return largest
+    for of_twin in untrained_runs(model, edited, count, 0):
+        runs = pd.concat(
+            [
+                batch.table.assign(ld_clean=clean, ld_corrupt=corrupt)
+                for batch, (clean, corrupt) in zip(edited, of_twin, strict=True)
+            ],
+            ignore_index=True,
+        )
+        for key, rows in runs.groupby(["edit", "reward_to_go"], sort=False):
             mean = abs(float(aligned(rows).groupby(rows["variant"]).mean().mean()))
             largest[_key(key)] = max(largest.get(_key(key), 0.0), mean)
     return largest

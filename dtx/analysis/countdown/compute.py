@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from dtx.analysis.core.result import About, Check, Control, Relation, Result, largest
+from dtx.analysis.core.untrained import twins
 from dtx.analysis.countdown.claims import claims_of, summaries
 from dtx.analysis.countdown.curve import curve, followed
 from dtx.analysis.countdown.effects import BASE, Runs, moved, restored
@@ -25,8 +26,8 @@ from dtx.analysis.countdown.spec import (
 )
 from dtx.analysis.countdown.states import Windows, on_routine, pairs, play
 from dtx.dataset.episodes import Episodes
-from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.windows import observation_table
 from dtx.env.decision import Decision
 from dtx.env.environment import Environment
 from dtx.progress import progress
@@ -59,9 +60,9 @@ def compute(
     if named is None:
         return _nothing("the demonstrations' successes do not say what a step is worth")
     models = {TRAINED: model}
-    models |= {
-        f"{UNTRAINED} {i}": untrained_like(model, spec.seed + i) for i in range(spec.untrained)
-    }
+    seen = observation_table(demonstrations.observations)[:-1]
+    fresh = enumerate(twins(model, spec.untrained, spec.seed, seen))
+    models |= {f"{UNTRAINED} {i}": twin for i, twin in fresh}
     with one_thread(), progress("countdown", 5, "parts") as bar:
         bar.advance(0, "own play")
         own = play(spec, model, decision)
@@ -74,8 +75,8 @@ def compute(
         bar.advance(1, "patches")
         patches = restored(Runs(model, windows, table, env.horizon), ways)
         bar.advance(1, "clocks")
-        twin = {TRAINED: model, f"{UNTRAINED} 0": untrained_like(model, spec.seed)}
-        episodes = curve(spec, twin, env, decision, named)
+        played = {name: models[name] for name in (TRAINED, f"{UNTRAINED} 0")}
+        episodes = curve(spec, played, env, decision, named)
         bar.advance(1, "probes")
         probes = _probes(spec, models, named, demonstrations, own.episodes, own.target)
         bar.advance(1)

@@ -5,12 +5,13 @@ Letters: p points of the residual stream, s states, d model, a actions, y layout
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from dtx.analysis.core.controls import TWINS, twins
 from dtx.analysis.core.result import (
     About,
     Check,
@@ -21,6 +22,7 @@ from dtx.analysis.core.result import (
     Verdict,
     largest,
 )
+from dtx.analysis.core.untrained import TWINS, seen_in, twins
 from dtx.analysis.core.windows import join
 from dtx.analysis.lens.spec import LOGIT, TRAINED, TUNED, UNTRAINED, LensSpec
 from dtx.analysis.lens.streams import (
@@ -38,7 +40,6 @@ from dtx.analysis.lens.streams import (
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.layers import EPSILON
-from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.rollout import decision_contexts
 from dtx.dt.spec import Windows
@@ -79,8 +80,9 @@ def compute(
         the right minus the wrong turn. ``components``: one row a layout, target and component: its
         contribution to that difference, the normalisation's scale frozen.
     """
-    models = {TRAINED: model, UNTRAINED: untrained_like(model, spec.seed)}
     fitting, held_out = windows_of(spec, model, episodes, trained)
+    fresh = list(twins(model, TWINS, spec.seed, seen_in([fitting.context])))
+    models = {TRAINED: model, UNTRAINED: fresh[0]}
     readings, errors, fitted = {}, [], {}
     steps = (len(models) + TWINS) * max(spec.steps, 1)
     with one_thread(), progress("lens", steps, "steps") as bar:
@@ -89,7 +91,7 @@ def compute(
             fitted[name] = fit(each, training, spec, bar)
             readings[name] = read_all(each, training, test, fitted[name], held_out)
             errors.append(_last_point_error(each, test, fitted[name]))
-        chance = _at_embedding(spec, model, fitting, held_out, bar)
+        chance = _at_embedding(spec, fresh, fitting, held_out, bar)
     at_decision, components, error = _decision(spec, model, fitted[TRAINED], decision)
     points = pd.DataFrame([row for name, r in readings.items() for row in r.rows(name)])
     metrics, claims = _judge(spec, points, readings[TRAINED], chance[0])
@@ -122,7 +124,7 @@ def compute(
 
 def _at_embedding(
     spec: LensSpec,
-    model: DecisionTransformerModel,
+    fresh: Sequence[DecisionTransformerModel],
     fitting: Drawing,
     held_out: Drawing,
     bar: Bar,
@@ -130,7 +132,7 @@ def _at_embedding(
     """Where one more untrained model lies: share unexplained at the embedding, nats from the mean policy."""
     fitting, held_out = fitting.every(FEWER), held_out.every(FEWER)
     unexplained, baseline = [], []
-    for twin in twins(model, spec.seed):
+    for twin in fresh:
         training, test = (streams(twin, each, True) for each in (fitting, held_out))
         reading = read_all(twin, training, test, fit(twin, training, spec, bar), held_out)
         baseline.append(reading.baseline_s.mean())

@@ -5,22 +5,22 @@ Letters: s state, l layer, f neuron, i chosen neuron, a action.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 
 from dtx.analysis.congruence.compute import TOLERANCE, congruence, identity_errors
-from dtx.analysis.core.controls import twins
 from dtx.analysis.core.result import Check, Control, Relation, Result, largest
+from dtx.analysis.core.untrained import TWINS, twins
 from dtx.analysis.neurons.spec import RANDOM, TRAINED, UNTRAINED, NeuronsSpec, place_of
 from dtx.analysis.neurons.states import States, states_of
 from dtx.analysis.neurons.worlds import views_and_worlds
 from dtx.dataset.episodes import Episodes
-from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import EXACT, processed
+from dtx.dt.windows import observation_table
 from dtx.env.actions import Action
 from dtx.env.decision import Decision
 from dtx.errors import UserError
@@ -70,7 +70,9 @@ def compute(
                 f"dataset: {len(states.frame)} distinct states are too few to show "
                 f"{spec.shown} and as many random ones; record more episodes"
             )
-        models = {TRAINED: model, UNTRAINED: untrained_like(model, spec.untrained)}
+        seen = observation_table(episodes.observations)[:-1]
+        fresh = list(twins(model, TWINS, spec.untrained, seen))
+        models = {TRAINED: model, UNTRAINED: fresh[0]}
         value_slf = {name: states.activations(each, layers) for name, each in models.items()}
         weight_lfa = {name: _congruence(each)[layers] for name, each in models.items()}
         score_lf = np.abs(weight_lfa[TRAINED]).max(-1) * value_slf[TRAINED].std(0)
@@ -80,7 +82,7 @@ def compute(
         value_si = {name: value[:, *at] for name, value in value_slf.items()}
         weight_ia = {name: weight[at] for name, weight in weight_lfa.items()}
         shown = _shown(spec, states, names, value_si)
-        chance = _chance(spec, model, states, layers, len(chosen))
+        chance = _chance(fresh, states, layers, len(chosen))
         checks = list(_checks(spec, models, states, shown))
     neurons = pd.concat(
         [_described(m, names, states, value_si[m], weight_ia[m]) for m in models], ignore_index=True
@@ -145,15 +147,14 @@ def _strongest(score_lf: np.ndarray, count: int) -> list[tuple[int, int]]:
 
 
 def _chance(
-    spec: NeuronsSpec,
-    model: DecisionTransformerModel,
+    fresh: Sequence[DecisionTransformerModel],
     states: States,
     layers: list[int],
     count: int,
 ) -> Estimate:
     """Mean selectivity of as many neurons of one more untrained model, chosen as the model's are."""
     few, selective = states.first(FEW), []
-    for twin in twins(model, spec.untrained):
+    for twin in fresh:
         value_slf = few.activations(twin, layers)
         score_lf = np.abs(_congruence(twin)[layers]).max(-1) * value_slf.std(0)
         values = [value_slf[:, i, f] for i, f in _strongest(score_lf, count)]

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from dtx.analysis.core.controls import spread
 from dtx.analysis.core.policies import unmoved
-from dtx.analysis.core.untrained import of_untrained
 from dtx.analysis.core.verdicts import About, Claim, Control, Relation, Verdict
 from dtx.analysis.psychology.measure import PolicyMeasures
 from dtx.analysis.psychology.numbers import (
@@ -121,7 +121,7 @@ class Judge:
     def _beside(self, of: Callable[[PolicyNumbers], float]) -> tuple[Estimate, Estimate]:
         return (
             enumerated(of(self.own), self.layouts, of="layouts"),
-            of_untrained(of(n) for n in self.untrained),
+            spread(of(n) for n in self.untrained),
         )
 
     @property
@@ -204,7 +204,7 @@ class Judge:
     def _diffuse(self) -> Claim:
         off = ~self.on
         rise = self._by_cell(self.own.difference(self.own.entropy, off), off)
-        chance = of_untrained(abs(n.difference(n.entropy, off).mean()) for n in self.untrained)
+        chance = spread(abs(n.difference(n.entropy, off).mean()) for n in self.untrained)
         beside, any_ = self._beside(lambda n: n.beside_routine(self.on))
         more = ABOVE.decides(rise, chance)
         low = self.own.entropy[LOW]
@@ -225,9 +225,7 @@ class Judge:
     def _non_kinetic(self) -> Claim:
         own, everywhere = self.own, np.ones_like(self.on)
         rise = self._by_cell(own.difference(own.non_kinetic, everywhere), everywhere)
-        chance = of_untrained(
-            abs(n.difference(n.non_kinetic, everywhere).mean()) for n in self.untrained
-        )
+        chance = spread(abs(n.difference(n.non_kinetic, everywhere).mean()) for n in self.untrained)
         low, high = own.non_kinetic[LOW].mean(), own.non_kinetic[HIGH].mean()
         return Claim(
             id="non_kinetic_mass",

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from dtx.analysis.core.controls import spread
+from dtx.analysis.core.gaps import untrained_runs
 from dtx.analysis.core.patching import worst
 from dtx.analysis.core.patching_spec import EDIT
 from dtx.analysis.core.result import Result
@@ -22,7 +24,6 @@ from dtx.analysis.core.verdicts import (
     Relation,
     Verdict,
 )
-from dtx.analysis.smallest_circuit.controls import spread, untrained_gaps
 from dtx.analysis.smallest_circuit.masked import MaskedRuns
 from dtx.analysis.smallest_circuit.measure import LAYOUTS, Found, find
 from dtx.analysis.smallest_circuit.spec import CELL, SmallestCircuitSpec, name_of
@@ -127,7 +128,13 @@ def _cases(
             some = batch.where((batch.table[CELL[:2]] == list(key)).all(axis=1).to_numpy())
             if len(some) > len(longest.get(key, ())):
                 longest[key] = some
-    gaps = untrained_gaps(model, list(longest.values()), spec.untrained, spec.seed)
+    asked = list(longest.values())
+    gaps = np.array(
+        [
+            [float(np.abs(clean - corrupt).mean()) for clean, corrupt in of_twin]
+            for of_twin in untrained_runs(model, asked, spec.untrained, spec.seed)
+        ]
+    )
     cases, tables = [], []
     for i, ((edit, reward_to_go), batch) in enumerate(longest.items()):
         ld = [
@@ -150,7 +157,7 @@ def _cases(
                 reward_to_go=float(reward_to_go),
                 batch=batch.where(changes),
                 gap=gap,
-                untrained=spread(gaps[:, i], "untrained models"),
+                untrained=spread(gaps[:, i]),
                 layouts=len(set(names[changes])),
                 of=len(set(names)),
                 about=About.REWARD_TO_GO if _asks_otherwise(pairs, batch) else About.MODEL,
@@ -161,7 +168,7 @@ def _cases(
         "largest mean gap of an edit, untrained models' largest",
         best.gap,
         Relation.ABOVE,
-        spread(gaps.max(1), "untrained models"),
+        spread(gaps.max(1)),
     )
     return cases, control, pd.concat(tables, ignore_index=True)
 

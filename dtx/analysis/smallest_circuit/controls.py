@@ -1,18 +1,13 @@
-"""What a circuit is compared with: random edges in its structure, and untrained models' gaps."""
+"""What a circuit is compared with: random edges in its structure."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 from dtx.analysis.smallest_circuit.masked import MaskedRuns
-from dtx.dt.load import untrained_like
-from dtx.dt.model import DecisionTransformerModel
-from dtx.pairs.pair_set import PairBatch
-from dtx.statistics import Estimate
 
 OVERLAP = 0.5
 """Largest expected share of a circuit's edges that a random one has, too (2026-11-30): random circuits that
@@ -88,28 +83,3 @@ def matched(
         drawn = np.zeros_like(mask_nrs)
         drawn[tuple(cells[np.concatenate([np.zeros(0, int), *parts])].T)] = True
         yield drawn
-
-
-def spread(values: np.ndarray, of: str) -> Estimate:
-    """All of some control's values as an interval: what must be exceeded is the best of them."""
-    values = np.asarray(values, float)
-    if not len(values):
-        return Estimate(np.nan, np.nan, np.nan, 0, f"no {of}")
-    ends = float(values.min()), float(values.max())
-    return Estimate(float(values.mean()), *ends, len(values), f"range of {len(values)} {of}")
-
-
-@torch.inference_mode()
-def untrained_gaps(
-    model: DecisionTransformerModel, batches: Sequence[PairBatch], draws: int, seed: int
-) -> np.ndarray:
-    """(draws, batches): mean |difference of LD between the two runs| of these pairs in untrained models."""
-    gaps = np.empty((draws, len(batches)))
-    for draw in range(draws):
-        fresh = untrained_like(model, seed + draw)
-        for i, batch in enumerate(batches):
-            clean, corrupt = (
-                batch.difference(fresh.last_logits(x)) for x in (batch.clean, batch.corrupt)
-            )
-            gaps[draw, i] = float((clean - corrupt).abs().mean())
-    return gaps

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dtx.analysis.smallest_circuit.controls import controls, matched, same_nodes, spread, strata
+from dtx.analysis.core.controls import spread
+from dtx.analysis.smallest_circuit.controls import controls, matched, same_nodes, strata
 from dtx.analysis.smallest_circuit.masked import MaskedRuns
 from dtx.analysis.smallest_circuit.pruning import Pruning, distance
 from dtx.analysis.smallest_circuit.spec import (

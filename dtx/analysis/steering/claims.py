@@ -114,9 +114,7 @@ def _judged(spec: SteeringSpec, name: str, goal: Goal, tables: Tables, row: pd.S
         seen = shown(spec, goal, played, method)
     conditions = {
         "success": success >= spec.min_success,
-        "random vectors": None
-        if control is None
-        else success > nothing and (success, probability) > control,
+        "random vectors": None if control is None else success > max(nothing, control[0]),
         "side effect": small,
     }
     if goal.pairs is None or goal.play is Play.looks_back:
@@ -137,7 +135,7 @@ def _least(scan: pd.DataFrame, method: str) -> tuple[float, float, float]:
 
 
 def _strongest(searched: pd.DataFrame) -> tuple[float, float]:
-    """A high quantile of random searches, ordered as edits are when chosen: success, then probability."""
+    """A high quantile of random searches by success, and the probability that goes with it."""
     pairs = sorted(zip(searched["success"], searched["probability"], strict=True))
     success, probability = pairs[math.ceil(STRONGEST * (len(pairs) - 1))]
     return float(success), float(probability)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from dtx.agent.agent import Agent
-from dtx.analysis.core.controls import twins
 from dtx.analysis.core.result import About, Check, Claim, Control, Relation, Result, Verdict
+from dtx.analysis.core.untrained import TWINS, twins
 from dtx.analysis.teacher.policies import (
     HeldOutEpisodes,
     distinct_episodes,
@@ -25,8 +26,8 @@ from dtx.analysis.teacher.policies import (
 )
 from dtx.analysis.teacher.spec import DT, N_GRAM, OWN, UNTRAINED, TeacherSpec
 from dtx.dataset.episodes import Episodes
-from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.windows import observation_table
 from dtx.progress import progress
 from dtx.statistics import Estimate, next_estimate, ratio_estimate
 from dtx.training.threads import one_thread
@@ -115,7 +116,7 @@ def _policies(
         for name, reward_to_go in asked:
             policies.append(ComparedPolicy(DT, name, model_policy(model, replay, reward_to_go)))
             bar.advance(1, f"reward-to-go {name}")
-        fresh = untrained_like(model, spec.seed)
+        (fresh,) = twins(model, 1, spec.seed, _seen(replay))
         policies.append(
             ComparedPolicy(UNTRAINED, OWN, model_policy(fresh, replay, replay.reward_to_go))
         )
@@ -151,7 +152,7 @@ def _control(
     shown = teacher[: int(few.length.sum())]
     untrained = [
         _agrees(shown, model_policy(twin, few, few.reward_to_go)).mean()
-        for twin in twins(model, spec.seed)
+        for twin in twins(model, TWINS, spec.seed, _seen(replay))
     ]
     return Control.of(
         "share of states with the teacher's most probable action, beside one more untrained model",
@@ -159,6 +160,10 @@ def _control(
         Relation.ABOVE,
         next_estimate(untrained),
     )
+
+
+def _seen(replay: HeldOutEpisodes) -> Tensor:
+    return observation_table(replay.observations)[:-1]
 
 
 def _own(policies: list[ComparedPolicy], model: str, asked_for: str = OWN) -> ComparedPolicy:

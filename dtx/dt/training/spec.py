@@ -23,6 +23,8 @@ from dtx.stage import RUNTIME
 from dtx.training.trainer import Trainer
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from dtx.dataset.episodes import Episodes
     from dtx.dt.model_config import ModelConfig
 
@@ -113,3 +115,11 @@ class TrainingSpec:
     def demonstrations(self) -> Episodes:
         """The episodes that it is trained on."""
         return self.dataset.load()
+
+    def achieved(self) -> np.ndarray:
+        """Returns (e,) by which windows are balanced: those that the episodes achieved.
+
+        Whatever :meth:`demonstrations` makes of the rewards: drawn by returns that were dealt anew, windows
+        would have an outcome more often at some rewards-to-go than at others, which would then say something.
+        """
+        return self.dataset.load().returns

@@ -39,7 +39,8 @@ def train_rank(rank: Rank, spec: TrainingSpec, out: Path) -> None:
     """What each process does. Rank 0 writes the files."""
     episodes = spec.demonstrations()
     cfg = spec.model_config()
-    sampler = Sampler(episodes, cfg, spec.windows, split=0)
+    achieved = spec.achieved()
+    sampler = Sampler(episodes, cfg, spec.windows, 0, achieved)
     cfg.half_products = half_products(spec.precision, spec.trainer.accelerator)
     network = DecisionTransformerModel(cfg)
     models.initialise(
@@ -50,7 +51,7 @@ def train_rank(rank: Rank, spec: TrainingSpec, out: Path) -> None:
     report = Report(out)
     validation = None
     if (np.asarray(episodes.split) == 1).any():
-        validation = Sampler(episodes, cfg, spec.windows, split=1)
+        validation = Sampler(episodes, cfg, spec.windows, 1, achieved)
     module = DecisionTransformerModule(spec, network, sampler, validation, report, rank)
     (out / "checkpoints").mkdir(exist_ok=True)
     if spec.kept_checkpoints and rank.first:
