@@ -16,7 +16,7 @@ import sys
 import pandas as pd
 from study import arguments, markdown
 
-from dtx.analysis.calibration.failing import FailingPolicy, play
+from dtx.analysis.calibration.baselines import FailingPolicy, play
 from dtx.config.compose import compose, experiment
 from dtx.store.store import Store, use
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from dtx.analysis.calibration import Calibration
+from dtx.analysis.calibration.baselines import FailingPolicy, play
 from dtx.analysis.calibration.compute import result_of, training_support
 from dtx.analysis.calibration.criteria import claims, controls, judge, measure
-from dtx.analysis.calibration.failing import FailingPolicy, play
 from dtx.analysis.calibration.spec import (
     CLONE,
     DT,

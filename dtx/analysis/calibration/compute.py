@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from dtx.analysis.calibration.baselines import FailingPolicy, play
 from dtx.analysis.calibration.criteria import (
     Returns,
     claims,
@@ -16,7 +17,6 @@ from dtx.analysis.calibration.criteria import (
     judge,
     measure,
 )
-from dtx.analysis.calibration.failing import FailingPolicy, play
 from dtx.analysis.calibration.spec import (
     CLONE,
     DT,

@@ -1,4 +1,7 @@
-"""What the demonstrations' failing episodes give: the least return that a model of them can be asked for."""
+"""Policies that need no model: chance, and the actions of demonstrations that failed.
+
+The second give the least return that a model of the demonstrations can be asked for.
+"""
 
 from __future__ import annotations
 
