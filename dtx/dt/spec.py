@@ -119,4 +119,5 @@ class Windows:
     first_share: Share
     end_share: Share
     whole_share: Share = field(metadata=added(before=1.0))
+    cut: Count | None = field(metadata=added(before=None))
     balance: Balance

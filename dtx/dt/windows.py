@@ -126,15 +126,18 @@ class Sampler:
         return Drawn(self.start[episode] + begin, begin, length)
 
     def _cut(self, rng: np.random.Generator, length: np.ndarray) -> np.ndarray:
-        """End the windows (w,) that are not to be whole at a step drawn evenly from 1 to the longest.
+        """End the windows (w,) that are not to be whole after ``cut`` steps, or at a step drawn evenly.
 
         The step must not depend on the episode's own length: that would favour actions after which episodes
         go on, or end.
         """
-        if self.windows.whole_share == 1:
+        chosen = self.windows
+        if chosen.whole_share == 1:
             return length  # as before there were cuts: no random number more
-        last = 1 + (rng.random(len(length)) * self.cfg.n_steps).astype(np.int64)
-        whole = rng.random(len(length)) < self.windows.whole_share
+        last: int | np.ndarray = chosen.cut or 0
+        if chosen.cut is None:
+            last = 1 + (rng.random(len(length)) * self.cfg.n_steps).astype(np.int64)
+        whole = rng.random(len(length)) < chosen.whole_share
         return np.where(whole, length, np.minimum(length, last))
 
     def batch(self, seed: int, step: int, count: int, rank: Rank = ALONE) -> Packed:

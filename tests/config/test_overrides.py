@@ -187,6 +187,7 @@ RIGHT = {
     "dt.initialisation.matrix_std": st.one_of(st.none(), st.floats(1e-9, 10)),
     "dt.windows.first_share": st.floats(0, 1),
     "dt.windows.whole_share": st.floats(0, 1),
+    "dt.windows.cut": st.one_of(st.none(), st.integers(1, 50)),
 }
 
 

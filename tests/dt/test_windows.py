@@ -211,6 +211,24 @@ def test_windows_are_cut_at_a_step_that_does_not_depend_on_the_episode(share):
                 assert kept == pytest.approx(expected, abs=0.03), (step, length)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_cut_windows_show_their_first_steps(share):
+    data = episodes(n=300)
+    stage = tiny()
+    windows = dataclasses.replace(
+        stage.windows, first_share=1.0, whole_share=share, cut=3, balance=Balance.none
+    )
+    sampler = Sampler(data, stage.model_config(), windows, 0)
+    drawn = sampler.draw(np.random.default_rng(0), 60_000)
+    of = np.searchsorted(data.start, drawn.row, side="right") - 1
+    longest = np.minimum(data.length[of], sampler.cfg.n_steps)
+    assert ((drawn.length == longest) | (drawn.length == np.minimum(longest, 3))).all()
+    for length in np.unique(longest[longest > 3]):
+        there = longest == length
+        if there.sum() > 2000:
+            assert (drawn.length[there] > 3).mean() == pytest.approx(share, abs=0.03)
+
+
 def test_an_episode_longer_than_the_time_table_is_refused():
     with pytest.raises(UserError, match=r"dt.model.n_timesteps: 6 .* lasts 20"):
         sampler_of("dt.model.n_timesteps=6", "env.max_steps=6")

@@ -39,6 +39,7 @@ def sampling(
         padding=Padding.left if cfg.left_padding else Padding.right,
         first_share=first_share,
         whole_share=1.0,
+        cut=None,
         end_share=0.0,
         balance=balance,
     )

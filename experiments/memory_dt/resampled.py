@@ -1,0 +1,64 @@
+"""How far the choice at the junction differs between samples of demonstrations of one and the same agent.
+
+The calibration holds a model against the demonstrations that it was trained on. This is what such a distance
+is without any model: each agent records twice as many episodes again, under other seeds, and each further sample is
+held against the first.
+
+    python experiments/memory_dt/resampled.py   # seeds 1000-1009: resampled.md, resampled.json
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+from study import arguments, markdown
+
+from dtx.analysis.core.decision import demonstrated
+from dtx.config.compose import compose, experiment
+from dtx.dt.spec import Balance
+from dtx.store.store import Store, use
+
+FURTHER = {"second": 5000, "third": 6000}
+"""Further samples of an agent, and what is added to its seed for them."""
+
+
+def main() -> int:
+    """Record what is missing, compare, write."""
+    parser = arguments(__doc__, "memory_dt")
+    parser.set_defaults(seeds=list(range(1000, 1010)))
+    chosen = parser.parse_args()
+    store = use(Store(chosen.store))
+    columns: dict[str, dict[str, float]] = {}
+    for seed in chosen.seeds:
+        choices = {}
+        for sample, more in {"first": 0, **FURTHER}.items():
+            what = [f"experiment={chosen.preset}", "target=dataset", f"seed={seed}"]
+            what += [f"dataset.seed={seed + more}", f"store.path={chosen.store}"]
+            dataset = experiment(compose(what)).targets["dataset"]
+            if (
+                not store.has(dataset)
+                and subprocess.run([sys.executable, "-m", "dtx", "run", *what]).returncode
+            ):
+                return 2
+            table = demonstrated(dataset.load(), dataset.environment.decision, 0.9, Balance.none)
+            low = (table.weighting == "as recorded") & (table.reward_to_go == "low")
+            choices[sample] = table[low]
+        numbers = {"first sample: failing episodes": float(choices["first"].episodes.sum())}
+        for sample in FURTHER:
+            numbers[f"{sample} sample: distance"] = max(
+                abs(choices[sample][turn].mean() - choices["first"][turn].mean())
+                for turn in ("wrong_turn", "right_turn")
+            )
+        columns[str(seed)] = numbers
+    (chosen.out / "resampled.json").write_text(json.dumps(columns, indent=1) + "\n")
+    text = markdown(pd.DataFrame(columns))
+    (chosen.out / "resampled.md").write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
