@@ -165,7 +165,8 @@ def make_way(todo: list[Stage], store: Store, again: dict[str, list[str]]) -> No
         if place == "local":
             files = ", ".join(again.get(stage.label, ())) or "of an input"
             console.print(f"{stage.label}: code changed since ({files}); it is made again")
-            store.set_aside(store.folder(stage))
+            with store.lock(stage):
+                store.set_aside(store.folder(stage))
 
 
 def _run_all(

@@ -13,14 +13,11 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from dtx.config.build import ConfigError
 from dtx.errors import UserError
 from dtx.store import locks
+from dtx.store.aside import INVALID, LOCKS, label_of
 from dtx.store.inventory import (
-    INVALID,
-    LOCKS,
     Artefact,
     artefacts,
     folder_size,
@@ -46,7 +43,7 @@ class Item:
     @property
     def label(self) -> str:
         """Label of the stage whose lock protects it."""
-        return self.path.name.removesuffix(".pull")
+        return label_of(self.path)
 
 
 @dataclasses.dataclass
@@ -100,14 +97,14 @@ def survey(
         root: The store.
         presets: From :func:`reached_by_presets`.
         keep: Beginnings of names of folders to keep.
-        older: Days after which unfinished work is deleted.
+        older: Days after which what nothing else keeps is deleted.
 
     Raises:
         UserError: A record cannot be read, so its inputs are not known; or nothing has a name in ``keep``.
     """
     there = artefacts(root)
     recent = [u for u in in_use(root) if u.living or time.time() - u.since < older * DAY]
-    reasons = _reasons(root, there, presets, keep, recent)
+    reasons = _reasons(root, there, presets, keep, recent, older)
     stays, goes = [], []
     for artefact in there:
         why = reasons.get(artefact.label)
@@ -117,7 +114,9 @@ def survey(
         item, old = _unfinished(root, folder, older)
         (goes if old else stays).append(item)
     for folder in sorted((root / INVALID).glob("*")):
-        goes.append(Item(folder, "set aside", folder_size(folder), "set aside"))
+        days = (time.time() - folder.lstat().st_ctime) / DAY  # when it was moved there
+        item = Item(folder, "set aside", folder_size(folder), f"set aside {days:.1f} days ago")
+        (goes if days > older else stays).append(item)
     whole = {a.folder.name for a in there}
     for path in sorted(root.glob("[!.]*")):
         if path.name not in whole:
@@ -132,6 +131,7 @@ def _reasons(
     presets: dict[str, str],
     keep: Sequence[str],
     recent: Iterable[InUse],
+    older: float,
 ) -> dict[str, str]:
     """Why artefacts are kept, by label."""
     by_label = {a.label: a for a in there}
@@ -152,6 +152,10 @@ def _reasons(
     for label in by_label:
         if (who := locks.holder(root / LOCKS, label)) is not None:
             reasons.setdefault(label, f"{locks.in_words(who)} works on it")
+    for artefact in there:  # what a run without a name has just made is somebody's
+        days = (time.time() - artefact.finished) / DAY
+        if artefact.record and days <= older:
+            reasons.setdefault(artefact.label, f"made {days:.1f} days ago (--older {older:g})")
     queue = [label for label in reasons if label in by_label]
     while queue:
         label = queue.pop()
@@ -168,7 +172,7 @@ def _reasons(
 
 
 def _unfinished(root: Path, folder: Path, older: float) -> tuple[Item, bool]:
-    label = folder.name.removesuffix(".pull")
+    label = label_of(folder)
     size, days = folder_size(folder), (time.time() - last_touched(folder)) / DAY
     who = locks.holder(root / LOCKS, label)
     old = who is None and days > older
@@ -214,13 +218,9 @@ def collect(root: Path, items: Iterable[Item], older: float = 7.0) -> tuple[list
 
 def _take(root: Path, item: Item) -> bool:
     """Delete one folder unless a process works on it or will read it."""
-    (root / LOCKS).mkdir(exist_ok=True)
-    lock = FileLock(root / LOCKS / f"{item.label}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    try:
+    with locks.free(root / LOCKS, item.label) as is_free:
+        if not is_free:
+            return False
         with gate(root):
             if any(item.label in use.labels for use in in_use(root) if use.living):
                 return False
@@ -229,8 +229,6 @@ def _take(root: Path, item: Item) -> bool:
             with contextlib.suppress(FileNotFoundError):  # set aside by a user meanwhile
                 item.path.rename(aside)
         _delete(aside)
-    finally:
-        lock.release()
     return True
 
 
@@ -249,13 +247,6 @@ def _remove_lock(root: Path, label: str) -> None:
     A process that opened the file before finds it unlinked when it gets the lock, and opens a new one
     (filelock checks that).
     """
-    lock = FileLock(root / LOCKS / f"{label}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return
-    try:
-        for suffix in ("holder", "holder.partial", "lock"):
+    with locks.free(root / LOCKS, label) as is_free:
+        for suffix in ("holder", "holder.partial", "lock") if is_free else ():
             (root / LOCKS / f"{label}.{suffix}").unlink(missing_ok=True)
-    finally:
-        lock.release()

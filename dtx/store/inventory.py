@@ -16,9 +16,10 @@ from typing import Any
 
 from dtx.errors import UserError
 from dtx.report import write_atomically
+from dtx.store.aside import WORK
 from dtx.store.store import DONE
 
-WORK, LOCKS, INVALID, RUNS = ".work", ".locks", ".invalid", ".runs"
+RUNS = ".runs"
 
 
 @dataclasses.dataclass(frozen=True)

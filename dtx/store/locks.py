@@ -53,6 +53,22 @@ def held(folder: Path, label: str) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def free(folder: Path, label: str) -> Iterator[bool]:
+    """Hold the lock of ``label`` during the block if nobody has it; never waits, and says whether it is held."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{label}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
 def locked(folder: Path, label: str) -> bool:
     """Whether a living process, on this or another host, works on ``label``. Never waits."""
     return is_held(folder / f"{label}.lock")

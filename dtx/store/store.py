@@ -12,9 +12,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +23,8 @@ from dtx.errors import UserError
 from dtx.progress import console, remove_progress
 from dtx.report import write_atomically
 from dtx.stage import CHECKPOINT, Stage, read_from
-from dtx.store import locks, sessions
+from dtx.store import aside, locks, sessions
+from dtx.store.aside import LOCKS, PULL, WORK
 from dtx.store.checksums import checksum, damage
 from dtx.store.label import Labelled
 from dtx.store.remote import Remote, RemoteError
@@ -169,7 +169,7 @@ class Store:
 
         Only one process works on a stage; the others wait and print which one they wait for.
         """
-        with locks.held(self._locks, stage.label):
+        with self.lock(stage):
             if self._is_here(stage) or self._pulled_meanwhile(stage):
                 yield None
                 return
@@ -193,6 +193,10 @@ class Store:
         """How many sessions on the stage were interrupted."""
         return len(sessions.ended(self._work(stage)))
 
+    def lock(self, stage: Labelled) -> AbstractContextManager[None]:
+        """Hold the stage's lock during a block; wait for it if another process has it."""
+        return locks.held(self._locks, stage.label)
+
     def locked(self, label: str) -> bool:
         """Whether a living process works on the stage. Never waits."""
         return locks.locked(self._locks, label)
@@ -203,10 +207,10 @@ class Store:
 
     @property
     def _locks(self) -> Path:
-        return self.root / ".locks"
+        return self.root / LOCKS
 
     def _work(self, stage: Labelled) -> Path:
-        return self.root / ".work" / stage.label
+        return self.root / WORK / stage.label
 
     def commit(self, stage: Labelled, work: Path, record: dict[str, Any]) -> Path:
         """Write ``done.json`` and move the work folder into place. Call while holding the lock."""
@@ -251,7 +255,7 @@ class Store:
             UserError: A file of the artefact is missing or has changed.
         """
         with (
-            locks.held(self._locks, stage.label),
+            self.lock(stage),
             tempfile.TemporaryDirectory(prefix="dtx-") as scratch,
         ):
             self.verify(stage)
@@ -277,7 +281,7 @@ class Store:
             UserError: The remote store does not answer, or a file there is not what was pushed.
         """
         if not self._is_here(stage) and self._is_there(stage):
-            with locks.held(self._locks, stage.label):
+            with self.lock(stage):
                 if not self._is_here(stage):
                     self._pull(stage)
         return self.folder(stage)
@@ -293,7 +297,7 @@ class Store:
         """
         if self.remote is None or not self._is_here(stage) or self.remote.has(stage.label):
             return False
-        with locks.held(self._locks, stage.label):
+        with self.lock(stage):
             self.verify(stage)
             folder = self.folder(stage)
             return self.remote.push(stage.label, folder, (folder / DONE).read_bytes())
@@ -338,7 +342,7 @@ class Store:
         """Call while holding the lock. Files arrive beside the stage's work folder and are all verified."""
         assert self.remote is not None
         work = self._work(stage)
-        arriving = work.with_name(f"{stage.label}.pull")
+        arriving = work.with_name(f"{stage.label}{PULL}")
         record = self.remote.pull(stage.label, arriving)
         if work.exists():  # an unfinished session of the stage that has been pulled
             self.set_aside(work)
@@ -347,26 +351,12 @@ class Store:
     # --- set aside ---------------------------------------------------------------------------------
 
     def invalidate(self, prefix: str) -> list[Path]:
-        """Set aside every artefact and unfinished work whose folder name starts with ``prefix``.
-
-        Returns:
-            The folders as they are now, under ``store/.invalid/``.
-        """
-        folders = [
-            p
-            for place in (self.root, self.root / ".work")
-            for p in place.glob(f"{prefix}*")
-            if p.is_dir()
-        ]
-        return [self.set_aside(p) for p in sorted(folders)]
+        """Set aside all artefacts and unfinished work of a prefix: see :func:`dtx.store.aside.invalidate`."""
+        return aside.invalidate(self.root, prefix)
 
     def set_aside(self, folder: Path) -> Path:
-        """Move a folder to ``store/.invalid/``; nothing is deleted."""
-        trash = self.root / ".invalid"
-        trash.mkdir(parents=True, exist_ok=True)
-        new = trash / f"{folder.name}.{time.time_ns()}"
-        shutil.move(folder, new)
-        return new
+        """Move a folder to ``store/.invalid/``; nothing is deleted. Call while holding its lock."""
+        return aside.set_aside(self.root, folder)
 
 
 def _files_in(artefact: Path, folder: str = "") -> dict[str, list[Any]]:

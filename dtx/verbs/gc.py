@@ -41,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=7.0,
         metavar="DAYS",
-        help="unfinished work goes after this time without changes (default: 7)",
+        help="nothing that is newer goes; 0: whatever nothing needs (default: 7)",
     )
     config_dir_argument(parser, "your own configs, whose presets keep what they reach, too")
     parser.add_argument("--forget", metavar="RUN", help="forget a named run")

@@ -32,7 +32,8 @@ def main(args: argparse.Namespace) -> int:
     """Print the three lists."""
     from dtx.progress import duration
     from dtx.store import locks
-    from dtx.store.inventory import LOCKS, artefacts, bytes_in_words, existing, unfinished
+    from dtx.store.aside import LOCKS
+    from dtx.store.inventory import artefacts, bytes_in_words, existing, unfinished
 
     root = existing(args.store)
     working, waiting = [], []
@@ -68,7 +69,8 @@ def _work(root: Path, folder: Path) -> tuple[bool, str]:
     """Whether a process works on it, and in words how far it has come."""
     from dtx.progress import duration, in_words, read_progress
     from dtx.store import locks
-    from dtx.store.inventory import LOCKS, last_touched
+    from dtx.store.aside import LOCKS
+    from dtx.store.inventory import last_touched
 
     label = folder.name.removesuffix(".pull")
     who, now = locks.holder(root / LOCKS, label), time.time()

@@ -1,3 +1,4 @@
+import functools
 import json
 import multiprocessing
 import os
@@ -7,7 +8,8 @@ import pytest
 
 from dtx.errors import UserError
 from dtx.run.runner import run
-from dtx.store.garbage import collect, reached_by_presets, survey
+from dtx.store import garbage
+from dtx.store.garbage import collect, reached_by_presets
 from dtx.store.inventory import artefacts
 from dtx.store.needs import protected
 from dtx.store.store import DONE, Store
@@ -15,6 +17,7 @@ from tests.toys import Number, Sum
 
 ONE, TWO, THREE = Number(value=1), Number(value=2), Number(value=3)
 TOTAL = Sum(left=ONE, right=TWO)
+survey = functools.partial(garbage.survey, older=0)
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -57,6 +60,18 @@ def test_a_kept_artefact_whose_inputs_cannot_be_known_stops_everything(full):
     assert TOTAL.label in labels(survey(full.root, {}).goes)
 
 
+def test_what_was_made_or_set_aside_of_late_stays_with_all_that_it_was_made_from(full):
+    path = full.folder(ONE) / DONE  # an old input of a new artefact
+    path.write_text(json.dumps({**json.loads(path.read_text()), "finished": "2020-01-01T00:00:00"}))
+    full.invalidate(Number(value=4).label)
+    found = survey(full.root, {}, older=1)
+    assert not found.goes and len(found.stays) == 6
+    why = {i.label: i.why for i in found.stays}
+    assert why[TOTAL.label] == "made 0.0 days ago (--older 1)"
+    assert why[ONE.label].startswith("input of ")
+    assert len(survey(full.root, {}).goes) == 6
+
+
 def test_sizes_are_those_on_disk(full):
     for item in survey(full.root, {}).goes:
         assert item.size == sum(p.stat().st_size for p in item.path.rglob("*") if p.is_file())
@@ -69,7 +84,7 @@ def test_only_old_unfinished_work_goes(full):
         (folder / "half.txt").write_text("half")
     for path in (full.root / ".work" / "ppo-old", full.root / ".work" / "ppo-old" / "half.txt"):
         os.utime(path, (time.time() - 8 * 86400,) * 2)
-    found = survey(full.root, {s.label: "x" for s in (TOTAL, ONE)})
+    found = survey(full.root, {s.label: "x" for s in (TOTAL, ONE)}, older=7)
     goes = {i.path.name for i in found.goes if i.kind == "unfinished"}
     stays = {i.path.name for i in found.stays if i.kind == "unfinished"}
     assert (goes, stays) == ({"ppo-old"}, {"ppo-new", "ppo-new.pull"})
@@ -112,7 +127,7 @@ def test_nothing_of_a_living_process_goes(full):
     assert (full.root / ".work" / Number(value=9).label / "half.txt").exists()
     process.kill()
     process.join()
-    found = survey(full.root, {})  # killed: its work and what it needs can be gone on with
+    found = survey(full.root, {}, older=7)  # killed: its work and what it needs can be gone on with
     assert labels(found.stays) == {ONE.label, Number(value=9).label} and not found.goes
     gone, _ = collect(full.root, survey(full.root, {}, older=-1).goes, older=-1)
     assert labels(gone) == {ONE.label, Number(value=9).label}

@@ -36,7 +36,7 @@ def dtx(verb: str, *args: str) -> int:
 
 
 def gc(*args: str) -> int:
-    return main(["gc", "--config-dir", "mine", *args])
+    return main(["gc", "--config-dir", "mine", "--older", "0", *args])
 
 
 def test_dry_by_default_then_deleted_and_the_preset_is_whole(user, capsys):

@@ -1,0 +1,71 @@
+"""Setting folders of a store aside: they are moved to ``.invalid``, and nothing is deleted."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from pathlib import Path
+
+from dtx.errors import UserError
+from dtx.store import locks
+from dtx.store.label import is_label
+from dtx.store.needs import gate, in_use
+
+WORK, LOCKS, INVALID = ".work", ".locks", ".invalid"
+PULL = ".pull"
+"""End of the name of a folder in which files of the remote store arrive."""
+
+
+def label_of(folder: Path) -> str:
+    """Label of the stage that a folder of artefacts or unfinished work belongs to, and whose lock protects it."""
+    return folder.name.removesuffix(PULL)
+
+
+def set_aside(root: Path, folder: Path) -> Path:
+    """Move a folder of the store; the caller holds its stage's lock.
+
+    Returns:
+        The folder as it is now.
+    """
+    trash = root / INVALID
+    trash.mkdir(parents=True, exist_ok=True)
+    new = trash / f"{folder.name}.{time.time_ns()}"
+    shutil.move(folder, new)
+    return new
+
+
+def invalidate(root: Path, prefix: str) -> list[Path]:
+    """Set aside every artefact and unfinished work whose label starts with ``prefix``.
+
+    All are moved, or none. Folders that are not named by a label are not dtx's and stay, whatever the prefix.
+
+    Returns:
+        The folders as they are now.
+
+    Raises:
+        UserError: A process works on one or needs one.
+    """
+    folders = [
+        path
+        for place in (root, root / WORK)
+        for path in sorted(place.iterdir() if place.is_dir() else ())
+        if path.name.startswith(prefix) and is_label(label_of(path)) and path.is_dir()
+    ]
+    if not folders:
+        return []
+    with contextlib.ExitStack() as stack:
+        for label in sorted({label_of(folder) for folder in folders}):
+            if not stack.enter_context(locks.free(root / LOCKS, label)):
+                who = locks.in_words(locks.holder(root / LOCKS, label))
+                raise _busy(label, f"{who} is working on it")
+        stack.enter_context(gate(root))
+        for use in in_use(root):
+            for folder in folders:
+                if use.living and label_of(folder) in use.labels:
+                    raise _busy(label_of(folder), f"{use.who} needs it")
+        return [set_aside(root, folder) for folder in folders]
+
+
+def _busy(label: str, why: str) -> UserError:
+    return UserError(f"{label}: {why}; wait for it or stop it first. Nothing was set aside")

@@ -1,0 +1,67 @@
+import pytest
+
+from dtx.cli import main
+from dtx.errors import UserError
+from dtx.run.runner import run
+from dtx.store.aside import INVALID, invalidate
+from dtx.store.needs import protected
+from tests.toys import Number, Sum
+
+ONE, TWO = Number(value=1), Number(value=2)
+TOTAL = Sum(left=ONE, right=TWO)
+
+
+@pytest.fixture
+def full(store, experiment_of):
+    """A store with three artefacts, unfinished work, a folder that is not dtx's, and one beside the store."""
+    run(experiment_of(TOTAL))
+    with store.work(Number(value=3)) as work:
+        (work / "half.txt").write_text("half")
+    for place in (store.root / "notes", store.root.parent / "above", store.root / "toys-mine"):
+        place.mkdir()
+        (place / "precious.txt").write_text("somebody's")
+    return store
+
+
+def content(root) -> set[str]:
+    return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix != ".lock"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["../above", "../../above", "**/", "*", "?", "[a-z]", ".", "./toys", "/", ".work/toys", ".locks", "notes"]
+    + ["toys-mine", "TOYS", "toys-\0", "toys-" + "0" * 400],
+)  # fmt: skip
+def test_what_begins_no_label_moves_nothing(full, text):
+    before = content(full.root.parent)
+    assert invalidate(full.root, text) == []
+    assert content(full.root.parent) == before
+
+
+def test_a_beginning_takes_artefacts_and_unfinished_work_and_nothing_else(full):
+    moved = invalidate(full.root, "toys-")
+    assert len(moved) == 4 and all(p.parent == full.root / INVALID for p in moved)
+    assert (full.root / "toys-mine" / "precious.txt").exists()
+    assert (full.root / "notes" / "precious.txt").exists()
+    assert not full.has(ONE) and not full.begun(Number(value=3))
+
+
+def test_what_a_process_works_on_or_needs_is_not_moved_nor_anything_with_it(full):
+    before = content(full.root.parent)
+    with full.lock(TWO), pytest.raises(UserError, match=f"{TWO.label}: process .* is working on it"):
+        invalidate(full.root, "toys-")
+    with (
+        protected(full.root, [ONE.label]),
+        pytest.raises(UserError, match=f"{ONE.label}: .* needs it; .* Nothing was set aside"),
+    ):
+        invalidate(full.root, "toys-")
+    assert {p for p in content(full.root.parent) if ".needed" not in p} == {p for p in before if ".needed" not in p}
+    assert len(invalidate(full.root, "toys-")) == 4
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", "../above", "*"])
+def test_the_command_says_that_nothing_begins_so(full, text, capsys):
+    before = content(full.root.parent)
+    assert main(["invalidate", text, "--store", str(full.root)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert content(full.root.parent) == before
