@@ -88,12 +88,15 @@ class DecisionTransformer(TrainingSpec, ModelStage):
         env = self.environment
         if env is None:
             return
-        limit, actions = env.max_steps, env.n_actions
-        if limit is not None and 0 < self.model.n_timesteps < limit:
+        try:
+            limit, actions = env.horizon, env.n_actions
+        except UserError:  # the environment's own check says what is wrong with it
+            return
+        if 0 < self.model.n_timesteps < limit:
             yield (
                 "model.n_timesteps",
-                f"{self.model.n_timesteps} timesteps are known, but an episode may last {limit} "
-                "(env.max_steps); raise it to that",
+                f"{self.model.n_timesteps} timesteps are known, but an episode may last {limit}; "
+                f"raise it to that (dt.model.n_timesteps={limit}), or give env.max_steps",
             )
         if 0 < self.model.n_actions < actions:
             yield "model.n_actions", f"{self.model.n_actions}, but the environment has {actions}"

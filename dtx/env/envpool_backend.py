@@ -28,16 +28,21 @@ class EnvPool:
         seed: Everything follows from it and the actions.
         horizon: Steps allowed in an episode.
         start: (x, y) where every episode is to start, or None for the task's own starts.
+        n_actions: Actions of the task as MiniGrid has it.
     """
 
-    n_actions = 7
-
     def __init__(
-        self, task: str, n: int, seed: int, horizon: int, start: tuple[int, int] | None = None
+        self,
+        task: str,
+        n: int,
+        seed: int,
+        horizon: int,
+        start: tuple[int, int] | None = None,
+        n_actions: int = 7,
     ):
         import envpool
 
-        self.n, self.horizon = n, horizon
+        self.n, self.horizon, self.n_actions = n, horizon, n_actions
         self._start = None if start is None else np.array(start)
         # Resetting until the start fits takes about four draws. Copies that wait with the right start
         # make it one call a step for all of them instead of up to ten.

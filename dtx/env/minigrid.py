@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import io
 import warnings
 from collections.abc import Iterator
@@ -41,6 +42,8 @@ class MiniGrid:
         known = known_ids()
         if self.id not in known:
             yield "id", f"unknown environment {self.id!r}{_suggestions(self.id, known)}"
+        elif self.max_steps is None and _facts(self.id).max_steps < 1:
+            yield "max_steps", f"{self.id} sets its step limit anew in each episode; give a number"
 
     @property
     def decision(self) -> Decision | None:
@@ -54,26 +57,15 @@ class MiniGrid:
 
     @property
     def n_actions(self) -> int:
-        """7: left, right, forward, pickup, drop, toggle, done."""
-        return 7
+        """Actions of the task: MiniGrid's 7 (left, right, forward, pickup, drop, toggle, done), or fewer."""
+        require_valid(self)
+        return _facts(self.id).n_actions
 
     @property
     def horizon(self) -> int:
-        """Steps allowed in an episode.
-
-        Raises:
-            UserError: The task sets its limit anew in each episode and ``max_steps`` is None.
-        """
-        if self.max_steps is not None:
-            return self.max_steps
-        env = self.make()
-        limit = env.get_wrapper_attr("max_steps")  # BabyAI's levels hold 0 until an episode begins
-        env.close()
-        if limit < 1:
-            raise UserError(
-                f"env.max_steps: {self.id} sets its step limit anew in each episode; give a number"
-            )
-        return limit
+        """Steps allowed in an episode."""
+        require_valid(self)
+        return self.max_steps or _facts(self.id).max_steps
 
     def make(self) -> gymnasium.Env:
         """One environment of minigrid itself: the reference, for rendering and edits.
@@ -84,16 +76,7 @@ class MiniGrid:
         import gymnasium
 
         require_valid(self)
-        kwargs = {} if self.max_steps is None else {"max_steps": self.max_steps}
-        try:
-            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-                # "out of date" of old versions of a task: the id was chosen on purpose.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                return gymnasium.make(
-                    self.id, render_mode="rgb_array", disable_env_checker=True, **kwargs
-                )
-        except gymnasium.error.DependencyNotInstalled as error:
-            raise UserError(f"env.id: {self.id} needs a package: {error}") from error
+        return _make(self.id, self.max_steps)
 
     def vector(self, n: int, seed: int) -> VectorEnv:
         """n copies that start their next episode by themselves; see ``dtx.env.vector``."""
@@ -101,7 +84,7 @@ class MiniGrid:
         if chosen(self.backend, self.id) is Backend.envpool:
             from dtx.env.envpool_backend import EnvPool
 
-            return EnvPool(self.id, n, seed, self.horizon)
+            return EnvPool(self.id, n, seed, self.horizon, n_actions=self.n_actions)
         from dtx.env.gymnasium_backend import Gymnasium
 
         return Gymnasium([self.make] * n, seed, self.horizon)
@@ -146,6 +129,38 @@ class MiniGridRoles:
                 raise Unsettled(
                     f"{self.id} keeps {name} beside its grid; env=minigrid cannot edit it"
                 )
+
+
+def _make(task: str, max_steps: int | None) -> gymnasium.Env:
+    import gymnasium
+
+    kwargs = {} if max_steps is None else {"max_steps": max_steps}
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            # "out of date" of old versions of a task: the id was chosen on purpose.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return gymnasium.make(
+                task, render_mode="rgb_array", disable_env_checker=True, **kwargs
+            )
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise UserError(f"env.id: {task} needs a package: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a task says of itself; ``max_steps`` is 0 where it sets the limit anew in each episode."""
+
+    n_actions: int
+    max_steps: int
+
+
+@functools.cache
+def _facts(task: str) -> _Facts:
+    env = _make(task, None)
+    try:
+        return _Facts(int(env.action_space.n), int(env.get_wrapper_attr("max_steps")))
+    finally:
+        env.close()
 
 
 def chosen(backend: Backend, task: str) -> Backend:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dtx.config.ranges import problems
-from dtx.env.minigrid import MiniGrid
+from dtx.env.minigrid import MiniGrid, known_ids
 from dtx.env.vector import Backend
 from dtx.errors import UserError
 
@@ -55,6 +55,25 @@ def test_a_task_with_doors_and_keys_plays(backend: Backend) -> None:
 def test_the_tasks_own_limit_is_the_horizon() -> None:
     assert minigrid("MiniGrid-Empty-5x5-v0").horizon == 100
     assert minigrid("MiniGrid-Empty-5x5-v0", 12).horizon == 12
+
+
+@pytest.mark.parametrize("task", known_ids())
+def test_the_settings_say_what_the_task_says(task: str) -> None:
+    env = minigrid(task, 9)
+    made = env.make()
+    assert env.n_actions == made.action_space.n and env.horizon == 9
+    made.close()
+
+
+def test_a_task_with_fewer_actions_says_so_in_all_its_forms() -> None:
+    env = minigrid("MiniGrid-Dynamic-Obstacles-5x5-v0", 9)
+    assert env.n_actions == 3 == env.vector(2, 0).n_actions
+
+
+@pytest.mark.parametrize("task", ["BabyAI-GoToRedBall-v0", "BabyAI-BossLevel-v0"])
+def test_a_missing_limit_is_known_before_anything_runs(task: str) -> None:
+    ((field, message),) = minigrid(task).check()
+    assert field == "max_steps" and message.startswith(task)
 
 
 def test_a_limit_drawn_anew_each_episode_needs_a_number() -> None:

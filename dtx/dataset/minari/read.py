@@ -274,7 +274,7 @@ def _keep(reader: _Reader, dataset: MinariDataset, out: Path, env: str | None, d
             "env": env,
             "digest": digest,
             "episodes_with_infos": reader.infos,
-            "reward_type": str(reader.moments["reward"][0].dtype),
+            "reward_type": str(np.result_type(*{r.dtype for r in reader.moments["reward"]})),
             "action_space": serialize_space(storage.action_space),
             "observation_space": serialize_space(storage.observation_space),
             "env_spec": dataset.env_spec.to_json() if dataset.env_spec is not None else None,
