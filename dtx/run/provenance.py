@@ -61,6 +61,26 @@ def versions() -> dict[str, str]:
     return installed
 
 
+_SETTINGS = [
+    word
+    for setting in (
+        "safe.directory=*",  # a clone of another user is read all the same
+        "core.quotePath=false",
+        "diff.noprefix=false",
+        "diff.mnemonicPrefix=false",
+        "diff.context=3",
+    )
+    for word in ("-c", setting)
+]
+"""What a user's own settings of git may not change in our record."""
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what would make git answer for another clone or in another language."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return {**kept, "LC_ALL": "C"}
+
+
 @cache
 def git_state(folder: Path) -> dict[str, Any]:
     """Commit, uncommitted changes and untracked Python files of the clone that holds a stage's source.
@@ -69,19 +89,20 @@ def git_state(folder: Path) -> dict[str, Any]:
     """
 
     def git(*args: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(folder), *args], capture_output=True, text=True, check=True
-        ).stdout
+        command = ["git", *_SETTINGS, "-C", str(folder), *args]
+        done = subprocess.run(command, capture_output=True, check=True, env=_environment())
+        return done.stdout.decode(errors="backslashreplace")  # files and names need not be UTF-8
 
     try:
-        top = git("rev-parse", "--show-toplevel").strip()
+        top = git("rev-parse", "--show-toplevel").rstrip("\n")
         if git("ls-files", "--error-unmatch", str(folder)).strip() == "":
             return {}
-        others = git("ls-files", "--others", "--exclude-standard", "--full-name", top, "*.py")
+        others = git("ls-files", "-z", "--others", "--exclude-standard", "--full-name", top, "*.py")
+        diff = git("diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD", "--", top)
         return {
             "sha": git("rev-parse", "HEAD").strip(),
-            "diff": git("diff", "HEAD", "--", top)[:_DIFF_CHARACTERS],
-            "untracked": others.split(),
+            "diff": diff[:_DIFF_CHARACTERS],
+            "untracked": [name for name in others.split("\0") if name],
         }
     except (OSError, subprocess.CalledProcessError):
         return {}
