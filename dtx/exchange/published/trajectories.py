@@ -50,11 +50,13 @@ def unpickled(file: Path) -> dict[str, np.ndarray]:
             sys.executable,
             "-I",
             str(Path(__file__).with_name("unpickle.py")),
-            str(file),
+            str(file.absolute()),  # the process works in another folder
             str(out),
         ]
         # Nothing of this process's environment: no tokens, no paths.
-        process = subprocess.run(command, env={}, capture_output=True, text=True, cwd=folder)
+        process = subprocess.run(
+            command, env={}, capture_output=True, encoding="utf-8", errors="replace", cwd=folder
+        )
         if process.returncode:
             lines = process.stderr.strip().splitlines() or [f"exit status {process.returncode}"]
             raise UserError(f"{file.name}: cannot be read as trajectories ({lines[-1][:200]})")
