@@ -31,12 +31,16 @@ RUNTIME = {"runtime": True}
 """Field metadata: the field says how to compute (device, batch of environments at evaluation), not what."""
 
 
+BEFORE = "before"
+
+
 def added(before: Any) -> dict[str, Any]:
     """Field metadata: the field is newer than the first artefacts, which were made as if it were ``before``.
 
-    With that value it is left out of the key, so that those artefacts are found again.
+    With that value it is left out of the key, so that those artefacts are found again. YAML that is older than
+    the field, and lacks it, means that value.
     """
-    return {"before": before}
+    return {BEFORE: before}
 
 
 TARGET = "_target_"
@@ -170,7 +174,7 @@ def is_runtime(field: dataclasses.Field) -> bool:
 
 def _is_as_before(field: dataclasses.Field, value: Any) -> bool:
     """Whether a field that was added later has the value that stands for how it was before."""
-    return "before" in field.metadata and value == field.metadata["before"]
+    return BEFORE in field.metadata and value == field.metadata[BEFORE]
 
 
 def identity(value: Any, *, nested: bool = True) -> Any:

@@ -40,7 +40,7 @@ from dtx.config.kinds import (
 from dtx.config.protocols import misfit
 from dtx.config.ranges import plain, problems
 from dtx.errors import UserError
-from dtx.stage import Stage
+from dtx.stage import BEFORE, Stage
 from dtx.text import first_line, suggest
 
 _REFERENCE = re.compile(r"^\$\{([A-Za-z_][\w.]*)\}$")
@@ -73,6 +73,8 @@ class Builder:
         plain = OmegaConf.to_container(config) if isinstance(config, DictConfig) else config
         self.config: Mapping[str, Any] = plain  # type: ignore[assignment]
         self.errors: list[tuple[str, str]] = []
+        self.checking = True
+        """Whether objects that are built say whether they fit together."""
         self._built: dict[str, Any] = {}
         self._under_way: list[str] = []
 
@@ -222,7 +224,12 @@ class Builder:
         values = {}
         for name in fields:
             if name not in raw:
-                self._wrong(f"{place}.{name}", "needs a value (every field must be in the YAML)")
+                known = fields[name].metadata
+                if BEFORE in known:  # the YAML is older than the field
+                    values[name] = known[BEFORE]
+                else:
+                    what = "needs a value (every field must be in the YAML)"
+                    self._wrong(f"{place}.{name}", what)
                 continue
             values[name] = self._convert(raw[name], hints[name], origins[name])
             if not dataclasses.is_dataclass(values[name]):
@@ -234,7 +241,8 @@ class Builder:
         built = cls(**values)
         if is_protocol(hint) and (what := misfit(built, hint)):
             self._wrong(place, f"{words(hint)} is wanted, not {dotted(cls)}: {what}")
-        for name, message in itertools.chain(problems(built), _checked(built)):
+        found = itertools.chain(problems(built), _checked(built) if self.checking else ())
+        for name, message in found:
             field, dot, rest = name.partition(".")
             self._wrong(origins.get(field, f"{place}.{field}") + dot + rest, message)
         return built

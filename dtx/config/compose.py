@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
 
 from dtx.config.build import Builder, ConfigError
 from dtx.stage import Stage
@@ -22,6 +24,7 @@ CONF = next((p for p in (_HERE / "conf", _HERE.parent / "conf") if p.is_dir()), 
 """The folder of YAML: inside the installed package, or beside it in a clone."""
 
 _OF_SWEEPS = ("hydra/launcher", "hydra.launcher", "hydra.sweep", "hydra/sweeper")
+GROUPS = ("env", "agent", "dataset", "dt", "pairs", "analysis")
 TARGETS = ("agent", "dataset", "dt", "analysis", "pairs")
 
 
@@ -114,50 +117,164 @@ def compose(
         with_hydra: Give Hydra's own settings, too, under ``hydra``.
 
     Raises:
-        ConfigError: Every override that cannot be applied, with a suggestion.
+        ConfigError: Every override that cannot be applied, with a suggestion; or a file of the user's that
+            cannot be read, or would not be.
     """
     from hydra import compose as hydra_compose
-    from hydra.errors import HydraException
 
-    extra = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
-    folders = [CONF, *([config_dir] if config_dir else [])]
-    failures = (HydraException, OmegaConfBaseException, ValueError)
     if of_sweeps := [o for o in overrides if o.lstrip("+").startswith(_OF_SWEEPS)]:
         raise ConfigError([(o, "is for sweeps: add -m") for o in of_sweeps])
-    with hydra_configs():
+    if unread := [o for o in overrides if _is_hydras(o) and not _is_search_path(o)]:
+        raise ConfigError([(o, "is a setting of Hydra's that dtx does not read") for o in unread])
+    with hydra_configs(config_dir):
         try:
-            return hydra_compose("config", [*extra, *overrides], return_hydra_config=with_hydra)
-        except failures as error:
-            everything: Exception = error
-        # Which of them? Choices of groups come first: fields are there or not depending on them.
-        errors, known, config = [], extra, None
-        ordered = sorted(overrides, key=lambda o: not _is_choice(o, folders))
-        for number, override in enumerate(ordered, 1):
-            try:
-                if number == len(ordered) and not errors:
-                    raise everything  # all others compose: it is this one, and need not be tried
-                config = hydra_compose("config", [*known, override])
-                known = [*known, override]
-            except failures as error:
-                config = config or hydra_compose("config", known)
-                errors.append(_explain(override, error, config, folders))
-        if not errors or config is None:
-            raise ConfigError([("", first_line(everything))])
+            config = hydra_compose("config", [*overrides], return_hydra_config=True)
+            refuse_unread(config_dir, config.hydra.runtime.choices)
+            if not with_hydra:
+                with open_dict(config):
+                    del config["hydra"]
+            return config
+        except ConfigError:
+            raise
+        except failures() as error:
+            errors, config = _blame(overrides, config_dir)
+            if not errors:
+                raise ConfigError([("", _said(error))]) from None
         try:  # what else is wrong, now that these are known
-            experiment(config)
+            if config is not None:
+                experiment(config)
         except ConfigError as more:
             errors += more.errors
         raise ConfigError(errors)
 
 
-def hydra_configs() -> AbstractContextManager[None]:
-    """Hydra initialised on dtx's configs, the lists that follow from dtx's own analyses among them."""
-    from hydra import initialize_config_dir
+def failures() -> tuple[type[Exception], ...]:
+    """What Hydra raises for overrides, and for files that cannot be read."""
+    from hydra.errors import HydraException
+
+    return HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, RecursionError
+
+
+def refuse_unread(config_dir: Path | None, choices: Mapping[str, Any]) -> None:
+    """Refuse files of the user's own that would be passed over: dtx's of the same name come first.
+
+    Args:
+        config_dir: The user's own configs.
+        choices: Names of the chosen configs by group.
+
+    Raises:
+        ConfigError: Each file, and what to do.
+    """
+    if config_dir is None:
+        return
+    errors = []
+    top = config_dir / "config.yaml"
+    if top.exists() and config_dir.resolve() != CONF.resolve():
+        errors.append((str(top), "is not read: defaults of your own stand in a preset, experiment/NAME.yaml"))
+    for group, chosen in choices.items():
+        for name in chosen if OmegaConf.is_list(chosen) else [chosen]:
+            ours, theirs = (f / group.lstrip("/") / f"{name}.yaml" for f in (CONF, config_dir))
+            if ours.exists() and theirs.exists() and ours.read_bytes() != theirs.read_bytes():
+                errors.append(
+                    (str(theirs), f"dtx has a {group}={name} itself, which is read; rename yours")
+                )
+    if errors:
+        raise ConfigError(errors)
+
+
+def _blame(
+    overrides: Sequence[str], config_dir: Path | None
+) -> tuple[list[tuple[str, str]], DictConfig | None]:
+    """Which overrides cannot be applied, and the config with the others; None if there is none.
+
+    Choices of groups come first, because fields are there or not depending on them.
+    """
+    from hydra import compose as hydra_compose
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    folders = [CONF, *([config_dir] if config_dir else [])]
+    known = [o for o in overrides if _is_search_path(o)]
+    errors: list[tuple[str, str]] = []
+    try:
+        config = hydra_compose("config", known)
+    except failures() as error:
+        return [(o, _said(error)) for o in known[:1]], None
+    fields = []
+    for override in overrides:
+        if override in known:
+            continue
+        if not _is_choice(override, folders):
+            fields.append(override)
+            continue
+        try:
+            config = hydra_compose("config", [*known, override])
+            known.append(override)
+        except failures() as error:
+            errors.append(_explain(override, error, config, folders))
+    parser = OverridesParser.create()
+    for override in fields:
+        try:
+            parsed = parser.parse_override(override)
+            if parsed.is_sweep_override():
+                raise ValueError("multirun")
+            ConfigLoaderImpl._apply_overrides_to_config([parsed], config)
+        except failures() as error:
+            errors.append(_explain(override, error, config, folders))
+    return errors, config
+
+
+@contextmanager
+def hydra_configs(config_dir: Path | None = None) -> Iterator[None]:
+    """Hydra initialised on dtx's configs and the user's own.
+
+    The lists that follow from dtx's own analyses are among them. Hydra looks for plugins without the working
+    directory: nothing there is run by a command that only reads.
+    """
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.plugins import Plugins
+    from hydra.version import setbase
 
     from dtx.analysis.core.listing import offer_lists
 
     offer_lists()
-    return initialize_config_dir(str(CONF), version_base="1.3")
+    setbase("1.3")
+    places = list(sys.path)
+    sys.path[:] = [place for place in places if place not in ("", str(Path.cwd()))]
+    try:
+        Plugins.instance()
+    finally:
+        sys.path[:] = places
+    path = create_config_search_path(str(CONF))
+    if config_dir:  # as an object: a folder's name may mean something to the grammar of overrides
+        path.prepend("own", f"file://{config_dir.resolve()}", anchor="schema")
+    earlier = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    Hydra.create_main_hydra2(task_name="dtx", config_search_path=path)
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = earlier
+
+
+def _is_hydras(override: str) -> bool:
+    return override.lstrip("+~").startswith(("hydra.", "hydra/", "hydra="))
+
+
+def _is_search_path(override: str) -> bool:
+    return override.split("=", 1)[0].lstrip("+") == "hydra.searchpath"
+
+
+def _said(error: Exception) -> str:
+    """One line of what Hydra, OmegaConf or PyYAML says, with the file and line if it is one's."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}: {error.problem}; correct the YAML there"
+    if isinstance(error, UnicodeDecodeError):
+        return "a config is not UTF-8 text"
+    return first_line(error)
 
 
 def _is_choice(override: str, folders: Sequence[Path]) -> bool:
@@ -181,7 +298,7 @@ def _explain(
             return name, f"no config {wrong!r} in conf/{group}{suggest(wrong, known)}"
     from hydra.errors import OverrideParseException
 
-    message = first_line(error)
+    message = _said(error)
     if "multirun" in str(error):
         return name, f"several values make a sweep: add -m (dtx run -m {override}); a list is [1,2]"
     if isinstance(error, OverrideParseException):
@@ -233,8 +350,33 @@ def experiment(config: DictConfig | Mapping[str, Any], overrides: Sequence[str] 
         "on_drift": OnDrift,
     }
     rest = {place: builder.at(place, kind) for place, kind in kinds.items()}
+    builder.errors += _without_effect(raw, {*kinds, *GROUPS, "target", "seed", "hydra"})
+    _build_the_others(builder)
     builder.finish()
     return Experiment(targets=targets, raw=raw, overrides=tuple(overrides), **rest)
+
+
+def _without_effect(raw: Mapping[str, Any], known: set[str]) -> Iterator[tuple[str, str]]:
+    """Names at the top of a config that nothing reads: misspelt ones, of a preset or an override."""
+    referred = set(re.findall(r"\$\{\s*([A-Za-z_]\w*)", repr(raw)))
+    for name in raw:
+        if name not in known | referred:
+            yield name, f"nothing reads it{suggest(name, sorted(known - {'hydra'}))}"
+
+
+def _build_the_others(builder: Builder) -> None:
+    """Build what the target does not reach, so that nothing in it is wrong without a word.
+
+    Whether it would fit together is not asked: a target that ends before the model can have any environment.
+    """
+    builder.checking = False
+    for group in GROUPS:
+        content = builder.config.get(group)
+        if group == "analysis" and isinstance(content, Mapping):
+            for name in content:
+                builder.at(f"analysis.{name}", object)
+        elif content is not None:
+            builder.at(group, object)
 
 
 def build_group(option: str, overrides: Sequence[str] = ()) -> Any:

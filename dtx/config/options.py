@@ -33,7 +33,7 @@ class Option:
     def text(self) -> str:
         """The first sentence of the comment at the top of the file."""
         lines = []
-        for line in self.path.read_text().splitlines():
+        for line in self.path.read_text(errors="replace").splitlines():
             if not line.startswith("#"):
                 break
             if not _HEADER.match(line):
@@ -58,7 +58,7 @@ def options(config_dir: Path | None = None) -> dict[str, list[Option]]:
     defaults = _defaults()
     known: dict[str, dict[str, Option]] = {group: {} for group in defaults}
     for folder in filter(None, (CONF, config_dir)):
-        for path in sorted(folder.rglob("*.yaml")):
+        for path in sorted(p for p in folder.rglob("*.yaml") if p.is_file()):
             group = path.parent.relative_to(folder).as_posix()
             if group == ".":
                 continue

@@ -144,16 +144,18 @@ def read_sweep(overrides: Sequence[str], config_dir: Path | None = None) -> Swee
         ConfigError: An override that cannot be read, or not swept.
     """
     parsed = _parse([*_of_preset(overrides, config_dir), *overrides], config_dir)
+    _refuse(parsed)
     to_hydra = [o for o in parsed if _is_hydras(o)]
-    if any(o.key_or_group.startswith(("hydra/sweeper", "hydra.sweeper")) for o in to_hydra):
-        raise ConfigError([("hydra/sweeper", "dtx reads sweeps itself: no other sweeper is used")])
     to_jobs = [o for o in parsed if not _is_hydras(o)]
+    lines = tuple(str(o.input_line) for o in to_hydra)
     swept = tuple(o.get_key_element() for o in to_jobs if o.is_sweep_override())
     try:
         expanded = BasicSweeper.split_arguments(to_jobs, None)[0]
     except HydraException as error:
         raise ConfigError([("", first_line(error))]) from None
-    compose_quickly = _Composer(config_dir)
+    if not expanded:
+        raise ConfigError([(", ".join(swept), "no job: the sweep is over nothing")])
+    compose_quickly = _Composer(config_dir, [o for o in lines if o.lstrip("+").startswith(_SEARCH_PATH)])
     jobs = []
     for number, texts in enumerate(expanded):
         values = dict(text.split("=", 1) for text in texts if "=" in text)
@@ -163,8 +165,34 @@ def read_sweep(overrides: Sequence[str], config_dir: Path | None = None) -> Swee
         except ConfigError as error:
             job.error, job.status = str(error), "failed"
         jobs.append(job)
-    lines = tuple(str(o.input_line) for o in to_hydra)
     return Sweep(tuple(overrides), lines, config_dir, jobs, swept)
+
+
+_SEARCH_PATH = "hydra.searchpath="
+_OF_THE_SWEEP = ("store", "tracking", "name", "on_error", "on_drift")
+"""Settings that are those of the sweep as a whole."""
+
+
+def _refuse(overrides: Sequence[Override]) -> None:
+    """Refuse what a sweep cannot do.
+
+    Raises:
+        ConfigError: Of every such override.
+    """
+    errors = []
+    for override in overrides:
+        name = override.key_or_group
+        if name.startswith(("hydra/sweeper", "hydra.sweeper")):
+            errors.append(("hydra/sweeper", "dtx reads sweeps itself: no other sweeper is used"))
+        elif override.is_sweep_override() and name.split(".")[0] in _OF_THE_SWEEP:
+            errors.append((name, "is the same for all jobs of a sweep: give one value"))
+    if errors:
+        raise ConfigError(errors)
+
+
+def value_of(override: str) -> Any:
+    """The value that an override sets, without its quotes."""
+    return OverridesParser.create().parse_override(override).value()
 
 
 def _parse(overrides: Sequence[str], config_dir: Path | None) -> list[Override]:
@@ -176,7 +204,7 @@ def _parse(overrides: Sequence[str], config_dir: Path | None) -> list[Override]:
     from hydra.core.global_hydra import GlobalHydra
 
     errors, parsed = [], []
-    with hydra_configs():
+    with hydra_configs(config_dir):
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         for text in overrides:
             try:
@@ -212,8 +240,8 @@ _ABSENT = object()
 class _Composer:
     """Composes jobs that differ in few overrides; gives plain values, references unresolved."""
 
-    def __init__(self, config_dir: Path | None):
-        self.config_dir = config_dir
+    def __init__(self, config_dir: Path | None, search_path: Sequence[str] = ()):
+        self.config_dir, self.search_path = config_dir, search_path
         self._composed: dict[tuple[str, ...], Mapping[str, Any] | ConfigError] = {}
         self._parser = OverridesParser.create()
         self._values: dict[str, Any] = {}
@@ -252,7 +280,9 @@ class _Composer:
     def _compose(self, overrides: tuple[str, ...]) -> Mapping[str, Any]:
         if overrides not in self._composed:
             try:
-                config = OmegaConf.to_container(compose(overrides, self.config_dir))
+                config = OmegaConf.to_container(
+                    compose([*self.search_path, *overrides], self.config_dir)
+                )
                 assert isinstance(config, dict)
                 self._composed[overrides] = {str(name): value for name, value in config.items()}
             except ConfigError as error:

@@ -29,7 +29,7 @@ from dtx.stage import Stage
 from dtx.store.inventory import remember_run
 from dtx.store.needs import protected
 from dtx.store.store import Store, use
-from dtx.sweep.grid import Job, Sweep
+from dtx.sweep.grid import Job, Sweep, value_of
 from dtx.sweep.launchers import compose_launcher, launcher_of
 from dtx.sweep.summary import note, parameters, print_summary
 from dtx.text import first_line
@@ -304,10 +304,10 @@ class _Launcher:
         task = LaunchedParts(
             parts, self.launched, self.folder, self.parent, on_error, self.only_here
         )
-        with hydra_configs():
+        with hydra_configs(self.sweep.config_dir):
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
-            config = compose_launcher(hydra, self._overrides())
+            config = compose_launcher(hydra, self._overrides(), self.folder)
             context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
             jobs = [list(self.sweep.jobs[part.job].overrides) for part in parts]
             launcher = launcher_of(config, context, task)
@@ -322,13 +322,7 @@ class _Launcher:
         return [(p, _result(r)) for p, r in zip(parts, returned, strict=True)]
 
     def _overrides(self) -> list[str]:
-        own = [
-            f"hydra.sweep.dir={self.folder}",
-            "hydra/hydra_logging=disabled",
-            "hydra/job_logging=disabled",
-        ]
-        if self.sweep.config_dir:
-            own.append(f"hydra.searchpath=[file://{self.sweep.config_dir.resolve()}]")
+        own = ["hydra/hydra_logging=disabled", "hydra/job_logging=disabled"]
         return [*own, *(o for o in self.sweep.hydra if not o.startswith("hydra.sweep.dir="))]
 
 
@@ -342,7 +336,7 @@ def _result(returned: Any) -> dict[str, Any]:
 
 def _folder(sweep: Sweep) -> Path:
     """Folder of the jobs' logs; two sweeps started in the same second do not share it."""
-    given = [o.split("=", 1)[1] for o in sweep.hydra if o.startswith("hydra.sweep.dir=")]
+    given = [str(value_of(o)) for o in sweep.hydra if o.startswith("hydra.sweep.dir=")]
     name = time.strftime("multirun/%Y-%m-%d/%H-%M-%S-") + secrets.token_hex(2)
     folder = Path(given[0] if given else name).absolute()
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtx.config.compose import CONF
@@ -27,8 +28,8 @@ EXTRAS = {
 """The extra of dtx that installs a plugin, by its package in ``hydra_plugins``."""
 
 
-def compose_launcher(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
-    """The config of a sweep's launcher.
+def compose_launcher(hydra: Hydra, overrides: Sequence[str], folder: Path) -> DictConfig:
+    """The config of a sweep's launcher, whose jobs write below ``folder``.
 
     Raises:
         UserError: An override cannot be applied.
@@ -46,7 +47,9 @@ def compose_launcher(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
     for ours in (CONF / "hydra" / "launcher").glob("*.yaml"):
         registered.pop(ours.name, None)
     try:
-        return hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, from_shell=False)
+        config = hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, from_shell=False)
+        config.hydra.sweep.dir = str(folder).replace("${", r"\${")  # a name, not a reference
+        return config
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"hydra.launcher: {first_line(error)}") from error
 

@@ -37,10 +37,17 @@ def config_dir_argument(parser: argparse.ArgumentParser, use: str) -> None:
     """
     parser.add_argument(
         "--config-dir",
-        type=Path,
+        type=_folder,
         default=own_configs(),
         help=f"{use} (default: ./conf if it exists)",
     )
+
+
+def _folder(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"no folder {text}")
+    return path
 
 
 def store_argument(parser: argparse.ArgumentParser) -> None:

@@ -217,12 +217,11 @@ def hydra_candidates(word: str, overrides: Sequence[str], config_dir: Path | Non
     from hydra.core.global_hydra import GlobalHydra
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
-    extra = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
-    with warnings.catch_warnings(), hydra_configs():
+    with warnings.catch_warnings(), hydra_configs(config_dir):
         warnings.simplefilter("ignore")
         plugin = DefaultCompletionPlugin(GlobalHydra.instance().config_loader())
         candidates: list[str] = []
-        for kept in ([*extra, *overrides], extra):
+        for kept in (overrides, []):
             # Hydra raises many kinds of exceptions here; on a Tab key none of them helps.
             with contextlib.suppress(Exception):
                 candidates = candidates or plugin._query("config", " ".join([*kept, word]))

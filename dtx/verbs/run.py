@@ -106,6 +106,8 @@ def _hydra(args: argparse.Namespace) -> int:
 
     import hydra
 
+    if not args.multirun:
+        compose(args.overrides, args.config_dir)  # refuses what Hydra's main would pass over
     flags = [f"--cfg={args.cfg}"] * bool(args.cfg) + [f"--info={args.info}"] * bool(args.info)
     flags += [f"--package={args.package}"] * bool(args.package)
     flags += ["--resolve"] * args.resolve + ["--hydra-help"] * args.hydra_help
