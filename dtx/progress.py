@@ -28,6 +28,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dtx.text import discreet
+
 
 class CopyingConsole(Console):
     """A console that can copy its output to a file, the log of a sweep's job."""
@@ -35,14 +37,20 @@ class CopyingConsole(Console):
     copy: Console | None = None
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print here, and in the copy if there is one."""
+        """Print here, and in the copy if there is one; texts without the secrets of their URLs."""
+        objects = tuple(discreet(o) if isinstance(o, str) else o for o in objects)
         super().print(*objects, **options)
         if self.copy is not None:
             self.copy.print(*objects, **options)
 
 
 _LOG_WIDTH = 160  # of logs: rich would fold lines at 80 where there is no terminal
-_width = None if sys.stderr.isatty() or "COLUMNS" in os.environ else _LOG_WIDTH
+_columns = os.environ.get("COLUMNS", "")
+# Some editors and CI services set it to 0: nothing at all would be shown.
+_known = _columns.isdecimal() and int(_columns) > 0
+if _columns and not _known:
+    os.environ.pop("COLUMNS")
+_width = None if sys.stderr.isatty() or _known else _LOG_WIDTH
 console = CopyingConsole(stderr=True, highlight=False, width=_width)
 
 

@@ -12,12 +12,15 @@ them to MLflow while the stage runs, and the store keeps them::
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from dtx.text import discreet, file_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +75,7 @@ class Report:
 
     def table(self, name: str, frame: pd.DataFrame) -> None:
         """Write a tidy table, one observation per row, as ``tables/NAME.parquet``."""
-        path = self.out / "tables" / f"{name}.parquet"
+        path = self.out / "tables" / f"{file_name(name)}.parquet"
         path.parent.mkdir(exist_ok=True)
         frame.to_parquet(path, index=False)
 
@@ -80,7 +83,7 @@ class Report:
         """Write a matplotlib figure as ``figures/NAME.png`` and close it."""
         import matplotlib.pyplot as plt
 
-        path = self.out / "figures" / f"{name}.png"
+        path = self.out / "figures" / f"{file_name(name)}.png"
         path.parent.mkdir(exist_ok=True)
         # No Software field: the file must not depend on anything but the figure.
         figure.savefig(path, dpi=140, metadata={"Software": None})
@@ -88,7 +91,7 @@ class Report:
 
     def page(self, name: str, figure: Page) -> None:
         """Write a page or a plotly figure as ``figures/NAME.html``, which opens without a network."""
-        path = self.out / "figures" / f"{name}.html"
+        path = self.out / "figures" / f"{file_name(name)}.html"
         path.parent.mkdir(exist_ok=True)
         figure.write_html(path, include_plotlyjs=True, full_html=True, div_id=name)
 
@@ -148,13 +151,27 @@ def read_curves(folder: Path, name: str = CURVES) -> list[dict[str, float]]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a small file in one step: readers see the old or the new content, never a part."""
+    """Replace a small file in one step: readers see the old or the new content, never a part.
+
+    A power cut leaves one of the two as well, and no secret of a URL is written.
+    """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as handle:
-        handle.write(text)
+    with partial.open("w", encoding="utf-8") as handle:
+        handle.write(discreet(text))
         handle.flush()
         os.fsync(handle.fileno())
     partial.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk know the names in a folder: a renamed file is there after a power cut, too."""
+    with contextlib.suppress(OSError):  # not every file system can
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _append(path: Path, step: int, values: Mapping[str, float]) -> None:

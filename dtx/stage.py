@@ -37,8 +37,8 @@ BEFORE = "before"
 def added(before: Any) -> dict[str, Any]:
     """Field metadata: the field is newer than the first artefacts, which were made as if it were ``before``.
 
-    With that value it is left out of the key, so that those artefacts are found again. YAML that is older than
-    the field, and lacks it, means that value.
+    With that value it is left out of the key, so that those artefacts are found again. YAML that is older
+    than the field, and lacks it, means that value.
     """
     return {BEFORE: before}
 

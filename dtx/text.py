@@ -3,14 +3,46 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", re.ASCII)
+
+
+def file_name(text: str) -> str:
+    """A file's name for any text: at most 100 ASCII characters, no folder, and another one for another text.
+
+    Plain texts stay as they are; others keep what is plain in them and get 16 digits of their hash.
+    """
+    if _PLAIN_NAME.fullmatch(text):
+        return text
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", text)[:60].lstrip("-")
+    # No plain text holds a tilde.
+    return f"{plain}~{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:16]}"
+
+
+_USER = re.compile(r"(?<=://)[^\s/@'\"]+(?=@)")
+_SECRET = re.compile(
+    r"(?i)(?<=[?&])((?:[\w-]*(?:password|passwd|token|secret|signature|key)|sig)=)[^&\s'\"]+"
+)
+
+
+def discreet(text: str) -> str:
+    """A text without what lets somebody in: users and passwords in URLs, and tokens in their queries.
+
+    For all that is printed, written to the store or sent to MLflow.
+    """
+    if "://" not in text:
+        return text
+    return _SECRET.sub(r"\1***", _USER.sub("***", text))
+
 
 def say(line: str) -> None:
     """Print one line to standard error, marked as dtx's."""
-    print(f"dtx: {line}", file=sys.stderr)
+    print(f"dtx: {discreet(line)}", file=sys.stderr)
 
 
 def near(path: Path) -> Path:

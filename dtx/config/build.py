@@ -304,8 +304,16 @@ class Builder:
         if hint is str and isinstance(raw, str):
             return raw
         if hint is Path and isinstance(raw, str) and raw:
-            return Path(raw)
+            return self._path(raw, place)
         return self._wrong(place, f"{words(hint)} is wanted, not {raw!r}")
+
+    def _path(self, raw: str, place: str) -> Path | None:
+        if "\0" in raw:
+            return self._wrong(place, "a path cannot hold a character of code 0")
+        try:
+            return Path(raw).expanduser()
+        except RuntimeError as error:  # ~somebody, who is nobody here
+            return self._wrong(place, f"{raw}: {error}")
 
     def _number(self, raw: Any, hint: type, place: str) -> Any:
         value = raw

@@ -170,7 +170,9 @@ def refuse_unread(config_dir: Path | None, choices: Mapping[str, Any]) -> None:
     errors = []
     top = config_dir / "config.yaml"
     if top.exists() and config_dir.resolve() != CONF.resolve():
-        errors.append((str(top), "is not read: defaults of your own stand in a preset, experiment/NAME.yaml"))
+        errors.append(
+            (str(top), "is not read: defaults of your own stand in a preset, experiment/NAME.yaml")
+        )
     for group, chosen in choices.items():
         for name in chosen if OmegaConf.is_list(chosen) else [chosen]:
             ours, theirs = (f / group.lstrip("/") / f"{name}.yaml" for f in (CONF, config_dir))

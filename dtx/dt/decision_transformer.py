@@ -12,6 +12,7 @@ from dtx.dt.spec import Windows
 from dtx.dt.tokens import layout_of
 from dtx.dt.training.spec import TrainingSpec
 from dtx.env.environment import Environment
+from dtx.errors import UserError
 from dtx.report import read_metrics
 
 

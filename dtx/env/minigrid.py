@@ -73,7 +73,6 @@ class MiniGrid:
         Raises:
             UserError: No such task, or it lacks a package.
         """
-        import gymnasium
 
         require_valid(self)
         return _make(self.id, self.max_steps)
@@ -139,9 +138,7 @@ def _make(task: str, max_steps: int | None) -> gymnasium.Env:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             # "out of date" of old versions of a task: the id was chosen on purpose.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return gymnasium.make(
-                task, render_mode="rgb_array", disable_env_checker=True, **kwargs
-            )
+            return gymnasium.make(task, render_mode="rgb_array", disable_env_checker=True, **kwargs)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"env.id: {task} needs a package: {error}") from error
 

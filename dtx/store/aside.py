@@ -18,7 +18,7 @@ PULL = ".pull"
 
 
 def label_of(folder: Path) -> str:
-    """Label of the stage that a folder of artefacts or unfinished work belongs to, and whose lock protects it."""
+    """Label of the stage that a folder belongs to, and whose lock protects it."""
     return folder.name.removesuffix(PULL)
 
 

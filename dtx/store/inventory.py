@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -18,6 +17,7 @@ from dtx.errors import UserError
 from dtx.report import write_atomically
 from dtx.store.aside import WORK
 from dtx.store.store import DONE
+from dtx.text import file_name
 
 RUNS = ".runs"
 
@@ -122,7 +122,7 @@ def remember_run(root: Path, name: str, overrides: Sequence[str], labels: Sequen
         "overrides": list(overrides),
         "labels": sorted(set(labels)),
     }
-    path = root / RUNS / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.json"
+    path = root / RUNS / f"{file_name(name)}.json"
     write_atomically(path, json.dumps(note, indent=1) + "\n")
 
 

@@ -55,7 +55,7 @@ def held(folder: Path, label: str) -> Iterator[None]:
 
 @contextmanager
 def free(folder: Path, label: str) -> Iterator[bool]:
-    """Hold the lock of ``label`` during the block if nobody has it; never waits, and says whether it is held."""
+    """Hold the lock of ``label`` during the block if nobody has it; gives whether it is held, never waits."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{label}.lock")
     try:

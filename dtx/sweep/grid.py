@@ -155,7 +155,9 @@ def read_sweep(overrides: Sequence[str], config_dir: Path | None = None) -> Swee
         raise ConfigError([("", first_line(error))]) from None
     if not expanded:
         raise ConfigError([(", ".join(swept), "no job: the sweep is over nothing")])
-    compose_quickly = _Composer(config_dir, [o for o in lines if o.lstrip("+").startswith(_SEARCH_PATH)])
+    compose_quickly = _Composer(
+        config_dir, [o for o in lines if o.lstrip("+").startswith(_SEARCH_PATH)]
+    )
     jobs = []
     for number, texts in enumerate(expanded):
         values = dict(text.split("=", 1) for text in texts if "=" in text)

@@ -9,7 +9,7 @@ name in the runs that read it, so a search by digest gives the lineage.
 from __future__ import annotations
 
 from dtx.tracking.experiment_run import open_tracker
-from dtx.tracking.server import default_uri
 from dtx.tracking.sweep_run import log_to_sweep, open_sweep
+from dtx.tracking.uri import database_of, default_uri
 
-__all__ = ["default_uri", "log_to_sweep", "open_sweep", "open_tracker"]
+__all__ = ["database_of", "default_uri", "log_to_sweep", "open_sweep", "open_tracker"]

@@ -105,9 +105,9 @@ class ExperimentRun:
         }
         self.run_id = self.server.start(experiment.name, tags)
         config = experiment.config()
-        safely, client = self.server.safely, self.server.client
+        safely = self.server.safely
         safely(lambda: reconcile(self.server))
-        safely(lambda: client.log_dict(self.run_id, config, "config.yaml"))
+        safely(lambda: self.server.log_config(self.run_id, config))
         safely(lambda: self.server.log_params(self.run_id, experiment.parameters()))
 
     def raise_if_broken(self, store: Path) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from omegaconf import OmegaConf
+
 from dtx.config.compose import TrackingConfig
 from dtx.errors import UserError
 from dtx.progress import console
@@ -20,6 +22,8 @@ from dtx.run.signals import defer_signals
 from dtx.stage import Stage
 from dtx.store.locks import held
 from dtx.store.store import DONE, current
+from dtx.text import discreet
+from dtx.tracking.uri import absolute, database_of, default_uri, uri_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,13 +40,6 @@ Point = tuple[str, float, int]
 """Name, value and step."""
 
 
-def default_uri() -> str:
-    """MLFLOW_TRACKING_URI, else a database beside the store; always absolute."""
-    return (
-        os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{current().root.parent / 'mlflow.db'}"
-    )
-
-
 class Server:
     """A client with its experiment. Once a call fails the work goes on without tracking.
 
@@ -51,7 +48,7 @@ class Server:
     """
 
     def __init__(self, config: TrackingConfig):
-        self.uri = config.uri or default_uri()
+        self.uri = absolute(config.uri) if config.uri else default_uri()
         self.broken: Exception | None = None
         self.client, self.experiment_id = _connect(self.uri, config.experiment)
 
@@ -86,7 +83,8 @@ class Server:
             **process_tags(),
             **({"mlflow.parentRunId": parent} if parent else {}),
         }
-        run = self.client.create_run(self.experiment_id, run_name=name, tags={**own, **tags})
+        tags = {key: discreet(value) for key, value in {**own, **tags}.items()}
+        run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
         return run.info.run_id
 
     def end(self, run_id: str, status: str) -> None:
@@ -102,7 +100,7 @@ class Server:
             shown = _NO_NAME.sub("_", name)  # a config's mapping may have any key: "key (2,6)"
             while shown in named:
                 shown += "_"
-            named[shown] = value[:_PARAM_CHARACTERS]
+            named[shown] = discreet(value)[:_PARAM_CHARACTERS]
         self.client.log_batch(run_id, params=[Param(k, v) for k, v in named.items()])
 
     def log_metrics(
@@ -113,8 +111,16 @@ class Server:
 
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, step) for name, value, step in points]
-        run_tags = [RunTag(name, value) for name, value in (tags or {}).items()]
+        run_tags = [RunTag(name, discreet(value)) for name, value in (tags or {}).items()]
         self.client.log_batch(run_id, metrics=metrics, tags=run_tags)
+
+    def log_text(self, run_id: str, name: str, text: str) -> None:
+        """A file of text."""
+        self.client.log_text(run_id, discreet(text), name)
+
+    def log_config(self, run_id: str, config: Mapping[str, Any]) -> None:
+        """What was composed, as ``config.yaml``."""
+        self.log_text(run_id, "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
 
     def show(
         self,
@@ -218,7 +224,7 @@ def _connect(uri: str, name: str) -> tuple[MlflowClient, str]:
     os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
     # Two lines on standard output, and a call, for every run that ends on a server.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    database = database_of(uri)
     try:
         from mlflow import MlflowClient
 
@@ -233,6 +239,8 @@ def _connect(uri: str, name: str) -> tuple[MlflowClient, str]:
                 _make_database(database)
             client = MlflowClient(uri, registry_uri=uri)
             return client, _experiment_id(client, name, (database.parent / "mlartifacts").as_uri())
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(
             f"cannot reach MLflow at {uri}: {_short(error)}; start it, name another with tracking.uri=URI, "
@@ -257,7 +265,7 @@ def _make_database(database: Path) -> None:
     partial.unlink(missing_ok=True)
     event.listen(Engine, "connect", hurry)
     try:
-        MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
+        MlflowClient(uri_of(partial)).search_experiments(max_results=1)
     finally:
         event.remove(Engine, "connect", hurry)
     with partial.open("rb") as handle:
@@ -270,6 +278,12 @@ def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> st
 
     experiment = client.get_experiment_by_name(name)
     if experiment:
+        if experiment.lifecycle_stage == "deleted":
+            raise UserError(
+                f"MLflow's experiment {name!r} was deleted there, and its name stays taken: "
+                f"`mlflow experiments restore -x {experiment.experiment_id}` brings it back, "
+                "tracking.experiment=NAME takes another. Nothing was run, nothing is lost"
+            )
         return experiment.experiment_id
     try:
         # The UI then opens on training runs, not on conversations of language models.

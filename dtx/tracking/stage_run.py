@@ -13,6 +13,7 @@ from dtx.report import CURVES, RESULT, TIMING, read_metrics
 from dtx.run.provenance import git_state, versions
 from dtx.stage import Stage
 from dtx.store.store import DONE, current
+from dtx.text import discreet
 from dtx.tracking.server import Point, Server, dataset_input, files_in, flat, produced
 
 _EVERY_SECONDS = 3.0
@@ -72,7 +73,7 @@ class StageRun:
         """Where the stage is shown, for ``done.json``."""
         if self.run_id is None:
             return {}
-        reference = {"uri": self.server.uri, "run_id": self.run_id}
+        reference = {"uri": discreet(self.server.uri), "run_id": self.run_id}
         return reference | ({"model_id": self.model_id} if self.model_id else {})
 
     def committed(self, folder: Path, record: Mapping[str, Any], summary: str) -> None:
@@ -88,8 +89,8 @@ class StageRun:
 
     def failed(self, what: str, details: str) -> None:
         """Show why the stage failed."""
-        self._safely(lambda: self.server.client.set_tag(self._id, "dtx.error", what[:5000]))
-        self._safely(lambda: self.server.client.log_text(self._id, details, "error.txt"))
+        self._safely(lambda: self.server.log_metrics(self._id, [], {"dtx.error": what[:5000]}))
+        self._safely(lambda: self.server.log_text(self._id, "error.txt", details))
 
     def close(self, status: str) -> None:
         """End the run: FINISHED, FAILED or KILLED."""
@@ -133,7 +134,9 @@ class StageRun:
         references = [store.done(s).get("mlflow", {}) for s in inputs.values()]
         # The id of a model that was logged to another database is not known in this one.
         known = [
-            r["model_id"] for r in references if r.get("uri") == self.server.uri and "model_id" in r
+            r["model_id"]
+            for r in references
+            if r.get("uri") == discreet(self.server.uri) and "model_id" in r
         ]
         models = [LoggedModelInput(m) for m in dict.fromkeys(known)]
         if datasets or models:

@@ -104,7 +104,7 @@ def open_sweep(
             with defer_signals():  # a signal between a run's start and its id would lose the run
                 run.run_id = server.start(name, tags)
             server.safely(lambda: reconcile(server))
-            server.safely(lambda: server.client.log_dict(run.run_id, dict(config), "config.yaml"))
+            server.safely(lambda: server.log_config(run.run_id, config))
             server.safely(lambda: server.log_params(run.run_id, dict(parameters)))
             yield run
             status = "FAILED" if run.any_failed else "FINISHED"

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from dtx.config.options import own_configs
+from dtx.errors import UserError
 
 OVERRIDES = "Hydra overrides: group=name, field=value"
 
@@ -43,15 +44,22 @@ def config_dir_argument(parser: argparse.ArgumentParser, use: str) -> None:
     )
 
 
+def as_path(text: str) -> Path:
+    """A path that is given on the command line; ``--store=~/s`` is not expanded by the shell."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{text}: {error}") from None
+
+
 def _folder(text: str) -> Path:
-    path = Path(text).expanduser()
-    if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"no folder {text}")
-    return path
+    if not as_path(text).is_dir():
+        raise UserError(f"no folder {text} (--config-dir)")
+    return as_path(text)
 
 
 def store_argument(parser: argparse.ArgumentParser) -> None:
     """``--store``: the folder of artefacts, for verbs that compose no experiment."""
     parser.add_argument(
-        "--store", type=Path, default=Path("store"), help="folder of artefacts (default: store)"
+        "--store", type=as_path, default=Path("store"), help="folder of artefacts (default: store)"
     )

@@ -11,7 +11,7 @@ from rich.markup import escape
 from dtx.errors import UserError
 from dtx.progress import console
 from dtx.text import near
-from dtx.verbs._arguments import override_arguments
+from dtx.verbs._arguments import as_path, override_arguments
 
 EXAMPLES = """
   dtx compare                                              the last sweep of this folder
@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--by", action="append", default=[], help="swept field on the horizontal axis"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("multirun/compare"), help="default: multirun/compare"
+        "--out", type=as_path, default=Path("multirun/compare"), help="default: multirun/compare"
     )
 
 

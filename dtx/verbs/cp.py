@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from pathlib import Path
 
 from dtx.errors import UserError
-from dtx.verbs._arguments import config_dir_argument
+from dtx.verbs._arguments import as_path, config_dir_argument
 
 EXAMPLES = """
   dtx cp agent/ppo mine --as sharp           writes mine/agent/sharp.yaml
@@ -19,7 +18,7 @@ EXAMPLES = """
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What to copy, and where to."""
     parser.add_argument("option", metavar="GROUP/NAME", help="as `dtx ls` shows them")
-    parser.add_argument("folder", metavar="DIR", type=Path, help="your folder of configs")
+    parser.add_argument("folder", metavar="DIR", type=as_path, help="your folder of configs")
     parser.add_argument("--as", dest="name", metavar="NAME", help="its name there")
     parser.add_argument("--force", action="store_true", help="overwrite an existing config")
     config_dir_argument(parser, "your own configs, to copy one of them")

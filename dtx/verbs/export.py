@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from dtx.errors import UserError
 from dtx.text import near
-from dtx.verbs._arguments import store_argument
+from dtx.verbs._arguments import as_path, store_argument
 
 EXAMPLES = """
   dtx export decision_transformer-0643 handed_over       weights, model card, lineage, figures
@@ -21,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what", metavar="LABEL", help="beginning of a stage-key or of a key in the store"
     )
-    parser.add_argument("dir", metavar="DIR", type=Path, nargs="?", help="the folder to write")
+    parser.add_argument("dir", metavar="DIR", type=as_path, nargs="?", help="the folder to write")
     store_argument(parser)
     parser.add_argument(
         "--licence", default="unknown", help="models: named on the card (mit, cc-by-4.0)"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dtx.errors import UserError
 from dtx.text import near
-from dtx.verbs._arguments import config_dir_argument
+from dtx.verbs._arguments import as_path, config_dir_argument
 
 if TYPE_CHECKING:
     from dtx.exchange.imports import Recognised
@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         metavar="FILE",
-        type=Path,
+        type=as_path,
         help="a .pt or .safetensors checkpoint, a Stable-Baselines3 zip, an exported folder, or trajectories",
     )
     parser.add_argument(

@@ -27,7 +27,9 @@ def main(args: argparse.Namespace) -> int:
     from dtx.store.store import Store
 
     if not args.prefix:
-        raise UserError("name a stage or the beginning of a label: `dtx status` shows what is there")
+        raise UserError(
+            "name a stage or the beginning of a label: `dtx status` shows what is there"
+        )
     moved = Store(args.store).invalidate(args.prefix)
     if not moved:
         raise UserError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtx.errors import UserError
-from dtx.verbs._arguments import override_arguments
+from dtx.verbs._arguments import as_path, override_arguments
 
 if TYPE_CHECKING:
     from dtx.config.expected import ReachedNumber
@@ -25,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Which preset, and against what."""
     parser.add_argument("preset", metavar="PRESET", help="as `dtx ls experiment` shows them")
     parser.add_argument(
-        "--expected", type=Path, help="default: experiments/PRESET/expected.json of the clone"
+        "--expected", type=as_path, help="default: experiments/PRESET/expected.json of the clone"
     )
     override_arguments(parser, sweeps=False)
 

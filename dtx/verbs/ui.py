@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from dtx.errors import UserError
 from dtx.progress import console
@@ -26,10 +25,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Replace this process by MLflow's server."""
-    from dtx.tracking import default_uri
+    from dtx.tracking import database_of, default_uri
 
     uri = args.uri or default_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    database = database_of(uri)
+    if database is not None and not database.exists():
         raise UserError(
             f"no runs here yet ({uri}): `dtx run` first, or name another place with --uri"
         )

@@ -69,7 +69,13 @@ def test_policy_along_an_episode_is_the_full_forward_pass(episodes, left):
     policy = model_policy(network, replay, replay.reward_to_go)
     where = {True: Padding.left, False: Padding.right}[left]
     windows = Windows(
-        context=9, padding=where, first_share=1, end_share=0, whole_share=1, cut=None, balance=Balance.none
+        context=9,
+        padding=where,
+        first_share=1,
+        end_share=0,
+        whole_share=1,
+        cut=None,
+        balance=Balance.none,
     )
     sampler = Sampler(episodes, network.cfg, windows, split=1)
     chosen = np.sort(np.random.default_rng(0).permutation(np.flatnonzero(episodes.split == 1))[:6])

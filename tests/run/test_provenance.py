@@ -35,7 +35,9 @@ def test_commit_change_and_new_file_are_recorded(plain):
     assert "-one\n+two\n" in plain["diff"] and "a/notes.txt" in plain["diff"]
 
 
-@pytest.mark.parametrize("text", [b"gr\xf6\xdfer\n", b"\xff\xfe\x00x\n", "größer\n".encode("utf-16")])
+@pytest.mark.parametrize(
+    "text", [b"gr\xf6\xdfer\n", b"\xff\xfe\x00x\n", "größer\n".encode("utf-16")]
+)
 def test_a_change_that_is_not_utf8_is_recorded(clone, plain, text):
     (clone / "notes.txt").write_bytes(text)
     state = git_state(clone)
@@ -66,8 +68,15 @@ def test_the_environment_does_not_change_the_record(clone, plain, monkeypatch, n
 
 @pytest.mark.parametrize(
     "setting",
-    ["diff.noprefix true", "diff.mnemonicPrefix true", "diff.external /bin/true", "color.ui always"]
-    + ["core.quotePath true", "diff.context 0", "core.pager cat"],
+    [
+        "diff.noprefix true",
+        "diff.mnemonicPrefix true",
+        "diff.external /bin/true",
+        "color.ui always",
+        "core.quotePath true",
+        "diff.context 0",
+        "core.pager cat",
+    ],
 )
 def test_settings_of_git_do_not_change_the_record(clone, plain, tmp_path, monkeypatch, setting):
     name, _, value = setting.partition(" ")

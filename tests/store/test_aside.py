@@ -29,9 +29,25 @@ def content(root) -> set[str]:
 
 @pytest.mark.parametrize(
     "text",
-    ["../above", "../../above", "**/", "*", "?", "[a-z]", ".", "./toys", "/", ".work/toys", ".locks", "notes"]
-    + ["toys-mine", "TOYS", "toys-\0", "toys-" + "0" * 400],
-)  # fmt: skip
+    [
+        "../above",
+        "../../above",
+        "**/",
+        "*",
+        "?",
+        "[a-z]",
+        ".",
+        "./toys",
+        "/",
+        ".work/toys",
+        ".locks",
+        "notes",
+        "toys-mine",
+        "TOYS",
+        "toys-\0",
+        "toys-" + "0" * 400,
+    ],
+)
 def test_what_begins_no_label_moves_nothing(full, text):
     before = content(full.root.parent)
     assert invalidate(full.root, text) == []
@@ -48,14 +64,19 @@ def test_a_beginning_takes_artefacts_and_unfinished_work_and_nothing_else(full):
 
 def test_what_a_process_works_on_or_needs_is_not_moved_nor_anything_with_it(full):
     before = content(full.root.parent)
-    with full.lock(TWO), pytest.raises(UserError, match=f"{TWO.label}: process .* is working on it"):
+    with (
+        full.lock(TWO),
+        pytest.raises(UserError, match=f"{TWO.label}: process .* is working on it"),
+    ):
         invalidate(full.root, "toys-")
     with (
         protected(full.root, [ONE.label]),
         pytest.raises(UserError, match=f"{ONE.label}: .* needs it; .* Nothing was set aside"),
     ):
         invalidate(full.root, "toys-")
-    assert {p for p in content(full.root.parent) if ".needed" not in p} == {p for p in before if ".needed" not in p}
+    assert {p for p in content(full.root.parent) if ".needed" not in p} == {
+        p for p in before if ".needed" not in p
+    }
     assert len(invalidate(full.root, "toys-")) == 4
 
 

@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from dtx.text import discreet, file_name
+
+ODD = [
+    "",
+    ".",
+    "..",
+    "../../../esc",
+    "/etc/passwd",
+    "a/b",
+    "größe",
+    "grüße",
+    "gr__e",
+    "gr_e",
+    "a b",
+    "a_b",
+    "a\nb",
+    "\0",
+]
+ODD += [
+    "n" * 300,
+    "n" * 301,
+    "-rf",
+    ".hidden",
+    "A~b",
+    "con.",
+    "x" * 100,
+    "x" * 101,
+    "\udce9",
+    "東京",
+    "東亰",
+]
+
+
+def test_names_of_files_are_short_plain_and_differ_as_their_texts_do():
+    names = [file_name(text) for text in ODD]
+    assert len(set(names)) == len(ODD)
+    for text, name in zip(ODD, names, strict=True):
+        assert name.isascii() and 0 < len(name) <= 100 and Path(name).name == name, text
+        assert not name.startswith((".", "-"))
+    assert file_name("seed-0_a.B") == "seed-0_a.B" and file_name(names[3]) != names[3]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:sEcReT@host:5/x", "http://***@host:5/x"),
+        (
+            "at postgresql+psycopg2://me:sEcReT@h/db, retry",
+            "at postgresql+psycopg2://***@h/db, retry",
+        ),
+        ("https://sEcReT@host", "https://***@host"),
+        ("s3://key:sEcReT@bucket/prefix", "s3://***@bucket/prefix"),
+        ("https://h/x?token=sEcReT&y=1", "https://h/x?token=***&y=1"),
+        ("https://h/x?y=1&api_key=sEcReT", "https://h/x?y=1&api_key=***"),
+        ("https://h/x?X-Amz-Signature=sEcReT", "https://h/x?X-Amz-Signature=***"),
+        ("http://a:sEcReT@h http://b:sEcReT@h", "http://***@h http://***@h"),
+        ("mail a@b.c about http://host/x@y", "mail a@b.c about http://host/x@y"),
+        ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
+        ("[dim]x[/]", "[dim]x[/]"),
+    ],
+)
+def test_what_lets_somebody_in_is_not_shown(text, shown):
+    assert discreet(text) == shown
