@@ -17,6 +17,8 @@ VIEW = 7
 """Cells along a side of the agent's view."""
 OBJECTS, COLOURS, STATES = 11, 6, 3
 CHANNELS = OBJECTS + COLOURS + STATES
+LARGEST = max(OBJECTS, COLOURS, STATES) - 1
+"""The largest index in an observation."""
 """20: MiniGrid's object, colour and door-state indices side by side."""
 OFFSETS = (0, OBJECTS, OBJECTS + COLOURS)
 """First channel of each kind of index."""

@@ -159,7 +159,7 @@ def read(folder: Path) -> SparseAutoencoder:
         UserError: A file is missing or damaged, or the architecture is not one of ours.
     """
     try:
-        known = json.loads((folder / CONFIG).read_text())
+        known = _of_today(json.loads((folder / CONFIG).read_text()), folder)
         weights = safetensors.torch.load_file(folder / WEIGHTS)
         architecture, metadata = known["architecture"], dict(known.get("metadata") or {})
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
@@ -185,6 +185,47 @@ def read(folder: Path) -> SparseAutoencoder:
     )
     _check(sae, folder, known.get("d_in"), known.get("d_sae"))
     return sae
+
+
+KNOWN = {
+    *("d_in", "d_sae", "architecture", "apply_b_dec_to_input", "normalize_activations", "metadata", "k"),
+    *("rescale_acts_by_decoder_norm", "dtype", "device", "reshape_activations"),
+}
+"""Settings that are read, or that change no number here."""
+PASSING = {
+    *("context_size", "model_name", "model_from_pretrained_kwargs", "model_class_name", "dataset_path"),
+    *("dataset_trust_remote_code", "prepend_bos", "sae_lens_training_version", "sae_lens_version"),
+    *("neuronpedia_id", "seqpos_slice", "hook_layer", "from_pretrained_path", "training_tokens", "seed"),
+}
+"""Settings of older files that say how a dictionary was trained or where it is shown."""
+
+
+def _of_today(known: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Settings as SAELens 6 writes them: older files name the activation function and the hook beside them.
+
+    Raises:
+        UserError: A setting is not known here, so that what it changes is not known either.
+    """
+    new = dict(known)
+    metadata = dict(new.get("metadata") or {})
+    for name in ("hook_point", "hook_name"):
+        if name in new:
+            metadata["hook_name"] = new.pop(name)
+    if "hook_head_index" in new and (head := new.pop("hook_head_index")) is not None:
+        raise UserError(f"{folder}: it reads head {head} alone, which is not known here")
+    metadata |= {name: new.pop(name) for name in PASSING if name in new}
+    for name in ("activation_fn", "activation_fn_str"):
+        if (function := new.pop(name, "relu")) != "relu":
+            raise UserError(
+                f"{folder}: {name} {function!r} is of files before SAELens 6: load and save it there once"
+            )
+    new.pop("activation_fn_kwargs", None)  # ReLU has none
+    for name, harmless in (("finetuning_scaling_factor", False), ("scaling_factor", None)):
+        if new.pop(name, harmless) not in (harmless, None):
+            raise UserError(f"{folder}: {name} is not known here")
+    if unknown := sorted(new.keys() - KNOWN):
+        raise UserError(f"{folder / CONFIG}: {', '.join(unknown)}: not known here, so it cannot be read")
+    return {**new, "metadata": metadata}
 
 
 def _check(sae: SparseAutoencoder, folder: Path, d: int | None, f: int | None) -> None:

@@ -57,6 +57,7 @@ def check(space: spaces.Space, declared: Observation, file: str) -> None:
         UserError: They differ, with what is there.
     """
     if form_of(space) is declared:
+        _check_numbers(space, file)
         return
     _check_dictionary(space, file)
     other = form_of(space)
@@ -72,6 +73,7 @@ def declared_by(space: spaces.Space, file: str) -> Observation:
     Raises:
         UserError: dtx has no such form; the message names those that it has.
     """
+    _check_numbers(space, file)
     if (form := form_of(space)) is not None:
         return form
     _check_dictionary(space, file)
@@ -79,6 +81,25 @@ def declared_by(space: spaces.Space, file: str) -> Observation:
         f"{file}: its policy reads {_text(space)}; dtx can show it one_hot ({encoding.SIZE} numbers), "
         f"indices ({encoding.ACTIVE} numbers), image (7x7x3), or dict (one of these as `image`)"
     )
+
+
+def _check_numbers(space: spaces.Space, file: str) -> None:
+    """Refuse a space of the right shape whose numbers are not those that rollouts give."""
+    if isinstance(space, spaces.Dict):
+        for inner in space.spaces.values():
+            _check_numbers(inner, file)
+        return
+    form = form_of(space)
+    if form is None or not isinstance(space, spaces.Box):
+        return
+    low, high = float(space.low.min()), float(space.high.max())
+    most = 1 if form is Observation.one_hot else encoding.LARGEST
+    if low != 0 or not most <= high <= 255:
+        raise UserError(
+            f"{file}: its policy reads numbers from {low:g} to {high:g}, but {form.value} holds 0 to {most}: "
+            "it was trained on other numbers, such as those of VecNormalize, whose statistics are not in "
+            "the file; train it without"
+        )
 
 
 def _check_dictionary(space: spaces.Space, file: str) -> None:
