@@ -258,6 +258,16 @@ class Small(gymnasium.Env):
             "MultiInputPolicy",
             "reads 'direction' beside the image",
         ),
+        (spaces.Box(-10, 10, (980,)), 7, "MlpPolicy", "numbers from -10 to 10, .* VecNormalize"),
+        (spaces.Box(-1, 1, (980,)), 7, "MlpPolicy", "numbers from -1 to 1"),
+        (spaces.Box(0, 0.5, (980,)), 7, "MlpPolicy", "numbers from 0 to 0.5"),
+        (spaces.Box(-np.inf, np.inf, (980,)), 7, "MlpPolicy", "numbers from -inf to inf"),
+        (
+            spaces.Dict({"image": spaces.Box(-5, 5, (980,))}),
+            7,
+            "MultiInputPolicy",
+            "(numbers from -5 to 5|is one_hot, but .* reads Dict)",
+        ),
         (spaces.MultiDiscrete([3, 3]), 7, "MlpPolicy", "a space that dtx does not understand"),
     ],
 )

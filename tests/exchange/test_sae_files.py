@@ -123,7 +123,28 @@ def test_what_cannot_be_read_is_named(tmp_path):
         ({"architecture": "matryoshka"}, "architecture 'matryoshka'; known here are standard"),
         ({"normalize_activations": "covariance_whitening"}, "is not known here"),
         ({"d_sae": 7}, r"but cfg.json asks for"),
+        ({"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}}, "activation_fn_str 'topk'"),
+        ({"activation_fn_str": "tanh-relu"}, "is of files before SAELens 6"),
+        ({"activation_fn": "gelu"}, "is of files before SAELens 6"),
+        ({"hook_head_index": 3}, "reads head 3 alone"),
+        ({"scaling_factor": 2.0}, "scaling_factor is not known here"),
+        ({"finetuning_scaling_factor": True}, "finetuning_scaling_factor is not known here"),
+        ({"noise_scale": 1, "mse_loss": 2}, "mse_loss, noise_scale: not known here"),
     ):
         (tmp_path / "cfg.json").write_text(json.dumps({**known, **changes}))
         with pytest.raises(UserError, match=message):
             read(tmp_path)
+
+
+def test_a_file_of_an_older_version_keeps_its_hook_and_its_numbers(tmp_path):
+    write(dictionary("standard"), tmp_path)
+    known = json.loads((tmp_path / "cfg.json").read_text())
+    now = read(tmp_path)
+    older = {k: v for k, v in known.items() if k != "metadata"}
+    older |= {"hook_name": HOOK, "hook_layer": 1, "activation_fn_str": "relu", "activation_fn_kwargs": {}}
+    older |= {"context_size": 128, "finetuning_scaling_factor": False, "hook_head_index": None}
+    (tmp_path / "cfg.json").write_text(json.dumps(older))
+    before = read(tmp_path)
+    assert before.hook_name == HOOK == now.hook_name
+    x = torch.randn(5, 16)
+    assert torch.equal(before.encode(x), now.encode(x))
