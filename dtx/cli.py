@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,13 @@ from dtx import verbs
 from dtx.errors import Interrupted, UserError
 from dtx.run.signals import signals
 from dtx.text import say
+
+
+_OF_THE_MACHINE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EMFILE, errno.ENFILE),
+}
+"""Errors that say what is wrong with a folder, a disk or a name: something that the user can mend."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `dtx plan | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # of a disk or a folder; any other is a defect
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        place = f"{error.filename}: " if error.filename is not None else ""
+        say(f"error: {place}{error.strerror}; finished stages are kept")
+        return 2
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
