@@ -69,7 +69,15 @@ class Report:
         A value that is not finite is written as missing. An analysis returns its metrics in a result instead.
         """
         path = self.out / HEADLINE
-        known = json.loads(path.read_text()) if path.exists() else {}
+        try:
+            known = json.loads(path.read_text())
+            known.keys()
+        except (
+            OSError,
+            ValueError,
+            AttributeError,
+        ):  # none yet, or of a session that a power cut ended
+            known = {}
         known.update({k: _finite(v) for k, v in values.items()})
         write_atomically(path, json.dumps(known, indent=1, sort_keys=True) + "\n")
 

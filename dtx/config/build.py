@@ -175,6 +175,8 @@ class Builder:
         # Built as what it is; whether it fits is said at this place, not where it is configured.
         target = raw[2:-1]
         built = self.at(target, object if named else hint)
+        if not self.checking:
+            return built
         if built is not None and is_protocol(kinds[0]) and (what := misfit(built, kinds[0])):
             # `env: ${env}` is where dtx's own configs refer to: the object is at fault, said once.
             at_fault = target if place.rpartition(".")[2] == target else place

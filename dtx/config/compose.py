@@ -217,7 +217,7 @@ def _blame(
     parser = OverridesParser.create()
     for override in fields:
         try:
-            parsed = parser.parse_override(override)
+            (parsed,) = parser.parse_overrides([override])
             if parsed.is_sweep_override():
                 raise ValueError("multirun")
             ConfigLoaderImpl._apply_overrides_to_config([parsed], config)

@@ -188,14 +188,35 @@ def read(folder: Path) -> SparseAutoencoder:
 
 
 KNOWN = {
-    *("d_in", "d_sae", "architecture", "apply_b_dec_to_input", "normalize_activations", "metadata", "k"),
+    *(
+        "d_in",
+        "d_sae",
+        "architecture",
+        "apply_b_dec_to_input",
+        "normalize_activations",
+        "metadata",
+        "k",
+    ),
     *("rescale_acts_by_decoder_norm", "dtype", "device", "reshape_activations"),
 }
 """Settings that are read, or that change no number here."""
 PASSING = {
-    *("context_size", "model_name", "model_from_pretrained_kwargs", "model_class_name", "dataset_path"),
+    *(
+        "context_size",
+        "model_name",
+        "model_from_pretrained_kwargs",
+        "model_class_name",
+        "dataset_path",
+    ),
     *("dataset_trust_remote_code", "prepend_bos", "sae_lens_training_version", "sae_lens_version"),
-    *("neuronpedia_id", "seqpos_slice", "hook_layer", "from_pretrained_path", "training_tokens", "seed"),
+    *(
+        "neuronpedia_id",
+        "seqpos_slice",
+        "hook_layer",
+        "from_pretrained_path",
+        "training_tokens",
+        "seed",
+    ),
 }
 """Settings of older files that say how a dictionary was trained or where it is shown."""
 
@@ -224,7 +245,9 @@ def _of_today(known: dict[str, Any], folder: Path) -> dict[str, Any]:
         if new.pop(name, harmless) not in (harmless, None):
             raise UserError(f"{folder}: {name} is not known here")
     if unknown := sorted(new.keys() - KNOWN):
-        raise UserError(f"{folder / CONFIG}: {', '.join(unknown)}: not known here, so it cannot be read")
+        raise UserError(
+            f"{folder / CONFIG}: {', '.join(unknown)}: not known here, so it cannot be read"
+        )
     return {**new, "metadata": metadata}
 
 

@@ -21,7 +21,7 @@ from rich.markup import escape
 
 from dtx.errors import UserError
 from dtx.progress import console, remove_progress
-from dtx.report import write_atomically
+from dtx.report import sync_folder, write_atomically
 from dtx.stage import CHECKPOINT, Stage, read_from
 from dtx.store import aside, locks, sessions
 from dtx.store.aside import LOCKS, PULL, WORK
@@ -228,6 +228,7 @@ class Store:
         if final.exists():  # a folder without done.json, made by a user: never overwrite it
             self.set_aside(final)
         work.rename(final)
+        sync_folder(self.root)
         return final
 
     def amend(self, stage: Labelled, values: dict[str, Any]) -> None:

@@ -171,7 +171,7 @@ def read_sweep(overrides: Sequence[str], config_dir: Path | None = None) -> Swee
 
 
 _SEARCH_PATH = "hydra.searchpath="
-_OF_THE_SWEEP = ("store", "tracking", "name", "on_error", "on_drift")
+_OF_THE_SWEEP = ("store", "tracking", "on_error", "on_drift")
 """Settings that are those of the sweep as a whole."""
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ import pytorch_lightning as lightning
 import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
+from rich.markup import escape
 
-from dtx.progress import Bar
-from dtx.report import Report
+from dtx.progress import Bar, console
+from dtx.report import Report, sync_folder
 from dtx.stage import CHECKPOINT
+from dtx.text import first_line
 from dtx.training.ranks import ALONE, Rank, SentBar
 from dtx.training.resumable import ResumableModule
 
@@ -74,6 +77,8 @@ def fit(
         rank: Which of the processes of :func:`dtx.training.ranks.train_together` this is. Their gradients are
             averaged, and rank 0 writes the checkpoints.
 
+    A checkpoint that cannot be read, as a power cut may leave one, is set aside, and training starts over.
+
     The last state stays in ``out`` as well, so that a run killed after training (while it measures or
     writes) does not train again; the runner takes it away when the stage is committed.
     """
@@ -84,7 +89,7 @@ def fit(
         # Lightning advises more loader workers and a `val_dataloader`; a step number needs neither.
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-        state = torch.load(path, weights_only=True, map_location="cpu") if path.exists() else None
+        state = _read(path, rank)
         if state is not None:
             data.start = state["step"]
         trainer = lightning.Trainer(
@@ -107,6 +112,30 @@ def fit(
             _restore(module, state, Report(out), rank)
         elif steps:
             trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=None))
+
+
+def _read(path: Path, rank: Rank) -> dict | None:
+    """The state in a checkpoint; None if there is none, or none that can be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch compares no checksums
+            if wrong := archive.testzip():
+                raise ValueError(f"{wrong}: checksum differs")
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        if not isinstance(state, dict) or (lacks := _STATE - state.keys()):
+            raise ValueError(
+                f"it lacks {', '.join(sorted(lacks))}" if isinstance(state, dict) else "no state"
+            )
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # torch raises many kinds for a damaged file
+        if rank.first:
+            path.replace(path.with_name(f"{path.name}.damaged.partial"))  # goes with the commit
+            console.print(
+                f"[yellow]{escape(path.parent.name)}: the unfinished work is damaged "
+                f"({escape(first_line(error)[:120])}); it is set aside, and training starts over[/]"
+            )
+        return None
+    return state
 
 
 def _restore(module: ResumableModule, state: dict, report: Report, rank: Rank) -> None:
@@ -176,7 +205,14 @@ class _Resume(lightning.Callback):
             },
             partial,
         )
+        with partial.open("rb+") as written:
+            os.fsync(written.fileno())
         partial.replace(self.path)
+        sync_folder(self.path.parent)
+
+
+_STATE = {"step", "done", "module", "optimizers", "schedulers", "extra", "position", "random"}
+"""What a checkpoint holds."""
 
 
 class _Show(lightning.Callback):

@@ -123,7 +123,10 @@ def test_what_cannot_be_read_is_named(tmp_path):
         ({"architecture": "matryoshka"}, "architecture 'matryoshka'; known here are standard"),
         ({"normalize_activations": "covariance_whitening"}, "is not known here"),
         ({"d_sae": 7}, r"but cfg.json asks for"),
-        ({"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}}, "activation_fn_str 'topk'"),
+        (
+            {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}},
+            "activation_fn_str 'topk'",
+        ),
         ({"activation_fn_str": "tanh-relu"}, "is of files before SAELens 6"),
         ({"activation_fn": "gelu"}, "is of files before SAELens 6"),
         ({"hook_head_index": 3}, "reads head 3 alone"),
@@ -141,7 +144,12 @@ def test_a_file_of_an_older_version_keeps_its_hook_and_its_numbers(tmp_path):
     known = json.loads((tmp_path / "cfg.json").read_text())
     now = read(tmp_path)
     older = {k: v for k, v in known.items() if k != "metadata"}
-    older |= {"hook_name": HOOK, "hook_layer": 1, "activation_fn_str": "relu", "activation_fn_kwargs": {}}
+    older |= {
+        "hook_name": HOOK,
+        "hook_layer": 1,
+        "activation_fn_str": "relu",
+        "activation_fn_kwargs": {},
+    }
     older |= {"context_size": 128, "finetuning_scaling_factor": False, "hook_head_index": None}
     (tmp_path / "cfg.json").write_text(json.dumps(older))
     before = read(tmp_path)

@@ -1,10 +1,12 @@
 """Training with checkpoints: the defaults of a module are enough, and an interrupted run goes on exactly."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
+from dtx.stage import CHECKPOINT
 from dtx.training.fit import fit
 from dtx.training.resumable import ResumableModule
 
@@ -73,3 +75,57 @@ def test_a_module_can_end_early_and_its_state_is_restored(tmp_path: Path) -> Non
     train(again, tmp_path)  # it is done: nothing is trained again
     assert again.steps == [0, 1, 2]
     assert torch.equal(early.total, again.total)
+
+
+def interrupted(folder: Path) -> None:
+    """Leave a checkpoint of step 4 of 6."""
+    folder.mkdir()
+    torch.manual_seed(0)
+    with pytest.raises(BaseException):  # noqa: B017  Lightning may wrap it
+        train(Sum(stop_at=5), folder)
+    assert (folder / CHECKPOINT).stat().st_size > 1000
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(bytes(range(256)) * 8)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def changed(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda part: part.file_size)
+    content[largest.header_offset + 200 + largest.file_size // 2] ^= 255
+    path.write_bytes(bytes(content))
+
+
+def other(path: Path) -> None:
+    torch.save({"step": 4}, path)
+
+
+def a_list(path: Path) -> None:
+    torch.save([1, 2], path)
+
+
+@pytest.mark.parametrize(
+    "harm", [lambda p: p.write_bytes(b""), garbage, cut, changed, other, a_list]
+)
+def test_damaged_unfinished_work_is_told_and_begun_anew(tmp_path: Path, harm, capsys) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    torch.manual_seed(0)
+    once = Sum()
+    train(once, whole)
+    interrupted(broken)
+    harm(broken / CHECKPOINT)
+    torch.manual_seed(0)
+    again = Sum()
+    train(again, broken)
+    assert again.steps == once.steps and torch.equal(again.total, once.total)
+    assert "broken: the unfinished work is damaged" in " ".join(capsys.readouterr().err.split())
+    # What is set aside is no file of the artefact: the store removes it with all half-written files.
+    aside = [p.name for p in broken.iterdir() if p.name != CHECKPOINT and "ckpt" in p.name]
+    assert len(aside) == 1 and aside[0].endswith(".partial")
