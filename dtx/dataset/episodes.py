@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-OBSERVATION_SHAPE = (7, 7, 3)
-_STEP_TYPES = {"observation": np.int32, "action": np.uint8, "reward": np.float32}
+from dtx.dataset.reading import OBSERVATION_SHAPE, TYPES, read_columns
+
+_STEP_TYPES = TYPES["steps"]
 
 
 class Outcome(IntEnum):
@@ -80,17 +81,12 @@ class Episodes:
 
     @staticmethod
     def read(folder: Path) -> Episodes:
-        """Map the three files of an artefact."""
-        columns = {}
-        for name in ("steps", "episodes"):
-            batch = _map(folder / f"{name}.arrow")
-            columns |= {
-                c: batch.column(c).to_numpy(zero_copy_only=True) for c in batch.schema.names
-            }
-        table = _map(folder / "observations.arrow").column("observation")
-        columns["observations"] = (
-            table.flatten().to_numpy(zero_copy_only=True).reshape(-1, *OBSERVATION_SHAPE)
-        )
+        """Map the three files of an artefact.
+
+        Raises:
+            UserError: A file cannot be read, or holds what cannot be.
+        """
+        columns = read_columns(folder)
         columns.pop("return")
         return Episodes(**columns)
 
@@ -216,7 +212,3 @@ def _write(
     )
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.record_batch(arrays, schema=schema))
-
-
-def _map(path: Path) -> pa.RecordBatch:
-    return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)

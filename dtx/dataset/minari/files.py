@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from dtx.dataset.episodes import OBSERVATION_SHAPE
+from dtx.dataset.reading import OBSERVATION_SHAPE
 from dtx.errors import UserError
 from dtx.report import write_atomically
 

@@ -31,6 +31,7 @@ from dtx.dataset.minari.files import (
 )
 from dtx.dataset.minari.ids import choice_of
 from dtx.dataset.minari.spec import MinariSpec
+from dtx.dataset.reading import MOST_ACTIONS
 from dtx.env.encoding import VIEW, channels
 from dtx.errors import UserError
 from dtx.progress import progress
@@ -43,7 +44,6 @@ UNKNOWN_TEMPERATURE = 1.0
 """Of episodes that others recorded: Minari does not say at which temperature they were sampled."""
 BESIDE = ("direction", "mission")
 """Entries of MiniGrid's dictionary other than the image."""
-MOST_ACTIONS = 254  # an action takes a byte, and the number of actions stands for padding
 
 
 def write(spec: MinariSpec, out: Path, label: str) -> dict[str, int]:
