@@ -28,6 +28,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dtx.files import read_json
 from dtx.text import discreet
 
 
@@ -91,7 +92,7 @@ def report_to(folder: Path) -> Iterator[None]:
 def read_progress(folder: Path) -> dict | None:
     """The last record of a bar: ``done``, ``total``, ``unit``, ``rate`` (a second), ``note``, ``time``."""
     try:
-        record = json.loads((folder / PROGRESS).read_text())
+        record = read_json(folder / PROGRESS)
         numbers = {k: float(record[k]) for k in ("done", "total", "rate", "time")}
         return {**numbers, "unit": str(record["unit"]), "note": str(record["note"])}
     except (OSError, ValueError, KeyError, TypeError):  # none, or an incomplete one

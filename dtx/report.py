@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from dtx.files import read_json
 from dtx.text import discreet, file_name
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Report:
         """
         path = self.out / HEADLINE
         try:
-            known = json.loads(path.read_text())
+            known = read_json(path)
             known.keys()
         except (
             OSError,
@@ -119,10 +120,10 @@ def read_metrics(folder: Path) -> dict[str, float | None]:
     """The metrics of an artefact by ``group/name``, empty if it has none. An analysis's group is its name."""
     result = folder / RESULT
     if result.exists():
-        recorded = json.loads(result.read_text())
+        recorded = read_json(result)
         return {f"{recorded['analysis']}/{name}": v for name, v in recorded["metrics"].items()}
     path = folder / HEADLINE
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 class Tables(Mapping[str, "pd.DataFrame"]):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtx.errors import UserError
+from dtx.files import read_json
 
 if TYPE_CHECKING:
     from dtx.agent.network import ActorCritic
@@ -36,7 +36,7 @@ def load_agent(
     if not path.is_file():  # a published agent's weights say all
         return published.load(folder)
     try:
-        described = json.loads(path.read_text())
+        described = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: not a readable agent ({error})") from error
     if isinstance(described, dict) and "library" in described:

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import PackedSequence
 from dtx.agent.architecture import Encoder, Recurrence
 from dtx.env import encoding
 from dtx.errors import UserError
+from dtx.files import read_json
 
 WEIGHTS, MODEL = "weights.safetensors", "model.json"
 
@@ -192,7 +193,7 @@ def load(folder: Path) -> ActorCritic:
     from safetensors.torch import load_file
 
     try:
-        plain = json.loads((folder / MODEL).read_text())
+        plain = read_json(folder / MODEL)
         architecture = AgentArchitecture(
             encoder=Encoder(plain["encoder"]),
             memory=Recurrence(plain["memory"]),

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from dtx.config.compose import CONF
 from dtx.errors import UserError
+from dtx.files import read_json
 from dtx.report import read_metrics
 from dtx.stage import Stage
 from dtx.text import suggest
@@ -80,7 +81,7 @@ def read(path: Path) -> Expected:
         UserError: Not there, or not of the form above: what is wrong.
     """
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 from dtx.dt.tokens import DECISION_TRANSFORMER, REWARD_TO_GO
 from dtx.errors import UserError
+from dtx.files import read_json
 from dtx.report import write_atomically
 
 FILE = "circuit.json"
@@ -163,7 +164,7 @@ class Circuit:
             UserError: The file is missing or damaged.
         """
         try:
-            raw = json.loads((folder / FILE).read_text())
+            raw = read_json(folder / FILE)
             # Before edges had a rho, those of a negative head were left open.
             shared = bool(raw["variant"].get("negative_head"))
             return Circuit(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,32 @@ def save_weights(model: DecisionTransformerModel, path: Path) -> None:
     partial.replace(path)
 
 
+def check_weights(config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+    """Whether weights may be those of a description.
+
+    Raises:
+        ValueError: Their sizes differ, or a weight is not a finite number.
+    """
+    blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
+    if len(blocks) != config.n_layers:
+        raise ValueError(f"{len(blocks)} blocks, but the description says {config.n_layers}")
+    widths = {tensor.shape[0] for name, tensor in weights.items() if name == "unembed.W_U"}
+    if widths - {config.d_model}:
+        raise ValueError(f"width {widths.pop()}, but the description says {config.d_model}")
+    held = sum(tensor.numel() for tensor in weights.values())
+    tables = {"d_mlp": config.d_mlp}
+    if config.positional_embedding:
+        tables["n_ctx"] = config.n_ctx
+    if config.time_embedding == "learned":
+        tables["n_timesteps"] = config.n_timesteps
+    for what, size in tables.items():
+        if size * config.d_model > held:
+            raise ValueError(f"{what} is {size}, which is more than the weights hold")
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"{name} holds a number that is not finite")
+
+
 def load(folder: Path, weights: Path | None = None) -> DecisionTransformerModel:
     """Read a model in evaluation mode; ``weights`` may name one of its kept checkpoints.
 
@@ -282,8 +309,11 @@ def load(folder: Path, weights: Path | None = None) -> DecisionTransformerModel:
     """
     path = weights or folder / WEIGHTS
     try:
-        model = DecisionTransformerModel(ModelConfig.read(folder))
-        model.load_state_dict(safetensors.torch.load_file(path))
+        config = ModelConfig.read(folder)
+        tensors = safetensors.torch.load_file(path)
+        check_weights(config, tensors)  # before anything as large as the description says is made
+        model = DecisionTransformerModel(config)
+        model.load_state_dict(tensors)
     except (OSError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
         what = str(error).splitlines()[0]
         raise UserError(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 
 from dtx.dt.tokens import TokenLayout, layout_of
 from dtx.errors import UserError
+from dtx.files import read_json
 
 DESCRIPTION = "model.json"
 
@@ -97,6 +97,20 @@ class ModelConfig:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {k: v for k, v in values.items() if k not in self._not_saved}
 
+    def check(self) -> None:
+        """Types and signs of the values.
+
+        Raises:
+            ValueError: The first that cannot be.
+        """
+        for name, kind in get_type_hints(ModelConfig).items():
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if kind is int and not (whole and 0 <= value < 2**31):
+                raise ValueError(f"{name} is {str(value)[:50]!r}, not a whole number of things")
+            if kind in (bool, str) and not isinstance(value, kind):
+                raise ValueError(f"{name} is {str(value)[:50]!r}, not a {kind.__name__}")
+
     @staticmethod
     def read(folder: Path) -> ModelConfig:
         """The config of a stored model.
@@ -106,9 +120,11 @@ class ModelConfig:
         """
         path = folder / DESCRIPTION
         try:
-            return ModelConfig(**json.loads(path.read_text()))
+            config = ModelConfig(**read_json(path))
+            config.check()
+            return config
         except (OSError, ValueError, TypeError) as error:
-            what = str(error).splitlines()[0]
+            what = str(error).splitlines()[0].removeprefix(f"{path}: ")
             raise UserError(
                 f"{path}: not a readable model ({what}); invalidate the stage to redo it"
             ) from error

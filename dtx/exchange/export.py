@@ -17,6 +17,7 @@ from dtx.exchange.lookup import lineage, readers_of
 from dtx.exchange.model_card import card
 from dtx.exchange.origin import LINEAGE
 from dtx.exchange.recorded_result import recorded_result
+from dtx.files import read_json
 from dtx.report import HEADLINE, read_metrics, write_atomically
 from dtx.store.label import Label
 from dtx.store.store import Store
@@ -93,7 +94,7 @@ def _export(store: Store, label: str, kind: str, out: Path, licence: str) -> Han
 
 def _description(folder: Path) -> dict[str, Any]:
     path = folder / "model.json"  # a published agent has none
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def _known(store: Store, folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtx.errors import UserError
+from dtx.files import read_json
 
 _TARGETS = {
     "dt": "dtx.dt.imported.Imported",
@@ -105,7 +106,7 @@ def _refuse_minari(file: Path) -> None:
         if not (file / "data" / "main_data.hdf5").is_file():
             return
         try:
-            name = json.loads((file / "data" / "metadata.json").read_text())["dataset_id"]
+            name = read_json(file / "data" / "metadata.json")["dataset_id"]
         except (OSError, ValueError, KeyError, TypeError):
             name = file.resolve().name
         above = file.resolve().parents[len(name.split("/")) - 1]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dtx.errors import UserError
 from dtx.exchange.lookup import kind_of, label_or_hint, lineage, of_group
 from dtx.exchange.origin import LINEAGE, Origin
+from dtx.files import read_json
 from dtx.store.label import Label, Labelled
 from dtx.store.store import Store, current
 
@@ -140,7 +141,7 @@ def exported(folder: Path, config_dir: Path | None) -> Origin:
     for name in (LINEAGE, "done.json"):
         if (folder / name).is_file():
             try:
-                record = json.loads((folder / name).read_text())
+                record = read_json(folder / name)
                 break
             except (OSError, ValueError) as error:
                 raise UserError(f"{folder / name}: cannot be read ({error})") from None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dtx.errors import UserError
+from dtx.files import read_json
 from dtx.store.inventory import artefacts, existing
 from dtx.store.label import Label
 from dtx.store.store import Store
@@ -24,7 +24,7 @@ def kind_of(folder: Path) -> str:
     """The config group of the stage that made an artefact, by the artefact's files."""
     if (folder / "weights.safetensors").is_file() and (folder / "model.json").is_file():
         try:
-            described = json.loads((folder / "model.json").read_text())
+            described = read_json(folder / "model.json")
         except (OSError, ValueError):
             described = {}
         return "dt" if "n_ctx" in described else "agent"

@@ -36,6 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtx.errors import UserError
+from dtx.files import read_json
 from dtx.report import write_atomically
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def read(folder: Path) -> SparseAutoencoder:
         UserError: A file is missing or damaged, or the architecture is not one of ours.
     """
     try:
-        known = _of_today(json.loads((folder / CONFIG).read_text()), folder)
+        known = _of_today(read_json(folder / CONFIG), folder)
         weights = safetensors.torch.load_file(folder / WEIGHTS)
         architecture, metadata = known["architecture"], dict(known.get("metadata") or {})
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:

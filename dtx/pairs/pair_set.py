@@ -6,7 +6,6 @@ Letters: p pairs of a batch, n tokens of a window, t states of a run, r runs, k 
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from dtx.dt.context import Context
 from dtx.dt.history import History
 from dtx.dt.tokens import ACTION, REWARD_TO_GO, STATE
 from dtx.errors import UserError
+from dtx.files import read_json
 
 if TYPE_CHECKING:
     from dtx.dt.model import DecisionTransformerModel, ModelConfig
@@ -118,7 +118,7 @@ class PairSet:
         }
         with np.load(folder / "runs.npz", allow_pickle=False) as stored:
             runs = dict(stored)
-        about = json.loads((folder / "pairs.json").read_text())
+        about = read_json(folder / "pairs.json")
         return PairSet(tables["pairs"], tables["refused"], runs, about, folder)
 
     @property

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dtx.config.compose import OnDrift
 from dtx.config.ranges import problems
 from dtx.errors import UserError
+from dtx.files import read_json
 from dtx.progress import duration
 from dtx.run import drift
 from dtx.stage import TARGET, Stage, is_runtime
@@ -164,7 +164,7 @@ class Records:
         records = []
         for path in sorted(self.store.root.glob(f"{name}-*/{DONE}")):
             try:
-                record = json.loads(path.read_text())
+                record = read_json(path)
                 records.append((frozenset(_flat(record["config"])), record))
             except (OSError, ValueError, KeyError):
                 continue  # the store reports a corrupt record when it is used

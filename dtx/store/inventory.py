@@ -14,6 +14,7 @@ from stat import S_ISDIR
 from typing import Any
 
 from dtx.errors import UserError
+from dtx.files import read_json
 from dtx.report import write_atomically
 from dtx.store.aside import WORK
 from dtx.store.store import DONE
@@ -70,7 +71,7 @@ def artefacts(root: Path) -> list[Artefact]:
 def _artefact(folder: Path) -> Artefact:
     path = folder / DONE
     try:
-        record = json.loads(path.read_text())
+        record = read_json(path)
         size = path.stat().st_size + sum(size for size, *_ in record["files"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Artefact(folder, {}, folder_size(folder))
@@ -135,7 +136,7 @@ def named_runs(root: Path) -> list[NamedRun]:
     runs = []
     for path in sorted((root / RUNS).glob("*.json")):
         try:
-            record = json.loads(path.read_text())
+            record = read_json(path)
             runs.append(NamedRun(str(record["name"]), [str(s) for s in record["labels"]], path))
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(

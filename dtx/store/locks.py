@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dtx.files import read_json
 from dtx.progress import console
 from dtx.report import write_atomically
 from dtx.run.processes import process_tags
@@ -103,7 +104,7 @@ def in_words(who: dict | None) -> str:
 
 def _read(folder: Path, label: str) -> dict | None:
     try:
-        who = json.loads((folder / f"{label}.holder").read_text())
+        who = read_json(folder / f"{label}.holder")
     except (OSError, ValueError):  # not yet written, or of an older version
         return None
     return who if isinstance(who, dict) else None

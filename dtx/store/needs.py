@@ -20,6 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from dtx.files import read_json
 from dtx.report import write_atomically
 from dtx.store.locks import is_held
 
@@ -93,7 +94,7 @@ def in_use(root: Path) -> list[InUse]:
     lists = []
     for path in sorted((root / NEEDED).glob("*.json")):
         try:
-            note = json.loads(path.read_text())
+            note = read_json(path)
             labels, who, since = frozenset(note["labels"]), str(note["who"]), float(note["since"])
         except (OSError, ValueError, KeyError, TypeError):
             continue

@@ -11,6 +11,7 @@ import json
 import time
 from pathlib import Path
 
+from dtx.files import read_json
 from dtx.progress import PROGRESS
 from dtx.report import write_atomically
 
@@ -55,7 +56,7 @@ def _newest(work: Path) -> float:
 
 def _read(work: Path) -> list[dict]:
     try:
-        sessions = json.loads((work / SESSIONS).read_text())
+        sessions = read_json(work / SESSIONS)
         return [{"started": float(s["started"]), "seconds": s["seconds"]} for s in sessions]
     except (OSError, ValueError, KeyError, TypeError):  # none yet; times are not worth a failure
         return []

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.markup import escape
 
 from dtx.errors import UserError
+from dtx.files import read_json
 from dtx.progress import console, remove_progress
 from dtx.report import sync_folder, write_atomically
 from dtx.stage import CHECKPOINT, Stage, read_from
@@ -119,7 +120,7 @@ class Store:
         try:
             if self.remote and self.where(stage) == "remote":
                 return json.loads(self.remote.record(stage.label))
-            record = json.loads(path.read_text())
+            record = read_json(path)
             assert isinstance(record["files"], dict)
             return record
         except (OSError, ValueError, KeyError, TypeError, AssertionError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dtx.analysis.core.result import Result
 from dtx.config.compose import Experiment
 from dtx.errors import Interrupted
+from dtx.files import read_json
 from dtx.report import RESULT, read_metrics, write_atomically
 from dtx.run.outcome import StageOutcome
 from dtx.run.processes import killed_before, marked
@@ -182,7 +183,7 @@ def reconcile(server: Server) -> None:
     """Complete or mark as KILLED what killed processes left RUNNING."""
 
     def settle(run: Run, folder: Path) -> None:
-        record = json.loads((folder / DONE).read_text())
+        record = read_json(folder / DONE)
         points = unsent(server, run.info.run_id, folder)
         model = log_results(server, run.info.run_id, folder, record, _summary(folder), points)
         if model:  # for the runs of stages that read this one

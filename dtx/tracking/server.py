@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from dtx.config.compose import TrackingConfig
 from dtx.errors import UserError
+from dtx.files import read_json
 from dtx.progress import console
 from dtx.run.processes import alive, process_tags
 from dtx.run.signals import defer_signals
@@ -176,7 +177,7 @@ def _committed(run: Run) -> Path | None:
     tags = run.data.tags
     folder = current().root / f"{tags.get('dtx.stage')}-{tags.get('dtx.key')}"
     try:
-        record = json.loads((folder / DONE).read_text())
+        record = read_json(folder / DONE)
     except (OSError, ValueError):
         return None
     return folder if record.get("mlflow", {}).get("run_id") == run.info.run_id else None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from rich.markup import escape
 
 from dtx.errors import UserError
+from dtx.files import read_json
 from dtx.progress import console
 from dtx.text import near
 from dtx.verbs._arguments import as_path, override_arguments
@@ -81,6 +81,6 @@ def _last() -> tuple[list[str], Path | None]:
         raise UserError(
             "no sweep under ./multirun: give its overrides, as in `dtx compare dt.seed=0,1,2`"
         )
-    record = json.loads(sweeps[-1].read_text())
+    record = read_json(sweeps[-1])
     console.print(f"[dim]the sweep of {near(sweeps[-1].parent)}[/]")
     return record["overrides"], Path(record["config_dir"]) if record["config_dir"] else None

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from dtx.config.ranges import problems
 from dtx.dataset.rollouts import Rollouts
 from dtx.dt.decision_transformer import DecisionTransformer
 from dtx.dt.load import load_at, untrained_like
+from dtx.dt.model import DecisionTransformerModel, load, save
 from dtx.dt.model_config import ModelConfig
 from dtx.dt.model_stage import ModelStage
 from dtx.errors import UserError
@@ -43,7 +45,21 @@ def test_a_stage_says_what_its_model_was_trained_on(store, experiment_of):
     assert stored.model_config().to_dict() == stage.model_config().to_dict()
 
 
-@pytest.mark.parametrize("text", ["{}", "[1]", "no JSON", None])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "[1]",
+        "no JSON",
+        None,
+        "",
+        "\0",
+        "null",
+        "[" * 100_000,
+        '{"n_layers": NaN}',
+        "\ufeff{}",
+    ],
+)
 def test_a_description_that_is_none_is_explained(tmp_path, text):
     if text is not None:
         (tmp_path / "model.json").write_text(text)
@@ -51,6 +67,45 @@ def test_a_description_that_is_none_is_explained(tmp_path, text):
         UserError, match=r"model.json: not a readable model .* invalidate the stage"
     ):
         ModelConfig.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("n_layers", 10**9, "blocks, but the description says 1000000000"),
+        ("n_layers", 1, "blocks, but the description says 1"),
+        ("d_model", 10**9, "width 16, but the description says 1000000000"),
+        ("d_mlp", 10**9, "d_mlp is 1000000000, which is more than the weights hold"),
+        ("n_timesteps", 2 * 10**9, "n_timesteps is 2000000000, which is more"),
+        ("n_ctx", 2 * 10**9, "n_ctx is 2000000000, which is more"),
+        ("n_heads", 10**12, "n_heads is '1000000000000'"),
+        ("n_heads", -1, "n_heads is '-1'"),
+        ("n_heads", True, "n_heads is 'True'"),
+        ("n_heads", 2.5, "n_heads is '2.5'"),
+        ("gated_mlp", "no", "gated_mlp is 'no', not a bool"),
+        ("act_fn", 3, "act_fn is '3', not a str"),
+    ],
+)
+def test_a_description_that_asks_for_more_than_the_weights_hold_takes_no_memory(
+    tmp_path, name, value, message
+):
+    save(DecisionTransformerModel(tiny().model_config()), tmp_path)
+    described = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**described, name: value}))
+    with pytest.raises(UserError, match=message):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    network = DecisionTransformerModel(tiny().model_config())
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.unembed.W_U[0, 0] = value
+    save(network, tmp_path)
+    with pytest.raises(UserError, match=r"unembed.W_U holds a number that is not finite"):
+        load(tmp_path)
 
 
 def test_an_untrained_twin_has_the_architecture_and_other_weights(store, experiment_of):

@@ -33,6 +33,7 @@ from dtx.agent.sb3.spaces import (
     read_space,
 )
 from dtx.errors import UserError
+from dtx.files import read_json
 
 if TYPE_CHECKING:
     from stable_baselines3.common.distributions import Distribution
@@ -178,9 +179,7 @@ def load(folder: Path, unsafe_pickle: bool) -> SB3Agent:
             )
         return _unpickled(folder / COPY)
     try:
-        return _made(
-            json.loads((folder / MODEL).read_text()), load_file(folder / WEIGHTS), folder.name
-        )
+        return _made(read_json(folder / MODEL), load_file(folder / WEIGHTS), folder.name)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(f"{folder}: not a readable agent ({error})") from error
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtx.analysis.core.verdicts import About, Check, Claim, Control, Relation, Verdict
+from dtx.files import read_json
 from dtx.report import HEADLINE, RESULT, Report, Tables, read_metrics, write_atomically
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class Result:
         """
         if not (folder / RESULT).exists():
             return _unrecorded(folder)
-        recorded = json.loads((folder / RESULT).read_text())
+        recorded = read_json(folder / RESULT)
         return Result(
             finding=recorded["finding"],
             metrics=recorded["metrics"],

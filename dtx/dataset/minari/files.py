@@ -23,6 +23,7 @@ import numpy as np
 
 from dtx.dataset.reading import OBSERVATION_SHAPE
 from dtx.errors import UserError
+from dtx.files import read_json
 from dtx.report import write_atomically
 
 FACTS, ENDS, MOMENTS = "minari.json", "ends.feather", "moments.feather"
@@ -43,7 +44,7 @@ def minari() -> ModuleType:
 
 def read_facts(folder: Path) -> dict[str, Any]:
     """Content of ``minari.json``."""
-    return json.loads((folder / FACTS).read_text())
+    return read_json(folder / FACTS)
 
 
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
