@@ -273,7 +273,8 @@ class Builder:
 
     def _class(self, target: Any, hint: Any, place: str) -> type | None:
         if target is None:
-            return hint if is_component(hint) else self._wrong(place, "needs a _target_")
+            named = is_component(hint) and not inspect.isabstract(hint)
+            return hint if named else self._wrong(place, "needs a _target_")
         module, _, name = str(target).rpartition(".")
         try:
             cls = getattr(importlib.import_module(module), name)

@@ -129,7 +129,9 @@ def compose(
     with hydra_configs(config_dir):
         try:
             config = hydra_compose("config", [*overrides], return_hydra_config=True)
-            refuse_unread(config_dir, config.hydra.runtime.choices)
+            # Hydra does not list the choices of a group of several; ours are named as their files.
+            several = {"analysis": list(config.get("analysis") or ())}
+            refuse_unread(config_dir, {**config.hydra.runtime.choices, **several})
             if not with_hydra:
                 with open_dict(config):
                     del config["hydra"]
@@ -174,7 +176,7 @@ def refuse_unread(config_dir: Path | None, choices: Mapping[str, Any]) -> None:
             (str(top), "is not read: defaults of your own stand in a preset, experiment/NAME.yaml")
         )
     for group, chosen in choices.items():
-        for name in chosen if OmegaConf.is_list(chosen) else [chosen]:
+        for name in chosen if isinstance(chosen, list) else [chosen]:
             ours, theirs = (f / group.lstrip("/") / f"{name}.yaml" for f in (CONF, config_dir))
             if ours.exists() and theirs.exists() and ours.read_bytes() != theirs.read_bytes():
                 errors.append(
@@ -373,6 +375,8 @@ def _build_the_others(builder: Builder) -> None:
     """
     builder.checking = False
     for group in GROUPS:
+        if builder.errors:  # what follows from it would be wrong as well
+            return
         content = builder.config.get(group)
         if group == "analysis" and isinstance(content, Mapping):
             for name in content:
