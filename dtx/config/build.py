@@ -273,7 +273,7 @@ class Builder:
 
     def _class(self, target: Any, hint: Any, place: str) -> type | None:
         if target is None:
-            named = is_component(hint) and not inspect.isabstract(hint)
+            named = is_component(hint) and not issubclass(hint, Stage)  # a stage names its class
             return hint if named else self._wrong(place, "needs a _target_")
         module, _, name = str(target).rpartition(".")
         try:
