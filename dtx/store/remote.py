@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from dtx.errors import UserError
+from dtx.files import parse_json
 from dtx.progress import console, progress
-from dtx.store.checksums import damage
+from dtx.store.checksums import damage, files_in
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -87,7 +88,7 @@ class Remote:
         content = self._read(label)
         if content is None:
             raise RemoteError(f"{self.url}/{label}.json is not there any more; {_WITHOUT}")
-        if _files(content) is None:
+        if _files(content, label) is None:
             raise UserError(
                 f"corrupt artefact: {self.url}/{label}.json is not readable; {self._mend(label)}"
             )
@@ -105,7 +106,7 @@ class Remote:
             False if a complete one was there already; it is left unchanged.
         """
         _, root = self._place
-        files = _files(record)
+        files = _files(record, label)
         if files is None:
             raise UserError(f"corrupt artefact: {folder} has no readable list of files")
         whole = self._is_whole(label)
@@ -137,7 +138,7 @@ class Remote:
         """
         fs, root = self._place
         record = self.record(label)
-        files = _files(record) or {}
+        files = _files(record, label) or {}
         there = f"{label}/{_digest(files)}"
         work.mkdir(parents=True, exist_ok=True)
         for path in [p for p in work.rglob("*") if p.is_file()]:
@@ -223,7 +224,7 @@ class Remote:
 
     def _is_whole(self, label: str) -> bool:
         record = self._read(label)
-        return record is not None and _files(record) is not None
+        return record is not None and _files(record, label) is not None
 
     def _lacking(self, there: str, files: dict[str, tuple[int, str]]) -> list[str]:
         """Names of the files that are not there with their size."""
@@ -280,18 +281,16 @@ class Remote:
             ) from error
 
 
-def _files(record: bytes) -> dict[str, tuple[int, str]] | None:
-    """Size and SHA-256 by name, from a ``done.json``; None if it has no such list."""
+def _files(content: bytes, label: str) -> dict[str, tuple[int, str]] | None:
+    """Size and SHA-256 by name, from an artefact's ``done.json``; None if it is not one, or another's."""
     try:
-        listed = json.loads(record)["files"]
-        files = {str(n): (int(size), str(digest)) for n, (size, digest) in listed.items()}
+        record = parse_json(content, label)
+        named = {"stage", "key"} <= record.keys()
+        if named and f"{record['stage']}-{record['key']}" != label:
+            return None
+        return files_in(record) or None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    for name in files:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or not path.parts:
-            return None
-    return files
 
 
 def _digest(files: dict[str, tuple[int, str]]) -> str:

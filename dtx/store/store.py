@@ -26,7 +26,7 @@ from dtx.report import sync_folder, write_atomically
 from dtx.stage import CHECKPOINT, Stage, read_from
 from dtx.store import aside, locks, sessions
 from dtx.store.aside import LOCKS, PULL, WORK
-from dtx.store.checksums import checksum, damage
+from dtx.store.checksums import DONE, checksum, damage, files_in
 from dtx.store.label import Labelled
 from dtx.store.remote import Remote, RemoteError
 from dtx.store.sessions import SESSIONS
@@ -34,7 +34,6 @@ from dtx.store.sessions import SESSIONS
 if TYPE_CHECKING:
     from dtx.config.compose import StoreConfig
 
-DONE = "done.json"
 _current: Store | None = None
 
 
@@ -121,9 +120,9 @@ class Store:
             if self.remote and self.where(stage) == "remote":
                 return json.loads(self.remote.record(stage.label))
             record = read_json(path)
-            assert isinstance(record["files"], dict)
+            files_in(record)
             return record
-        except (OSError, ValueError, KeyError, TypeError, AssertionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise self._corrupt(stage, DONE, "is missing or not readable") from None
 
     def artefact(self, stage: Labelled) -> Path:

@@ -90,7 +90,42 @@ def test_changed_object_is_refused_and_the_remedy_works(place, machine, tmp_path
     assert machine("c", place.url)(ONE) == ["pulled"]
 
 
-@pytest.mark.parametrize("record", [b"{half", b'{"files": {"../../stolen": [1, "ab"]}}'])
+SHA = '"' + "0" * 64 + '"'
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *(
+            b"{half",
+            b"",
+            b"null",
+            b"[]",
+            b"\xff",
+            b"[" * 100_000,
+            b"{}",
+            b'{"files": {}}',
+            b'{"files": []}',
+        ),
+        *(
+            f'{{"files": {{"{name}": [1, {SHA}]}}}}'.encode()
+            for name in (
+                "../../stolen",
+                "/etc/passwd",
+                "a/../../b",
+                "done.json",
+                "",
+                ".",
+                "a\\u001bb",
+            )
+        ),
+        b'{"files": {"value.txt": [1, "ab"]}}',
+        f'{{"files": {{"value.txt": [-1, {SHA}]}}}}'.encode(),
+        f'{{"files": {{"value.txt": ["1", {SHA}]}}}}'.encode(),
+        b'{"files": {"value.txt": 3}}',
+        f'{{"stage": "toys", "key": "0123", "files": {{"value.txt": [1, {SHA}]}}}}'.encode(),
+    ],
+)
 def test_record_that_is_none_is_refused_and_pushed_anew(folder, machine, tmp_path, record):
     machine("a", folder.url)(ONE)
     (folder.folder / f"{ONE.label}.json").write_bytes(record)
