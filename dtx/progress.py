@@ -29,7 +29,7 @@ from rich.progress import (
 )
 
 from dtx.files import read_json
-from dtx.text import discreet
+from dtx.text import discreet, printable
 
 
 class CopyingConsole(Console):
@@ -38,8 +38,8 @@ class CopyingConsole(Console):
     copy: Console | None = None
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print here, and in the copy if there is one; texts without the secrets of their URLs."""
-        objects = tuple(discreet(o) if isinstance(o, str) else o for o in objects)
+        """Print here, and in the copy if there is one; without secrets of URLs and control characters."""
+        objects = tuple(printable(discreet(o)) if isinstance(o, str) else o for o in objects)
         super().print(*objects, **options)
         if self.copy is not None:
             self.copy.print(*objects, **options)

@@ -40,9 +40,19 @@ def discreet(text: str) -> str:
     return _SECRET.sub(r"\1***", _USER.sub("***", text))
 
 
+def printable(text: str) -> str:
+    """A text in which nothing commands the terminal: control characters are written out, line ends stay.
+
+    Names and messages may come from the record of somebody else's artefact.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
 def say(line: str) -> None:
     """Print one line to standard error, marked as dtx's."""
-    print(f"dtx: {discreet(line)}", file=sys.stderr)
+    print(f"dtx: {printable(discreet(line))}", file=sys.stderr)
 
 
 def near(path: Path) -> Path:
@@ -53,6 +63,7 @@ def near(path: Path) -> Path:
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text with their columns aligned; plain, so that other programs can read them."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from dtx.text import discreet, file_name
+from dtx.text import columns, discreet, file_name, printable
 
 ODD = [
     "",
@@ -65,3 +65,20 @@ def test_names_of_files_are_short_plain_and_differ_as_their_texts_do():
 )
 def test_what_lets_somebody_in_is_not_shown(text, shown):
     assert discreet(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain größe 東京", "plain größe 東京"),
+        ("two\nlines\tand", "two\nlines\tand"),
+        ("\x1b[2Jgone", "\\x1b[2Jgone"),
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+        ("back\bspace\r", "back\\x08space\\r"),
+        ("\u202eright to left", "\\u202eright to left"),
+        ("\x9b31m", "\\x9b31m"),
+    ],
+)
+def test_nothing_printed_commands_the_terminal(text, shown):
+    assert printable(text) == shown
+    assert "\x1b" not in columns([[text, "x"], ["y", "z"]])

@@ -41,7 +41,7 @@ from dtx.config.protocols import misfit
 from dtx.config.ranges import plain, problems
 from dtx.errors import UserError
 from dtx.stage import BEFORE, Stage
-from dtx.text import first_line, suggest
+from dtx.text import first_line, printable, suggest
 
 _REFERENCE = re.compile(r"^\$\{([A-Za-z_][\w.]*)\}$")
 _ABSENT = object()
@@ -355,7 +355,7 @@ def _checked(built: Any) -> Iterable[tuple[str, str]]:
 
 def _printable(text: str) -> str:
     """One line of printable characters, not endless."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    shown = printable(text).replace("\n", "\\n").replace("\t", "\\t")
     return shown if len(shown) <= 300 else f"{shown[:300]}..."
 
 

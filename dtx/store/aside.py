@@ -22,14 +22,26 @@ def label_of(folder: Path) -> str:
     return folder.name.removesuffix(PULL)
 
 
+def own(root: Path, name: str) -> Path:
+    """A folder of dtx's own in a store, made if need be.
+
+    Raises:
+        UserError: It is a link: what is moved or written there would be somewhere else.
+    """
+    folder = root / name
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a link; dtx writes in a store itself only: remove the link")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def set_aside(root: Path, folder: Path) -> Path:
     """Move a folder of the store; the caller holds its stage's lock.
 
     Returns:
         The folder as it is now.
     """
-    trash = root / INVALID
-    trash.mkdir(parents=True, exist_ok=True)
+    trash = own(root, INVALID)
     new = trash / f"{folder.name}.{time.time_ns()}"
     shutil.move(folder, new)
     return new

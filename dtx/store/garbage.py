@@ -16,7 +16,7 @@ from pathlib import Path
 from dtx.config.build import ConfigError
 from dtx.errors import UserError
 from dtx.store import locks
-from dtx.store.aside import INVALID, LOCKS, label_of
+from dtx.store.aside import INVALID, LOCKS, label_of, own
 from dtx.store.inventory import (
     Artefact,
     artefacts,
@@ -224,8 +224,7 @@ def _take(root: Path, item: Item) -> bool:
         with gate(root):
             if any(item.label in use.labels for use in in_use(root) if use.living):
                 return False
-            aside = root / INVALID / f"gc.{item.path.name}.{time.time_ns()}"
-            aside.parent.mkdir(exist_ok=True)
+            aside = own(root, INVALID) / f"gc.{item.path.name}.{time.time_ns()}"
             with contextlib.suppress(FileNotFoundError):  # set aside by a user meanwhile
                 item.path.rename(aside)
         _delete(aside)

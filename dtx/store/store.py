@@ -173,8 +173,8 @@ class Store:
             if self._is_here(stage) or self._pulled_meanwhile(stage):
                 yield None
                 return
-            work = self._work(stage)
-            work.mkdir(parents=True, exist_ok=True)
+            aside.own(self.root, WORK)
+            work = aside.own(self.root, f"{WORK}/{stage.label}")
             sessions.begin(work)
             try:
                 yield work

@@ -37,6 +37,7 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"{uri} is a server and has its own UI: open that address in a browser")
     # Without the job runner the server is 2 processes instead of 10.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     console.print(f"MLflow UI: http://127.0.0.1:{args.port} (Ctrl-C ends it)")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     os.execv(sys.executable, [*command, "--port", str(args.port)])

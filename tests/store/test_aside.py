@@ -86,3 +86,22 @@ def test_the_command_says_that_nothing_begins_so(full, text, capsys):
     assert main(["invalidate", text, "--store", str(full.root)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert content(full.root.parent) == before
+
+
+@pytest.mark.parametrize("name", [".invalid", ".work"])
+def test_nothing_is_moved_or_written_through_a_link(full, tmp_path_factory, name):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    if (full.root / name).exists():
+        (full.root / name).rename(full.root / "kept")
+    (full.root / name).symlink_to(elsewhere)
+    with pytest.raises(UserError, match=rf"{name} is a link"):
+        if name == ".work":
+            run_one(full)
+        else:
+            invalidate(full.root, ONE.label)
+    assert list(elsewhere.iterdir()) == []
+
+
+def run_one(store) -> None:
+    with store.work(Number(value=9)) as work:
+        (work / "value.txt").write_text("9")
