@@ -211,6 +211,8 @@ class Builder:
     def _component(self, raw: dict, hint: Any, place: str) -> Any:
         origins = {k: f"{place}.{k}" for k in raw}
         if "_base_" in raw:
+            if not self.checking:  # a variant of something that it need not fit
+                return None
             raw, origins = self._rebase(raw, place)
         cls = self._class(raw.get("_target_"), hint, place)
         if cls is None:

@@ -29,16 +29,20 @@ def override_arguments(
     parser.add_argument("overrides", nargs="*", help=words)
 
 
-def config_dir_argument(parser: argparse.ArgumentParser, use: str) -> None:
+def config_dir_argument(
+    parser: argparse.ArgumentParser, use: str, *, written: bool = False
+) -> None:
     """``--config-dir``: the user's own configs.
 
     Args:
         parser: Of the verb.
         use: What the verb does with them, for the help text.
+        written: Whether the verb writes there, so that the folder need not be there yet.
     """
+    kind = as_path if written else existing_folder
     parser.add_argument(
         "--config-dir",
-        type=_folder,
+        type=kind,
         default=own_configs(),
         help=f"{use} (default: ./conf if it exists)",
     )
@@ -52,7 +56,8 @@ def as_path(text: str) -> Path:
         raise UserError(f"{text}: {error}") from None
 
 
-def _folder(text: str) -> Path:
+def existing_folder(text: str) -> Path:
+    """A folder that is given on the command line, and is there."""
     if not as_path(text).is_dir():
         raise UserError(f"no folder {text} (--config-dir)")
     return as_path(text)

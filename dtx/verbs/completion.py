@@ -17,6 +17,7 @@ from dtx import verbs
 from dtx.config.compose import hydra_configs
 from dtx.config.options import options, own_configs
 from dtx.errors import UserError
+from dtx.verbs._arguments import as_path, existing_folder
 
 EXAMPLES = """
   eval "$(dtx completion bash)"          in ~/.bashrc; `zsh` in ~/.zshrc, after compinit
@@ -165,7 +166,7 @@ class _Line:
             yield from self._overrides(word)
         elif action.dest in sources:
             yield from (f"{s}{_WHOLE}" for s in sources[action.dest]() if s.startswith(word))
-        elif action.type is Path:
+        elif action.type in (as_path, existing_folder):
             files = action.dest not in ("config_dir", "store", "folder")
             yield from paths(word, files=files)
 

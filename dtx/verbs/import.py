@@ -36,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--as", dest="name", metavar="NAME", help="name of the config; default: the file's"
     )
-    config_dir_argument(parser, "your own configs, where the new one is written")
+    config_dir_argument(parser, "your own configs, where the new one is written", written=True)
     parser.add_argument("--force", action="store_true", help="overwrite an existing config")
     parser.add_argument(
         "--unsafe-pickle",
