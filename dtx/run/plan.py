@@ -165,8 +165,9 @@ class Records:
         for path in sorted(self.store.root.glob(f"{name}-*/{DONE}")):
             try:
                 record = read_json(path)
+                record["class"].endswith, record.get("finished", "").lower  # texts
                 records.append((frozenset(_flat(record["config"])), record))
-            except (OSError, ValueError, KeyError):
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue  # the store reports a corrupt record when it is used
         return sorted(records, key=lambda r: r[1].get("finished", ""), reverse=True)
 

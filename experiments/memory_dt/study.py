@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dtx.analysis.core.result import Verdict
 from dtx.config.compose import Experiment, compose, experiment
 from dtx.config.expected import judge, measure, path_of, read
 from dtx.figures import new
@@ -58,7 +59,8 @@ NUMBERS = {  # what is shown, where it stands, and which way is good
 }
 
 
-VERDICTS = ("steered", "calibrated")
+ESTABLISHED = "both, with all controls held"
+VERDICTS = ("steered", "calibrated", ESTABLISHED)
 """Rows that are 1 or 0 for a seed."""
 LEFT = 0.9
 """P(right turn) at target .9 above which training has left the plateau of .5: it ignores the instruction."""
@@ -122,6 +124,9 @@ def collect(chosen: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.
             name: read_metrics(stages[place].path).get(key)
             for name, (place, key) in NUMBERS.items()
         }
+        numbers[ESTABLISHED] = float(
+            all(claim.verdict is Verdict.CONFIRMED for claim in calibration.result().claims)
+        )
         seconds = {name: store.done(stage)["cpu_seconds"] for name, stage in stages.items()}
         agent_share = (numbers["agent: frames to solved"] or np.nan) / stages["agent"].frames
         numbers["agent: CPU-s to solved"] = seconds["agent"] * agent_share

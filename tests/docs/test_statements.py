@@ -113,7 +113,13 @@ def test_every_number_among_the_results_has_a_statement(file: str):
 
 @pytest.mark.parametrize(
     ("folder", "name"),
-    [("memory_dt", "results"), ("memory_dt_26", "results"), ("memory_dt", "ceiling")],
+    [
+        ("memory_dt", "results"),
+        ("memory_dt_26", "results"),
+        ("memory_dt", "ceiling"),
+        ("memory_dt", "first_recipe"),
+        ("memory_dt", "resampled"),
+    ],
 )
 def test_the_table_of_results_is_made_of_the_record(folder: str, name: str, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "experiments" / "memory_dt")

@@ -120,12 +120,13 @@ def untrained_runs(
     seen = seen_in([batch.clean for batch in batches])
     for twin in twins(model, count, seed, seen):
         yield [
-            tuple(
-                batch.difference(twin.last_logits(context)).double().numpy()
-                for context in (batch.clean, batch.corrupt)
-            )
+            (_difference(twin, batch, batch.clean), _difference(twin, batch, batch.corrupt))
             for batch in batches
         ]
+
+
+def _difference(model: DecisionTransformerModel, batch: PairBatch, context: Context) -> np.ndarray:
+    return batch.difference(model.last_logits(context)).double().numpy()
 
 
 def untrained_gaps(
