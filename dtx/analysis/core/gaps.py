@@ -13,6 +13,7 @@ from dtx.analysis.core.effects import words
 from dtx.analysis.core.patching_spec import EDIT, Direction
 from dtx.analysis.core.untrained import seen_in, twins
 from dtx.analysis.core.verdicts import Relation
+from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 from dtx.pairs.pair_set import PairBatch
 from dtx.statistics import Estimate, mean_estimate
