@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -88,9 +89,11 @@ def collect(chosen: argparse.Namespace) -> pd.DataFrame:
 
 
 def over_seeds(verdicts: Iterable[str]) -> str:
-    """Confirmed or not if all seeds say so; else it depends on the seed."""
-    kinds = set(verdicts)
-    return kinds.pop() if len(kinds) == 1 else Verdict.DEPENDS.value
+    """The verdict of all seeds, or how many have each: verdicts are not averaged."""
+    counts = Counter(verdicts).most_common()
+    if len(counts) == 1:
+        return counts[0][0]
+    return ", ".join(f"{verdict} {number}" for verdict, number in counts)
 
 
 def write(out: Path, judged: pd.DataFrame) -> None:
@@ -125,7 +128,8 @@ def draw(out: Path, judged: pd.DataFrame) -> None:
         yticks=range(len(grid)),
         yticklabels=grid.index,
         xticks=[x + 0.5 for x in range(grid.shape[1])],
-        xticklabels=[f"seed {seed}" for seed in grid.columns],
+        xticklabels=[str(seed) for seed in grid.columns],
+        xlabel="seed",
         xlim=(0, grid.shape[1]),
     )
     axis.invert_yaxis()

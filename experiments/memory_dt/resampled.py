@@ -1,8 +1,8 @@
 """How far the choice at the junction differs between samples of demonstrations of one and the same agent.
 
 The calibration holds a model against the demonstrations that it was trained on. This is what such a distance
-is without any model: each agent records as many episodes twice more, under other seeds, and each sample is held
-against the first.
+is without any model: each agent records as many episodes twice more, under other seeds, and each sample is
+held against the first.
 
     python experiments/memory_dt/resampled.py   # seeds 1000-1009: resampled.md, resampled.json
 """
