@@ -42,7 +42,7 @@ _OWN_PROCESS = ("joblib", "slurm", "submitit_local", "ray")
 """Launchers whose processes read dtx's own configs: sweeps on them are planned."""
 _LONG = ("analysis=[scorecard]", "experiment=memory_dt_claims")
 """Planned, too: over a hundred analyses, which tests of their own run."""
-_FULL_SIZE = ("analysis.activation_patching.checkpoint=123,411,750",)
+_FULL_SIZE = ("analysis.activation_patching.checkpoint=152,534,1000",)
 """Planned, too: steps that only models trained for as long as dtx's own configs say have kept."""
 
 
