@@ -85,7 +85,7 @@ class Server:
             **({"mlflow.parentRunId": parent} if parent else {}),
         }
         tags = {key: discreet(value) for key, value in {**own, **tags}.items()}
-        run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
+        run = self.client.create_run(self.experiment_id, run_name=discreet(name), tags=tags)
         return run.info.run_id
 
     def end(self, run_id: str, status: str) -> None:
@@ -152,7 +152,9 @@ class Server:
             for name, path in files.items():
                 Path(folder, name).symlink_to(path.absolute())
             for name, frame in tables.items():
-                frame.to_json(Path(folder, name), orient="split", index=False, date_format="iso")
+                shown = frame.to_json(orient="split", index=False, date_format="iso")
+                # JSON writes a slash as \\/, after which no URL is recognised.
+                Path(folder, name).write_text(discreet(shown.replace("\\/", "/")))
             self.client.log_artifacts(run_id, folder)
 
     def reconcile(self, settle: Callable[[Run, Path], None]) -> None:
