@@ -193,7 +193,7 @@ def test_windows_are_cut_at_a_step_that_does_not_depend_on_the_episode(share):
     data = episodes(n=300)
     stage = tiny()
     windows = dataclasses.replace(
-        stage.windows, first_share=1.0, whole_share=1.0, balance=Balance.none
+        stage.windows, first_share=1.0, whole_share=1.0, cut=None, balance=Balance.none
     )
     whole = Sampler(data, stage.model_config(), windows, 0)
     cut = Sampler(data, stage.model_config(), dataclasses.replace(windows, whole_share=share), 0)

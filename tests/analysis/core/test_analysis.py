@@ -51,7 +51,7 @@ def test_needs_are_of_the_fields_named():
 @pytest.mark.parametrize("name", [n for n, a in built_in().items() if "env" in a.needs])
 def test_an_analysis_without_its_decision_is_one_line(name):
     with pytest.raises(ConfigError) as error:
-        build_group(f"analysis/{name}", ["env=door_key", "pairs=door_key"])
+        build_group(f"analysis/{name}", ["env=door_key", "env.max_steps=50", "pairs=door_key"])
     lines = [line for line in str(error.value).splitlines() if "names no decision" in line]
     assert len(lines) == 1 and lines[0].startswith(f"analysis.{name}.env: DoorKey")
 
