@@ -33,7 +33,7 @@ H, FORWARD = 20, Action.forward.number
 SPEC = CountdownSpec(
     targets=(0.19, 0.46, 0.73), episodes=8, states=24, shifts=(-3, -1, 2), least_gap=0.5,
     alike=(0.5, 2), carried=0.5, curve_targets=(0.19, 0.46, 0.64), offsets=(-3, 3),
-    curve_episodes=12, control_episodes=4, follows=(0.5, 1.5), diagonal=0.05, probed=300,
+    curve_episodes=32, control_episodes=64, follows=(0.5, 1.5), diagonal=0.05, probed=300,
     ridge=(0.01, 1.0), held_out=0.4, least_margin=0.05, untrained=2, seed=0,
 )  # fmt: skip
 

@@ -88,10 +88,13 @@ def of_teacher(model, world) -> Result:
 )
 def test_nothing_is_stated_of_untrained_models(analysed, world):
     _, made = build("dt.model.d_model=32", "dt.model.n_heads=4", "dt.model.d_mlp=64")
+    beyond = []
     for seed in SEEDS:
         result = analysed(untrained_like(made, seed), world)
         assert result.about is About.MODEL and result.controls
         assert all(check.holds for check in result.checks)
-        assert not result.established, (seed, result.summary)
         about = [c for c in result.claims if c.about is not About.INSTRUMENT]
         assert not any(claim.verdict.states for claim in about)
+        beyond += [(seed, result.summary)] if result.established else []
+    # A control holds of one model in twenty by chance: of two among five once in forty cases.
+    assert len(beyond) <= 1, beyond

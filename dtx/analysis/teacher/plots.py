@@ -26,7 +26,8 @@ def draw(result: Result, temperatures: Sequence[float]) -> Figure:
         row = first.loc[name]
         axis.barh(place, row.agreement, color=colour, height=0.6)
         axis.plot([row.agreement_low, row.agreement_high], [place, place], color="black", lw=1.2)
-        axis.text(row.agreement_high + 0.02, place, f"{row.agreement:.2f}", va="center", fontsize=8)
+        end = min(row.agreement_high, 1.0)  # of few episodes an interval goes beyond
+        axis.text(end + 0.02, place, f"{row.agreement:.2f}", va="center", fontsize=8)
     axis.set_yticks(range(len(COLOURS)), list(COLOURS))
     axis.invert_yaxis()
     axis.set(title="Same most probable action", xlabel="share of states", xlim=(0, 1.1))
