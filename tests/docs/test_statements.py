@@ -49,6 +49,12 @@ def recorded(statement: Statement) -> Estimate:
     """The number of a statement, with its interval, from the record."""
     path, _, name = statement.record.strip("`").partition(": ")
     by_seed = json.loads((ROOT / path).read_text())
+    if isinstance(by_seed, list) and "false" in by_seed[0]:  # negatives: false lines, or claims
+        rows = [
+            r for r in by_seed if r["false"] and (r["statement"] == "(line)") == (name == "lines")
+        ]
+        count = sum(r["came_out"] for r in rows) if statement.statistic == "came out" else len(rows)
+        return enumerated(count, len(rows), of="statements")
     if isinstance(by_seed, list):  # verdicts of claims: how many seeds have this one
         verdicts = [row["verdict"] for row in by_seed if row["says"] == name]
         return enumerated(verdicts.count(statement.statistic), len(verdicts), of="seeds")
