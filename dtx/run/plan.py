@@ -165,7 +165,8 @@ class Records:
         for path in sorted(self.store.root.glob(f"{name}-*/{DONE}")):
             try:
                 record = read_json(path)
-                record["class"].endswith, record.get("finished", "").lower  # texts
+                if not all(isinstance(record.get(k, ""), str) for k in ("class", "finished")):
+                    continue
                 records.append((frozenset(_flat(record["config"])), record))
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue  # the store reports a corrupt record when it is used

@@ -152,7 +152,7 @@ class Server:
             for name, path in files.items():
                 Path(folder, name).symlink_to(path.absolute())
             for name, frame in tables.items():
-                shown = frame.to_json(orient="split", index=False, date_format="iso")
+                shown = frame.to_json(orient="split", index=False, date_format="iso") or ""
                 # JSON writes a slash as \\/, after which no URL is recognised.
                 Path(folder, name).write_text(discreet(shown.replace("\\/", "/")))
             self.client.log_artifacts(run_id, folder)
