@@ -165,12 +165,12 @@ class Records:
         for path in sorted(self.store.root.glob(f"{name}-*/{DONE}")):
             try:
                 record = read_json(path)
-                if not all(isinstance(record.get(k, ""), str) for k in ("class", "finished")):
+                if not isinstance(record["class"], str) or not isinstance(record["finished"], str):
                     continue
                 records.append((frozenset(_flat(record["config"])), record))
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue  # the store reports a corrupt record when it is used
-        return sorted(records, key=lambda r: r[1].get("finished", ""), reverse=True)
+        return sorted(records, key=lambda r: r[1]["finished"], reverse=True)
 
     def nearest(self, stage: Stage) -> dict[str, Any] | None:
         """The record of the same stage whose config differs in the fewest fields; the newest of equals."""
