@@ -131,6 +131,6 @@ def test_the_page_on_an_analysis_works_from_a_wheel(dtx, lab):
     dtx("redraw", chosen, *tiny, "tracking.enabled=false")
     assert figure.read_bytes() != before
 
-    need = ["env=door_key", "pairs=door_key"]
+    need = ["env=door_key", "pairs=door_key", "dt.model.n_timesteps=250"]
     (line,) = dtx("plan", "analysis=[sureness]", *need, status=2).splitlines()
     assert line in PAGES["sureness"]  # the page shows it
