@@ -96,12 +96,14 @@ def over_seeds(verdicts: Iterable[str]) -> str:
     return ", ".join(f"{verdict} {number}" for verdict, number in counts)
 
 
-def write(out: Path, judged: pd.DataFrame) -> None:
-    """claims.json, and claims.md: a table of verdicts, then every seed's numbers."""
-    (out / "claims.json").write_text(judged.to_json(orient="records", indent=1) + "\n")
+def write(
+    out: Path, judged: pd.DataFrame, name: str = "claims", who: str = "the study says"
+) -> None:
+    """NAME.json, and NAME.md: a table of verdicts under ``who``, then every seed's numbers."""
+    (out / f"{name}.json").write_text(judged.to_json(orient="records", indent=1) + "\n")
     seeds = judged["seed"].drop_duplicates().tolist()
     lines = [
-        f"| the study says | over {len(seeds)} seeds |" + "".join(f" {seed} |" for seed in seeds),
+        f"| {who} | over {len(seeds)} seeds |" + "".join(f" {seed} |" for seed in seeds),
         "|---|---|" + "---|" * len(seeds),
     ]
     for says, rows in judged.groupby("says", sort=False):
@@ -112,8 +114,8 @@ def write(out: Path, judged: pd.DataFrame) -> None:
         if rows["criterion"].iloc[0]:
             lines += [f"Criterion: {rows['criterion'].iloc[0]}.", ""]
         lines += [f"- seed {row.seed}: {row.verdict}. {row.evidence}" for row in rows.itertuples()]
-    (out / "claims.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines[: 2 + len(STUDY)]))
+    (out / f"{name}.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines[: 2 + judged["says"].nunique()]))
 
 
 def draw(out: Path, judged: pd.DataFrame) -> None:
