@@ -1,7 +1,7 @@
 """Does the model count the steps that are left, and does its greedy curve lie on the diagonal because of it?
 
-The study wished for this: "had it learnt the true relationship between time-to-completion and RTG, this would have
-been interesting to analyse".
+The study wished for this: "had it learnt the true relationship between time-to-completion and RTG, this would
+have been interesting to analyse".
 
     python experiments/memory_dt/countdown.py     # seeds 200-204: countdown.md, countdown.json
 """
