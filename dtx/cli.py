@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in _OF_THE_MACHINE:
             raise
         place = f"{error.filename}: " if error.filename is not None else ""
-        say(f"error: {place}{error.strerror}; finished stages are kept")
+        say(f"error: {place}{error.strerror}; mend that and give the same command again")
         return 2
 
 

@@ -1,6 +1,7 @@
 """The command line as a user meets it: real processes for signals and disks, in-process elsewhere."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -180,3 +181,52 @@ def test_every_verb_explains_itself_with_two_examples(verb, capsys):
     assert stop.value.code == 0
     examples = out[out.index("examples:") :]
     assert examples.count(f"dtx {verb}") >= 2
+
+
+@pytest.mark.parametrize("verb", ["plan", "gc", "ls", "status"])
+def test_verbs_that_only_read_run_no_plugin_of_the_working_folder(user, verb):
+    (user / "hydra_plugins").mkdir()
+    (user / "hydra_plugins" / "mine.py").write_text("open('ran', 'w').close()")
+    done = process(user, verb)
+    done.communicate(timeout=60)
+    assert done.returncode in (0, 2) and not (user / "ran").exists()
+
+
+@pytest.mark.parametrize("place", ["store.path", "tracking.uri"])
+def test_a_place_below_a_file_is_one_line(user, capsys, place):
+    (user / "file").write_text("")
+    value = "file/store" if place == "store.path" else "sqlite:///file/mlflow.db"
+    assert dtx("run", f"{place}={value}", *([QUIET] if place == "store.path" else [])) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len([line for line in lines if line.startswith("dtx: error")]) == 1
+    assert "Traceback" not in " ".join(lines) and "file" in " ".join(lines)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "/full/file"),
+        PermissionError(errno.EACCES, "Permission denied", "/read/only"),
+        OSError(errno.EROFS, "Read-only file system", "/cd"),
+        OSError(errno.ENAMETOOLONG, "File name too long", "n" * 300),
+        OSError(errno.EMFILE, "Too many open files"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["status", "invalidate"])
+def test_what_a_disk_says_is_one_line_with_every_verb(user, capsys, monkeypatch, error, verb):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(verbs.module_of(verb), "main", fail)
+    assert main([verb, *(["x"] if verb == "invalidate" else [])]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert error.strerror in line and (error.filename or "") in line
+
+
+def test_another_error_of_the_system_is_a_defect(user, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(verbs.module_of("status"), "main", fail)
+    with pytest.raises(OSError, match="Bad file"):
+        main(["status"])

@@ -1,4 +1,8 @@
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +108,14 @@ def test_words():
         "3 h 20 min",
         "4 d 3 h",
     ]
+
+
+@pytest.mark.parametrize("columns", ["0", "", "-1", "x", "00"])
+def test_a_terminal_of_no_width_is_told_all_the_same(columns):
+    done = subprocess.run(
+        [sys.executable, "-c", "from dtx.progress import console; console.print('some words')"],
+        env={**os.environ, "COLUMNS": columns, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr.strip() == "some words"

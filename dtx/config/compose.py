@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from dtx.config.build import Builder, ConfigError
+from dtx.config.unread import refuse_unread, without_effect
 from dtx.stage import Stage
 from dtx.text import first_line, suggest
 
@@ -131,7 +132,7 @@ def compose(
             config = hydra_compose("config", [*overrides], return_hydra_config=True)
             # Hydra does not list the choices of a group of several; ours are named as their files.
             several = {"analysis": list(config.get("analysis") or ())}
-            refuse_unread(config_dir, {**config.hydra.runtime.choices, **several})
+            refuse_unread(config_dir, CONF, {**config.hydra.runtime.choices, **several})
             if not with_hydra:
                 with open_dict(config):
                     del config["hydra"]
@@ -155,35 +156,6 @@ def failures() -> tuple[type[Exception], ...]:
     from hydra.errors import HydraException
 
     return HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, RecursionError
-
-
-def refuse_unread(config_dir: Path | None, choices: Mapping[str, Any]) -> None:
-    """Refuse files of the user's own that would be passed over: dtx's of the same name come first.
-
-    Args:
-        config_dir: The user's own configs.
-        choices: Names of the chosen configs by group.
-
-    Raises:
-        ConfigError: Each file, and what to do.
-    """
-    if config_dir is None:
-        return
-    errors = []
-    top = config_dir / "config.yaml"
-    if top.exists() and config_dir.resolve() != CONF.resolve():
-        errors.append(
-            (str(top), "is not read: defaults of your own stand in a preset, experiment/NAME.yaml")
-        )
-    for group, chosen in choices.items():
-        for name in chosen if isinstance(chosen, list) else [chosen]:
-            ours, theirs = (f / group.lstrip("/") / f"{name}.yaml" for f in (CONF, config_dir))
-            if ours.exists() and theirs.exists() and ours.read_bytes() != theirs.read_bytes():
-                errors.append(
-                    (str(theirs), f"dtx has a {group}={name} itself, which is read; rename yours")
-                )
-    if errors:
-        raise ConfigError(errors)
 
 
 def _blame(
@@ -354,18 +326,10 @@ def experiment(config: DictConfig | Mapping[str, Any], overrides: Sequence[str] 
         "on_drift": OnDrift,
     }
     rest = {place: builder.at(place, kind) for place, kind in kinds.items()}
-    builder.errors += _without_effect(raw, {*kinds, *GROUPS, "target", "seed", "hydra"})
+    builder.errors += without_effect(raw, {*kinds, *GROUPS, "target", "seed", "hydra"})
     _build_the_others(builder)
     builder.finish()
     return Experiment(targets=targets, raw=raw, overrides=tuple(overrides), **rest)
-
-
-def _without_effect(raw: Mapping[str, Any], known: set[str]) -> Iterator[tuple[str, str]]:
-    """Names at the top of a config that nothing reads: misspelt ones, of a preset or an override."""
-    referred = set(re.findall(r"\$\{\s*([A-Za-z_]\w*)", repr(raw)))
-    for name in raw:
-        if name not in known | referred:
-            yield name, f"nothing reads it{suggest(name, sorted(known - {'hydra'}))}"
 
 
 def _build_the_others(builder: Builder) -> None:

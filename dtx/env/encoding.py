@@ -17,9 +17,9 @@ VIEW = 7
 """Cells along a side of the agent's view."""
 OBJECTS, COLOURS, STATES = 11, 6, 3
 CHANNELS = OBJECTS + COLOURS + STATES
-LARGEST = max(OBJECTS, COLOURS, STATES) - 1
-"""The largest index in an observation."""
 """20: MiniGrid's object, colour and door-state indices side by side."""
+LARGEST = max(OBJECTS, COLOURS, STATES) - 1
+"""10: the largest index in an observation."""
 OFFSETS = (0, OBJECTS, OBJECTS + COLOURS)
 """First channel of each kind of index."""
 SIZE = CHANNELS * VIEW * VIEW

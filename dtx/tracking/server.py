@@ -152,9 +152,9 @@ class Server:
             for name, path in files.items():
                 Path(folder, name).symlink_to(path.absolute())
             for name, frame in tables.items():
-                shown = frame.to_json(orient="split", index=False, date_format="iso") or ""
+                table = frame.to_json(orient="split", index=False, date_format="iso") or ""
                 # JSON writes a slash as \\/, after which no URL is recognised.
-                Path(folder, name).write_text(discreet(shown.replace("\\/", "/")))
+                Path(folder, name).write_text(discreet(table.replace("\\/", "/")))
             self.client.log_artifacts(run_id, folder)
 
     def reconcile(self, settle: Callable[[Run, Path], None]) -> None:

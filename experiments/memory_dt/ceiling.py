@@ -9,16 +9,12 @@ reused.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 
 import pandas as pd
-from study import arguments, markdown
+from study import arguments, demonstrations, write
 
 from dtx.analysis.calibration.baselines import FailingPolicy, play
-from dtx.config.compose import compose, experiment
-from dtx.store.store import Store, use
 
 CONTEXTS = (1, 5, 9, 20, 50)
 """Timesteps of a window: the study's is 9, an episode has at most 50."""
@@ -31,18 +27,10 @@ def main() -> int:
     parser.set_defaults(seeds=list(range(200, 208)))
     chosen = parser.parse_args()
     columns = {}
-    store = use(Store(chosen.store))
     for seed in chosen.seeds:
-        what = [f"experiment={chosen.preset}", "target=dataset", f"seed={seed}"]
-        what.append(f"store.path={chosen.store}")
-        dataset = experiment(compose(what)).targets["dataset"]
-        if (
-            not store.has(dataset)
-            and subprocess.run([sys.executable, "-m", "dtx", "run", *what]).returncode
-        ):
-            return 2
+        dataset = demonstrations(chosen, seed)
         episodes, env = dataset.load(), dataset.environment
-        columns[str(seed)] = {
+        columns[seed] = {
             f"steps of context: {context}": float(
                 play(
                     FailingPolicy(episodes, env.n_actions, context), env, EPISODES, 1
@@ -50,10 +38,7 @@ def main() -> int:
             )
             for context in CONTEXTS
         }
-    (chosen.out / "ceiling.json").write_text(json.dumps(columns, indent=1) + "\n")
-    text = markdown(pd.DataFrame(columns))
-    (chosen.out / "ceiling.md").write_text(text)
-    print(text)
+    write(chosen.out, pd.DataFrame(columns), "ceiling")
     return 0
 
 

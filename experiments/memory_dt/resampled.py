@@ -9,17 +9,13 @@ held against the first.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 
 import pandas as pd
-from study import arguments, markdown
+from study import arguments, demonstrations, write
 
 from dtx.analysis.core.decision import demonstrated
-from dtx.config.compose import compose, experiment
 from dtx.dt.spec import Balance
-from dtx.store.store import Store, use
 
 FURTHER = {"second": 5000, "third": 6000}
 """Further samples of an agent, and what is added to its seed for them."""
@@ -30,33 +26,22 @@ def main() -> int:
     parser = arguments(__doc__, "memory_dt")
     parser.set_defaults(seeds=list(range(1000, 1010)))
     chosen = parser.parse_args()
-    store = use(Store(chosen.store))
-    columns: dict[str, dict[str, float]] = {}
+    columns: dict[int, dict[str, float]] = {}
     for seed in chosen.seeds:
         choices = {}
         for sample, more in {"first": 0, **FURTHER}.items():
-            what = [f"experiment={chosen.preset}", "target=dataset", f"seed={seed}"]
-            what += [f"dataset.seed={seed + more}", f"store.path={chosen.store}"]
-            dataset = experiment(compose(what)).targets["dataset"]
-            if (
-                not store.has(dataset)
-                and subprocess.run([sys.executable, "-m", "dtx", "run", *what]).returncode
-            ):
-                return 2
-            table = demonstrated(dataset.load(), dataset.environment.decision, 0.9, Balance.none)
+            dataset = demonstrations(chosen, seed, f"dataset.seed={seed + more}")
+            decision = dataset.environment.decision
+            table = demonstrated(dataset.load(), decision, 0.9, Balance.none)
             low = (table.weighting == "as recorded") & (table.reward_to_go == "low")
             choices[sample] = table[low]
-        numbers = {"first sample: failing episodes": float(choices["first"].episodes.sum())}
+        columns[seed] = {"first sample: failing episodes": float(choices["first"].episodes.sum())}
         for sample in FURTHER:
-            numbers[f"{sample} sample: distance"] = max(
+            columns[seed][f"{sample} sample: distance"] = max(
                 abs(choices[sample][turn].mean() - choices["first"][turn].mean())
                 for turn in ("wrong_turn", "right_turn")
             )
-        columns[str(seed)] = numbers
-    (chosen.out / "resampled.json").write_text(json.dumps(columns, indent=1) + "\n")
-    text = markdown(pd.DataFrame(columns))
-    (chosen.out / "resampled.md").write_text(text)
-    print(text)
+    write(chosen.out, pd.DataFrame(columns), "resampled")
     return 0
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 from dtx.analysis.core.result import Verdict
 from dtx.config.compose import Experiment, compose, experiment
 from dtx.config.expected import judge, measure, path_of, read
+from dtx.dataset.dataset import Dataset
 from dtx.figures import new
 from dtx.report import Report, read_curves, read_metrics
 from dtx.statistics import Estimate, mean_estimate, share_estimate
@@ -155,12 +156,33 @@ def _along_training(folder: Path, steps: int) -> dict[str, float]:
     }
 
 
-def write(out: Path, table: pd.DataFrame) -> None:
-    """results.json, and results.md with means and t intervals over seeds."""
-    (out / "results.json").write_text(json.dumps(table.to_dict(), indent=1) + "\n")
+def write(out: Path, table: pd.DataFrame, name: str = "results") -> None:
+    """NAME.json, and NAME.md with means and t intervals over seeds."""
+    (out / f"{name}.json").write_text(json.dumps(table.to_dict(), indent=1) + "\n")
     text = markdown(table)
-    (out / "results.md").write_text(text)
+    (out / f"{name}.md").write_text(text)
     print(text)
+
+
+def demonstrations(chosen: argparse.Namespace, seed: int, *more: str) -> Dataset:
+    """The demonstrations of a seed, recorded if they are not in the store.
+
+    Args:
+        more: Overrides.
+
+    Raises:
+        SystemExit: A stage failed, which dtx has told.
+    """
+    what = [f"experiment={chosen.preset}", "target=dataset", f"seed={seed}", *more]
+    what.append(f"store.path={chosen.store}")
+    dataset = experiment(compose(what)).targets["dataset"]
+    assert isinstance(dataset, Dataset)
+    if (
+        not use(Store(chosen.store)).has(dataset)
+        and subprocess.run([sys.executable, "-m", "dtx", "run", *what]).returncode
+    ):
+        raise SystemExit(2)
+    return dataset
 
 
 def markdown(table: pd.DataFrame) -> str:

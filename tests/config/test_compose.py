@@ -8,7 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from dtx.config.build import Builder, ConfigError
-from dtx.config.compose import CONF, build_group, compose, experiment
+from dtx.config.compose import CONF, StoreConfig, build_group, compose, experiment
+from dtx.store.remote import Remote
 from tests.required import required
 from tests.toys import Number, Part, Sign, Sum
 
@@ -247,3 +248,31 @@ def test_bad_overrides_are_explained(overrides, words):
     with pytest.raises(ConfigError) as error:
         experiment(compose(overrides))
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("place", ["store.path", "store.remote", "dataset.root"])
+def test_a_path_may_begin_at_home(place, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    more = ["dataset=minari", "dataset.id=a/b-v0", "target=dataset"] if "dataset" in place else []
+    what = experiment(compose([*more, f"{place}='~/mine'"]))
+    found = {
+        "store.path": what.store.path,
+        "store.remote": Remote(what.store.remote).folder if what.store.remote else None,
+        "dataset.root": getattr(what.targets.get("dataset"), "root", None),
+    }[place]
+    assert found == tmp_path / "mine"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("~nobody-of-that-name/x", "~nobody-of-that-name/x: "),
+        ("a\0b", "cannot hold a character of code 0"),
+        ("", "a path is wanted"),
+    ],
+)
+def test_a_path_that_cannot_be_is_refused(path, message):
+    builder = Builder({"store": {"path": path, "remote": None}})
+    builder.at("store", StoreConfig)
+    ((place, what),) = builder.errors
+    assert place == "store.path" and message in what

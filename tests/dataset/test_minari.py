@@ -196,6 +196,33 @@ def test_a_dataset_of_others_comes_in_and_goes_out_the_same(store, experiment_of
     assert back[1].rewards[-1] == 0.973  # float64 again
 
 
+@pytest.mark.parametrize(
+    ("types", "kept"),
+    [
+        (
+            (np.int64, np.float64, np.int64),
+            np.float64,
+        ),  # MiniGrid gives the whole number 0 without success
+        ((np.int64, np.float32, np.float32), np.float64),
+        ((np.float32, np.float32, np.float32), np.float32),
+        ((np.float16, np.float64, np.int8), np.float64),
+    ],
+)
+def test_rewards_of_several_types_keep_their_values(store, experiment_of, types, kept):
+    env = gymnasium.make("MiniGrid-FourRooms-v0", max_steps=9, disable_env_checker=True)
+    buffers = [walk(env, seed, 4) for seed in (1, 7, 2)]
+    buffers[1].rewards[-1], buffers[1].terminations[-1] = 0.75, True
+    for buffer, kind in zip(buffers, types, strict=True):
+        buffer.rewards = buffer.rewards.astype(kind)
+    spec = gymnasium.spec("MiniGrid-FourRooms-v0")
+    foreign("rooms/mixed-v0", buffers, env=spec, eval_env=spec)
+    stage = build_group("dataset/minari", [*FOUR_ROOMS, "dataset.id=rooms/mixed-v0"])
+    run(experiment_of(stage))
+    write(dtx.load("dataset", stage.label, store=store), "rooms/mixed-again-v0", None, "me")
+    for episode, buffer in zip(minari.load_dataset("rooms/mixed-again-v0"), buffers, strict=True):
+        assert episode.rewards.dtype == kept and (episode.rewards == buffer.rewards).all()
+
+
 def test_a_decision_transformer_trains_from_it_by_one_config(store, four_rooms, tmp_path, capsys):
     command = [
         "dataset=minari",

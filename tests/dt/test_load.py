@@ -69,15 +69,30 @@ def test_a_description_that_is_none_is_explained(tmp_path, text):
         ModelConfig.read(tmp_path)
 
 
+def of_zeros() -> DecisionTransformerModel:
+    """A model whose parameters, which are made without a value, are 0."""
+    network = DecisionTransformerModel(tiny().model_config())
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    return network
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         ("n_layers", 10**9, "blocks, but the description says 1000000000"),
         ("n_layers", 1, "blocks, but the description says 1"),
-        ("d_model", 10**9, "width 16, but the description says 1000000000"),
-        ("d_mlp", 10**9, "d_mlp is 1000000000, which is more than the weights hold"),
-        ("n_timesteps", 2 * 10**9, "n_timesteps is 2000000000, which is more"),
-        ("n_ctx", 2 * 10**9, "n_ctx is 2000000000, which is more"),
+        ("d_model", 10**9, r"is \(.*16.*\), but the description says \(.*1000000000.*\)"),
+        ("d_mlp", 10**9, "blocks.0.mlp.*, but the description says .*1000000000"),
+        ("n_timesteps", 2 * 10**9, "W_time.*, but the description says .*2000000000"),
+        ("n_ctx", 2 * 10**9, "W_pos.*, but the description says .*2000000000"),
+        ("d_head", 10**9, "blocks.0.attn.*, but the description says .*1000000000"),
+        ("n_heads", 10**9, "blocks.0.attn.*, but the description says .*1000000000"),
+        ("n_actions", 10**9, "W_A is .*, but the description says .*1000000001"),
+        ("n_channels", 10**9, ", but the description says .*1000000000"),
+        ("gated_mlp", True, "is None, but the description says"),
+        ("positional_embedding", False, "but the description says None"),
         ("n_heads", 10**12, "n_heads is '1000000000000'"),
         ("n_heads", -1, "n_heads is '-1'"),
         ("n_heads", True, "n_heads is 'True'"),
@@ -89,7 +104,7 @@ def test_a_description_that_is_none_is_explained(tmp_path, text):
 def test_a_description_that_asks_for_more_than_the_weights_hold_takes_no_memory(
     tmp_path, name, value, message
 ):
-    save(DecisionTransformerModel(tiny().model_config()), tmp_path)
+    save(of_zeros(), tmp_path)
     described = json.loads((tmp_path / "model.json").read_text())
     (tmp_path / "model.json").write_text(json.dumps({**described, name: value}))
     with pytest.raises(UserError, match=message):
@@ -98,10 +113,8 @@ def test_a_description_that_asks_for_more_than_the_weights_hold_takes_no_memory(
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
-    network = DecisionTransformerModel(tiny().model_config())
+    network = of_zeros()
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.zero_()
         network.unembed.W_U[0, 0] = value
     save(network, tmp_path)
     with pytest.raises(UserError, match=r"unembed.W_U holds a number that is not finite"):

@@ -209,3 +209,21 @@ def test_an_analysis_run_has_its_result_and_says_whether_it_is_established(
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
     established = {row["key"]: row["established"] for row in rows}
     assert established == {sound.key: True, broken.key: False, ONE.key: None}
+
+
+def test_a_deleted_experiment_is_told_with_two_ways_out(store, experiment_of, tmp_path, client):
+    what = experiment_of(ONE, tracking=True, uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run(what)
+    found = client().get_experiment_by_name("tests")
+    client().delete_experiment(found.experiment_id)
+    again = dataclasses.replace(what, targets={"t0": TWO})
+    with pytest.raises(
+        UserError, match=r"'tests' was deleted .*restore -x .*tracking\.exp"
+    ) as error:
+        run(again)
+    assert len(str(error.value).splitlines()) == 1 and not store.has(TWO)
+    client().restore_experiment(found.experiment_id)
+    assert [o.status for o in run(again)] == ["ran"]
+    client().delete_experiment(found.experiment_id)
+    named = dataclasses.replace(what.tracking, experiment="others")
+    assert [o.status for o in run(dataclasses.replace(again, tracking=named))] == ["reused"]
