@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import gymnasium
+import minigrid  # noqa: F401  registers its tasks
 import numpy as np
 import pytest
 
@@ -212,8 +213,10 @@ def test_rewards_of_several_types_keep_their_values(store, experiment_of, types,
     env = gymnasium.make("MiniGrid-FourRooms-v0", max_steps=9, disable_env_checker=True)
     buffers = [walk(env, seed, 4) for seed in (1, 7, 2)]
     buffers[1].rewards[-1], buffers[1].terminations[-1] = 0.75, True
-    for buffer, kind in zip(buffers, types, strict=True):
-        buffer.rewards = buffer.rewards.astype(kind)
+    buffers = [
+        dataclasses.replace(buffer, rewards=buffer.rewards.astype(kind))
+        for buffer, kind in zip(buffers, types, strict=True)
+    ]
     spec = gymnasium.spec("MiniGrid-FourRooms-v0")
     foreign("rooms/mixed-v0", buffers, env=spec, eval_env=spec)
     stage = build_group("dataset/minari", [*FOUR_ROOMS, "dataset.id=rooms/mixed-v0"])
