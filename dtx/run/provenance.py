@@ -113,8 +113,9 @@ _ranks_cpu_seconds, _ranks_peak_memory_mb = 0.0, 0
 
 def own_cpu_seconds() -> float:
     """CPU time of this process and of its children that have ended."""
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
+    # Not os.times(): it counts in hundredths of a second.
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def cpu_seconds() -> float:
