@@ -7,7 +7,7 @@ import enum
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,7 @@ def compose(
     if unread := [o for o in overrides if _is_hydras(o) and not _is_search_path(o)]:
         raise ConfigError([(o, "is a setting of Hydra's that dtx does not read") for o in unread])
     with hydra_configs(config_dir):
+        _refuse_other_choices(overrides, config_dir)
         try:
             config = hydra_compose("config", [*overrides], return_hydra_config=True)
             # Hydra does not list the choices of a group of several; ours are named as their files.
@@ -148,6 +149,31 @@ def compose(
                 experiment(config)
         except ConfigError as more:
             errors += more.errors
+        raise ConfigError(errors)
+
+
+def _refuse_other_choices(overrides: Sequence[str], config_dir: Path | None) -> None:
+    """Hydra would end in a defect of its own for a choice that is no name.
+
+    Raises:
+        ConfigError: Every group for which something else than a name or a list of names is chosen.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import QuotedString
+
+    folders = [CONF, *([config_dir] if config_dir else [])]
+    parser, errors = OverridesParser.create(), []
+    for override in overrides:
+        with suppress(*failures()):  # what cannot be read is explained later
+            if _is_choice(override, folders):
+                value = parser.parse_override(override).value()
+                wrong = isinstance(value, dict)
+                if isinstance(value, list):
+                    wrong = not all(isinstance(name, (str, QuotedString)) for name in value)
+                if wrong:
+                    text = "the name of a config, or a list of names ([one,two]), is wanted"
+                    errors.append((override.split("=", 1)[0].lstrip("+~"), text))
+    if errors:
         raise ConfigError(errors)
 
 

@@ -1,0 +1,455 @@
+"""Harm every verb, what it works with and what it has started; then the same command must bring it right.
+
+    python -m tests.end_to_end.chaos_verbs --events 200
+
+An event: a copy of one folder (see material.py), a command in it, harm at a random moment (the command or a
+worker is killed, its terminal closes, the disk is full, the database is locked or deleted, unfinished work is
+damaged), the same command again. Then the files must be those of a folder in which the command ran without
+harm, nothing may be left over, no run of MLflow RUNNING, and no process left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import os
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tests.end_to_end import material
+from tests.end_to_end.chaos_checks import leftovers, untracked
+from tests.end_to_end.fuzz_files import damage_bytes
+from tests.fast import FAST
+
+PATIENCE = 300.0
+LETS_GO = 15.0
+"""Seconds in which processes end after their parent."""
+RUN = ["run", *FAST]
+MORE = [*RUN, "agent.frames=6144", "dataset.seed=7", "dt.steps=60", "target=dt"]
+"""Stages that the folder does not have yet, of some seconds each."""
+SWEEP = ["run", "-m", *FAST, "target=dt", "dt.seed=5,6", "dt.steps=60"]
+TASK = ["env=minigrid", "env.id=MiniGrid-Empty-5x5-v0"]
+
+
+def _emptied(*names: str) -> Callable[[Path], None]:
+    def empty(here: Path) -> None:
+        for name in names:
+            shutil.rmtree(here / name)
+            (here / name).mkdir()
+
+    return empty
+
+
+def _nothing(here: Path) -> None:
+    """The folder is as it is."""
+
+
+COMMANDS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
+    "run": (_nothing, MORE),
+    "import model": (_nothing, ["import", "handed", "--as", "theirs"]),
+    "import policy": (_nothing, ["import", "teacher.zip", *TASK]),
+    "export model": (_nothing, ["export", "shuffled_reward_to_go", "out"]),
+    "export dataset": (_nothing, ["export", "rollouts", "sets", "--as", "a/b-v0"]),
+    "gc": (_nothing, ["gc", "--delete", "--older", "0", "--forget", "study"]),
+    "invalidate": (_nothing, ["invalidate", "calibration"]),
+    "push": (_emptied("remote"), [*RUN, "store.remote=remote"]),
+    "pull": (_emptied("store"), [*RUN, "store.remote=remote"]),
+    "redraw": (_nothing, ["redraw", *FAST]),
+    "compare": (
+        _nothing,
+        ["compare", "-m", *FAST, "target=dt", "dt.seed=0,1", "--out", "compared"],
+    ),
+    "cp": (_nothing, ["cp", "agent/ppo", "mine"]),
+    "track": (lambda here: (here / "mlflow.db").unlink(), ["track"]),
+    "sweep": (_nothing, SWEEP),
+    "joblib": (_nothing, [*SWEEP, "hydra/launcher=joblib"]),
+    "submitit": (_nothing, [*SWEEP, "hydra/launcher=submitit_local"]),
+}
+"""What is done to the folder before, and the command."""
+DONE_BEFORE = {
+    "gc": "error: no run named|there is no run|nothing",
+    "invalidate": "nothing in .* starts with",
+}
+"""Where a command that was killed late had done all: what it says then, with status 2."""
+
+
+# --- the folder as it is ----------------------------------------------------------------------------------
+
+_OTHERS = {"mlflow.db", "mlartifacts", "multirun", "mlflow.db.lock"}
+_DATED = re.compile(r"(\.invalid/[\w-]+)\.\d+")
+
+
+def state(here: Path) -> dict[str, str]:
+    """SHA-256 of every file by name, without dates, speeds and what MLflow keeps."""
+    found = {}
+    for path in sorted(here.rglob("*")):
+        name = _DATED.sub(r"\1", str(path.relative_to(here)))
+        top, *below = Path(name).parts
+        if path.is_dir() or top in _OTHERS or (top == "store" and below[0] in _KEPT_BY_PROCESSES):
+            continue
+        dated = path.name in ("done.json", "timing.jsonl") or (top == "remote" and len(below) == 1)
+        dated = dated or below[:1] == [".runs"]
+        found[name] = "" if dated else hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+_KEPT_BY_PROCESSES = {".locks", ".needed", ".tracking"}
+
+
+def processes_in(place: Path) -> list[psutil.Process]:
+    """Processes whose working directory is below ``place``."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            if alive and Path(process.cwd()).is_relative_to(place):
+                found.append(process)
+    return found
+
+
+# --- harm --------------------------------------------------------------------------------------------------
+
+
+def give(here: Path, arguments: list[str]) -> subprocess.Popen:
+    """Start the command; its words go to a file beside the folder."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    environment |= {"PYTHONPATH": str(material.ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    with (here.parent / "said.txt").open("w") as words:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dtx", *arguments],
+            cwd=here,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=words,
+            stderr=words,
+            start_new_session=True,
+        )
+
+
+@dataclass
+class Scene:
+    """One command that is being harmed."""
+
+    here: Path
+    process: subprocess.Popen
+    chance: random.Random
+    seconds: float
+
+    def moment(self, least: float = 0.0) -> bool:
+        """Wait for a moment within the command's usual length; whether the command still runs then."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(
+                least + self.chance.uniform(0.2, 1.05) * max(0.1, self.seconds - least)
+            )
+        return self.process.poll() is None
+
+    def work_begins(self) -> bool:
+        """Wait until there is unfinished work with a file in it."""
+        known = {p.name for p in (self.here / "store").glob(".work/*")}
+        while self.process.poll() is None:
+            for path in (self.here / "store").glob(".work/*/*"):
+                if path.parent.name not in known:
+                    return True
+            time.sleep(0.005)
+        return False
+
+
+def _signalled(number: signal.Signals) -> Callable[[Scene], bool]:
+    def harm(scene: Scene) -> bool:
+        reached = scene.moment()
+        if reached:
+            scene.process.send_signal(number)
+        return reached
+
+    return harm
+
+
+def _kill_worker(scene: Scene) -> bool:
+    """Kill one of the processes that the command has started, once it works."""
+    if not scene.work_begins():
+        return False
+    scene.process.poll()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        scene.process.wait(scene.chance.uniform(0, 2))
+    if scene.process.poll() is not None:
+        return False
+    main = psutil.Process(scene.process.pid)
+    workers = [p for p in main.children(recursive=True) if _works(p)]
+    if not workers:
+        return False
+    scene.chance.choice(workers).kill()
+    return True
+
+
+def _works(process: psutil.Process) -> bool:
+    try:
+        return process.memory_info().rss > 150e6  # it has imported torch; trackers have not
+    except psutil.Error:
+        return False
+
+
+def _lock_database(scene: Scene) -> bool:
+    """Hold the database for longer than MLflow waits, or for a moment."""
+    if not scene.moment():
+        return False
+    connection = sqlite3.connect(scene.here / "mlflow.db", timeout=20, isolation_level=None)
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            scene.process.wait(scene.chance.choice([1, 5, 25]))
+    except sqlite3.OperationalError:  # it is held by the command itself
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def _delete_database(scene: Scene) -> bool:
+    if not scene.moment():
+        return False
+    for path in scene.here.glob("mlflow.db*"):
+        path.unlink()
+    return True
+
+
+def _damage_work(scene: Scene) -> bool:
+    """Kill the command at its work, and damage a file of it."""
+    if not scene.work_begins():
+        return False
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        scene.process.wait(scene.chance.uniform(0, 2))
+    if scene.process.poll() is not None:
+        return False
+    scene.process.kill()
+    scene.process.wait()
+    files = [p for p in (scene.here / "store").glob(".work/*/*") if p.is_file()]
+    path = scene.chance.choice(files)
+    _, content = damage_bytes(path.read_bytes(), scene.chance)
+    path.write_bytes(content)
+    return True
+
+
+KILL, HANG_UP, STOP = map(_signalled, (signal.SIGKILL, signal.SIGHUP, signal.SIGTERM))
+HARM: dict[str, tuple[Callable[[Scene], bool], list[str]]] = {
+    "killed": (KILL, list(COMMANDS)),
+    "terminal closed": (HANG_UP, ["run", "sweep", "joblib", "submitit", "import model"]),
+    "stopped": (STOP, ["run", "joblib", "submitit", "push", "pull", "export dataset"]),
+    "worker killed": (_kill_worker, ["joblib", "submitit"]),
+    "database locked": (_lock_database, ["run", "sweep", "import model"]),
+    "database deleted": (_delete_database, ["run", "sweep", "import policy"]),
+    "work damaged": (_damage_work, ["run", "sweep"]),
+}
+"""What is done, and to which commands."""
+
+
+# --- one event -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Event:
+    """What was done and what was wrong afterwards."""
+
+    harm: str
+    command: str
+    happened: bool
+    status: int
+    problems: list[str]
+    compared: int
+
+
+@dataclass
+class Reference:
+    """What an undisturbed command leaves, and how long it takes."""
+
+    files: dict[str, str]
+    seconds: float
+
+
+def reference(folder: Path, place: Path, command: str) -> Reference:
+    """Give a command without harm."""
+    prepare, arguments = COMMANDS[command]
+    here = material.copy(folder, place / "here")
+    try:
+        prepare(here)
+        began = time.monotonic()
+        process = give(here, arguments)
+        if process.wait(PATIENCE):
+            raise RuntimeError(f"{command}, undisturbed:\n{(place / 'said.txt').read_text()}")
+        return Reference(state(here), time.monotonic() - began)
+    finally:
+        shutil.rmtree(here)
+
+
+def event(
+    folder: Path, place: Path, harm: str, command: str, expected: Reference, chance: random.Random
+) -> Event:
+    """Harm a command, give it again and compare."""
+    prepare, arguments = COMMANDS[command]
+    here = material.copy(folder, place / "here")
+    problems: list[str] = []
+    try:
+        prepare(here)
+        process = give(here, arguments)
+        happened = HARM[harm][0](Scene(here, process, chance, expected.seconds))
+        if harm == "full":
+            pass
+        status = _ended(process, problems)
+        said = (place / "said.txt").read_text()
+        if "Traceback" in said:
+            problems.append(f"a traceback:\n{said}")
+        problems += [f"left alive: {p}" for p in _left(here)]
+        if status:
+            again = give(here, arguments)
+            if _ended(again, problems):
+                said = (place / "said.txt").read_text()
+                had_done_all = re.search(DONE_BEFORE.get(command, "(?!)"), said)
+                if not had_done_all:
+                    problems.append(f"again: status {again.returncode}:\n{said}")
+        elif harm.startswith(
+            "database"
+        ):  # all was computed; what MLflow lacks comes with the next command
+            _ended(give(here, arguments), problems)
+        found = state(here)
+        problems += _differences(expected.files, found)
+        problems += leftovers(here) + untracked(here, complete=False)
+        return Event(harm, command, happened, status, problems, len(expected.files))
+    finally:
+        for process in processes_in(place):
+            process.kill()
+        shutil.rmtree(here, ignore_errors=True)
+
+
+def _ended(process: subprocess.Popen, problems: list[str]) -> int:
+    try:
+        return process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        problems.append("stuck")
+        process.kill()
+        return process.wait()
+
+
+def _left(here: Path) -> list[str]:
+    """Processes that do not end with the command."""
+    deadline = time.monotonic() + LETS_GO
+    while (left := processes_in(here)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    found = []
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            found.append(" ".join(process.cmdline())[:200])
+    return found
+
+
+def _differences(reference: dict[str, str], found: dict[str, str]) -> list[str]:
+    return [
+        f"{name}: {'missing' if name not in found else 'too many' if name not in reference else 'differs'}"
+        for name in sorted(reference.keys() | found.keys())
+        if reference.get(name) != found.get(name)
+    ]
+
+
+# --- all of it ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """All events."""
+
+    events: list[Event] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def wrong(self) -> list[Event]:
+        """Those after which something was wrong."""
+        return [e for e in self.events if e.problems]
+
+    def lines(self) -> list[str]:
+        """The counts, for the reader."""
+        happened = [e for e in self.events if e.happened]
+        kinds = Counter((e.harm, e.command) for e in happened)
+        lines = [
+            f"events: {len(happened)} (and {len(self.events) - len(happened)} commands had ended before)",
+            *(f"  {harm}, {command}: {n}" for (harm, command), n in sorted(kinds.items())),
+            f"files compared: {sum(e.compared for e in self.events)}; "
+            f"events after which something was wrong: {len(self.wrong)}",
+        ]
+        for e in self.wrong:
+            lines += [f"  {e.harm}, {e.command} (status {e.status}):"]
+            lines += [f"    {line}" for p in e.problems[:8] for line in p.splitlines()[-12:]]
+        return [*lines, f"time: {self.seconds / 60:.1f} minutes"]
+
+
+def plan(chance: random.Random) -> Iterator[tuple[str, str]]:
+    """Every kind of harm to every command that it is for, again and again in another order."""
+    while True:
+        pairs = [(harm, command) for harm, (_, commands) in HARM.items() for command in commands]
+        chance.shuffle(pairs)
+        yield from pairs
+
+
+def chaos(
+    place: Path,
+    events: int,
+    seed: int,
+    only: Callable[[str, str], bool] = lambda harm, command: True,
+    tell: Callable[[str], object] = lambda line: None,
+) -> Tally:
+    """Let ``events`` events happen below ``place``."""
+    chance, tally, began = random.Random(seed), Tally(), time.monotonic()
+    folder = material.make(place / "material")
+    known: dict[str, Reference] = {}
+    for harm, command in plan(chance):
+        if sum(e.happened for e in tally.events) >= events:
+            break
+        if not only(harm, command):
+            continue
+        if command not in known:
+            known[command] = reference(folder, place, command)
+        one = event(folder, place, harm, command, known[command], chance)
+        tally.events.append(one)
+        wrong = f": {one.problems}" if one.problems else ""
+        tell(
+            f"{harm}, {command}, status {one.status}{'' if one.happened else ', before it'}{wrong}"
+        )
+    tally.seconds = time.monotonic() - began
+    return tally
+
+
+def main() -> int:
+    """Run from the command line and print the counts."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--harm", default="", help="only this kind")
+    parser.add_argument("--command", default="", help="only to this command")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as place:
+        tally = chaos(
+            Path(place),
+            chosen.events,
+            chosen.seed,
+            lambda harm, command: chosen.harm in ("", harm) and chosen.command in ("", command),
+            tell=lambda line: print(line, flush=True),
+        )
+    print("\n".join(tally.lines()), flush=True)
+    return 1 if tally.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
