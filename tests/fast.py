@@ -24,6 +24,7 @@ FAST = [
     "dt.kept_checkpoints=3",
     "analysis.demonstrations.audited_windows=20",
     "analysis.calibration.behaviour_clone.steps=4",
+    "analysis.calibration.shuffled.steps=4",
     "analysis.calibration.episodes=6",
     "analysis.calibration.greedy_episodes=2",
     "analysis.calibration.control_episodes=2",

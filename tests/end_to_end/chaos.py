@@ -40,6 +40,7 @@ PIPELINE = [
     "dataset.episodes=400",
     "dt.steps=60",
     "analysis.calibration.behaviour_clone.steps=40",
+    "analysis.calibration.shuffled.steps=60",
     "analysis.calibration.episodes=20",
     "analysis.demonstrations.audited_windows=500",
 ]

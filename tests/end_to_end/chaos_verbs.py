@@ -64,7 +64,7 @@ COMMANDS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "import policy": (_nothing, ["import", "teacher.zip", *TASK]),
     "export model": (_nothing, ["export", "shuffled_reward_to_go", "out"]),
     "export dataset": (_nothing, ["export", "rollouts", "sets", "--as", "a/b-v0"]),
-    "gc": (_nothing, ["gc", "--delete", "--older", "0", "--forget", "study"]),
+    "gc": (_emptied("store/.runs"), ["gc", "--delete", "--older", "0"]),
     "invalidate": (_nothing, ["invalidate", "calibration"]),
     "push": (_emptied("remote"), [*RUN, "store.remote=remote"]),
     "pull": (_emptied("store"), [*RUN, "store.remote=remote"]),
@@ -80,10 +80,7 @@ COMMANDS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "submitit": (_nothing, [*SWEEP, "hydra/launcher=submitit_local"]),
 }
 """What is done to the folder before, and the command."""
-DONE_BEFORE = {
-    "gc": "error: no run named|there is no run|nothing",
-    "invalidate": "nothing in .* starts with",
-}
+DONE_BEFORE = {"invalidate": "nothing in .* starts with"}
 """Where a command that was killed late had done all: what it says then, with status 2."""
 
 
@@ -305,8 +302,6 @@ def event(
         prepare(here)
         process = give(here, arguments)
         happened = HARM[harm][0](Scene(here, process, chance, expected.seconds))
-        if harm == "full":
-            pass
         status = _ended(process, problems)
         said = (place / "said.txt").read_text()
         if "Traceback" in said:
@@ -325,7 +320,8 @@ def event(
             _ended(give(here, arguments), problems)
         found = state(here)
         problems += _differences(expected.files, found)
-        problems += leftovers(here) + untracked(here, complete=False)
+        problems += [p for p in leftovers(here) if p not in leftovers(folder)]
+        problems += untracked(here, complete=False)
         return Event(harm, command, happened, status, problems, len(expected.files))
     finally:
         for process in processes_in(place):

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +76,44 @@ def eight(place: Path) -> Iterator[tuple[Path, list[Job]]]:
             job.process.wait()
 
 
+LOOPS = [
+    ["gc", "--delete"],
+    ["gc", "--delete", "--older", "0"],
+    ["invalidate", "ppo"],
+    ["invalidate", "roll"],
+]
+"""What others do to the store meanwhile, again and again."""
+
+
+@contextmanager
+def disturbed(folder: Path, words: Path) -> Iterator[list[int]]:
+    """Give each command of ``LOOPS`` in a loop of its own; the list gets their exit statuses."""
+    stop, statuses = threading.Event(), []
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def repeat(arguments: list[str]) -> None:
+        while not stop.is_set():
+            with words.open("a") as out:
+                done = subprocess.run(
+                    [sys.executable, "-m", "dtx", *arguments],
+                    cwd=folder,
+                    env=environment,
+                    stdout=out,
+                    stderr=out,
+                )
+            statuses.append(done.returncode)
+
+    loops = [threading.Thread(target=repeat, args=(arguments,)) for arguments in LOOPS]
+    for loop in loops:
+        loop.start()
+    try:
+        yield statuses
+    finally:
+        stop.set()
+        for loop in loops:
+            loop.join()
+
+
 def until(condition, jobs: list[Job], seconds: float = 300) -> None:
     """Wait for a condition; a process that fails or a long time ends the wait."""
     end = time.monotonic() + seconds
@@ -140,3 +179,15 @@ def test_a_waiting_process_takes_over_from_a_killed_one(together, tmp_path):
     again = Job(folder, tmp_path / "again.txt", ["target=agent"])
     assert statuses([again]) == [0], again.said  # a start after the kill settles the killed runs
     assert not untracked(folder, complete=False)
+
+
+def test_eight_succeed_beside_loops_of_gc_and_invalidate(tmp_path):
+    words = tmp_path / "loops.txt"
+    with eight(tmp_path) as (folder, jobs), disturbed(folder, words) as others:
+        assert statuses(jobs) == [0] * 8, [j.said for j in jobs]
+    assert not [job.said for job in jobs if "Traceback" in job.said]
+    assert "Traceback" not in words.read_text()
+    assert set(others) <= {0, 2} and others.count(0) >= len(
+        LOOPS
+    )  # 2: nothing to set aside, or it is in use
+    assert not leftovers(folder) and not untracked(folder, complete=False)
