@@ -63,7 +63,7 @@ COMMANDS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "import model": (_nothing, ["import", "handed", "--as", "theirs"]),
     "import policy": (_nothing, ["import", "teacher.zip", *TASK]),
     "export model": (_nothing, ["export", "shuffled_reward_to_go", "out"]),
-    "export dataset": (_nothing, ["export", "rollouts", "sets", "--as", "a/b-v0"]),
+    "export dataset": (_nothing, ["export", "rollouts", "sets", "--as", "fuzz/again-v0"]),
     "gc": (_emptied("store/.runs"), ["gc", "--delete", "--older", "0"]),
     "invalidate": (_nothing, ["invalidate", "calibration"]),
     "push": (_emptied("remote"), [*RUN, "store.remote=remote"]),
@@ -73,7 +73,7 @@ COMMANDS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
         _nothing,
         ["compare", "-m", *FAST, "target=dt", "dt.seed=0,1", "--out", "compared"],
     ),
-    "cp": (_nothing, ["cp", "agent/ppo", "mine"]),
+    "cp": (_nothing, ["cp", "agent/ppo", "more", "--as", "own"]),
     "track": (lambda here: (here / "mlflow.db").unlink(), ["track"]),
     "sweep": (_nothing, SWEEP),
     "joblib": (_nothing, [*SWEEP, "hydra/launcher=joblib"]),
@@ -399,14 +399,14 @@ def plan(chance: random.Random) -> Iterator[tuple[str, str]]:
 
 def chaos(
     place: Path,
+    folder: Path,
     events: int,
     seed: int,
     only: Callable[[str, str], bool] = lambda harm, command: True,
     tell: Callable[[str], object] = lambda line: None,
 ) -> Tally:
-    """Let ``events`` events happen below ``place``."""
+    """Let ``events`` events happen below ``place``, each in a copy of ``folder``."""
     chance, tally, began = random.Random(seed), Tally(), time.monotonic()
-    folder = material.make(place / "material")
     known: dict[str, Reference] = {}
     for harm, command in plan(chance):
         if sum(e.happened for e in tally.events) >= events:
@@ -434,10 +434,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--harm", default="", help="only this kind")
     parser.add_argument("--command", default="", help="only to this command")
+    parser.add_argument("--material", type=Path, help="made by tests.end_to_end.material")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaos-") as place:
         tally = chaos(
             Path(place),
+            chosen.material or material.make(Path(place) / "material"),
             chosen.events,
             chosen.seed,
             lambda harm, command: chosen.harm in ("", harm) and chosen.command in ("", command),

@@ -280,7 +280,7 @@ def _artefact(chance: random.Random, here: Path) -> tuple[Path, list[str]]:
         "rollouts": [
             ["run", *FAST, "dt.seed=7", "target=dt"],
             ["run", *FAST, "dt.seed=7", "analysis=demonstrations", "target=analysis"],
-            ["export", label, "out", "--as", "a/b-v0"],
+            ["export", label, "out", "--as", "fuzz/out-v0"],
         ],
         "decision_transformer": [
             ["run", *FAST, "analysis=[lens]"],

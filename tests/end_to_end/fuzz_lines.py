@@ -123,7 +123,11 @@ def _run(chance: random.Random, here: Path) -> list[str]:
             ["--info", chance.choice(["all", "config", "plugins", "x"])],
             ["--cfg", "job", "--package", chance.choice(["dt", "x.y", "", "_global_"])],
             ["--cfg", "job", "--resolve"],
-            ["-m", "target=dt", chance.choice(["dt.seed=0,1", "dt.seed=range(0)", "name=a,b", "seed=choice()"])],
+            [
+                "-m",
+                "target=dt",
+                chance.choice(["dt.seed=0,1", "dt.seed=range(0)", "name=a,b", "seed=choice()"]),
+            ],
         ]
     )
     if wrong and not any(f.startswith("--") for f in flags):

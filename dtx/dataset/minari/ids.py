@@ -8,6 +8,8 @@ import re
 def wrong_id(name: str) -> str | None:
     """What is wrong with a Minari id; None if nothing is."""
     if re.fullmatch(r"([-\w]+/)*[-\w]+-v\d+", name):
+        if len(name.partition("/")[0]) == 1 and name.count("/") == 1:
+            return f"{name!r} is not a Minari id: a namespace has two characters or more"
         return None
     return f"{name!r} is not a Minari id: NAME-vNUMBER, with namespaces before it (minigrid/fourrooms-v0)"
 
