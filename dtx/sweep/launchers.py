@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dtx.config.compose import CONF
 from dtx.errors import UserError
+from dtx.run.signals import set_handlers
 from dtx.text import first_line
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def launcher_of(
 
 
 def _start_ray(arguments: DictConfig) -> None:
-    """Join or start a cluster before the plugin does, and end the sweep at Ctrl-C and SIGTERM.
+    """Join or start a cluster before the plugin does, and end the sweep at signals.
 
     Ray aborts at SIGTERM, and while it waits only a KeyboardInterrupt gets through.
     """
@@ -101,8 +102,7 @@ def _start_ray(arguments: DictConfig) -> None:
     assert isinstance(options, dict)
     ray.init(**{str(name): value for name, value in options.items()})
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):  # until the runner restores the handlers
-            signal.signal(number, signal.default_int_handler)
+        set_handlers(signal.default_int_handler)  # until the runner restores them
 
 
 def _installed(module: str) -> bool:
