@@ -9,21 +9,24 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from dtx.errors import UserError
 from dtx.files import read_json
 from dtx.report import write_atomically
 from dtx.run.processes import alive, end_with, process_tags
-from dtx.text import first_line
+from dtx.text import first_line, near
 
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
     from hydra.plugins.launcher import Launcher
+
+    _Returned = list[JobReturn | Exception | None]
 
 RUNNING = ".running"
 """Folder in a sweep's: a file for each job that runs in a worker."""
@@ -53,16 +56,17 @@ def end_children(folder: Path) -> None:
         with contextlib.suppress(psutil.Error):
             child.terminate()
     end = time.monotonic() + _GRACE
-    while time.monotonic() < end and any(map(_in_work, (folder / RUNNING).glob("*[0-9]"))):
+    while time.monotonic() < end and any(map(alive, _in_work(folder).values())):
         time.sleep(0.05)
 
 
-def _in_work(mark: Path) -> bool:
-    """Whether the process that left a mark still works on its job."""
-    try:
-        return alive(read_json(mark)["process"])
-    except (OSError, ValueError):  # it has just ended, or just begun
-        return False
+def _in_work(folder: Path) -> dict[int, str]:
+    """The process that has begun each job and not ended it, by the job's number."""
+    found = {}
+    for mark in (folder / RUNNING).glob("*[0-9]"):
+        with contextlib.suppress(FileNotFoundError):  # it has just ended
+            found[int(mark.name)] = read_json(mark)["process"]
+    return found
 
 
 def are_children(launcher: Launcher) -> bool:
@@ -85,10 +89,13 @@ def launch(
         The result of each job; it has the status ``failed`` if its worker was killed or could not start. None
         for a job that did not end because the worker of another one was killed: it can be launched again.
     """
-    way = {"JoblibLauncher": _joblib, "RayLauncher": _ray}.get(type(launcher).__name__, _others)
-    if type(launcher).__name__.startswith(("Local", "Slurm")):
-        way = _submitit
-    returned = way(launcher, jobs, first, folder)
+    ways = {
+        "JoblibLauncher": _joblib,
+        "LocalLauncher": _submitit,
+        "SlurmLauncher": _submitit,
+        "RayLauncher": _ray,
+    }
+    returned = ways.get(type(launcher).__name__, _others)(launcher, jobs, first, folder)
     return [_result(one, folder / RUNNING / str(first + i)) for i, one in enumerate(returned)]
 
 
@@ -102,20 +109,20 @@ def _result(returned: JobReturn | Exception | None, mark: Path) -> dict[str, Any
             raise returned
         return returned.return_value
     except Exception as error:
-        text = _KILLED if log else f"{type(error).__name__}: {first_line(error)}"
-        log = log or getattr(error, "log", "")
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        text = _KILLED if log else kind + first_line(error)
         return {"status": "failed", "error": text, "log": log, "stages": []}
 
 
 def _others(
     launcher: Launcher, jobs: Sequence[Sequence[str]], first: int, folder: Path
-) -> list[JobReturn | Exception | None]:
+) -> _Returned:
     return list(launcher.launch(jobs, initial_job_idx=first))
 
 
 def _submitit(
     launcher: Launcher, jobs: Sequence[Sequence[str]], first: int, folder: Path
-) -> list[JobReturn | Exception | None]:
+) -> _Returned:
     import submitit
 
     results = submitit.Job.results
@@ -130,16 +137,16 @@ def _submitit(
                 )
             return results(job)
         except submitit.core.utils.UncompletedJobError as error:
-            error.log = str(job.paths.stderr)
-            return [error]
+            return [UserError(f"{first_line(error)}; see {near(job.paths.stderr)}")]
 
-    with _replaced(submitit.Job, "results", returned):
+    submitit.Job.results = returned  # which the launcher calls for each job
+    try:
         return list(launcher.launch(jobs, initial_job_idx=first))
+    finally:
+        submitit.Job.results = results
 
 
-def _ray(
-    launcher: Launcher, jobs: Sequence[Sequence[str]], first: int, folder: Path
-) -> list[JobReturn | Exception | None]:
+def _ray(launcher: Launcher, jobs: Sequence[Sequence[str]], first: int, folder: Path) -> _Returned:
     import ray
 
     get = ray.get
@@ -150,18 +157,21 @@ def _ray(
         except ray.exceptions.RayError as error:
             return error
 
-    with _replaced(ray, "get", returned):
+    ray.get = returned  # which the launcher calls for each job
+    try:
         return list(launcher.launch(jobs, initial_job_idx=first))
+    finally:
+        ray.get = get
 
 
 def _joblib(
     launcher: Launcher, jobs: Sequence[Sequence[str]], first: int, folder: Path
-) -> list[JobReturn | Exception | None]:
+) -> _Returned:
     import joblib
     from joblib._parallel_backends import LokyBackend
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    returned: list[JobReturn | Exception | None] = [None] * len(jobs)
+    returned: _Returned = [None] * len(jobs)
 
     class Backend(LokyBackend):
         """Keeps the results that came before a worker's death, and notes whose worker it was."""
@@ -175,9 +185,9 @@ def _joblib(
             try:
                 results = super().retrieve_result_callback(future)
             except TerminatedWorkerError as error:  # called before joblib kills the other workers
-                for mark in (folder / RUNNING).glob("*[0-9]"):
-                    if not _in_work(mark):
-                        returned[int(mark.name) - first] = error
+                for number, process in _in_work(folder).items():
+                    if not alive(process):
+                        returned[number - first] = error
                 raise
             for result in results:
                 returned[result.hydra_cfg.hydra.job.num - first] = result
@@ -194,13 +204,3 @@ def _joblib(
         return returned
     finally:
         joblib.register_parallel_backend("loky", LokyBackend)
-
-
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, function: Callable) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, function)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
