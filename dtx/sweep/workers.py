@@ -144,6 +144,8 @@ def _submitit(
         return list(launcher.launch(jobs, initial_job_idx=first))
     finally:
         submitit.Job.results = results
+        for pickle in folder.glob(".submitit/*/*.pkl"):  # what the jobs printed stays
+            pickle.unlink(missing_ok=True)
 
 
 def _ray(launcher: Launcher, jobs: Sequence[Sequence[str]], first: int, folder: Path) -> _Returned:

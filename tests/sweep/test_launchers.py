@@ -132,8 +132,16 @@ def test_workers_end_when_the_command_is_killed_and_the_same_command_completes(l
     assert "2 jobs: 2 ran; 2 stages ran" in error
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("launcher", [*LAUNCHERS[:2], pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("launcher", "number"),
+    [
+        ("joblib", signal.SIGKILL),
+        ("joblib", signal.SIGTERM),
+        ("submitit_local", signal.SIGKILL),
+        pytest.param("submitit_local", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("ray", signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
 def test_the_death_of_a_worker_costs_only_its_own_job(launcher, number, user):
     few = FEW_CORES[launcher]
     few = [*few, "hydra.launcher.ray.remote.max_retries=0"] if launcher == "ray" else few
