@@ -17,9 +17,7 @@ from dtx.errors import Interrupted
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command early: Ctrl-C, a polite kill, and a terminal that was closed."""
 
-_SAME = (
-    1.0  # seconds in which a second signal is the same wish, sent to the process and to its group
-)
+_SAME = 1.0  # seconds in which another signal is the same wish, sent to process and group
 
 
 def set_handlers(handler: Callable[[int, Any], object]) -> dict[int, Any]:

@@ -127,17 +127,17 @@ def _submitit(
 
     results = submitit.Job.results
 
-    def returned(job: submitit.Job) -> list:
+    def returned(self: submitit.Job) -> list:
         try:
-            job.wait()
-            if isinstance(job, submitit.LocalJob) and not job.paths.result_pickle.exists():
+            self.wait()
+            if isinstance(self, submitit.LocalJob) and not self.paths.result_pickle.exists():
                 # submitit would wait for 15 s, as the files of other machines may come late.
                 raise submitit.core.utils.UncompletedJobError(
                     "the job's process has ended without a result"
                 )
-            return results(job)
+            return results(self)
         except submitit.core.utils.UncompletedJobError as error:
-            return [UserError(f"{first_line(error)}; see {near(job.paths.stderr)}")]
+            return [UserError(f"{first_line(error)}; see {near(self.paths.stderr)}")]
 
     submitit.Job.results = returned  # which the launcher calls for each job
     try:
