@@ -15,7 +15,7 @@ from pathlib import Path
 from dtx import verbs
 from dtx.errors import Interrupted, UserError
 from dtx.run.signals import signals
-from dtx.text import say
+from dtx.text import lasting_output, say
 
 _OF_THE_MACHINE = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
@@ -32,9 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A user's own stages are Python files in the working directory. Last, so that they hide nothing.
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
+    with lasting_output():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(argv: Sequence[str]) -> int:
     try:
         with signals():
-            args = parse(list(sys.argv[1:] if argv is None else argv))
+            args = parse(argv)
             return verbs.module_of(args.verb).main(args)
     except UserError as error:
         for line in str(error).splitlines():

@@ -16,4 +16,4 @@ class UserError(Exception):
 
 
 class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM. Not an ``Exception``: nothing but the runner may swallow it."""
+    """Ctrl-C, SIGTERM or a closed terminal. Not an ``Exception``: nothing but the runner may swallow it."""

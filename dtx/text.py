@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
+import io
+import os
 import re
+import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", re.ASCII)
 
@@ -53,6 +59,40 @@ def printable(text: str) -> str:
 def say(line: str) -> None:
     """Print one line to standard error, marked as dtx's."""
     print(f"dtx: {printable(discreet(line))}", file=sys.stderr)
+
+
+class _Lasting(io.FileIO):
+    """A terminal or pipe that may go away while the command goes on: what is printed then is lost."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.EIO, errno.EPIPE):
+                raise
+            return len(data)
+
+
+@contextmanager
+def lasting_output() -> Iterator[None]:
+    """Printing to standard error does not fail when its terminal or the reader of its pipe has gone."""
+    before = sys.stderr
+    try:
+        kind = os.fstat(before.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):  # none, a notebook's or a test's
+        kind = 0
+    if not (stat.S_ISCHR(kind) or stat.S_ISFIFO(kind)):
+        yield
+        return
+    raw = _Lasting(before.fileno(), "w", closefd=False)
+    sys.stderr = io.TextIOWrapper(
+        io.BufferedWriter(raw), before.encoding, "backslashreplace", line_buffering=True
+    )
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stderr = before
 
 
 def near(path: Path) -> Path:

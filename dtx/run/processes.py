@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -30,8 +32,40 @@ def seconds_alive() -> float:
 
 def alive(process: str) -> bool:
     """Whether a process of this host, as :func:`process_tags` names it, still runs."""
-    number, _, started = process.partition(":")
-    return _started(int(number)) == started
+    return _find(process) is not None
+
+
+_ended_with: set[str] = set()
+
+
+def end_with(process: str) -> None:
+    """End this process, and those that it started, within a second of the death of another one of this host.
+
+    For workers: the system tells them nothing when the process that started them, or one above it, is killed.
+    """
+    if process in _ended_with:
+        return
+    _ended_with.add(process)
+    threading.Thread(target=_wait_and_end, args=(_find(process),), daemon=True).start()
+
+
+def _wait_and_end(other: psutil.Process | None) -> None:
+    # Asked again and again, as the thing to wait on differs between systems. A clock that is set meanwhile
+    # does not matter: psutil knows a process by its start in the system's own time.
+    while other is not None and other.is_running() and not _is_zombie(other):
+        time.sleep(0.5)
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.terminate()  # multiprocessing's own helpers ignore it, tidy up and end by themselves
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True
 
 
 @contextmanager
@@ -57,6 +91,20 @@ def killed_before(root: Path) -> list[Path]:
     """
     marks = (root / MARKS).glob(f"{socket.gethostname()}+*")
     return [path for path in marks if not alive(":".join(path.name.split("+")[-2:]))]
+
+
+def _find(process: str) -> psutil.Process | None:
+    """The process that has this number and start, unless it has ended and only waits to be collected."""
+    number, _, started = process.partition(":")
+    now = _started(int(number))
+    # The system counts from its own start, whose time may differ by a second when it is asked again.
+    if not now or abs(int(now) - int(started or 0)) > 1:
+        return None
+    try:
+        found = psutil.Process(int(number))
+    except psutil.Error:
+        return None
+    return None if _is_zombie(found) else found
 
 
 def _started(number: int) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
+import shutil
 import sys
 import time
 import traceback
@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from rich.markup import escape
 
 from dtx.config.compose import Experiment, OnError, experiment, hydra_configs
@@ -23,6 +22,7 @@ from dtx.progress import console, copied_to
 from dtx.report import write_atomically
 from dtx.run import plan
 from dtx.run.outcome import StageOutcome
+from dtx.run.processes import end_with, process_tags
 from dtx.run.runner import StagesFailed, make_way, run
 from dtx.run.signals import signals
 from dtx.stage import Stage
@@ -32,13 +32,15 @@ from dtx.store.store import Store, use
 from dtx.sweep.grid import Job, Sweep, value_of
 from dtx.sweep.launchers import compose_launcher, launcher_of
 from dtx.sweep.summary import note, parameters, print_summary
-from dtx.text import first_line
+from dtx.sweep.workers import RUNNING, are_children, end_children, launch, marked_as_running
+from dtx.text import first_line, lasting_output
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 MANIFEST = "sweep.json"
 _STOPPED = "stopped"
+_TRIES = 3  # of jobs whose workers are killed before any of them ends
 
 
 @dataclass
@@ -71,8 +73,10 @@ class LaunchedParts:
         parent: MLflow run of the sweep; None without tracking.
         on_error: Whether a failure stops the parts that have not begun.
         only_here: Stages that are made here though the remote store has them.
-        process: Id of the process that made this object.
-        base: Working directory of that process.
+        ends_with: Whether the launcher's workers are children of the process that made this object: they
+            end when it has died.
+        process: That process, as ``dtx.run.processes`` names it.
+        base: Its working directory.
     """
 
     parts: list[SweepPart]
@@ -81,7 +85,8 @@ class LaunchedParts:
     parent: str | None
     on_error: OnError
     only_here: frozenset[str]
-    process: int = field(default_factory=os.getpid)
+    ends_with: bool = False
+    process: str = field(default_factory=lambda: process_tags()["dtx.process"])
     base: Path = field(default_factory=Path.cwd)
 
     def __call__(self, config: DictConfig) -> dict[str, Any]:
@@ -92,13 +97,26 @@ class LaunchedParts:
             sys.path.append(str(self.base))
         hydra = HydraConfig.get()
         part = self.parts[int(hydra.job.num) - self.first]
-        folder = Path(hydra.runtime.output_dir)
-        result: dict[str, Any] = {"stages": [], "error": "", "log": str(folder / "log.txt")}
+        log, overrides = Path(hydra.runtime.output_dir) / "log.txt", list(hydra.overrides.task)
+        if self.process == process_tags()["dtx.process"]:
+            return self._run_part(part, config, overrides, log)
+        if self.ends_with:
+            end_with(self.process)
+        with lasting_output(), marked_as_running(self.folder, int(hydra.job.num), log):
+            try:
+                return self._run_part(part, config, overrides, log)
+            except Interrupted as signal:
+                error = f"its worker was told to end ({signal})"
+                return self._failed({"stages": [], "error": error, "log": str(log)})
+
+    def _run_part(
+        self, part: SweepPart, config: DictConfig, overrides: list[str], log: Path
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = {"stages": [], "error": "", "log": str(log)}
         if (self.folder / _STOPPED).exists():
             return {**result, "status": "skipped", "error": "after a failure (on_error=stop)"}
-        overrides = list(hydra.overrides.task)
         name = part.only or ",".join(f"{k}={v}" for k, v in part.swept.items()) or "defaults"
-        with copied_to(folder / "log.txt"):
+        with copied_to(log):
             console.rule(escape(name), align="left")
             try:
                 composed = experiment(config, overrides)
@@ -108,10 +126,6 @@ class LaunchedParts:
                 outcomes, result["error"] = error.outcomes, str(error)
             except UserError as error:
                 return self._failed({**result, "error": str(error)})
-            except Interrupted:
-                if os.getpid() == self.process:
-                    raise
-                return {**result, "status": "interrupted"}
             except Exception as error:  # a defect in one job must not cost the others
                 console.print(traceback.format_exc(), markup=False, soft_wrap=True)
                 return self._failed({**result, "error": f"{type(error).__name__}: {error}"})
@@ -180,7 +194,7 @@ def _run_parts(sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, store: 
                     _record(sweep.jobs[part.job], part, result, ran, failed)
             _set_statuses(sweep, todo, ran, failed)
         except BaseException:
-            _end_children()
+            end_children(folder)
             raise
         finally:
             _write_manifest(sweep, folder)
@@ -252,8 +266,6 @@ def _record(
     failed: dict[str, str],
 ) -> None:
     """Record the result of a part in ``job``, ``ran`` and ``failed``."""
-    if result["status"] == "interrupted":
-        raise Interrupted("a worker was interrupted")
     for label, status, error in result["stages"]:
         if status == "ran":
             ran.add(label)
@@ -293,13 +305,39 @@ class _Launcher:
         self, parts: list[SweepPart], failed: Mapping[str, str]
     ) -> list[tuple[SweepPart, dict[str, Any]]]:
         """Run some parts, in parallel if the launcher can, and wait for all."""
-        if not parts:
-            return []
+        left = [replace(part, failed=dict(failed)) for part in parts]
+        results: list[tuple[SweepPart, dict[str, Any]]] = []
+        in_vain = 0
+        while left:
+            try:
+                returned = self._launch(left)
+            except UserError as error:
+                if self.launched == 0:
+                    raise
+                end_children(self.folder)
+                return results + [(part, _not_run(str(error))) for part in left]
+            self.launched += len(left)
+            ended = [(p, r) for p, r in zip(left, returned, strict=True) if r is not None]
+            left = [p for p, r in zip(left, returned, strict=True) if r is None]
+            results += ended
+            if self.sweep.first.on_error is OnError.STOP and any(
+                result["status"] == "failed" for _, result in ended
+            ):
+                (self.folder / _STOPPED).touch()
+            in_vain = 0 if ended else in_vain + 1
+            if in_vain == _TRIES:
+                return results + [(part, _not_run("its workers were killed")) for part in left]
+            if left:
+                console.print(
+                    f"a worker was killed; {len(left)} jobs that had not ended begin again"
+                )
+        return results
+
+    def _launch(self, parts: list[SweepPart]) -> list[dict[str, Any] | None]:
         from hydra._internal.callbacks import Callbacks
         from hydra.core.global_hydra import GlobalHydra
         from hydra.types import HydraContext
 
-        parts = [replace(part, failed=dict(failed)) for part in parts]
         on_error = self.sweep.first.on_error
         task = LaunchedParts(
             parts, self.launched, self.folder, self.parent, on_error, self.only_here
@@ -311,27 +349,22 @@ class _Launcher:
             context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
             jobs = [list(self.sweep.jobs[part.job].overrides) for part in parts]
             launcher = launcher_of(config, context, task)
+            task.ends_with = are_children(launcher)
             try:
-                returned = launcher.launch(jobs, initial_job_idx=self.launched)
+                return launch(launcher, jobs, self.launched, self.folder)
             except KeyboardInterrupt:  # while Ray waits, all signals raise this
                 raise Interrupted("SIGINT") from None
             except Exception as error:
                 kind = type(launcher).__name__
                 raise UserError(f"{kind} cannot launch jobs: {first_line(error)}") from error
-        self.launched += len(parts)
-        return [(p, _result(r)) for p, r in zip(parts, returned, strict=True)]
 
     def _overrides(self) -> list[str]:
         own = ["hydra/hydra_logging=disabled", "hydra/job_logging=disabled"]
         return [*own, *(o for o in self.sweep.hydra if not o.startswith("hydra.sweep.dir="))]
 
 
-def _result(returned: Any) -> dict[str, Any]:
-    try:
-        return returned.return_value
-    except Exception as error:  # the worker was killed, or could not start
-        text = f"{type(error).__name__}: {first_line(error)}"
-        return {"status": "failed", "error": text, "log": "", "stages": []}
+def _not_run(why: str) -> dict[str, Any]:
+    return {"status": "failed", "error": f"not run: {why}", "log": "", "stages": []}
 
 
 def _folder(sweep: Sweep) -> Path:
@@ -341,6 +374,7 @@ def _folder(sweep: Sweep) -> Path:
     folder = Path(given[0] if given else name).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _STOPPED).unlink(missing_ok=True)
+    shutil.rmtree(folder / RUNNING, ignore_errors=True)  # of a sweep that was killed
     return folder
 
 
@@ -352,12 +386,3 @@ def _write_manifest(sweep: Sweep, folder: Path) -> None:
         "jobs": [{"swept": j.swept, "status": j.status, "error": j.error} for j in sweep.jobs],
     }
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-
-
-def _end_children() -> None:
-    """Terminate the launcher's workers."""
-    for child in psutil.Process().children(recursive=True):
-        try:
-            child.terminate()
-        except psutil.Error:
-            continue

@@ -5,13 +5,18 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from dtx.config.compose import CONF
 from dtx.errors import UserError
+from dtx.run.signals import set_handlers
 from dtx.text import first_line
 
 if TYPE_CHECKING:
@@ -26,6 +31,30 @@ EXTRAS = {
     "hydra_ray_launcher": "ray",
 }
 """The extra of dtx that installs a plugin, by its package in ``hydra_plugins``."""
+
+
+_AFTER_RAY = """
+import os, select, shutil, signal, sys
+import psutil
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+command, below = psutil.Process(os.getppid()), set()
+while not select.select([sys.stdin], [], [], 1)[0]:
+    try:
+        below.update(command.children(recursive=True))
+    except psutil.Error:
+        break
+below.discard(psutil.Process())
+for process in psutil.wait_procs(below, timeout=5)[1]:
+    try:
+        process.kill()
+    except psutil.Error:
+        pass
+shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
+"""A process that waits until the command has ended, and then ends what is left of the cluster it started.
+
+If the command is killed, Ray's agents try for minutes to reach the rest; Ray never deletes its folder.
+"""
 
 
 def compose_launcher(hydra: Hydra, overrides: Sequence[str], folder: Path) -> DictConfig:
@@ -87,7 +116,7 @@ def launcher_of(
 
 
 def _start_ray(arguments: DictConfig) -> None:
-    """Join or start a cluster before the plugin does, and end the sweep at Ctrl-C and SIGTERM.
+    """Join or start a cluster before the plugin does, and end the sweep at signals.
 
     Ray aborts at SIGTERM, and while it waits only a KeyboardInterrupt gets through.
     """
@@ -99,10 +128,18 @@ def _start_ray(arguments: DictConfig) -> None:
         return
     options = OmegaConf.to_container(arguments, resolve=True)
     assert isinstance(options, dict)
-    ray.init(**{str(name): value for name, value in options.items()})
+    context = ray.init(**{str(name): value for name, value in options.items()})
+    if any(child.name().startswith("gcs_server") for child in psutil.Process().children()):
+        command = [sys.executable, "-c", _AFTER_RAY, context.address_info["session_dir"]]
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):  # until the runner restores the handlers
-            signal.signal(number, signal.default_int_handler)
+        set_handlers(signal.default_int_handler)  # until the runner restores them
 
 
 def _installed(module: str) -> bool:

@@ -26,6 +26,7 @@ from typing import Any
 from dtx.errors import UserError
 from dtx.progress import Bar, progress
 from dtx.run.provenance import add_rank, own_cpu_seconds, peak_memory_mb
+from dtx.run.signals import NUMBERS
 from dtx.store import store as stores
 
 GRACE = 5.0
@@ -190,7 +191,7 @@ def _enter(
 ) -> None:
     """Entry point of a new process: join the group, then call the function."""
     # Blocked, not ignored: Lightning installs its own handlers, which wait for the other ranks.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     assert rank.parent is not None
     try:

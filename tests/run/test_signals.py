@@ -1,8 +1,13 @@
 """Where a signal cuts in, and where it waits."""
 
+import os
+import pty
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +15,9 @@ from dtx.errors import Interrupted
 from dtx.run.runner import run
 from dtx.run.signals import defer_signals, signals
 from tests.toys import Number
+from tests.where import WHERE, write_where
 
-NUMBERS = [signal.SIGINT, signal.SIGTERM]
+NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +57,63 @@ def test_a_signal_in_a_destructor_is_not_lost(number):
         steps.append("went on")
         time.sleep(60)
     assert steps == ["went on"]
+
+
+@pytest.mark.parametrize("block", [signals, defer_signals])
+def test_sighup_stays_ignored_under_nohup(block):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with block():
+            signal.raise_signal(signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_same_signal_to_the_process_and_its_group_does_not_cut_into_the_ending():
+    steps = []
+    with pytest.raises(Interrupted), signals():
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            steps.append("ended")
+    assert steps == ["ended"]
+
+
+@pytest.mark.parametrize(("nohup", "status"), [(False, 130), (True, 0)])
+def test_a_closed_terminal_ends_a_run_unless_under_nohup(nohup, status, tmp_path):
+    write_where(tmp_path / "mine")
+    jobs = ["analysis.job.value=1", "analysis.job.together=2", "tracking.enabled=false"]
+    command = [sys.executable, "-m", "dtx", "run", "--config-dir", "mine", *WHERE, *jobs]
+    script = "import os, signal, sys; "
+    script += "signal.signal(signal.SIGHUP, signal.SIG_IGN); " * nohup
+    script += "os.execv(sys.argv[1], sys.argv[1:])"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ours, theirs = pty.openpty()
+    run = subprocess.Popen(  # the leader of a session, whose terminal is the first that it opens
+        [sys.executable, "-c", OF_A_TERMINAL + script, *command],
+        cwd=tmp_path,
+        env=env,
+        start_new_session=True,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    while not list(tmp_path.glob("job1.*")):
+        assert run.poll() is None, os.read(ours, 10000).decode()
+        time.sleep(0.05)
+    os.close(ours)
+    if nohup:
+        time.sleep(0.5)
+        assert run.poll() is None
+        (tmp_path / "job2.0.json").write_text("{}")
+    assert run.wait(120) == status
+    assert len(list(tmp_path.glob("store/*/done.json"))) == 1 + nohup
+
+
+OF_A_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
 
 
 def test_a_delayed_signal_is_not_lost_when_the_block_fails():

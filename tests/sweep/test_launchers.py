@@ -106,6 +106,64 @@ def test_sigterm_ends_the_workers_and_keeps_what_is_done(launcher, user):
     assert len(done) == 1 and done[0].startswith("where-")
 
 
+def processes_of(user: Path, job: subprocess.Popen) -> list[int]:
+    children = [child.pid for child in psutil.Process(job.pid).children(recursive=True)]
+    return [note["pid"] for note in notes(user)] + children
+
+
+@pytest.mark.parametrize("launcher", [*LAUNCHERS[:2], pytest.param("ray", marks=pytest.mark.slow)])
+def test_workers_end_when_the_command_is_killed_and_the_same_command_completes(launcher, user):
+    jobs = [f"hydra/launcher={launcher}", *FEW_CORES[launcher], "analysis.job.value=1,2"]
+    here = {path.name for path in Path("/dev/shm").glob("*")}  # where loky has its semaphores
+    job = sweep(user, *jobs, "analysis.job.together=9")
+    wait_for_notes(user, 2, job)
+    below = processes_of(user, job)
+    job.kill()
+    job.wait()
+    job.stderr.close()
+    assert ends(below)
+    left = {p.name for p in Path("/dev/shm").glob("*")} - here
+    assert not [name for name in left if str(job.pid) in name]
+    for n in range(10, 20):  # the jobs wait no longer
+        (user / f"job{n}.0.json").write_text("{}")
+    again = sweep(user, *jobs, "analysis.job.together=9")
+    _, error = again.communicate(timeout=300)
+    assert again.returncode == 0, error
+    assert "2 jobs: 2 ran; 2 stages ran" in error
+
+
+@pytest.mark.parametrize(
+    ("launcher", "number"),
+    [
+        ("joblib", signal.SIGKILL),
+        ("joblib", signal.SIGTERM),
+        ("submitit_local", signal.SIGKILL),
+        pytest.param("submitit_local", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("ray", signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
+def test_the_death_of_a_worker_costs_only_its_own_job(launcher, number, user):
+    few = FEW_CORES[launcher]
+    few = [*few, "hydra.launcher.ray.remote.max_retries=0"] if launcher == "ray" else few
+    jobs = [f"hydra/launcher={launcher}", *few, "analysis.job.value=1,2,3"]
+    job = sweep(user, *jobs, "analysis.job.together=9")
+    wait_for_notes(user, 2, job)
+    (victim, *_) = [note["pid"] for note in notes(user, "job[12]")]
+    os.kill(victim, number)
+    for n in range(10, 20):  # the others wait no longer
+        (user / f"job{n}.0.json").write_text("{}")
+    _, error = job.communicate(timeout=300)
+    assert job.returncode == 1, error
+    assert "3 jobs: 1 failed, 2 ran" in error or "3 jobs: 2 ran, 1 failed" in error
+    table = error[error.index("3 jobs:") :]
+    why = "its worker was killed" if number == signal.SIGKILL else "told to end (SIGTERM)"
+    assert table.count(why) == 1 and "Traceback" not in error
+    (manifest,) = user.glob("multirun/*/*/sweep.json")
+    told = [job["status"] for job in json.loads(manifest.read_text())["jobs"]]
+    assert sorted(told) == ["failed", "ran", "ran"]
+    assert not list(user.glob("multirun/*/*/.running/*"))
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
