@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dtx import verbs
+from dtx.config.own_classes import look_in
 from dtx.errors import Interrupted, UserError
 from dtx.run.signals import signals
 from dtx.text import say
@@ -24,18 +25,24 @@ _OF_THE_MACHINE = {
 """Errors that say what is wrong with a folder, a disk or a name: something that the user can mend."""
 
 
+_NOT_HERE = (
+    "`dtx {0}` imports nothing from here; if you trust this folder: PYTHONPATH=. dtx {0} ..."
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the ``dtx`` command; returns the exit status.
 
     0: done. 1: a defect, or failed jobs of a sweep. 2: something the user can mend. 130: interrupted.
     """
-    # A user's own stages are Python files in the working directory. Last, so that they hide nothing.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # other processes import nothing from here, either
     try:
         with signals():
+            here = _working_folder()
             args = parse(list(sys.argv[1:] if argv is None else argv))
-            return verbs.module_of(args.verb).main(args)
+            verb = verbs.module_of(args.verb)
+            look_in(here, None if verb.OWN_CLASSES else _NOT_HERE.format(args.verb))
+            return verb.main(args)
     except UserError as error:
         for line in str(error).splitlines():
             say(f"error: {line}")
@@ -52,6 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = f"{error.filename}: " if error.filename is not None else ""
         say(f"error: {place}{error.strerror}; mend that and give the same command again")
         return 2
+
+
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the working folder is not there any more: go to another one") from None
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
