@@ -25,7 +25,7 @@ from rich.markup import escape
 from dtx.errors import UserError
 from dtx.files import parse_json
 from dtx.progress import console, progress
-from dtx.store.checksums import damage, files_in
+from dtx.store.checksums import check_record, damage, files_in
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -284,7 +284,7 @@ class Remote:
 def _files(content: bytes, label: str) -> dict[str, tuple[int, str]] | None:
     """Size and SHA-256 by name, from an artefact's ``done.json``; None if it is not one, or another's."""
     try:
-        record = parse_json(content, label)
+        record = check_record(parse_json(content, label))
         named = {"stage", "key"} <= record.keys()
         if named and f"{record['stage']}-{record['key']}" != label:
             return None

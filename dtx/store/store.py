@@ -26,7 +26,7 @@ from dtx.report import sync_folder, write_atomically
 from dtx.stage import CHECKPOINT, Stage, read_from
 from dtx.store import aside, locks, sessions
 from dtx.store.aside import LOCKS, PULL, WORK
-from dtx.store.checksums import DONE, checksum, damage, files_in
+from dtx.store.checksums import DONE, check_record, checksum, damage, files_in
 from dtx.store.label import Labelled
 from dtx.store.remote import Remote, RemoteError
 from dtx.store.sessions import SESSIONS
@@ -119,7 +119,7 @@ class Store:
         try:
             if self.remote and self.where(stage) == "remote":
                 return json.loads(self.remote.record(stage.label))
-            record = read_json(path)
+            record = check_record(read_json(path))
             files_in(record)
             return record
         except (OSError, ValueError, KeyError, TypeError, AttributeError):

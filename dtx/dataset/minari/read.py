@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dtx.dataset.episodes import Episodes, EpisodeWriter, Outcome
+from dtx.dataset.minari.bounds import refuse_inflated
 from dtx.dataset.minari.files import (
     ENDS,
     MOMENTS,
@@ -35,6 +37,7 @@ from dtx.dataset.reading import MOST_ACTIONS
 from dtx.env.encoding import VIEW, channels
 from dtx.errors import UserError
 from dtx.progress import progress
+from dtx.text import first_line
 
 if TYPE_CHECKING:
     from minari import MinariDataset
@@ -68,7 +71,7 @@ def write(spec: MinariSpec, out: Path, label: str) -> dict[str, int]:
     with closing(EpisodeWriter(out)) as writer:
         reader = _Reader(spec.id, writer, beside, n_actions)
         if own:  # keep the order of our table of observations, so that every column is equal
-            for row in unpacked(own["observations"]):
+            for row in _table(own, spec.id):
                 writer.identify(row[None])
         digest = _take_all(reader, dataset.storage, dataset.episode_indices)
         if spec.digest not in (None, digest):
@@ -85,8 +88,18 @@ def write(spec: MinariSpec, out: Path, label: str) -> dict[str, int]:
     return _headline(reader, out)
 
 
+def _table(own: Any, name: str) -> np.ndarray:
+    try:
+        return unpacked(own["observations"])
+    except (ValueError, KeyError, TypeError, zlib.error) as error:
+        raise UserError(
+            f"{name}: {OWN}.observations of its metadata: {first_line(error)}"
+        ) from None
+
+
 def _take_all(reader: _Reader, storage: MinariStorage, places: np.ndarray) -> str:
     """Read every episode; gives the digest of all."""
+    refuse_inflated(storage.data_path, reader.name)
     known = storage.get_episode_metadata(places)
     with progress("minari", len(places), "episodes") as bar:
         for episode, about in zip(storage.get_episodes(places), known, strict=True):
