@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done. 1: a defect, or failed jobs of a sweep. 2: something the user can mend. 130: interrupted.
     """
+    _open_streams()
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # other processes import nothing from here, either
     try:
         with signals():
@@ -61,6 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _open_streams() -> None:
+    """Open what was closed (``2>&-``): else the next file that is opened gets its number, and what is printed."""
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(number)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if vars(sys)[name] is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
 def _working_folder() -> Path:
     try:
         return Path.cwd()
@@ -75,7 +86,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     choices = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name in verbs.names():
         module = verbs.module_of(name)
-        text = (module.__doc__ or "").splitlines()[0].rstrip(".")
+        text = (module.__doc__ or name).splitlines()[0].rstrip(".")  # python -OO has no docstrings
         verb = choices.add_parser(
             name,
             help=text[0].lower() + text[1:],

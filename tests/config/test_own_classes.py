@@ -143,7 +143,7 @@ def test_a_module_is_found_in_a_package_too_and_its_own_errors_are_told(looking)
     assert own_classes.module_of("own_lab.first").NUMBER == 3
     with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
         own_classes.module_of("own_lab.second")
-    with pytest.raises(ModuleNotFoundError, match="own_lab.third"):
+    with pytest.raises(ModuleNotFoundError, match=r"own_lab\.third"):
         own_classes.module_of("own_lab.third")
 
 
