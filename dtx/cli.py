@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Open what was closed (``2>&-``): else the next file that is opened gets its number, and what is printed."""
+    """Open what was closed (``2>&-``): else the next file to be opened gets what is printed."""
     while (number := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
     os.close(number)

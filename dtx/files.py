@@ -109,7 +109,7 @@ def read_lines(path: Path) -> list[Any]:
 
 
 @contextmanager
-def understood(path: Path) -> Iterator[None]:
+def taken_from(path: Path) -> Iterator[None]:
     """Name the file if what a block takes from its content is not there, or is of another kind.
 
     Raises:
@@ -161,7 +161,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     import numpy as np
 
     arrays = {}
-    with archive(path) as members, understood(path):
+    with archive(path) as members, taken_from(path):
         for name in members.namelist():
             with members.open(name) as stream:
                 shape, _, dtype = _array_header(stream)

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from dtx.files import read_json, read_lines, read_table, understood
+from dtx.files import read_json, read_lines, read_table, taken_from
 from dtx.text import discreet, file_name
 
 if TYPE_CHECKING:
@@ -121,14 +121,14 @@ def read_metrics(folder: Path) -> dict[str, float | None]:
     result = folder / RESULT
     if result.exists():
         recorded = read_json(result)
-        with understood(result):
+        with taken_from(result):
             return _numbers(
                 {f"{recorded['analysis']}/{name}": v for name, v in recorded["metrics"].items()}
             )
     path = folder / HEADLINE
     if not path.exists():
         return {}
-    with understood(path):
+    with taken_from(path):
         return _numbers(read_json(path))
 
 

@@ -23,7 +23,7 @@ from dtx.files import (
     read_table,
     read_tensors,
     read_torch,
-    understood,
+    taken_from,
 )
 
 
@@ -240,6 +240,6 @@ def test_a_small_table_with_many_rows_is_not_read(tmp_path, monkeypatch):
 def test_a_field_that_is_missing_or_of_another_kind_is_named(tmp_path, take, words):
     with (
         pytest.raises(DamagedFileError, match=f"result.json: {words}"),
-        understood(tmp_path / "result.json"),
+        taken_from(tmp_path / "result.json"),
     ):
         take()

@@ -58,12 +58,12 @@ class Remote:
         if protocol in _LOCAL:
             plain = Path(path).expanduser()
             if not (plain.is_absolute() or not mark) or not path or plain.resolve() == Path("/"):
-                raise UserError(
+                raise RemoteError(
                     f"store.remote: {url} names no folder: give file:///folder or a plain path"
                 )
             path = str(plain.absolute())
         elif "::" in url:
-            raise UserError(f"store.remote: {url}: one place is wanted, not a chain of them")
+            raise RemoteError(f"store.remote: {url}: one place is wanted, not a chain of them")
         self.url = f"{protocol}{mark}{path.rstrip('/')}"
         self._labels: set[str] | None = None
 

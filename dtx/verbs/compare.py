@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from dtx.errors import UserError
-from dtx.files import read_json, understood
+from dtx.files import read_json, taken_from
 from dtx.progress import console
 from dtx.text import near
 from dtx.verbs._arguments import as_path, override_arguments
@@ -84,7 +84,7 @@ def _last() -> tuple[list[str], Path | None]:
         )
     record = read_json(sweeps[-1])
     console.print(f"[dim]the sweep of {near(sweeps[-1].parent)}[/]")
-    with understood(sweeps[-1]):
+    with taken_from(sweeps[-1]):
         overrides, config_dir = record["overrides"], record["config_dir"]
         if not all(isinstance(word, str) for word in (*overrides, config_dir or "")):
             raise ValueError("overrides are texts")

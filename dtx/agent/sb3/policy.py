@@ -42,7 +42,7 @@ from dtx.files import (
     read_json,
     read_tensors,
     read_torch,
-    understood,
+    taken_from,
 )
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with archive(file) as members:
         data = _data(members, file)
         weights = _weights(members, file)
-    with understood(file):
+    with taken_from(file):
         module = str(data["policy_class"]["__module__"])
         if module not in _MODULES:
             raise UserError(
@@ -215,7 +215,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _data(members: zipfile.ZipFile, file: Path) -> dict[str, Any]:
     """What describes the policy, as JSON."""
-    with understood(file):
+    with taken_from(file):
         about = members.getinfo("data")
         if about.file_size > MOST_BYTES:
             raise ValueError(f"data: {about.file_size:,} bytes are more than any has")
@@ -226,7 +226,7 @@ def _data(members: zipfile.ZipFile, file: Path) -> dict[str, Any]:
 
 
 def _weights(members: zipfile.ZipFile, file: Path) -> dict[str, Tensor]:
-    with understood(file):
+    with taken_from(file):
         weights = read_torch(io.BytesIO(members.read("policy.pth")), f"{file}, policy.pth")
         named = isinstance(weights, Mapping) and all(
             isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()
@@ -242,7 +242,7 @@ def observation_of(file: Path) -> Observation:
     Raises:
         UserError: dtx has no such form.
     """
-    with archive(file) as members, understood(file):
+    with archive(file) as members, taken_from(file):
         space = _data(members, file)["observation_space"]
     return declared_by(read_space(space, file.name), file.name)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtx.analysis.core.verdicts import About, Check, Claim, Control, Relation, Verdict
-from dtx.files import read_json, size_of, understood
+from dtx.files import read_json, size_of, taken_from
 from dtx.report import HEADLINE, RESULT, Report, Tables, read_metrics, write_atomically
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Result:
         if not (folder / RESULT).exists():
             return _unrecorded(folder)
         recorded = read_json(folder / RESULT)
-        with understood(folder / RESULT):
+        with taken_from(folder / RESULT):
             return Result._of(recorded, folder)
 
     @staticmethod
@@ -217,7 +217,7 @@ class Arrays(Mapping[str, "np.ndarray"]):
 
         path = self._paths[name]
         size_of(path)
-        with understood(path):
+        with taken_from(path):
             return open_memmap(path, mode="r")
 
     def __iter__(self) -> Iterator[str]:

@@ -36,6 +36,7 @@ from dtx.dataset.minari.spec import MinariSpec
 from dtx.dataset.reading import MOST_ACTIONS
 from dtx.env.encoding import VIEW, channels
 from dtx.errors import UserError
+from dtx.files import taken_from
 from dtx.progress import progress
 from dtx.text import first_line
 
@@ -100,8 +101,9 @@ def _table(own: Any, name: str) -> np.ndarray:
 def _take_all(reader: _Reader, storage: MinariStorage, places: np.ndarray) -> str:
     """Read every episode; gives the digest of all."""
     refuse_inflated(storage.data_path, reader.name)
-    known = storage.get_episode_metadata(places)
-    with progress("minari", len(places), "episodes") as bar:
+    with taken_from(storage.data_path):
+        known = list(storage.get_episode_metadata(places))
+    with taken_from(storage.data_path), progress("minari", len(places), "episodes") as bar:
         for episode, about in zip(storage.get_episodes(places), known, strict=True):
             reader.take(episode, about)
             bar.advance(1)
