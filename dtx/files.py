@@ -199,38 +199,38 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise _damaged(path, error) from error
 
 
-def read_torch(path: Path | BytesIO, name: str) -> Any:
+def read_torch(source: Path | BytesIO, name: str) -> Any:
     """What ``torch.save`` wrote: tensors and plain containers, nothing else is made.
 
     Args:
-        path: The file, or its content.
+        source: The file, or its content.
         name: Where it is from.
 
     Raises:
         DamagedFileError: It is damaged, holds something else, or a tensor that is larger than the file.
+        OSError: It is missing or cannot be opened.
     """
     import torch
 
+    def load(device: str) -> Any:
+        if isinstance(source, BytesIO):
+            source.seek(0)
+        return torch.load(source, weights_only=True, map_location=device)
+
     try:
-        if isinstance(path, Path):
-            size_of(path)
-        with _zip(path, name) as members:
+        if isinstance(source, Path):
+            size_of(source)
+        with _zip(source, name) as members:
             held = sum(member.file_size for member in members.infolist())
             if wrong := members.testzip():  # torch compares no checksums
                 raise ValueError(f"{wrong}: checksum differs")
         # A tensor is a view of stored numbers by any sizes and strides: torch grows what is too short for it,
         # and a stride of 0 makes many numbers of one. First without content: that takes no memory.
-        for tensor in _tensors(torch.load(path, weights_only=True, map_location="meta")):
-            if (
-                max(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
-                > held
-            ):
+        for tensor in _tensors(load("meta")):
+            numbers = tensor.numel() * tensor.element_size()
+            if max(numbers, tensor.untyped_storage().nbytes()) > held:
                 raise ValueError(f"a tensor of {list(tensor.shape)} is more than is there")
-        if not isinstance(path, Path):
-            path.seek(0)
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except DamagedFileError:
-        raise
+        return load("cpu")
     except Exception as error:  # torch raises anything on a file that it did not write
         raise _damaged(name, error) from error
 
@@ -266,18 +266,18 @@ def archive(path: Path) -> Iterator[ZipFile]:
 
 
 @contextmanager
-def _zip(path: Path | BytesIO, name: str) -> Iterator[ZipFile]:
+def _zip(source: Path | BytesIO, name: str) -> Iterator[ZipFile]:
     import zipfile
     import zlib
 
     try:
-        with zipfile.ZipFile(path) as members:
+        with zipfile.ZipFile(source) as members:
             names = members.namelist()
             if len(names) != len(set(names)):
                 raise DamagedFileError(f"{name}: two of its members have one name")
             # What is read of a member is never more than it says; members may share what they are read from.
             whole = sum(member.file_size for member in members.infolist())
-            size = path.stat().st_size if isinstance(path, Path) else len(path.getbuffer())
+            size = source.stat().st_size if isinstance(source, Path) else source.getbuffer().nbytes
             _bound(name, whole, max(MOST_UNPACKED, size), "bytes")
             yield members
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:

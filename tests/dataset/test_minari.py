@@ -341,11 +341,11 @@ def test_the_spec_makes_the_environment_without_our_configs(option):
     ("spoil", "message"),
     [
         ("declared", "is declared as .* but the file has only"),
-        ("missing", "main_data.hdf5: .*actions"),
-        ("texts", "main_data.hdf5: cannot be read"),
-        ("no_episode", "main_data.hdf5: .*episode_1"),
-        ("not_a_group", "main_data.hdf5: cannot be read"),
-        ("cut", "main_data.hdf5|cannot open it"),
+        ("missing", "Minari cannot read it: .*actions"),
+        ("texts", "episode 1: actions are"),
+        ("no_episode", "Minari cannot read it"),
+        ("not_a_group", "Minari cannot read it"),
+        ("cut", "cannot be read|cannot open it"),
     ],
 )
 def test_a_damaged_or_inflated_file_is_one_line(
