@@ -210,6 +210,8 @@ def read_torch(source: Path | BytesIO, name: str) -> Any:
         DamagedFileError: It is damaged, holds something else, or a tensor that is larger than the file.
         OSError: It is missing or cannot be opened.
     """
+    import pickle
+
     import torch
 
     def load(device: str) -> Any:
@@ -231,6 +233,8 @@ def read_torch(source: Path | BytesIO, name: str) -> Any:
             if max(numbers, tensor.untyped_storage().nbytes()) > held:
                 raise ValueError(f"a tensor of {list(tensor.shape)} is more than is there")
         return load("cpu")
+    except pickle.UnpicklingError as error:
+        raise DamagedFileError(f"{name}: cannot be read as tensors and nothing else") from error
     except Exception as error:  # torch raises anything on a file that it did not write
         raise _damaged(name, error) from error
 
