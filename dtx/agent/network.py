@@ -199,7 +199,7 @@ def load(folder: Path) -> ActorCritic:
         )
         weights = read_tensors(folder / WEIGHTS)
         with torch.device("meta"):  # whether they fit, before any size is believed
-            ActorCritic(architecture).load_state_dict(weights)
+            ActorCritic(architecture).load_state_dict(weights, assign=True)
         agent = ActorCritic(architecture)
         agent.load_state_dict(weights)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
