@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dtx import verbs
+from dtx.config.own_classes import look_in
 from dtx.errors import Interrupted, UserError
 from dtx.run.signals import signals
 from dtx.text import lasting_output, say
@@ -24,14 +25,18 @@ _OF_THE_MACHINE = {
 """Errors that say what is wrong with a folder, a disk or a name: something that the user can mend."""
 
 
+_NOT_HERE = (
+    "`dtx {0}` imports nothing from here; if you trust this folder: PYTHONPATH=. dtx {0} ..."
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the ``dtx`` command; returns the exit status.
 
     0: done. 1: a defect, or failed jobs of a sweep. 2: something the user can mend. 130: interrupted.
     """
-    # A user's own stages are Python files in the working directory. Last, so that they hide nothing.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
+    _open_streams()
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # other processes import nothing from here, either
     with lasting_output():
         return _main(list(sys.argv[1:] if argv is None else argv))
 
@@ -39,8 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     try:
         with signals():
+            here = _working_folder()
             args = parse(argv)
-            return verbs.module_of(args.verb).main(args)
+            verb = verbs.module_of(args.verb)
+            look_in(here, None if verb.OWN_CLASSES else _NOT_HERE.format(args.verb))
+            return verb.main(args)
     except UserError as error:
         for line in str(error).splitlines():
             say(f"error: {line}")
@@ -59,6 +67,23 @@ def _main(argv: Sequence[str]) -> int:
         return 2
 
 
+def _open_streams() -> None:
+    """Open what was closed (``2>&-``): else the next file to be opened gets what is printed."""
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(number)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if vars(sys)[name] is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the working folder is not there any more: go to another one") from None
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Arguments of one verb. Flags may stand anywhere among the overrides."""
     parser = argparse.ArgumentParser(prog="dtx", description=(__doc__ or "").split("\n\n")[0])
@@ -66,7 +91,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     choices = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name in verbs.names():
         module = verbs.module_of(name)
-        text = (module.__doc__ or "").splitlines()[0].rstrip(".")
+        text = (module.__doc__ or name).splitlines()[0].rstrip(".")  # python -OO has no docstrings
         verb = choices.add_parser(
             name,
             help=text[0].lower() + text[1:],

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from dtx.files import read_json
+from dtx.files import read_json, read_lines, read_table, taken_from
 from dtx.text import discreet, file_name
 
 if TYPE_CHECKING:
@@ -121,9 +121,22 @@ def read_metrics(folder: Path) -> dict[str, float | None]:
     result = folder / RESULT
     if result.exists():
         recorded = read_json(result)
-        return {f"{recorded['analysis']}/{name}": v for name, v in recorded["metrics"].items()}
+        with taken_from(result):
+            return _numbers(
+                {f"{recorded['analysis']}/{name}": v for name, v in recorded["metrics"].items()}
+            )
     path = folder / HEADLINE
-    return read_json(path) if path.exists() else {}
+    if not path.exists():
+        return {}
+    with taken_from(path):
+        return _numbers(read_json(path))
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    for name, value in metrics.items():
+        if not (value is None or isinstance(value, (int, float))):
+            raise ValueError(f"{name} is {str(value)[:50]!r}, not a number")
+    return dict(metrics)
 
 
 class Tables(Mapping[str, "pd.DataFrame"]):
@@ -137,9 +150,7 @@ class Tables(Mapping[str, "pd.DataFrame"]):
         self._paths = {path.stem: path for path in sorted((folder / "tables").glob("*.parquet"))}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
-        import pandas as pd
-
-        return pd.read_parquet(self._paths[name])
+        return read_table(self._paths[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._paths)
@@ -156,7 +167,7 @@ def read_curves(folder: Path, name: str = CURVES) -> list[dict[str, float]]:
     path = folder / name
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return read_lines(path)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -230,3 +230,43 @@ def test_another_error_of_the_system_is_a_defect(user, monkeypatch):
     monkeypatch.setattr(verbs.module_of("status"), "main", fail)
     with pytest.raises(OSError, match="Bad file"):
         main(["status"])
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_reason_to_fail(user, closed):
+    command = f"{sys.executable} -m dtx cp agent/ppo mine --as mine {closed}"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(["sh", "-c", command], cwd=user, env=env, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "args"),
+    [
+        ({"PYTHONOPTIMIZE": "2"}, ["--help"]),
+        ({"PYTHONOPTIMIZE": "2"}, ["plan", "--help"]),
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}, ["ls"]),
+        ({"PYTHONWARNINGS": "error"}, ["ls"]),
+        ({"COLUMNS": "0", "TERM": "dumb"}, ["run", "--help"]),
+        ({"COLUMNS": "many", "HOME": "/nowhere"}, ["completion", "bash"]),
+    ],
+)
+def test_odd_surroundings_change_nothing(user, settings, args):
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONCOERCECLOCALE": "0", **settings}
+    command = [sys.executable, "-m", "dtx", *args]
+    done = subprocess.run(command, cwd=user, env=env, capture_output=True, timeout=60)
+    assert done.returncode == 0 and done.stdout and not done.stderr
+
+
+def test_a_working_folder_that_was_deleted_is_one_line(user, monkeypatch, capsys):
+    (user / "gone").mkdir()
+    monkeypatch.chdir(user / "gone")
+    (user / "gone").rmdir()
+    assert main(["ls"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the working folder is not there any more" in line
+
+
+@pytest.mark.parametrize("verb", ["run", "plan"])
+def test_a_store_that_is_no_folder_is_one_line(user, capsys, verb):
+    assert dtx(verb, QUIET, "store.path=/dev/null") == 2
+    assert "/dev/null is not a folder" in capsys.readouterr().err

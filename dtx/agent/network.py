@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence
 from dtx.agent.architecture import Encoder, Recurrence
 from dtx.env import encoding
 from dtx.errors import UserError
-from dtx.files import read_json
+from dtx.files import read_json, read_tensors
 
 WEIGHTS, MODEL = "weights.safetensors", "model.json"
 
@@ -189,9 +189,6 @@ def load(folder: Path) -> ActorCritic:
     Raises:
         UserError: A file is missing or damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         plain = read_json(folder / MODEL)
         architecture = AgentArchitecture(
@@ -200,8 +197,11 @@ def load(folder: Path) -> ActorCritic:
             width=plain["width"],
             n_actions=plain["n_actions"],
         )
+        weights = read_tensors(folder / WEIGHTS)
+        with torch.device("meta"):  # whether they fit, before any size is believed
+            ActorCritic(architecture).load_state_dict(weights, assign=True)
         agent = ActorCritic(architecture)
-        agent.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        agent.load_state_dict(weights)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(f"{folder}: not a readable agent ({error})") from error
     return agent.eval()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import enum
-import importlib
 import inspect
 import itertools
 import math
@@ -37,6 +36,7 @@ from dtx.config.kinds import (
     missing,
     words,
 )
+from dtx.config.own_classes import module_of
 from dtx.config.protocols import misfit
 from dtx.config.ranges import plain, problems
 from dtx.errors import UserError
@@ -279,7 +279,7 @@ class Builder:
             return hint if named else self._wrong(place, "needs a _target_")
         module, _, name = str(target).rpartition(".")
         try:
-            cls = getattr(importlib.import_module(module), name)
+            cls = getattr(module_of(module), name)
         except (ImportError, AttributeError) as error:
             return self._wrong(f"{place}._target_", f"cannot import {target!r}: {error}")
         except Exception as error:  # whatever a user's own module does when it is imported

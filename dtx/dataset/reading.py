@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from dtx.env.encoding import COLOURS, OBJECTS, STATES
 from dtx.errors import UserError
+from dtx.files import size_of
 
 OBSERVATION_SHAPE = (7, 7, 3)
 TYPES = {
@@ -51,6 +52,7 @@ def read_columns(folder: Path) -> dict[str, np.ndarray]:
 
 def _mapped(path: Path, types: Mapping[str, type]) -> dict[str, np.ndarray]:
     try:
+        size_of(path)
         batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
         batch.validate(full=True)
         columns = {}

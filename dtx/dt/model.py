@@ -28,6 +28,7 @@ from dtx.dt.model_config import DESCRIPTION, ModelConfig
 from dtx.dt.state_encoder import ConvolutionalState
 from dtx.dt.transformer_lens import TransformerLensMethods
 from dtx.errors import UserError
+from dtx.files import read_tensors
 from dtx.report import write_atomically
 
 WEIGHTS = "weights.safetensors"
@@ -304,11 +305,11 @@ def load(folder: Path, weights: Path | None = None) -> DecisionTransformerModel:
     path = weights or folder / WEIGHTS
     try:
         config = ModelConfig.read(folder)
-        tensors = safetensors.torch.load_file(path)
+        tensors = read_tensors(path)
         check_weights(config, tensors)
         model = DecisionTransformerModel(config)
         model.load_state_dict(tensors)
-    except (OSError, ValueError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
         what = str(error).splitlines()[0]
         raise UserError(
             f"{path}: not a readable model ({what}); invalidate the stage to redo it"

@@ -20,6 +20,7 @@ from dtx.dt.model_stage import ModelStage
 from dtx.env.environment import Environment
 from dtx.errors import UserError
 from dtx.exchange.origin import Origin
+from dtx.files import taken_from
 from dtx.pairs.declared import Declared
 from dtx.stage import TARGET, Stage, identity_name, is_runtime
 
@@ -133,9 +134,9 @@ def recorded_id(folder: Path) -> str | None:
     path = folder / "episodes.arrow"
     if not path.is_file():
         return None
-    with pa.memory_map(str(path)) as source:
+    with taken_from(path), pa.memory_map(str(path)) as source:
         known = pa.ipc.open_file(source).schema.metadata or {}
-    return known.get(b"env", b"").decode() or None
+        return known.get(b"env", b"").decode() or None
 
 
 def _identifying(env: Environment) -> dict[str, Any]:

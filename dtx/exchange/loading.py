@@ -16,6 +16,7 @@ from dtx.errors import UserError
 from dtx.exchange.lookup import kind_of, label_or_hint, lineage, of_group
 from dtx.exchange.origin import LINEAGE, Origin
 from dtx.files import read_json
+from dtx.store.checksums import check_record
 from dtx.store.label import Label, Labelled
 from dtx.store.store import Store, current
 
@@ -141,7 +142,7 @@ def exported(folder: Path, config_dir: Path | None) -> Origin:
     for name in (LINEAGE, "done.json"):
         if (folder / name).is_file():
             try:
-                record = read_json(folder / name)
+                record = check_record(read_json(folder / name))
                 break
             except (OSError, ValueError) as error:
                 raise UserError(f"{folder / name}: cannot be read ({error})") from None

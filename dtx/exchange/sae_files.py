@@ -29,14 +29,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors
 import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dtx.errors import UserError
-from dtx.files import read_json
+from dtx.files import read_json, read_tensors
 from dtx.report import write_atomically
 
 if TYPE_CHECKING:
@@ -161,9 +160,9 @@ def read(folder: Path) -> SparseAutoencoder:
     """
     try:
         known = _of_today(read_json(folder / CONFIG), folder)
-        weights = safetensors.torch.load_file(folder / WEIGHTS)
+        weights = read_tensors(folder / WEIGHTS)
         architecture, metadata = known["architecture"], dict(known.get("metadata") or {})
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not a readable SAELens folder ({error})") from error
     if architecture not in ARCHITECTURES:
         raise UserError(

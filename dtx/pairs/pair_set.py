@@ -19,7 +19,7 @@ from dtx.dt.context import Context
 from dtx.dt.history import History
 from dtx.dt.tokens import ACTION, REWARD_TO_GO, STATE
 from dtx.errors import UserError
-from dtx.files import read_json
+from dtx.files import read_arrays, read_json, read_table
 
 if TYPE_CHECKING:
     from dtx.dt.model import DecisionTransformerModel, ModelConfig
@@ -113,11 +113,8 @@ class PairSet:
     @staticmethod
     def read(folder: Path) -> PairSet:
         """Read an artefact."""
-        tables = {
-            n: pd.read_parquet(folder / "tables" / f"{n}.parquet") for n in ("pairs", "refused")
-        }
-        with np.load(folder / "runs.npz", allow_pickle=False) as stored:
-            runs = dict(stored)
+        tables = {n: read_table(folder / "tables" / f"{n}.parquet") for n in ("pairs", "refused")}
+        runs = read_arrays(folder / "runs.npz")
         about = read_json(folder / "pairs.json")
         return PairSet(tables["pairs"], tables["refused"], runs, about, folder)
 
@@ -128,8 +125,8 @@ class PairSet:
 
     def pictures(self) -> dict[int, np.ndarray]:
         """The world of each run at its start, (pixels, pixels, 3) uint8."""
-        with np.load(self.folder / "pictures.npz", allow_pickle=False) as stored:
-            return {int(name.removeprefix("run_")): stored[name] for name in stored.files}
+        stored = read_arrays(self.folder / "pictures.npz")
+        return {int(name.removeprefix("run_")): picture for name, picture in stored.items()}
 
     def batches(self, model: DecisionTransformerModel) -> list[PairBatch]:
         """All pairs as windows of a model, padded as in its training; one batch for each number of states.

@@ -60,7 +60,7 @@ def changed(stage: Stage, recorded: Mapping[str, Any]) -> list[str]:
     """
     if recorded.get("python") != _PYTHON or recorded.get("layout") != LAYOUT:
         return []
-    now, before = _hashes(type(stage)), recorded["files"]
+    now, before = _hashes(type(stage)), recorded.get("files", {})
     return sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
 
 

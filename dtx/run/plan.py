@@ -14,6 +14,7 @@ from dtx.files import read_json
 from dtx.progress import duration
 from dtx.run import drift
 from dtx.stage import TARGET, Stage, is_runtime
+from dtx.store.checksums import check_record
 from dtx.store.store import DONE, Store
 
 _SHOWN = 4  # changed fields named in a reason
@@ -164,8 +165,8 @@ class Records:
         records = []
         for path in sorted(self.store.root.glob(f"{name}-*/{DONE}")):
             try:
-                record = read_json(path)
-                if not isinstance(record["class"], str) or not isinstance(record["finished"], str):
+                record = check_record(read_json(path))
+                if not {"class", "finished", "inputs", "version"} <= record.keys():
                     continue
                 records.append((frozenset(_flat(record["config"])), record))
             except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 DONE = "done.json"
+_MOST = 2**50
+"""Bytes: a size that no file has; sums of sizes stay numbers that can be shown."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -28,17 +30,54 @@ def files_in(record: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
         fits = isinstance(entry, (list, tuple)) and len(entry) == 2
         if (
             not fits
-            or not isinstance(entry[0], int)
-            or entry[0] < 0
+            or type(entry[0]) is not int
+            or not 0 <= entry[0] <= _MOST
             or not _DIGEST.fullmatch(str(entry[1]))
         ):
             raise ValueError(f"{name[:100]!r} has no size and checksum")
         if path.is_absolute() or ".." in path.parts or not path.parts or not name.isprintable():
             raise ValueError(f"{name[:100]!r} is outside the artefact")
-        if path.parts == (DONE,):
+        if str(path) != name:  # two names would be one file
+            raise ValueError(f"{name[:100]!r} is another way to write {str(path)[:100]!r}")
+        if path.parts[0].casefold() == DONE:  # on some systems the same file
             raise ValueError(f"it lists {DONE} itself")
         files[name] = (entry[0], str(entry[1]))
+    for name in files:
+        if inside := next((p for p in PurePosixPath(name).parents if str(p) in files), None):
+            raise ValueError(f"{str(inside)[:100]!r} is a file and a folder")
     return files
+
+
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("stage", "key", "class", "finished", "summary"), str),
+    **dict.fromkeys(("config", "inputs", "packages", "mlflow"), Mapping),
+    **dict.fromkeys(("seconds", "cpu_seconds", "peak_memory_mb"), (int, float)),
+    "git": (Mapping, type(None)),
+    "env_id": (str, type(None)),
+    "records": Mapping,
+}
+
+
+def check_record(record: Any) -> dict[str, Any]:
+    """A record, after a check that those of its fields which are there are of their kinds.
+
+    Args:
+        record: Content of a ``done.json``, or of an exported folder's ``lineage.json``.
+
+    Raises:
+        ValueError: One is not: which.
+    """
+    if not isinstance(record, dict):
+        raise ValueError("it is no record")
+    for name, kind in _KINDS.items():
+        if name in record and not isinstance(record[name], kind):
+            raise ValueError(f"{name} is {str(record[name])[:50]!r}")
+    for name, label in record.get("inputs", {}).items():
+        if not isinstance(label, str) or not label.isprintable() or "/" in label:
+            raise ValueError(f"inputs.{name} is {str(label)[:50]!r}, not a label")
+    for inner in record.get("records", {}).values():
+        check_record(inner)
+    return record
 
 
 def checksum(path: Path) -> str:

@@ -17,6 +17,7 @@ from dtx.errors import UserError
 from dtx.files import read_json
 from dtx.report import write_atomically
 from dtx.store.aside import WORK
+from dtx.store.checksums import check_record, files_in
 from dtx.store.store import DONE
 from dtx.text import file_name
 
@@ -71,8 +72,8 @@ def artefacts(root: Path) -> list[Artefact]:
 def _artefact(folder: Path) -> Artefact:
     path = folder / DONE
     try:
-        record = read_json(path)
-        size = path.stat().st_size + sum(size for size, *_ in record["files"].values())
+        record = check_record(read_json(path))
+        size = path.stat().st_size + sum(size for size, _ in files_in(record).values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Artefact(folder, {}, folder_size(folder))
     return Artefact(folder, record, size)

@@ -23,14 +23,15 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from dtx.errors import UserError
-from dtx.files import parse_json
+from dtx.files import content_of, parse_json
 from dtx.progress import console, progress
-from dtx.store.checksums import damage, files_in
+from dtx.store.checksums import check_record, damage, files_in
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
     from fsspec.callbacks import Callback
 
+_LOCAL = ("", "file", "local")
 _S3 = ("s3", "s3a")
 _OBJECT_STORES = (*_S3, "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci")
 """Here a file appears complete or not at all, and folders need not be made."""
@@ -53,16 +54,24 @@ class Remote:
     """
 
     def __init__(self, url: str):
-        if "://" not in url:
-            url = str(Path(url).expanduser().absolute())
-        self.url = url if url.endswith("://") else url.rstrip("/")
+        protocol, mark, path = url.partition("://") if "://" in url else ("", "", url)
+        if protocol in _LOCAL:
+            plain = Path(path).expanduser()
+            if not (plain.is_absolute() or not mark) or not path or plain.resolve() == Path("/"):
+                raise RemoteError(
+                    f"store.remote: {url} names no folder: give file:///folder or a plain path"
+                )
+            path = str(plain.absolute())
+        elif "::" in url:
+            raise RemoteError(f"store.remote: {url}: one place is wanted, not a chain of them")
+        self.url = f"{protocol}{mark}{path.rstrip('/')}"
         self._labels: set[str] | None = None
 
     @property
     def folder(self) -> Path | None:
         """The folder, if the URL is one of this machine's."""
-        plain = self.url.removeprefix("file://").removeprefix("local://")
-        return None if "://" in plain else Path(plain).expanduser().resolve()
+        protocol, _, path = self.url.rpartition("://")
+        return Path(path).resolve() if protocol in _LOCAL else None
 
     def has(self, label: str, *, ask_again: bool = False) -> bool:
         """Whether a complete artefact is there.
@@ -145,13 +154,20 @@ class Remote:
             if path.relative_to(work).as_posix() not in files:  # left by the pull of another one
                 path.unlink()
         todo = [n for n, (size, digest) in files.items() if damage(work / n, size, digest)]
+        with self._using(f"give {label}"):
+            sizes = self._sizes(f"{root}/{there}")
         with _shown(label, f"pulled from {self.url}", [files[n][0] for n in todo]) as steps:
             for name, step in zip(todo, steps, strict=True):
                 path = work / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with self._using(f"give {label}", here=True), suppress(FileNotFoundError):
-                    fs.get_file(f"{root}/{there}/{name}", str(path), callback=step)
-                if wrong := damage(path, *files[name]):
+                size = files[name][0]
+                if sizes.get(name) == size:
+                    with self._using(f"give {label}", here=True), suppress(FileNotFoundError):
+                        fs.get_file(f"{root}/{there}/{name}", str(path), callback=step)
+                wrong = damage(path, *files[name])
+                if sizes.get(name, size) != size:  # it was not copied: it may be of any size
+                    wrong = f"has {sizes[name]} bytes instead of {size}"
+                if wrong:
                     path.unlink(missing_ok=True)
                     raise UserError(
                         f"corrupt artefact: {self.url}/{there}/{name} {wrong}; {self._mend(label)}"
@@ -219,6 +235,8 @@ class Remote:
     def _read(self, label: str) -> bytes | None:
         fs, root = self._place
         with self._using("be read"), suppress(FileNotFoundError):
+            if self.folder is not None:
+                return content_of(Path(f"{root}/{label}.json"))
             return bytes(fs.cat_file(f"{root}/{label}.json"))
         return None
 
@@ -228,12 +246,20 @@ class Remote:
 
     def _lacking(self, there: str, files: dict[str, tuple[int, str]]) -> list[str]:
         """Names of the files that are not there with their size."""
+        sizes = self._sizes(there)
+        return [name for name, (size, _) in files.items() if sizes.get(name) != size]
+
+    def _sizes(self, there: str) -> dict[str, int]:
+        """Bytes of all files in a folder by name; a pipe or a device is none."""
         fs, _ = self._place
         fs.invalidate_cache()
         listing = fs.find(there, detail=True)
         assert isinstance(listing, dict)
-        sizes = {path[len(there) + 1 :]: info["size"] for path, info in listing.items()}
-        return [name for name, (size, _) in files.items() if sizes.get(name) != size]
+        return {
+            path[len(there) + 1 :]: info["size"]
+            for path, info in listing.items()
+            if info["type"] == "file"
+        }
 
     def _put(self, source: Path, target: str, step: Callback) -> None:
         fs, _ = self._place
@@ -284,7 +310,7 @@ class Remote:
 def _files(content: bytes, label: str) -> dict[str, tuple[int, str]] | None:
     """Size and SHA-256 by name, from an artefact's ``done.json``; None if it is not one, or another's."""
     try:
-        record = parse_json(content, label)
+        record = check_record(parse_json(content, label))
         named = {"stage", "key"} <= record.keys()
         if named and f"{record['stage']}-{record['key']}" != label:
             return None

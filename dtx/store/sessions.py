@@ -57,7 +57,7 @@ def _newest(work: Path) -> float:
 def _read(work: Path) -> list[dict]:
     try:
         sessions = read_json(work / SESSIONS)
-        return [{"started": float(s["started"]), "seconds": s["seconds"]} for s in sessions]
+        return [{k: s[k] and float(s[k]) for k in ("started", "seconds")} for s in sessions]
     except (OSError, ValueError, KeyError, TypeError):  # none yet; times are not worth a failure
         return []
 

@@ -26,7 +26,7 @@ from dtx.report import sync_folder, write_atomically
 from dtx.stage import CHECKPOINT, Stage, read_from
 from dtx.store import aside, locks, sessions
 from dtx.store.aside import LOCKS, PULL, WORK
-from dtx.store.checksums import DONE, checksum, damage, files_in
+from dtx.store.checksums import DONE, check_record, checksum, damage, files_in
 from dtx.store.label import Labelled
 from dtx.store.remote import Remote, RemoteError
 from dtx.store.sessions import SESSIONS
@@ -70,12 +70,21 @@ class Store:
 
     def __init__(self, root: Path | str, remote: str | None = None):
         self.root = Path(root).absolute()
+        if self.root.exists() and not self.root.is_dir():
+            raise UserError(f"{self.root} is not a folder, and a store is one")
         self.remote = Remote(remote) if remote else None
         self.only_here: set[str] = set()
         """Labels of stages that are made here even if the remote store has them."""
         self._verified: dict[str, tuple] = {}
-        if self.remote and self.remote.folder == self.root.resolve():
-            raise UserError(f"store.remote: {remote} is store.path itself; give another place")
+        if self.remote and (there := self.remote.folder) is not None:
+            if there.is_relative_to(self.root.resolve()):
+                what = "store.path itself" if there == self.root.resolve() else "inside store.path"
+                raise UserError(f"store.remote: {remote} is {what}; give another place")
+            if there == Path.cwd():
+                raise UserError(
+                    f"store.remote: {remote} is the working folder: artefacts would lie among your files; "
+                    "give a folder of their own"
+                )
 
     @classmethod
     def of(cls, config: StoreConfig) -> Store:
@@ -119,7 +128,7 @@ class Store:
         try:
             if self.remote and self.where(stage) == "remote":
                 return json.loads(self.remote.record(stage.label))
-            record = read_json(path)
+            record = check_record(read_json(path))
             files_in(record)
             return record
         except (OSError, ValueError, KeyError, TypeError, AttributeError):

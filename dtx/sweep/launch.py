@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-import sys
 import time
 import traceback
 from collections import Counter
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from dtx.config.compose import Experiment, OnError, experiment, hydra_configs
+from dtx.config.own_classes import look_in
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console, copied_to
 from dtx.report import write_atomically
@@ -93,8 +93,7 @@ class LaunchedParts:
         """Run the part whose number is in Hydra's config."""
         from hydra.core.hydra_config import HydraConfig
 
-        if str(self.base) not in sys.path:  # dtx.cli adds it, but not in a worker
-            sys.path.append(str(self.base))
+        look_in(self.base)  # as dtx.cli does, but not in a worker
         hydra = HydraConfig.get()
         part = self.parts[int(hydra.job.num) - self.first]
         log, overrides = Path(hydra.runtime.output_dir) / "log.txt", list(hydra.overrides.task)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dtx.analysis.core.result import Result
+from dtx.files import read_table
 from dtx.report import CURVES, RESULT, TIMING, read_metrics
 from dtx.run.provenance import git_state, versions
 from dtx.stage import Stage
@@ -193,7 +194,6 @@ def log_results(
     Returns:
         The model's id; None if the artefact holds none.
     """
-    import pandas as pd
     import pyarrow.parquet as pq
 
     spent = {
@@ -205,7 +205,7 @@ def log_results(
     measured = [(k, v, 0) for k, v in numbers.items() if v is not None]
     tables = files_in(folder, "tables")
     frames = {
-        f"tables/{path.stem}.json": pd.read_parquet(path)
+        f"tables/{path.stem}.json": read_table(path)
         for path in tables.values()
         if pq.read_metadata(path).num_rows <= _TABLE_ROWS
     }

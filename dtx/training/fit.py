@@ -11,7 +11,6 @@ import logging
 import os
 import random
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from rich.markup import escape
 
+from dtx.files import read_torch
 from dtx.progress import Bar, console
 from dtx.report import Report, sync_folder
 from dtx.stage import CHECKPOINT
@@ -117,10 +117,7 @@ def fit(
 def _read(path: Path, rank: Rank) -> dict | None:
     """The state in a checkpoint; None if there is none, or none that can be read."""
     try:
-        with zipfile.ZipFile(path) as archive:  # torch compares no checksums
-            if wrong := archive.testzip():
-                raise ValueError(f"{wrong}: checksum differs")
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        state = read_torch(path, path.name)
         if not isinstance(state, dict) or (lacks := _STATE - state.keys()):
             raise ValueError(
                 f"it lacks {', '.join(sorted(lacks))}" if isinstance(state, dict) else "no state"

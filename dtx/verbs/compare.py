@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from dtx.errors import UserError
-from dtx.files import read_json
+from dtx.files import read_json, taken_from
 from dtx.progress import console
 from dtx.text import near
 from dtx.verbs._arguments import as_path, override_arguments
@@ -18,6 +18,7 @@ EXAMPLES = """
   dtx compare -m dt.model.n_layers=1,2,3 'dt.seed=range(5)'  a sweep by its overrides
   dtx compare --metric calibration/spearman --metric 'calibration/return_*' --by dt.model.n_layers
 """
+OWN_CLASSES = True
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,4 +84,8 @@ def _last() -> tuple[list[str], Path | None]:
         )
     record = read_json(sweeps[-1])
     console.print(f"[dim]the sweep of {near(sweeps[-1].parent)}[/]")
-    return record["overrides"], Path(record["config_dir"]) if record["config_dir"] else None
+    with taken_from(sweeps[-1]):
+        overrides, config_dir = record["overrides"], record["config_dir"]
+        if not all(isinstance(word, str) for word in (*overrides, config_dir or "")):
+            raise ValueError("overrides are texts")
+        return list(overrides), Path(config_dir) if config_dir else None

@@ -23,6 +23,7 @@ EXAMPLES = """
   eval "$(dtx completion bash)"          in ~/.bashrc; `zsh` in ~/.zshrc, after compinit
   dtx completion fish | source           in ~/.config/fish/config.fish
 """
+OWN_CLASSES = False
 
 # Each asks `dtx completion --query LINE` (the line up to the cursor). A candidate that ends in a space
 # is a whole word; after others (`agent.`, `dt=`) the same word goes on.

@@ -13,6 +13,7 @@ EXAMPLES = """
   dtx cp agent/ppo mine --as sharp           writes mine/agent/sharp.yaml
   dtx cp analysis/calibration ~/mine --as b1 and prints the command that uses it
 """
+OWN_CLASSES = False
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ EXAMPLES = """
   dtx export rollouts-0d3d --as dtx/memory/mixture-v0    demonstrations, where Minari looks for them
   dtx export rollouts-0d3d datasets --as dtx/memory/mixture-v0    or in a folder of datasets
 """
+OWN_CLASSES = False
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,6 +22,7 @@ EXAMPLES = """
 
 Only this folder is cleaned; a remote store (store.remote) keeps all it has.
 """
+OWN_CLASSES = False
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

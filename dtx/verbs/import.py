@@ -23,6 +23,7 @@ EXAMPLES = """
   dtx import teacher.zip env=minigrid env.id=MiniGrid-Empty-5x5-v0    PPO or RecurrentPPO of Stable-Baselines3
   dtx import trajectories.gz --unsafe-pickle       demonstrations; a pickle, so only if you trust it
 """
+OWN_CLASSES = True
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ EXAMPLES = """
   dtx invalidate ppo-3f0c          one artefact (moved to store/.invalid, not deleted)
   dtx invalidate calibration       all of a stage
 """
+OWN_CLASSES = False
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ EXAMPLES = """
   dtx ls agent
   dtx ls --config-dir mine experiment
 """
+OWN_CLASSES = False
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

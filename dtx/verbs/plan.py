@@ -13,6 +13,7 @@ EXAMPLES = """
   dtx plan dataset.episodes=6000                 what would run again, and why
   dtx plan -m 'dt.seed=range(20)' dt=small       a sweep: each stage counted once
 """
+OWN_CLASSES = True
 
 _SHOWN = 40  # lines of a sweep's plan before stages of a kind are counted only
 

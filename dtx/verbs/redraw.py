@@ -25,6 +25,7 @@ Give the overrides that `dtx run` was given: they say which analyses are meant. 
 result.json, tables and arrays, and replaced in the store with their checksums. Copies in a remote store and
 in MLflow stay as they are.
 """
+OWN_CLASSES = True
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ EXAMPLES = """
   dtx reproduce memory_dt store.path=/data/store
   dtx reproduce mine --config-dir ~/mine --expected ~/mine/expected.json
 """
+OWN_CLASSES = True
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

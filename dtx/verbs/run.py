@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dtx.config.compose import CONF, Experiment, compose, experiment
+from dtx.errors import UserError
 from dtx.progress import console
 from dtx.run.processes import seconds_alive
 from dtx.text import near
@@ -24,6 +25,7 @@ EXAMPLES = """
   dtx run -m dt=small,memory_dt 'dt.seed=range(5)' hydra/launcher=joblib
   dtx run --cfg job                              show the composed config (Hydra's flags work)
 """
+OWN_CLASSES = True
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,12 +108,14 @@ def _hydra(args: argparse.Namespace) -> int:
 
     import hydra
 
-    if not args.multirun:
-        compose(args.overrides, args.config_dir)  # refuses what Hydra's main would pass over
+    if args.multirun:
+        raise UserError(
+            "Hydra shows the config of one job: leave out -m, and give one value a field"
+        )
+    compose(args.overrides, args.config_dir)  # refuses what Hydra's main would pass over
     flags = [f"--cfg={args.cfg}"] * bool(args.cfg) + [f"--info={args.info}"] * bool(args.info)
     flags += [f"--package={args.package}"] * bool(args.package)
     flags += ["--resolve"] * args.resolve + ["--hydra-help"] * args.hydra_help
-    flags += ["--multirun"] * args.multirun
     flags += [f"--config-dir={args.config_dir}"] * bool(args.config_dir)
     sys.argv = ["dtx run", *flags, *args.overrides]
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(lambda _: None)()

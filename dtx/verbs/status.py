@@ -17,6 +17,7 @@ EXAMPLES = """
   dtx status                       what is in progress, interrupted and finished
   dtx status --store /data/store --all
 """
+OWN_CLASSES = False
 _SHOWN = 15
 
 

@@ -13,6 +13,7 @@ EXAMPLES = """
   dtx ui
   dtx ui --port 5001 --uri sqlite:////data/mlflow.db
 """
+OWN_CLASSES = False
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,8 @@ def main(args: argparse.Namespace) -> int:
     # Without the job runner the server is 2 processes instead of 10.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # Else uvicorn looks for modules in the working folder first, whatever Python does.
+    os.environ["UVICORN_APP_DIR"] = os.devnull
     console.print(f"MLflow UI: http://127.0.0.1:{args.port} (Ctrl-C ends it)")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     os.execv(sys.executable, [*command, "--port", str(args.port)])

@@ -90,3 +90,15 @@ def test_the_first_policy_is_near_uniform(observations: np.ndarray) -> None:
     with torch.no_grad():
         logits = agent.step(observations, agent.initial_memory(5))[0]
     assert torch.softmax(logits, 1).max() < 0.2
+
+
+@pytest.mark.parametrize("field", ["width", "n_actions"])
+def test_a_description_of_any_size_is_not_built(tmp_path, field):
+    architecture = AgentArchitecture(
+        encoder=Encoder.linear, memory=Recurrence.lstm, width=8, n_actions=3
+    )
+    save(ActorCritic(architecture), tmp_path)
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: 2_000_000_000}))
+    with pytest.raises(UserError, match="not a readable agent"):
+        load(tmp_path)

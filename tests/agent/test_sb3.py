@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dtx.agent.sb3.observation import Observation
-from dtx.agent.sb3.policy import load, read
+from dtx.agent.sb3.policy import convert, load, read
 from dtx.agent.sb3.spaces import OneHot
 from dtx.config.compose import build_group, compose, experiment
 from dtx.dataset.rollouts import Rollouts, Share
@@ -314,3 +314,57 @@ def test_a_dataset_says_which_teacher_it_has(store, experiment_of, tmp_path):
     assert recorded.inputs() == {"agent": teacher} and len(recorded.load().start) == 4
     moved = dataclasses.replace(teacher, file=tmp_path / "elsewhere.zip")
     assert moved.key == teacher.key  # a file's place is no part of what it is
+
+
+def rewritten(file, change=lambda data: None, compress=zipfile.ZIP_STORED, **members):
+    """A copy of a file whose description, or other members, are changed."""
+    new = file.with_name("changed.zip")
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(new, "w", compress) as archive:
+        for name in old.namelist():
+            content = members.get(name.partition(".")[0], old.read(name))
+            if name == "data" and "data" not in members:
+                data = json.loads(content)
+                change(data)
+                content = json.dumps(data).encode()
+            archive.writestr(name, content)
+    return new
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *(
+            (lambda d, m=module: d["policy_class"].update(__module__=m), "its policy is of")
+            for module in (
+                "stable_baselines3.common.policies_of_mine",
+                "stable_baselines3.common.policies.evil",
+                "sb3_contrib.common.recurrent",
+                "sb3_contrib.common.recurrent_mine",
+                "os",
+            )
+        ),
+        (lambda d: d.pop("policy_class"), "'policy_class' is missing"),
+        (lambda d: d.update(policy_class="text"), "changed.zip"),
+        (lambda d: d.update(policy_kwargs={"net_arch": [10**10]}), "net_arch is 10000000000"),
+        (lambda d: d.update(policy_kwargs={"net_arch": {"pi": [10**9]}}), "pi is 1000000000"),
+        (lambda d: d.update(policy_kwargs={"n_lstm_layers": 10**9}), "n_lstm_layers is"),
+        (lambda d: d["action_space"].update(n=str(10**12)), "changed.zip"),
+        (lambda d: d["observation_space"].update(_shape=[10**6, 10**6]), "does not understand"),
+        (lambda d: d["observation_space"].update(dtype="U1000000"), "does not understand"),
+    ],
+)
+def test_what_a_description_claims_is_not_believed(tmp_path, change, message):
+    _, file = saved(tmp_path)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match=message):
+        convert(rewritten(file, change), tmp_path / "out", Observation.one_hot, False)
+
+
+def test_members_that_are_damaged_or_inflate_are_one_line(tmp_path):
+    _, file = saved(tmp_path)
+    for members in ({"data": b"[" * 10**6}, {"data": b"{}"}, {"data": b"\xff"}, {"policy": b"PK"}):
+        with pytest.raises(UserError, match=r"changed\.zip"):
+            read(rewritten(file, **members))
+    large = b" " * 300 * 1024**2  # a file of 300 kB
+    with pytest.raises(UserError, match=r"data: 314,572,800 bytes are more than any has"):
+        read(rewritten(file, compress=zipfile.ZIP_DEFLATED, data=large))

@@ -12,6 +12,7 @@ import dtx
 from dtx.cli import main
 from dtx.config.compose import ConfigError, build_group, compose, experiment
 from dtx.dataset.episodes import Episodes, Outcome
+from dtx.dataset.minari import files
 from dtx.dataset.minari.ids import choice_of, wrong_id
 from dtx.dataset.minari.read import opened
 from dtx.dataset.minari.write import spec_of, write
@@ -359,3 +360,48 @@ def test_the_spec_makes_the_environment_without_our_configs(option):
     seen, _ = made.reset(seed=0)
     assert seen.shape == (7, 7, 3) and made.spec.max_episode_steps == env.horizon
     made.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ("declared", "is declared as .* but the file has only"),
+        ("missing", "Minari cannot read it: .*actions"),
+        ("texts", "episode 1: actions are"),
+        ("no_episode", "Minari cannot read it"),
+        ("not_a_group", "Minari cannot read it"),
+        ("cut", "cannot be read|cannot open it"),
+    ],
+)
+def test_a_damaged_or_inflated_file_is_one_line(
+    store, experiment_of, tmp_path, four_rooms, spoil, message
+):
+    import h5py
+
+    stage = build_group("dataset/minari", ["dataset.id=rooms/walks-v0"])
+    (path,) = tmp_path.rglob("main_data.hdf5")
+    if spoil == "cut":
+        path.write_bytes(path.read_bytes()[:5000])
+    else:
+        with h5py.File(path, "r+") as file:
+            episode = file["episode_1"]
+            del episode["actions"]
+            if spoil == "declared":  # chunks that were never written take no space
+                episode.create_dataset("actions", (10**12,), np.int64, chunks=(10**6,))
+            elif spoil == "texts":
+                episode["actions"] = np.array([b"left"] * 3)
+            elif spoil == "no_episode":
+                del file["episode_1"]
+            elif spoil == "not_a_group":
+                del file["episode_1"]
+                file["episode_1"] = np.zeros(3)
+    with pytest.raises(UserError, match=message):
+        run(experiment_of(stage))
+
+
+def test_a_packed_table_that_inflates_is_not_unpacked(monkeypatch):
+    table = np.zeros((1000, 7, 7, 3), np.uint8)
+    assert (files.unpacked(files.packed(table)) == table).all()
+    monkeypatch.setattr(files, "MOST_BYTES", 1000)
+    with pytest.raises(ValueError, match="has more than 1,000 bytes"):
+        files.unpacked(files.packed(table))

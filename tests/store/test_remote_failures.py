@@ -1,12 +1,15 @@
 """Remote stores that do not answer, are full, or cannot be used."""
 
+import hashlib
 import json
 import os
+import shutil
 
 import pytest
 
 from dtx.errors import UserError
-from dtx.store.remote import Remote, RemoteError
+from dtx.store.checksums import files_in
+from dtx.store.remote import Remote, RemoteError, _digest
 from dtx.store.store import DONE, Store
 from tests.store.remotes import ONE, TOTAL, LosesServer, artefact
 from tests.toys import runs
@@ -44,6 +47,9 @@ def test_bucket_that_is_not_there(s3, machine, tmp_path):
     [
         ("ftpp://host/place", "Protocol not known: ftpp"),
         ("s3://", "names no bucket"),
+        *((url, "names no folder") for url in ("file:///", "/", "//", "file://", "file://.")),
+        *((url, "names no folder") for url in ("file:////", "local:///", "file://host/place")),
+        ("simplecache::file:///somewhere", "not a chain"),
     ],
 )
 def test_urls_that_cannot_be_used(machine, tmp_path, url, words, store):
@@ -56,9 +62,55 @@ def test_folder_that_is_not_there_is_not_made(machine, tmp_path, store):
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_remote_store_must_be_another_place(tmp_path):
-    with pytest.raises(UserError, match=r"store\.path itself"):
-        Store(tmp_path, f"file://{tmp_path}")
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("file://{}/store", r"is store\.path itself"),
+        ("store", r"is store\.path itself"),
+        ("{}/other/../store", r"is store\.path itself"),
+        ("file://{}/store/inside", r"is inside store\.path"),
+        ("store/.work", r"is inside store\.path"),
+        ("linked/inside", r"is inside store\.path"),
+        (".", "is the working folder"),
+        ("file://{}", "is the working folder"),
+    ],
+)
+def test_remote_store_must_be_another_place(tmp_path, monkeypatch, url, words):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "linked").symlink_to("store")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=words):
+        Store("store", url.format(tmp_path))
+    assert Store("store", str(tmp_path / "shared")).remote is not None
+
+
+@pytest.mark.parametrize("what", ["record", "file", "folder", "empty"])
+def test_a_pipe_in_a_shared_folder_is_not_waited_for(folder, machine, tmp_path, what):
+    machine("first", folder.url)(ONE)
+    label = folder.folder / ONE.label
+    (file,) = label.rglob("value.txt")
+    target = {"record": label.with_name(f"{ONE.label}.json"), "folder": file.parent}.get(what, file)
+    if what == "empty":  # a pipe has no bytes, either
+        record = json.loads(label.with_name(f"{ONE.label}.json").read_text())
+        files = {**record["files"], "empty": [0, hashlib.sha256().hexdigest()]}
+        label.with_name(f"{ONE.label}.json").write_text(json.dumps({**record, "files": files}))
+        target = label / _digest(files_in({"files": files})) / "empty"
+        target.parent.mkdir()
+        os.mkfifo(target)
+    else:
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+        os.mkfifo(target)
+    with pytest.raises(UserError, match=r"is (not a file|missing)"):
+        Store(tmp_path / "second" / "store", folder.url).artefact(ONE)
+
+
+def test_a_file_there_that_is_larger_than_recorded_is_not_copied(folder, machine, tmp_path):
+    machine("first", folder.url)(ONE)
+    (file,) = (folder.folder / ONE.label).rglob("value.txt")
+    with file.open("r+b") as large:
+        large.truncate(2**40)  # it takes no space until somebody copies it
+    with pytest.raises(UserError, match=r"has 1099511627776 bytes instead of"):
+        Store(tmp_path / "second" / "store", folder.url).artefact(ONE)
 
 
 def test_server_that_dies_during_the_run_costs_nothing(s3, machine, tmp_path, capsys):

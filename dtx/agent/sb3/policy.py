@@ -13,6 +13,7 @@ import json
 import re
 import shutil
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,7 +34,16 @@ from dtx.agent.sb3.spaces import (
     read_space,
 )
 from dtx.errors import UserError
-from dtx.files import read_json
+from dtx.files import (
+    MOST_BYTES,
+    archive,
+    first_bytes,
+    parse_json,
+    read_json,
+    read_tensors,
+    read_torch,
+    taken_from,
+)
 
 if TYPE_CHECKING:
     from stable_baselines3.common.distributions import Distribution
@@ -43,6 +53,7 @@ COPY = "model.zip"
 """Name of the copy of a file that has to be unpickled."""
 _ACTIVATIONS = ("Tanh", "ReLU", "ELU", "LeakyReLU", "GELU", "SiLU", "Sigmoid", "Mish", "Identity")
 _NOT_FOR_ACTING = ("optimizer_class", "optimizer_kwargs", "ortho_init")
+_MODULES = ("stable_baselines3.common.policies", "sb3_contrib.common.recurrent.policies")
 _PLAIN_EXTRACTORS = ("FlattenExtractor", "CombinedExtractor")
 
 
@@ -122,10 +133,10 @@ def _logits(distribution: Distribution) -> Tensor:
 
 def is_sb3(file: Path) -> bool:
     """Whether a file was written by ``model.save`` of Stable-Baselines3."""
-    if not zipfile.is_zipfile(file):
+    if first_bytes(file, 2) != b"PK" or not zipfile.is_zipfile(file):
         return False
-    with zipfile.ZipFile(file) as archive:
-        return {"data", "policy.pth", "_stable_baselines3_version"} <= set(archive.namelist())
+    with archive(file) as members:
+        return {"data", "policy.pth", "_stable_baselines3_version"} <= set(members.namelist())
 
 
 def convert(file: Path, out: Path, declared: Observation, unsafe_pickle: bool) -> SB3Agent:
@@ -169,9 +180,6 @@ def load(folder: Path, unsafe_pickle: bool) -> SB3Agent:
     Raises:
         UserError: It is damaged, or has to be unpickled and that is not allowed.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if (folder / COPY).exists():
         if not unsafe_pickle:
             raise UserError(
@@ -179,8 +187,8 @@ def load(folder: Path, unsafe_pickle: bool) -> SB3Agent:
             )
         return _unpickled(folder / COPY)
     try:
-        return _made(read_json(folder / MODEL), load_file(folder / WEIGHTS), folder.name)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        return _made(read_json(folder / MODEL), read_tensors(folder / WEIGHTS), folder.name)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder}: not a readable agent ({error})") from error
 
 
@@ -192,20 +200,40 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     if not is_sb3(file):
         raise UserError(f"{file}: is no file that `model.save` of Stable-Baselines3 wrote")
-    try:
-        with zipfile.ZipFile(file) as archive:
-            data = json.loads(archive.read("data"))
-            stored = archive.read("policy.pth")
-        weights = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged zip, JSON, or something in policy.pth beside tensors
-        raise UserError(f"{file}: cannot be read: {error}") from error
-    module = str(data.get("policy_class", {}).get("__module__"))
-    if not module.startswith(("stable_baselines3.common.policies", "sb3_contrib.common.recurrent")):
-        raise UserError(
-            f"{file}: its policy is of {module}; policies of PPO and RecurrentPPO can be read, or any "
-            "such with agent.unsafe_pickle=true"
-        )
+    with archive(file) as members:
+        data = _data(members, file)
+        weights = _weights(members, file)
+    with taken_from(file):
+        module = str(data["policy_class"]["__module__"])
+        if module not in _MODULES:
+            raise UserError(
+                f"{file}: its policy is of {module}; policies of PPO and RecurrentPPO can be read, or any "
+                "such with agent.unsafe_pickle=true"
+            )
     return data, weights
+
+
+def _data(members: zipfile.ZipFile, file: Path) -> dict[str, Any]:
+    """What describes the policy, as JSON."""
+    with taken_from(file):
+        about = members.getinfo("data")
+        if about.file_size > MOST_BYTES:
+            raise ValueError(f"data: {about.file_size:,} bytes are more than any has")
+        data = parse_json(members.read(about), f"{file}, data")
+        if not isinstance(data, dict):
+            raise ValueError("data is no description")
+        return data
+
+
+def _weights(members: zipfile.ZipFile, file: Path) -> dict[str, Tensor]:
+    with taken_from(file):
+        weights = read_torch(io.BytesIO(members.read("policy.pth")), f"{file}, policy.pth")
+        named = isinstance(weights, Mapping) and all(
+            isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()
+        )
+        if not named:
+            raise ValueError("policy.pth holds no tensors by name")
+        return dict(weights)
 
 
 def observation_of(file: Path) -> Observation:
@@ -214,11 +242,8 @@ def observation_of(file: Path) -> Observation:
     Raises:
         UserError: dtx has no such form.
     """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            space = json.loads(archive.read("data"))["observation_space"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file}: cannot be read: {error}") from error
+    with archive(file) as members, taken_from(file):
+        space = _data(members, file)["observation_space"]
     return declared_by(read_space(space, file.name), file.name)
 
 
@@ -255,6 +280,7 @@ def _made(plain: dict[str, Any], weights: dict[str, Tensor], file: str) -> SB3Ag
     _packages()
     space = described(plain["observation_space"])
     arguments = dict(plain["arguments"])
+    _refuse_sizes({**arguments, "n_actions": plain["n_actions"]}, weights, file)
     if "activation_fn" in arguments:
         arguments["activation_fn"] = getattr(nn, arguments["activation_fn"])
     with torch.random.fork_rng(devices=[]):  # its first weights are random, and are replaced
@@ -266,6 +292,21 @@ def _made(plain: dict[str, Any], weights: dict[str, Tensor], file: str) -> SB3Ag
             line = " ".join(str(error).split())[:300]
             raise UserError(f"{file}: its weights do not fit its description: {line}") from error
     return SB3Agent(policy)
+
+
+def _refuse_sizes(arguments: Mapping[str, Any], weights: Mapping[str, Tensor], file: str) -> None:
+    """Refuse numbers of layers and widths that the weights cannot have, before they are built."""
+    widest = max((n for tensor in weights.values() for n in tensor.shape), default=0)
+    limits = {"n_lstm_layers": len(weights)}
+    waiting: list[tuple[str, Any]] = list(arguments.items())
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += value.items()
+        elif isinstance(value, list):
+            waiting += [(name, inner) for inner in value]
+        elif isinstance(value, int) and value > limits.get(name, widest):
+            raise UserError(f"{file}: {name} is {str(value)[:30]}, which its weights do not have")
 
 
 def _policy_class(recurrent: bool, dictionary: bool) -> type[ActorCriticPolicy]:
@@ -285,9 +326,8 @@ def _unpickled(file: Path) -> SB3Agent:
     from sb3_contrib import RecurrentPPO
     from stable_baselines3 import PPO
 
-    with zipfile.ZipFile(file) as archive:
-        stored = archive.read("policy.pth")
-    names = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
+    with archive(file) as members:
+        names = _weights(members, file)
     kind = RecurrentPPO if "lstm_actor.weight_ih_l0" in names else PPO
     try:
         return SB3Agent(kind.load(file, device="cpu").policy)

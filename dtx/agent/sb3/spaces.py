@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,6 +17,8 @@ from dtx.agent.sb3.observation import Observation
 from dtx.env import encoding
 from dtx.errors import UserError
 
+_MOST = 1_000_000
+"""Numbers of an observation."""
 SHAPES = {
     Observation.one_hot: ((encoding.SIZE,),),
     Observation.indices: ((encoding.ACTIVE,),),
@@ -177,6 +180,8 @@ def _numbers(printed: str) -> list[float]:
 def _box(low: float | str, high: float | str, shape: Iterable[int | str], dtype: str) -> spaces.Box:
     kind = np.dtype(dtype).type
     sizes = tuple(int(size) for size in shape)
+    if np.dtype(dtype).kind not in "biuf" or math.prod(sizes) > _MOST:
+        raise ValueError(f"a box of {sizes} {dtype}")
     return spaces.Box(kind(float(low)), kind(float(high)), sizes, kind)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtx.analysis.core.verdicts import About, Check, Claim, Control, Relation, Verdict
-from dtx.files import read_json
+from dtx.files import read_json, size_of, taken_from
 from dtx.report import HEADLINE, RESULT, Report, Tables, read_metrics, write_atomically
 
 if TYPE_CHECKING:
@@ -177,6 +177,11 @@ class Result:
         if not (folder / RESULT).exists():
             return _unrecorded(folder)
         recorded = read_json(folder / RESULT)
+        with taken_from(folder / RESULT):
+            return Result._of(recorded, folder)
+
+    @staticmethod
+    def _of(recorded: Mapping[str, Any], folder: Path) -> Result:
         return Result(
             finding=recorded["finding"],
             metrics=recorded["metrics"],
@@ -208,9 +213,12 @@ class Arrays(Mapping[str, "np.ndarray"]):
         self._paths = {path.stem: path for path in sorted((folder / "arrays").glob("*.npy"))}
 
     def __getitem__(self, name: str) -> np.ndarray:
-        import numpy as np
+        from numpy.lib.format import open_memmap
 
-        return np.load(self._paths[name], mmap_mode="r", allow_pickle=False)
+        path = self._paths[name]
+        size_of(path)
+        with taken_from(path):
+            return open_memmap(path, mode="r")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._paths)

@@ -23,7 +23,7 @@ import numpy as np
 
 from dtx.dataset.reading import OBSERVATION_SHAPE
 from dtx.errors import UserError
-from dtx.files import read_json
+from dtx.files import MOST_BYTES, read_json
 from dtx.report import write_atomically
 
 FACTS, ENDS, MOMENTS = "minari.json", "ends.feather", "moments.feather"
@@ -85,5 +85,10 @@ def packed(observations: np.ndarray) -> str:
 
 def unpacked(text: str) -> np.ndarray:
     """(u, 7, 7, 3) uint8: what :func:`packed` packed."""
-    flat = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
-    return flat.reshape(-1, *OBSERVATION_SHAPE)
+    inflate = zlib.decompressobj()
+    content = inflate.decompress(base64.b64decode(text), MOST_BYTES)
+    if not inflate.eof:
+        raise ValueError(
+            f"the table of observations is cut off or has more than {MOST_BYTES:,} bytes"
+        )
+    return np.frombuffer(content, np.uint8).reshape(-1, *OBSERVATION_SHAPE)

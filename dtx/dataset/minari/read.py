@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dtx.dataset.episodes import Episodes, EpisodeWriter, Outcome
+from dtx.dataset.minari.bounds import refuse_inflated
 from dtx.dataset.minari.files import (
     ENDS,
     MOMENTS,
@@ -35,6 +37,7 @@ from dtx.dataset.reading import MOST_ACTIONS
 from dtx.env.encoding import VIEW, channels
 from dtx.errors import UserError
 from dtx.progress import progress
+from dtx.text import first_line
 
 if TYPE_CHECKING:
     from minari import MinariDataset
@@ -68,7 +71,7 @@ def write(spec: MinariSpec, out: Path, label: str) -> dict[str, int]:
     with closing(EpisodeWriter(out)) as writer:
         reader = _Reader(spec.id, writer, beside, n_actions)
         if own:  # keep the order of our table of observations, so that every column is equal
-            for row in unpacked(own["observations"]):
+            for row in _table(own, spec.id):
                 writer.identify(row[None])
         digest = _take_all(reader, dataset.storage, dataset.episode_indices)
         if spec.digest not in (None, digest):
@@ -85,16 +88,38 @@ def write(spec: MinariSpec, out: Path, label: str) -> dict[str, int]:
     return _headline(reader, out)
 
 
+def _table(own: Any, name: str) -> np.ndarray:
+    try:
+        return unpacked(own["observations"])
+    except (ValueError, KeyError, TypeError, zlib.error) as error:
+        raise UserError(
+            f"{name}: {OWN}.observations of its metadata: {first_line(error)}"
+        ) from None
+
+
 def _take_all(reader: _Reader, storage: MinariStorage, places: np.ndarray) -> str:
     """Read every episode; gives the digest of all."""
-    known = storage.get_episode_metadata(places)
+    refuse_inflated(storage.data_path, reader.name)
     with progress("minari", len(places), "episodes") as bar:
-        for episode, about in zip(storage.get_episodes(places), known, strict=True):
+        for episode, about in _episodes(storage, places):
             reader.take(episode, about)
             bar.advance(1)
     if not len(places):
         raise UserError(f"{reader.name}: holds no episode")
     return reader.digest.hexdigest()
+
+
+def _episodes(
+    storage: MinariStorage, places: np.ndarray
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each episode and its metadata."""
+    try:
+        known = storage.get_episode_metadata(places)
+        yield from zip(storage.get_episodes(places), known, strict=True)
+    except Exception as error:  # Minari and h5py raise anything on a damaged file
+        raise UserError(
+            f"{storage.data_path}: Minari cannot read it: {type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
 def opened(name: str, root: Path | None, download: bool) -> MinariDataset:
@@ -184,6 +209,10 @@ class _Reader:
         images = self._images(seen["image"] if isinstance(seen, dict) else seen, place)
         actions, rewards = np.asarray(episode["actions"]), np.asarray(episode["rewards"])
         ends = {k: np.asarray(episode[f"{k[:-2]}ions"], bool) for k in ("terminated", "truncated")}
+        if actions.dtype.kind not in "iu" or rewards.dtype.kind not in "biuf":
+            raise UserError(f"{place}: actions are {actions.dtype} and rewards {rewards.dtype}")
+        if actions.ndim != 1:
+            raise UserError(f"{place}: actions are {actions.shape}, not one a step")
         length = len(actions)
         if length == 0 or len(images) != length + 1 or rewards.shape != (length,):
             raise UserError(
@@ -229,8 +258,8 @@ class _Reader:
 
     def _images(self, images: ArrayLike, place: str) -> np.ndarray:
         images = np.asarray(images)
-        small = images.astype(np.uint8)
         try:
+            small = images.astype(np.uint8)
             if images.shape[1:] != (VIEW, VIEW, 3) or (small != images).any():
                 raise ValueError("an observation is not 7 x 7 x 3 indices")
             channels(small)

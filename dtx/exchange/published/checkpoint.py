@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dtx.env.encoding import VIEW
 from dtx.errors import UserError
+from dtx.files import first_bytes, read_torch, size_of
 
 WEIGHTS_AT = "model_state_dict"
 CONFIGS = ("model_config", "environment_config", "offline_config", "online_config")
@@ -181,6 +182,7 @@ def digest_of(path: Path) -> str:
         UserError: It cannot be read.
     """
     try:
+        size_of(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -193,11 +195,7 @@ def read(path: Path) -> Checkpoint:
     Raises:
         UserError: It is not a checkpoint of a known form.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+    start = first_bytes(path, 9)
     # A safetensors file begins with the length of its JSON header; torch's are zip archives or pickles.
     tensors, texts = (_safetensors if start[8:] == b"{" else _torch)(path)
     odd = [k for k, v in tensors.items() if not (isinstance(k, str) and isinstance(v, Tensor))]
@@ -212,13 +210,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def _torch(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises anything on a file that is not a checkpoint
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(
-            f"{path.name}: cannot be read as tensors and nothing else ({reason[0][:160]})"
-        ) from None
+    content = read_torch(path, path.name)
     if not isinstance(content, dict) or not isinstance(content.get(WEIGHTS_AT), dict):
         raise UserError(
             f"{path.name}: holds no {WEIGHTS_AT}, so it is no checkpoint of the studies"

@@ -24,6 +24,7 @@ from dtx.agent.network import WEIGHTS
 from dtx.env import encoding
 from dtx.errors import UserError
 from dtx.exchange.published.checkpoint import Checkpoint, Fields, Seen, Taken, convolution, seen_of
+from dtx.files import read_tensors
 
 _HEADS = ("actor", "critic")
 
@@ -247,10 +248,7 @@ def load(folder: Path) -> PublishedAgent:
     Raises:
         UserError: The file is missing or damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
-        return PublishedAgent(load_file(folder / WEIGHTS)).eval()
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        return PublishedAgent(read_tensors(folder / WEIGHTS)).eval()
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder}: not a readable agent ({error})") from error

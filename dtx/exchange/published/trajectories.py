@@ -1,7 +1,7 @@
 """The studies' trajectory files, which are pickles, as plain arrays.
 
-A pickle can run any program when it is read. So a separate process with bounded memory reads it and
-makes only numpy's arrays and plain containers: objects of other classes come back empty. It writes an
+A pickle can run any program when it is read. So a separate process with bounded memory and time reads it
+and makes only arrays of numbers and plain containers: objects of other classes come back empty. It writes an
 ``.npz`` without objects.
 
 Format: ``{"data": {"observations", "actions", "rewards", "dones", "truncated", ...}, "metadata": {"args"}}``,
@@ -10,6 +10,7 @@ arrays (step of the collection, environment, ...), compressed by gzip or xz or n
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from dtx.errors import UserError
+from dtx.files import first_bytes
 
 ARRAYS = ("observations", "actions", "rewards", "dones", "truncated")
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -29,11 +31,7 @@ def is_pickle(file: Path) -> bool:
     Raises:
         UserError: It cannot be read.
     """
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(len(_LEGACY_TORCH))
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}") from None
+    start = first_bytes(file, len(_LEGACY_TORCH))
     compressed = start.startswith((b"\x1f\x8b", b"\xfd7zXZ"))
     return compressed or (start[:1] == b"\x80" and start[1:2] <= b"\x05" and start != _LEGACY_TORCH)
 
@@ -55,13 +53,29 @@ def unpickled(file: Path) -> dict[str, np.ndarray]:
         ]
         # Nothing of this process's environment: no tokens, no paths.
         process = subprocess.run(
-            command, env={}, capture_output=True, encoding="utf-8", errors="replace", cwd=folder
+            command,
+            env={"OPENBLAS_NUM_THREADS": "1"},  # each thread takes of the memory
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            cwd=folder,
         )
         if process.returncode:
-            lines = process.stderr.strip().splitlines() or [f"exit status {process.returncode}"]
-            raise UserError(f"{file.name}: cannot be read as trajectories ({lines[-1][:200]})")
+            raise UserError(f"{file.name}: cannot be read as trajectories ({_reason(process)})")
         with np.load(out, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in (*ARRAYS, "env")}
+
+
+def _reason(process: subprocess.CompletedProcess[str]) -> str:
+    """Why the reading process ended, in words."""
+    if process.returncode == -signal.SIGXCPU:
+        return "it takes more time than a file of its size should"
+    lines = process.stderr.strip().splitlines()
+    if lines and lines[-1].startswith("MemoryError"):
+        return "it needs more memory than is allowed"
+    if process.returncode < 0:
+        return f"reading it crashed: {signal.Signals(-process.returncode).name}"
+    return lines[-1][:200] if lines else f"exit status {process.returncode}"
 
 
 def environment_of(file: Path) -> str:
