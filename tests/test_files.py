@@ -4,7 +4,7 @@ import pytest
 
 from dtx import files
 from dtx.errors import UserError
-from dtx.files import DamagedFileError, parse_json, read_json
+from dtx.files import DamagedFileError, link_in, parse_json, read_json, refuse_links
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -52,3 +52,23 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
 def test_a_file_that_is_not_there_is_not_damaged(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "none.json")
+
+
+def test_links_are_found_wherever_they_are(tmp_path):
+    (tmp_path / "handed" / "figures").mkdir(parents=True)
+    (tmp_path / "handed" / "a").write_text("1")
+    refuse_links(tmp_path / "handed")
+    for place, target in (
+        ("handed/b", "/etc/passwd"),
+        ("handed/b", "none"),
+        ("handed/b", "a"),
+        ("handed/figures/b", "/etc"),
+        ("handed/b", "figures"),
+        ("link", "handed"),
+    ):
+        (tmp_path / place).symlink_to(target)
+        top = tmp_path / place.split("/")[0]
+        assert link_in(top) == tmp_path / place
+        with pytest.raises(UserError, match=f"{place} is a link"):
+            refuse_links(top)
+        (tmp_path / place).unlink()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dtx.agent.sb3.observation import Observation
-from dtx.agent.sb3.policy import load, read
+from dtx.agent.sb3.policy import convert, load, read
 from dtx.agent.sb3.spaces import OneHot
 from dtx.config.compose import build_group, compose, experiment
 from dtx.dataset.rollouts import Rollouts, Share
@@ -314,3 +314,29 @@ def test_a_dataset_says_which_teacher_it_has(store, experiment_of, tmp_path):
     assert recorded.inputs() == {"agent": teacher} and len(recorded.load().start) == 4
     moved = dataclasses.replace(teacher, file=tmp_path / "elsewhere.zip")
     assert moved.key == teacher.key  # a file's place is no part of what it is
+
+
+@pytest.mark.parametrize("name", ["../../precious", "/precious", "policy.pth", "data"])
+def test_what_leaves_the_folder_in_a_zip_is_never_unpacked(tmp_path, name):
+    """Members are read by name, so others and links among them write nothing."""
+    _, file = saved(tmp_path)
+    (tmp_path / "precious").write_text("1")
+    (tmp_path / "in").mkdir()
+    odd = tmp_path / "in" / "odd.zip"
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(odd, "w") as new:
+        for member in old.namelist():
+            if member != name:
+                new.writestr(member, old.read(member))
+        link = zipfile.ZipInfo(name)
+        link.external_attr = 0o120777 << 16  # a symbolic link
+        new.writestr(link, str(tmp_path / "precious"))
+    out = tmp_path / "in" / "out"
+    out.mkdir()
+    if name in ("policy.pth", "data"):
+        with pytest.raises(UserError, match="cannot be read"):
+            convert(odd, out, Observation.one_hot, False)
+    else:
+        convert(odd, out, Observation.one_hot, False)
+    assert (tmp_path / "precious").read_text() == "1"
+    assert {p.name for p in tmp_path.iterdir()} == {"precious", "in", "teacher.zip"}
+    assert not any(p.is_symlink() for p in tmp_path.rglob("*"))
