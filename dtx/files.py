@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -81,6 +82,30 @@ def read_json(path: Path) -> Any:
         OSError: It is missing or cannot be opened.
     """
     return parse_json(content_of(path), str(path))
+
+
+def link_in(folder: Path) -> Path | None:
+    """The first symbolic link among a folder or file and all that is below it; None if there is none."""
+    if folder.is_symlink():
+        return folder
+    for place, folders, names in os.walk(folder):
+        for name in sorted((*folders, *names)):
+            if (Path(place) / name).is_symlink():
+                return Path(place) / name
+    return None
+
+
+def refuse_links(folder: Path) -> None:
+    """Check that a folder which somebody handed over holds its files itself.
+
+    Raises:
+        UserError: It is a link or holds one: what that leads to is another file of this machine.
+    """
+    if (link := link_in(folder)) is not None:
+        raise UserError(
+            f"{link} is a link, and dtx reads only what a folder holds itself; "
+            "if you trust where it leads, `cp -rL` copies the folder with that content"
+        )
 
 
 def parse_json(content: bytes | str, name: str) -> Any:

@@ -176,6 +176,8 @@ def write_atomically(path: Path, text: str) -> None:
     A power cut leaves one of the two as well, and no secret of a URL is written.
     """
     partial = path.with_name(path.name + ".partial")
+    if partial.is_symlink():  # planted in a folder that others write in: it would lead elsewhere
+        partial.unlink()
     with partial.open("w", encoding="utf-8") as handle:
         handle.write(discreet(text))
         handle.flush()

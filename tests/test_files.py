@@ -16,6 +16,7 @@ from dtx.errors import UserError
 from dtx.files import (
     DamagedFileError,
     first_bytes,
+    link_in,
     parse_json,
     read_arrays,
     read_json,
@@ -23,6 +24,7 @@ from dtx.files import (
     read_table,
     read_tensors,
     read_torch,
+    refuse_links,
     taken_from,
 )
 
@@ -243,3 +245,23 @@ def test_a_field_that_is_missing_or_of_another_kind_is_named(tmp_path, take, wor
         taken_from(tmp_path / "result.json"),
     ):
         take()
+
+
+def test_links_are_found_wherever_they_are(tmp_path):
+    (tmp_path / "handed" / "figures").mkdir(parents=True)
+    (tmp_path / "handed" / "a").write_text("1")
+    refuse_links(tmp_path / "handed")
+    for place, target in (
+        ("handed/b", "/etc/passwd"),
+        ("handed/b", "none"),
+        ("handed/b", "a"),
+        ("handed/figures/b", "/etc"),
+        ("handed/b", "figures"),
+        ("link", "handed"),
+    ):
+        (tmp_path / place).symlink_to(target)
+        top = tmp_path / place.split("/")[0]
+        assert link_in(top) == tmp_path / place
+        with pytest.raises(UserError, match=f"{place} is a link"):
+            refuse_links(top)
+        (tmp_path / place).unlink()

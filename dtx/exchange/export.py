@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dtx.beside import BUILDING, building, put
 from dtx.errors import UserError
 from dtx.exchange.handover import Handover, Reading
 from dtx.exchange.lookup import lineage, readers_of
@@ -39,7 +40,9 @@ _KEPT = (
 )
 
 
-def export(store: Store, label: str, kind: str, out: Path, licence: str) -> Handover:
+def export(
+    store: Store, label: str, kind: str, out: Path, licence: str, replace: bool = False
+) -> tuple[Handover, bool]:
     """Write the folder.
 
     Args:
@@ -48,32 +51,54 @@ def export(store: Store, label: str, kind: str, out: Path, licence: str) -> Hand
         kind: ``dt`` or ``agent``.
         out: The folder; made if it is not there. It must be empty, or an earlier export.
         licence: An identifier for the card (``mit``, ``cc-by-4.0``).
+        replace: Whether an earlier export with another content is replaced.
+
+    Returns:
+        What was handed over, and whether something was written: False if it was all there.
 
     Raises:
         UserError: The folder holds something else, or cannot be written.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: give a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / LINEAGE).is_file():
-        raise UserError(f"{out} is neither empty nor an exported model: give another folder")
     try:
-        return _export(store, label, kind, out, licence)
+        with building(out) as scratch:
+            new = scratch / "new"
+            what = _built(store, label, kind, new, licence)
+            ours = {path.name for path in new.iterdir()}
+            there = {p.name for p in (out.iterdir() if out.is_dir() else ())}
+            there = {name for name in there if not name.startswith(BUILDING)}
+            if not there <= ours and not (out / LINEAGE).is_file():
+                raise UserError(
+                    f"{out} is neither empty nor an exported model: give another folder"
+                )
+            names = {path.relative_to(new) for path in new.rglob("*")}
+            advice = "give another folder, or --force to write over it"
+            written = put(new, out, advice, replace=replace)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}") from None
+    if replace:
+        _remove_earlier(out, names)
+    return what, written
 
 
-def _export(store: Store, label: str, kind: str, out: Path, licence: str) -> Handover:
+def _remove_earlier(out: Path, names: set[Path]) -> None:
+    """Remove what an earlier export wrote and this one does not; other files are the user's."""
+    for path in (*(out / name for name in OTHER_FILES), *(out / "figures").glob("*.png")):
+        if path.relative_to(out) not in names:
+            path.unlink(missing_ok=True)
+
+
+def _built(store: Store, label: str, kind: str, new: Path, licence: str) -> Handover:
     folder, record = store.artefact(Label(label)), store.done(Label(label))
     if not (folder / "weights.safetensors").is_file():
         raise UserError(
             f"{label}: its weights are a pickle, which is not exported: pass on its zip file"
         )
-    shutil.rmtree(out / "figures", ignore_errors=True)  # of an earlier export
-    (out / "figures").mkdir(parents=True, exist_ok=True)
+    (new / "figures").mkdir(parents=True)
     for name in (*MODEL_FILES, *OTHER_FILES):
-        (out / name).unlink(missing_ok=True)
         if (folder / name).is_file():
-            shutil.copyfile(folder / name, out / name)
+            shutil.copyfile(folder / name, new / name)
     known, made = _known(store, folder, record), readers_of(store, label, ("analysis",))
     others = readers_of(store, label, ("dt", "dataset", "agent", "pairs"))
     _add_environment(known, [store.root / other for other, _, _ in others])
@@ -84,11 +109,11 @@ def _export(store: Store, label: str, kind: str, out: Path, licence: str) -> Han
         known=known,
         description=_description(folder),
         headline=read_metrics(folder),
-        readings=[_reading(store, other, role, out) for other, role, _ in made],
+        readings=[_reading(store, other, role, new) for other, role, _ in made],
         uses=[other for other, _, _ in others],
     )
-    write_atomically(out / LINEAGE, json.dumps(known, indent=1) + "\n")
-    write_atomically(out / "README.md", card(what))
+    write_atomically(new / LINEAGE, json.dumps(known, indent=1) + "\n")
+    write_atomically(new / "README.md", card(what))
     return what
 
 
@@ -136,13 +161,16 @@ def _reading(store: Store, label: str, role: str, out: Path) -> Reading:
     folder = store.artefact(artefact)
     if role not in ("dt", "agent"):  # the model is a control: the numbers are another model's
         return Reading(label, role, {}, None, [])
-    figures = list(_copied(folder, label, out))
-    result = recorded_result(folder, store.done(artefact))
+    record = store.done(artefact)
+    figures = list(_copied(folder, record["files"], label, out))
+    result = recorded_result(folder, record)
     return Reading(label, role, read_metrics(folder), result, figures)
 
 
-def _copied(folder: Path, label: str, out: Path) -> Iterator[str]:
-    for path in sorted((folder / "figures").glob("*.png")):
-        name = f"{label}_{path.name}"
-        shutil.copyfile(path, out / "figures" / name)
-        yield name
+def _copied(folder: Path, files: Iterable[str], label: str, out: Path) -> Iterator[str]:
+    """Copy the figures that the record lists: their checksums have been compared."""
+    for path in sorted(folder / name for name in files):
+        if path.parent == folder / "figures" and path.suffix == ".png":
+            name = f"{label}_{path.name}"
+            shutil.copyfile(path, out / "figures" / name)
+            yield name

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dtx.errors import UserError
 from dtx.exchange.lookup import kind_of, label_or_hint, lineage, of_group
 from dtx.exchange.origin import LINEAGE, Origin
-from dtx.files import read_json
+from dtx.files import read_json, refuse_links
 from dtx.store.checksums import check_record
 from dtx.store.label import Label, Labelled
 from dtx.store.store import Store, current
@@ -138,6 +138,7 @@ def exported(folder: Path, config_dir: Path | None) -> Origin:
     """A folder that ``dtx export`` wrote, or any with an artefact's files."""
     if not folder.is_dir():
         raise UserError(f"dtx.load: no folder {folder}")
+    refuse_links(folder)
     record: dict[str, Any] = {}
     for name in (LINEAGE, "done.json"):
         if (folder / name).is_file():

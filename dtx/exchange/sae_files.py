@@ -34,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dtx.beside import building, put
 from dtx.errors import UserError
 from dtx.files import read_json, read_tensors
 from dtx.report import write_atomically
@@ -263,7 +264,6 @@ def _check(sae: SparseAutoencoder, folder: Path, d: int | None, f: int | None) -
 
 def write(sae: SparseAutoencoder, folder: Path) -> None:
     """Write a dictionary so that SAELens's ``SAE.load_from_disk(folder)`` reads it."""
-    folder.mkdir(parents=True, exist_ok=True)
     d, f = sae.weights["W_enc"].shape
     versions = {"sae_lens_version": SAE_LENS, "sae_lens_training_version": SAE_LENS}
     config = {
@@ -281,8 +281,12 @@ def write(sae: SparseAutoencoder, folder: Path) -> None:
         scaled = sae.rescale_acts_by_decoder_norm
         config |= {"k": sae.k, "rescale_acts_by_decoder_norm": scaled}
     tensors = {k: v.detach().float().contiguous() for k, v in sae.weights.items()}
-    safetensors.torch.save_file(tensors, folder / WEIGHTS)
-    write_atomically(folder / CONFIG, json.dumps(config) + "\n")
+    with building(folder) as scratch:
+        new = scratch / "new"
+        new.mkdir()
+        safetensors.torch.save_file(tensors, new / WEIGHTS)
+        write_atomically(new / CONFIG, json.dumps(config) + "\n")
+        put(new, folder, "give another folder", replace=True)
 
 
 def activations(

@@ -25,6 +25,23 @@ def process_tags() -> dict[str, str]:
     }
 
 
+def process_name() -> str:
+    """Host and process as the end of a file's name, by which :func:`of_killed` finds it."""
+    tags = process_tags()
+    return f"{tags['dtx.host']}+{tags['dtx.process'].replace(':', '+')}"
+
+
+def of_killed(folder: Path, begin: str) -> list[Path]:
+    """What is in a folder with a name from ``begin`` to that of a process of this host that has ended."""
+    killed = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        host, number, started = ["", "", "", *path.name.split("+")][-3:]
+        here = path.name.startswith(begin) and host == socket.gethostname() and number.isdecimal()
+        if here and not alive(f"{number}:{started}"):
+            killed.append(path)
+    return killed
+
+
 def seconds_alive() -> float:
     """How long this process has run, imports and all."""
     return time.time() - psutil.Process().create_time()
@@ -71,8 +88,7 @@ def _is_zombie(process: psutil.Process) -> bool:
 @contextmanager
 def marked(root: Path) -> Iterator[None]:
     """Leave a file in the store at ``root`` while this process tracks a run; it stays after a kill."""
-    tags = process_tags()
-    path = root / MARKS / f"{tags['dtx.host']}+{tags['dtx.process'].replace(':', '+')}"
+    path = root / MARKS / process_name()
     if path.exists():  # a job inside its sweep's process: the sweep's mark is enough
         yield
         return
@@ -89,8 +105,7 @@ def killed_before(root: Path) -> list[Path]:
 
     Remove a mark only after its runs are settled: the process that settles them may be killed as well.
     """
-    marks = (root / MARKS).glob(f"{socket.gethostname()}+*")
-    return [path for path in marks if not alive(":".join(path.name.split("+")[-2:]))]
+    return of_killed(root / MARKS, "")
 
 
 def _find(process: str) -> psutil.Process | None:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from dtx.errors import UserError
+from dtx.files import link_in
 from dtx.store import locks
 from dtx.store.label import is_label
 from dtx.store.needs import gate, in_use
@@ -30,9 +31,23 @@ def own(root: Path, name: str) -> Path:
     """
     folder = root / name
     if folder.is_symlink():
-        raise UserError(f"{folder} is a link; dtx writes in a store itself only: remove the link")
+        raise _a_link(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def without_links(folder: Path) -> None:
+    """Check that what is written in a folder of the store is written there.
+
+    Raises:
+        UserError: It is or holds a link.
+    """
+    if (link := link_in(folder)) is not None:
+        raise _a_link(link)
+
+
+def _a_link(path: Path) -> UserError:
+    return UserError(f"{path} is a link; dtx writes in a store itself only: remove the link")
 
 
 def set_aside(root: Path, folder: Path) -> Path:

@@ -12,8 +12,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
-import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -23,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from dtx.errors import UserError
-from dtx.files import content_of, parse_json
+from dtx.files import content_of, link_in, parse_json
 from dtx.progress import console, progress
+from dtx.run.processes import of_killed, process_name
 from dtx.store.checksums import check_record, damage, files_in
 
 if TYPE_CHECKING:
@@ -94,6 +93,7 @@ class Remote:
         Raises:
             UserError: It is missing or not readable.
         """
+        self._refuse_links(label)
         content = self._read(label)
         if content is None:
             raise RemoteError(f"{self.url}/{label}.json is not there any more; {_WITHOUT}")
@@ -118,6 +118,7 @@ class Remote:
         files = _files(record, label)
         if files is None:
             raise UserError(f"corrupt artefact: {folder} has no readable list of files")
+        self._refuse_links(label)
         whole = self._is_whole(label)
         if not whole:
             there = f"{root}/{label}/{_digest(files)}"
@@ -128,8 +129,10 @@ class Remote:
                         self._put(folder / name, f"{there}/{name}", step)
                 if lacking := self._lacking(there, files):
                     raise OSError(f"{lacking[0]} did not arrive whole")
-                self._put_record(record, f"{root}/{label}.json")
                 self._sweep(there, files)
+                for half in of_killed(self.folder, f"{label}.json.part+") if self.folder else ():
+                    half.unlink(missing_ok=True)
+                self._put_record(record, f"{root}/{label}.json")
         if self._labels is not None:
             self._labels.add(label)
         return not whole
@@ -173,6 +176,13 @@ class Remote:
                         f"corrupt artefact: {self.url}/{there}/{name} {wrong}; {self._mend(label)}"
                     )
         return record
+
+    def _refuse_links(self, label: str) -> None:
+        """A link in a shared folder would have a pull read, or a push write, somewhere else."""
+        for place in (f"{label}.json", label) if self.folder else ():
+            assert self.folder is not None
+            if (link := link_in(self.folder / place)) is not None:
+                raise RemoteError(f"remote store: {link} is a link: remove it; {_WITHOUT}")
 
     def _mend(self, label: str) -> str:
         return (
@@ -279,7 +289,7 @@ class Remote:
         """On a file system an incomplete file would be visible: write beside it and rename."""
         fs, _ = self._place
         fs.makedirs(fs._parent(target), exist_ok=True)
-        part = f"{target}.{socket.gethostname()}-{os.getpid()}.part"
+        part = f"{target}.part+{process_name()}"
         write(part)
         fs.mv(part, target)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -19,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.markup import escape
 
+from dtx.beside import building
 from dtx.errors import UserError
-from dtx.files import read_json
+from dtx.files import link_in, read_json
 from dtx.progress import console, remove_progress
 from dtx.report import sync_folder, write_atomically
 from dtx.stage import CHECKPOINT, Stage, read_from
@@ -128,11 +128,13 @@ class Store:
         try:
             if self.remote and self.where(stage) == "remote":
                 return json.loads(self.remote.record(stage.label))
+            if path.is_symlink() or path.parent.is_symlink():
+                raise ValueError("its content is somewhere else")
             record = check_record(read_json(path))
             files_in(record)
             return record
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise self._corrupt(stage, DONE, "is missing or not readable") from None
+            raise self._corrupt(stage, DONE, "is missing, a link, or not readable") from None
 
     def artefact(self, stage: Labelled) -> Path:
         """Folder of a committed artefact whose files have been verified; pulled if need be.
@@ -157,6 +159,8 @@ class Store:
             UserError: Names the file and the command that mends it.
         """
         folder = self.folder(stage)
+        if (link := link_in(folder)) is not None:
+            raise self._corrupt(stage, link.relative_to(folder).as_posix(), "is a link")
         for name, (size, digest) in self.done(stage)["files"].items():
             path = folder / name
             seen = _identity(path)
@@ -184,6 +188,7 @@ class Store:
                 return
             aside.own(self.root, WORK)
             work = aside.own(self.root, f"{WORK}/{stage.label}")
+            aside.without_links(work)
             sessions.begin(work)
             try:
                 yield work
@@ -232,6 +237,7 @@ class Store:
         return self._place(stage, work, json.dumps({**record, "files": files}, indent=1) + "\n")
 
     def _place(self, stage: Labelled, work: Path, done: str) -> Path:
+        aside.without_links(work)
         write_atomically(work / DONE, done)
         final = self.folder(stage)
         if final.exists():  # a folder without done.json, made by a user: never overwrite it
@@ -264,20 +270,18 @@ class Store:
         Raises:
             UserError: A file of the artefact is missing or has changed.
         """
-        with (
-            self.lock(stage),
-            tempfile.TemporaryDirectory(prefix="dtx-") as scratch,
-        ):
+        with self.lock(stage), building(aside.own(self.root, WORK)) as scratch:
             self.verify(stage)
-            folder, copy = self.folder(stage), Path(scratch) / stage.label
+            folder, copy = self.folder(stage), scratch / stage.label
             shutil.copytree(folder, copy)
             write(copy)
             files = self.done(stage)["files"]
             rest = {n: known for n, known in files.items() if not n.startswith(f"{name}/")}
             self.amend(stage, {"files": rest})  # until the new ones are there, none are promised
-            shutil.rmtree(folder / name, ignore_errors=True)
+            if (folder / name).exists():
+                (folder / name).rename(scratch / "before")
             if (copy / name).is_dir():
-                shutil.copytree(copy / name, folder / name)
+                (copy / name).rename(folder / name)
             new = _files_in(folder, name)
             self.amend(stage, {"files": dict(sorted({**rest, **new}.items()))})
             return list(new)
@@ -353,6 +357,8 @@ class Store:
         assert self.remote is not None
         work = self._work(stage)
         arriving = work.with_name(f"{stage.label}{PULL}")
+        aside.own(self.root, WORK)
+        aside.without_links(arriving)
         record = self.remote.pull(stage.label, arriving)
         if work.exists():  # an unfinished session of the stage that has been pulled
             self.set_aside(work)

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from dtx.analysis.core.result import Result
+from dtx.beside import building, put
 from dtx.errors import UserError
 from dtx.report import RESULT, Report, read_metrics
 from dtx.run.plan import stages
 from dtx.stage import Stage
 from dtx.store.store import Store
 from dtx.sweep.grid import Job, Sweep
+from dtx.text import file_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,14 +80,17 @@ def compare(
     numbers = [c for c in frame.columns if "/" in c]
     questions = _questions(sweep, by)
     comparison.metrics, comparison.left_out = _chosen(frame, numbers, metrics, questions)
-    report = Report(out)
-    for metric in comparison.metrics:
-        for question in questions:
-            name = f"{metric.replace('/', '_')}_by_{question}"
-            figure = _draw(frame, metric, question, sweep.swept)
-            out.mkdir(parents=True, exist_ok=True)
-            report.figure(name, figure)
-            comparison.paths.append(out / "figures" / f"{name}.png")
+    if not comparison.metrics:
+        return comparison
+    with building(out) as scratch:
+        report = Report(scratch / "new")
+        report.out.mkdir()
+        for metric in comparison.metrics:
+            for question in questions:
+                name = f"{metric.replace('/', '_')}_by_{question}"
+                report.figure(name, _draw(frame, metric, question, sweep.swept))
+                comparison.paths.append(out / "figures" / f"{file_name(name)}.png")
+        put(report.out, out, "give another folder with --out", replace=True)
     return comparison
 
 

@@ -27,8 +27,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Copy one YAML file and print the command that uses it."""
+    from dtx.beside import building, put
     from dtx.config.compose import CONF
     from dtx.config.options import find
+    from dtx.files import refuse_links
     from dtx.text import near
 
     option = find(args.option, args.config_dir)
@@ -41,18 +43,18 @@ def main(args: argparse.Namespace) -> int:
             f"(--as my_{name})"
         )
     new = args.folder / option.group / f"{name}.yaml"
-    if new.exists() and not args.force:
-        raise UserError(
-            f"{new} exists already: choose another name with --as, or --force to write over it"
-        )
+    if option.own:
+        refuse_links(option.path)
     text = renamed(option.path.read_text(), option.group, option.name, name)
+    advice = "choose another name with --as, or --force to write over it"
     try:
-        new.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(text)
+        with building(new, args.folder) as scratch:
+            (scratch / "new").write_text(text)  # no *.yaml, which would be found as a config
+            is_new = put(scratch / "new", new, advice, replace=args.force, root=args.folder)
     except OSError as error:
         raise UserError(f"cannot write {new}: {error.strerror}") from None
     choice = f"{option.group}=[{name}]" if option.group == "analysis" else f"{option.group}={name}"
-    print(f"wrote {near(new)}")
+    print(f"wrote {near(new)}" if is_new else f"{near(new)} is there already")
     flags = ["-m"] if option.group.startswith("hydra/") else []  # launchers are for sweeps
     command = ["dtx", "run", *flags, "--config-dir", str(args.folder), choice]
     print(f"use it: {shlex.join(command)}")

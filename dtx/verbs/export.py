@@ -29,6 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--as", dest="name", metavar="ID", help="demonstrations: Minari's id, NAME-vNUMBER"
     )
+    parser.add_argument(
+        "--force", action="store_true", help="models: write over an earlier export in DIR"
+    )
     parser.add_argument("--author", default="dtx", help="demonstrations: named in the metadata")
 
 
@@ -56,11 +59,10 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"{label}: name the folder to write")
     from dtx.exchange.export import export
 
-    what = export(store, label, kind, args.dir, args.licence)
+    what, written = export(store, label, kind, args.dir, args.licence, args.force)
     read = sum(bool(r.headline) for r in what.readings)
-    print(
-        f"wrote {near(args.dir)}: {label} with what {read} analyses found; its README.md is the card"
-    )
+    done = f"wrote {near(args.dir)}" if written else f"{near(args.dir)} is there already"
+    print(f"{done}: {label} with what {read} analyses found; its README.md is the card")
     if args.licence == "unknown":
         print("the card names no licence: give one with --licence NAME")
     print(f'use it: dtx.load("{kind}", path="{near(args.dir)}")')

@@ -48,25 +48,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Put the artefact into the store, write a config that uses it, and print the command."""
+    """Put the artefact into the store, write a config that uses it, and print the command.
+
+    The config is written first, as it is what is run: after a kill, the same command finds it as its own.
+    """
     from dtx.exchange.imports import recognised
     from dtx.exchange.published.source import digest_of
 
     what = recognised(args.file, args.unsafe_pickle, args.config_dir)
     digest = digest_of(args.file)
     path = place_of(args, what.group)
-    before = path.read_text() if path.exists() else None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(what.config(args.file.resolve(), digest))
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    before = path.read_bytes() if path.is_file() else None
+    _write(path, what.config(args.file.resolve(), digest).encode(), args.force)
     done = False
     try:
         done = _run(what, path, args.overrides) == 0
     finally:
-        if not done:  # no artefact, so the config would be of no use
-            path.unlink() if before is None else path.write_text(before)
+        if not done and before is None:  # no artefact, so the config would be of no use
+            path.unlink()
+        elif not done and before is not None:
+            _write(path, before, True)
     if not done:
         return 2
     print(f"wrote {near(path)}")
@@ -90,7 +91,7 @@ def place_of(args: argparse.Namespace, group: str) -> Path:
     """Where the config goes.
 
     Raises:
-        UserError: The name cannot be one, or is taken.
+        UserError: The name cannot be one, or is one of dtx's own.
     """
     from dtx.config.compose import CONF
 
@@ -106,12 +107,19 @@ def place_of(args: argparse.Namespace, group: str) -> Path:
         raise UserError(
             f"{near(folder)} holds dtx's own configs: give a folder of yours (--config-dir mine)"
         )
-    path = folder / group / f"{name}.yaml"
-    if path.exists() and not args.force:
-        raise UserError(
-            f"{path} exists already: choose another name with --as, or --force to write over it"
-        )
-    return path
+    return folder / group / f"{name}.yaml"
+
+
+def _write(path: Path, text: bytes, replace: bool) -> None:
+    from dtx.beside import building, put
+
+    root, advice = path.parent.parent, "choose another name with --as, or --force to write over it"
+    try:
+        with building(path, root) as scratch:
+            (scratch / "new").write_bytes(text)  # no *.yaml, which would be found as a config
+            put(scratch / "new", path, advice, replace=replace, root=root)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _run(what: Recognised, path: Path, overrides: list[str]) -> int:

@@ -368,3 +368,29 @@ def test_members_that_are_damaged_or_inflate_are_one_line(tmp_path):
     large = b" " * 300 * 1024**2  # a file of 300 kB
     with pytest.raises(UserError, match=r"data: 314,572,800 bytes are more than any has"):
         read(rewritten(file, compress=zipfile.ZIP_DEFLATED, data=large))
+
+
+@pytest.mark.parametrize("name", ["../../precious", "/precious", "policy.pth", "data"])
+def test_what_leaves_the_folder_in_a_zip_is_never_unpacked(tmp_path, name):
+    """Members are read by name, so others and links among them write nothing."""
+    _, file = saved(tmp_path)
+    (tmp_path / "precious").write_text("1")
+    (tmp_path / "in").mkdir()
+    odd = tmp_path / "in" / "odd.zip"
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(odd, "w") as new:
+        for member in old.namelist():
+            if member != name:
+                new.writestr(member, old.read(member))
+        link = zipfile.ZipInfo(name)
+        link.external_attr = 0o120777 << 16  # a symbolic link
+        new.writestr(link, str(tmp_path / "precious"))
+    out = tmp_path / "in" / "out"
+    out.mkdir()
+    if name in ("policy.pth", "data"):
+        with pytest.raises(UserError, match="cannot be read"):
+            convert(odd, out, Observation.one_hot, False)
+    else:
+        convert(odd, out, Observation.one_hot, False)
+    assert (tmp_path / "precious").read_text() == "1"
+    assert {p.name for p in tmp_path.iterdir()} == {"precious", "in", "teacher.zip"}
+    assert not any(p.is_symlink() for p in tmp_path.rglob("*"))

@@ -148,7 +148,7 @@ def test_our_demonstrations_come_back_bit_for_bit(store, experiment_of, tmp_path
         assert column.dtype == after[name].dtype and (column == after[name]).all(), name
     assert (ours.load().reward_to_go == back.load().reward_to_go).all()
     # ... and once more: Minari -> dtx -> Minari
-    again = write(dtx.load("dataset", back.label, store=store), "dtx/again-v0", None, "me")
+    again, _ = write(dtx.load("dataset", back.label, store=store), "dtx/again-v0", None, "me")
     first = opened("dtx/test/walks-v3", tmp_path / "sets", False)
     same(first, opened("dtx/again-v0", None, False))
     assert json.loads((again / "data" / "metadata.json").read_text())["author"] == ["me"]

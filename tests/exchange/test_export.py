@@ -104,6 +104,76 @@ def test_a_model_is_handed_over_and_read_back(measured, tmp_path, capsys):
     assert "No licence was named" in text
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def test_an_earlier_export_is_replaced_only_by_force_and_the_users_files_stay(
+    measured, tmp_path, capsys
+):
+    store, subject, _ = measured
+    out = tmp_path / "out"
+    command = ["export", subject.label, str(out), "--store", str(store.root)]
+    assert main(command) == 0
+    whole = files(out)
+    (out / ".git").mkdir()
+    (out / ".git" / "HEAD").write_text("mine")
+    assert main(command) == 0 and "is there already" in capsys.readouterr().out
+    (out / "README.md").write_text("a card of my own")
+    (out / "circuit.json").write_text("{}")  # of the model that was exported before
+    (out / "figures" / "earlier.png").write_text("")
+    before = files(out)
+    assert main(command) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "README.md exists already, with another content: give another folder, or --force" in said
+    assert files(out) == before
+    assert main([*command, "--force"]) == 0
+    assert files(out) == {**whole, ".git/HEAD": b"mine"}
+
+
+def test_a_folder_of_something_else_is_not_written_to(measured, tmp_path, capsys):
+    store, subject, _ = measured
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").write_text("1")
+    for more in ([], ["--force"]):
+        command = ["export", subject.label, str(tmp_path / "out"), "--store", str(store.root)]
+        assert main([*command, *more]) == 2
+        assert "neither empty nor an exported model" in " ".join(capsys.readouterr().err.split())
+        assert files(tmp_path / "out") == {"precious": b"1"}
+
+
+@pytest.mark.parametrize("link", [".", "figures", "README.md", "weights.safetensors"])
+def test_nothing_is_exported_through_a_link(measured, tmp_path, capsys, link):
+    store, subject, _ = measured
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    command = ["export", subject.label, str(out), "--store", str(store.root)]
+    assert main(command) == 0
+    (out / link).rename(elsewhere)
+    (out if link == "." else out / link).symlink_to(elsewhere)
+    before = (elsewhere.lstat(), files(tmp_path / "out"))
+    for more in ([], ["--force"]):
+        assert main([*command, *more]) == 2
+        assert "is a link, and dtx does not write" in " ".join(capsys.readouterr().err.split())
+    assert (elsewhere.lstat(), files(tmp_path / "out")) == before
+
+
+@pytest.mark.parametrize("name", ["figures/more.png", "circuit.json", "figures"])
+def test_a_link_in_an_artefact_does_not_come_into_an_export(measured, tmp_path, capsys, name):
+    store, subject, _ = measured
+    (reader,) = store.root.glob("test_export-*")
+    folder = reader if "figures" in name else store.folder(subject)
+    secret = tmp_path / "secret"
+    (folder / name).rename(secret) if (folder / name).exists() else secret.write_text("secret")
+    (folder / name).symlink_to(secret)
+    command = ["export", subject.label, str(tmp_path / "out"), "--store", str(store.root)]
+    assert main(command) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{name} is a link; `dtx invalidate {folder.name}`" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_card_says_why_a_result_is_not_established(store, experiment_of, tmp_path):
     subject, control = (Drawn(dataset=Recorded(), seed=seed) for seed in (0, 1))
     broken = Measured(dt=subject, control=control, error=3.0)

@@ -105,3 +105,37 @@ def test_nothing_is_moved_or_written_through_a_link(full, tmp_path_factory, name
 def run_one(store) -> None:
     with store.work(Number(value=9)) as work:
         (work / "value.txt").write_text("9")
+
+
+@pytest.mark.parametrize("name", ["value.txt", "folder/value.txt", "folder"])
+def test_a_link_in_unfinished_work_is_not_written_through(full, tmp_path_factory, name):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    place = full.root / ".work" / Number(value=9).label / name
+    place.parent.mkdir(parents=True)
+    place.symlink_to(elsewhere / "precious")
+    with pytest.raises(UserError, match=f"{name} is a link; .* remove the link"):
+        run_one(full)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_stage_that_leaves_a_link_is_not_committed(full, tmp_path):
+    (tmp_path / "secret").write_text("1")
+    stage = Number(value=9)
+    with full.work(stage) as work:
+        (work / "value.txt").symlink_to(tmp_path / "secret")
+        with pytest.raises(UserError, match=r"value\.txt is a link"):
+            full.commit(stage, work, {})
+    assert not full.has(stage)
+
+
+@pytest.mark.parametrize("name", ["value.txt", "more", "done.json", "."])
+def test_a_link_in_an_artefact_is_damage_and_invalidating_it_is_the_remedy(full, tmp_path, name):
+    real, path = tmp_path / "real", full.folder(ONE) / name
+    path.rename(real) if path.exists() else real.write_text("1")
+    (full.folder(ONE) if name == "." else path).symlink_to(real)
+    before = content(real) if real.is_dir() else real.read_text()
+    with pytest.raises(UserError, match=f"corrupt artefact: .*link.*`dtx invalidate {ONE.label}`"):
+        full.artefact(ONE)
+    assert len(invalidate(full.root, ONE.label)) == 1
+    assert not full.has(ONE)
+    assert (content(real) if real.is_dir() else real.read_text()) == before

@@ -4,10 +4,14 @@ import dataclasses
 import multiprocessing
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dtx.config.compose import StoreConfig
@@ -259,3 +263,48 @@ def test_processes_of_two_machines_at_once(place, machine, tmp_path, experiment_
         worker.join()
     assert [w.exitcode for w in workers] == [0] * 4
     assert machine("c", place.url)(Somewhere()) == ["pulled"]
+
+
+@pytest.mark.parametrize("name", ["", "/digest", "/digest/value.txt", ".json"])
+def test_a_link_on_a_shared_folder_is_neither_read_nor_written_through(
+    folder, machine, tmp_path, name
+):
+    machine("a", folder.url)(ONE)
+    (digest,) = (folder.folder / ONE.label).iterdir()
+    path = folder.folder / f"{ONE.label}{name.replace('digest', digest.name)}"
+    real = tmp_path / "real"
+    path.rename(real)
+    path.symlink_to(real)
+    before = content(tmp_path / "real") if real.is_dir() else real.read_bytes()
+    store = Store(tmp_path / "b" / "store", folder.url)
+    with pytest.raises(UserError, match=r"is a link: remove it; store\.remote=null goes on"):
+        store.fetch(ONE)
+    assert not (tmp_path / "b" / "store" / ONE.label).exists()
+    if name != ".json":
+        (folder.folder / f"{ONE.label}.json").unlink()
+        with pytest.raises(UserError, match="is a link: remove it"):
+            Store(tmp_path / "a" / "store", folder.url).push(ONE)
+    assert (content(real) if real.is_dir() else real.read_bytes()) == before
+
+
+def test_a_link_where_files_arrive_is_not_written_through(folder, machine, tmp_path):
+    machine("a", folder.url)(ONE)
+    arriving = tmp_path / "b" / "store" / ".work" / f"{ONE.label}.pull"
+    for place in (arriving, arriving / "value.txt", arriving.parent):
+        shutil.rmtree(tmp_path / "b", ignore_errors=True)
+        place.parent.mkdir(parents=True)
+        place.symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        with pytest.raises(UserError, match="is a link; dtx writes in a store itself only"):
+            Store(tmp_path / "b" / "store", folder.url).fetch(ONE)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_half_a_record_of_a_killed_push_goes_with_the_next(folder, machine, tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", "print()"])
+    started = f"{psutil.Process(process.pid).create_time():.0f}"
+    process.wait()
+    half = f"{ONE.label}.json.part+{socket.gethostname()}+{process.pid}+{started}"
+    (folder.folder / half).write_text("{")
+    machine("a", folder.url)(ONE)
+    assert {p.name for p in folder.folder.iterdir()} == {ONE.label, f"{ONE.label}.json"}

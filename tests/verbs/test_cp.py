@@ -96,3 +96,39 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["cp", "agent/ppo", str(tmp_path / "file"), "--as", "x"]) == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_the_same_again_is_done_and_another_content_stays(tmp_path, capsys):
+    command = ["cp", "agent/ppo", str(tmp_path), "--as", "sharp"]
+    assert main(command) == 0 and main(command) == 0
+    assert "is there already" in capsys.readouterr().out
+    path = tmp_path / "agent" / "sharp.yaml"
+    path.write_text("mine: 1\n")
+    assert main(command) == 2
+    assert "--force to write over it" in " ".join(capsys.readouterr().err.split())
+    assert path.read_text() == "mine: 1\n"
+    assert main([*command, "--force"]) == 0 and path.read_text() != "mine: 1\n"
+
+
+@pytest.mark.parametrize("link", ["agent", "agent/sharp.yaml"])
+def test_nothing_is_copied_through_a_link(tmp_path, capsys, link):
+    (tmp_path / "elsewhere").mkdir()
+    place = tmp_path / "mine" / link
+    place.parent.mkdir(parents=True)
+    for target in ("elsewhere", "elsewhere/none"):
+        place.symlink_to(tmp_path / target)
+        for more in ([], ["--force"]):
+            assert main(["cp", "agent/ppo", str(tmp_path / "mine"), "--as", "sharp", *more]) == 2
+            assert "is a link, and dtx does not write" in " ".join(capsys.readouterr().err.split())
+        place.unlink()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_link_among_configs_is_not_copied(tmp_path, capsys):
+    (tmp_path / "secret").write_text("password: 1\n")
+    (tmp_path / "given" / "agent").mkdir(parents=True)
+    (tmp_path / "given" / "agent" / "theirs.yaml").symlink_to(tmp_path / "secret")
+    given = ["--config-dir", str(tmp_path / "given")]
+    assert main(["cp", "agent/theirs", str(tmp_path / "mine"), *given, "--as", "x"]) == 2
+    assert "is a link, and dtx reads only" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "mine").exists()

@@ -92,6 +92,26 @@ def test_what_is_wrong_leaves_nothing_behind(here, capsys):
     assert run(str(file), "stroe.path=x") == 2
     assert not list((here / "conf").rglob("*.yaml")) and not (here / "store").exists()
     assert run(str(file)) == 0
+    assert run(str(file)) == 0  # the same once more
+    config = here / "conf" / "dt" / "a.yaml"
+    text = config.read_text()
+    config.write_text(text + "# mine\n")
     assert run(str(file)) == 2
-    assert "--force to write over it" in capsys.readouterr().err
+    assert "--force to write over it" in " ".join(capsys.readouterr().err.split())
+    assert run(str(file), "--force", "stroe.path=x") == 2
+    assert config.read_text() == text + "# mine\n"
     assert run(str(file), "--force") == 0
+    assert config.read_text() == text
+
+
+def test_no_config_is_written_through_a_link(here, capsys):
+    file = write(here / "a.pt", *transformer())
+    (here / "elsewhere").mkdir()
+    for link, target in (("conf/dt", "elsewhere"), ("conf/dt/a.yaml", "elsewhere/none")):
+        (here / link).parent.mkdir(parents=True, exist_ok=True)
+        (here / link).symlink_to(here / target)
+        for more in ((), ("--force",)):
+            assert run(str(file), *more) == 2
+            assert f"{link} is a link" in " ".join(capsys.readouterr().err.split())
+        (here / link).unlink()
+    assert not list((here / "elsewhere").iterdir()) and not (here / "store").exists()

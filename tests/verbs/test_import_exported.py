@@ -12,6 +12,8 @@ from dtx.agent.imported import Imported as ImportedAgent
 from dtx.cli import main
 from dtx.config.compose import build_group, compose, experiment
 from dtx.dt.circuit import Circuit
+from dtx.dt.imported import Imported as ImportedModel
+from dtx.errors import UserError
 from dtx.exchange.published.source import digest_of
 from dtx.run.runner import run
 from tests.dt.test_model import contexts
@@ -120,6 +122,35 @@ def test_folders_that_are_none_are_one_line(exported, tmp_path, capsys):
     (folder / "model.json").unlink()
     assert "is no folder that `dtx export` wrote" in refused(folder)
     assert not list((tmp_path / "here").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lineage.json",
+        "model.json",
+        "weights.safetensors",
+        "circuit.json",
+        "README.md",
+        "figures",
+        ".",
+    ],
+)
+def test_a_link_in_a_handed_folder_is_refused(exported, tmp_path, capsys, name):
+    """What it leads to would come into the store, and from there into an export."""
+    folder = exported(Drawn(dataset=Recorded()))
+    mine = ImportedModel(file=folder, digest=digest_of(folder))
+    real, path = tmp_path / "secret", folder / name
+    path.rename(real) if path.exists() else real.write_text("{}")
+    (folder if name == "." else path).symlink_to(real)
+    assert main(["import", str(folder), QUIET]) == 2
+    assert "is a link, and dtx reads only" in " ".join(capsys.readouterr().err.split())
+    assert not list((tmp_path / "here").iterdir())
+    with pytest.raises(UserError, match="is a link, and dtx reads only"):
+        dtx.load("dt", path=folder)
+    with pytest.raises(UserError, match="is a link, and dtx reads only"):
+        mine.run(tmp_path / "here")  # the link came after the config
+    assert not list((tmp_path / "here").iterdir())
 
 
 def test_a_minari_dataset_is_read_in_place(exported, tmp_path, capsys):

@@ -12,7 +12,7 @@ import os
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ from dtx.dataset.minari.files import (
     write_facts,
 )
 from dtx.dataset.minari.ids import choice_of
+from dtx.dataset.minari.place import fetch, folder_of_datasets, place_of, refuse_outside
 from dtx.dataset.minari.spec import MinariSpec
 from dtx.dataset.reading import MOST_ACTIONS
 from dtx.env.encoding import VIEW, channels
@@ -132,7 +133,12 @@ def opened(name: str, root: Path | None, download: bool) -> MinariDataset:
     with folder_of_datasets(root), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of versions of packages that made the dataset
         try:
-            return package.load_dataset(name, download=download)
+            if download:
+                fetch(name)
+            refuse_outside(place_of(name))
+            return package.load_dataset(name)
+        except UserError:
+            raise
         except FileNotFoundError:
             place = root or os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets"
             raise UserError(
@@ -143,23 +149,6 @@ def opened(name: str, root: Path | None, download: bool) -> MinariDataset:
             raise UserError(
                 f"{name}: Minari cannot open it: {type(error).__name__}: {error}"
             ) from error
-
-
-@contextmanager
-def folder_of_datasets(root: Path | None) -> Iterator[None]:
-    """Minari reads and writes below ``root`` meanwhile; None leaves its own choice."""
-    if root is None:
-        yield
-        return
-    before = os.environ.get("MINARI_DATASETS_PATH")
-    os.environ["MINARI_DATASETS_PATH"] = str(root.absolute())
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["MINARI_DATASETS_PATH"]
-        else:
-            os.environ["MINARI_DATASETS_PATH"] = before
 
 
 def understood(dataset: MinariDataset, name: str) -> tuple[int, tuple[str, ...]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dtx.beside import building
 from dtx.dataset.episodes import Episodes, Outcome
 from dtx.dataset.minari.files import (
     ENDS,
@@ -28,9 +28,10 @@ from dtx.dataset.minari.files import (
     read_facts,
 )
 from dtx.dataset.minari.ids import wrong_id
-from dtx.dataset.minari.read import folder_of_datasets
+from dtx.dataset.minari.place import folder_of_datasets, place_of, put_dataset
 from dtx.env.encoding import VIEW
 from dtx.errors import UserError
+from dtx.files import read_json
 from dtx.progress import progress
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ def export(label: str, store: Store, name: str, root: Path | None, author: str) 
     from dtx.text import near
 
     loaded = dtx.load("dataset", label, store=store)
-    folder = write(loaded, name, root, author)
-    print(f"wrote {near(folder)}: {len(loaded.episodes.start):,} episodes of {loaded.label}")
+    folder, written = write(loaded, name, root, author)
+    done = f"wrote {near(folder)}" if written else f"{near(folder)} is there already"
+    print(f"{done}: {len(loaded.episodes.start):,} episodes of {loaded.label}")
     print(f"read it: minari.load_dataset({name!r})", end="")
     print(f" with MINARI_DATASETS_PATH={near(root)}" if root else "")
     more = f" dataset.root={near(root)}" if root else ""
@@ -57,7 +59,7 @@ def export(label: str, store: Store, name: str, root: Path | None, author: str) 
     return 0
 
 
-def write(loaded: LoadedDataset, name: str, root: Path | None, author: str) -> Path:
+def write(loaded: LoadedDataset, name: str, root: Path | None, author: str) -> tuple[Path, bool]:
     """Write a Minari dataset.
 
     Args:
@@ -67,10 +69,10 @@ def write(loaded: LoadedDataset, name: str, root: Path | None, author: str) -> P
         author: Who is named as its author.
 
     Returns:
-        Folder of the dataset.
+        Folder of the dataset, and whether it was written: False if it was there already.
 
     Raises:
-        UserError: The id is not valid or is taken.
+        UserError: The id is not valid or is taken by other episodes.
     """
     package = minari()
     if problem := wrong_id(name):
@@ -78,15 +80,14 @@ def write(loaded: LoadedDataset, name: str, root: Path | None, author: str) -> P
     folder, episodes, record = loaded.folder, loaded.episodes, loaded.origin.record
     facts = read_facts(folder) if (folder / FACTS).is_file() else None
     spaces = _spaces(facts) if facts else _our_spaces(loaded)
-    with folder_of_datasets(root), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Minari's advice on optional metadata
-        from minari.storage.datasets_root_dir import get_dataset_path
-
-        place = get_dataset_path(name)
-        if place.exists():
-            raise UserError(f"{place} is there already: give another version (--as {_next(name)})")
-        done = False
-        try:
+    with folder_of_datasets(root):
+        place, top = place_of(name), place_of("")
+    advice = f"give another version (--as {_next(name)})"
+    if place.exists() and _stage_of(place) != folder.name:  # known before an hour of writing
+        raise UserError(f"{place} is there already, with other episodes: {advice}")
+    with building(place, top) as scratch:
+        with folder_of_datasets(scratch), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Minari's advice on optional metadata
             dataset = package.create_dataset_from_buffers(
                 name,
                 _with_progress(_episodes(folder, episodes, facts), len(episodes.start)),
@@ -99,11 +100,15 @@ def write(loaded: LoadedDataset, name: str, root: Path | None, author: str) -> P
             )
             dataset.storage.update_episode_metadata(_columns(episodes))
             dataset.storage.update_metadata({OWN: _lineage(folder, record, episodes, facts)})
-            done = True
-        finally:
-            if not done:
-                shutil.rmtree(place, ignore_errors=True)
-    return place
+        return place, put_dataset(scratch, name, top, advice)
+
+
+def _stage_of(place: Path) -> str | None:
+    """Label of the stage whose episodes a dataset on disk holds, if dtx wrote it."""
+    try:
+        return read_json(place / "data" / "metadata.json")[OWN]["stage"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _episodes(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dtx.errors import UserError
+from dtx.files import refuse_links
 
 MODEL_FILES = ("weights.safetensors", "model.json", "circuit.json")
 """Files of an exported folder that its digest covers."""
@@ -27,12 +28,13 @@ def digest_of(path: Path) -> str:
     """SHA-256 of a file's bytes; of an exported folder, of the files that make the model.
 
     Raises:
-        UserError: It cannot be read.
+        UserError: It cannot be read, or the folder holds a link.
     """
     from dtx.exchange.published.checkpoint import digest_of as digest_of_file
 
     if not path.is_dir():
         return digest_of_file(path)
+    refuse_links(path)
     there = [path / name for name in MODEL_FILES if (path / name).is_file()]
     digests = "".join(f"{file.name} {digest_of_file(file)}\n" for file in there)
     return hashlib.sha256(digests.encode()).hexdigest()
