@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from pathlib import Path
 
 from dtx.errors import UserError
 
-_WAIT_SECONDS = 5.0  # for another program's lock, as MLflow does
+_WAIT_SECONDS = 20.0  # for another program's lock, as MLflow does
+_ASK_SECONDS = 5.0  # the same, where nothing is to be written
 _AT_ONCE = 400  # values in a query: SQLite allows 999 in its older versions
 WAYS_ON = (
     "name another with tracking.uri=URI, or run with tracking.enabled=false. Nothing was run, "
@@ -46,7 +48,7 @@ def check(database: Path) -> None:
     Raises:
         UserError: It cannot: what is wrong, and what to do.
     """
-    with _opened(database) as connection:
+    with _opened(database, _WAIT_SECONDS) as connection:
         connection.execute("BEGIN IMMEDIATE")  # refused where nothing can be written
         connection.execute("SELECT version_num FROM alembic_version").fetchall()
         connection.execute("ROLLBACK")
@@ -59,7 +61,7 @@ def known_runs(database: Path, run_ids: Sequence[str], keys: Sequence[str]) -> l
         UserError: It cannot be read: what is wrong, and what to do.
     """
     found = []
-    with _opened(database) as connection:
+    with _opened(database, _ASK_SECONDS) as connection:
         for column, values in (("runs.run_uuid", run_ids), ("tags.value", keys)):
             for i in range(0, len(values), _AT_ONCE):
                 some = values[i : i + _AT_ONCE]
@@ -75,16 +77,14 @@ def known_runs(database: Path, run_ids: Sequence[str], keys: Sequence[str]) -> l
 
 
 @contextlib.contextmanager
-def _opened(database: Path) -> Iterator[sqlite3.Connection]:
+def _opened(database: Path, seconds: float) -> Iterator[sqlite3.Connection]:
     if database.exists() and not database.is_file():
         kind = "folder" if database.is_dir() else "device or pipe"
         raise _unusable(database, f"is a {kind}, no database; move it aside")
     try:
         # Without a mode, SQLite would make a missing file; "rw" reads one that cannot be written.
         uri = f"{database.absolute().as_uri()}?mode=rw"
-        with contextlib.closing(
-            sqlite3.connect(uri, timeout=_WAIT_SECONDS, uri=True)
-        ) as connection:
+        with contextlib.closing(sqlite3.connect(uri, timeout=seconds, uri=True)) as connection:
             yield connection
     except sqlite3.Error as error:
         raise _unusable(database, _in_words(database, error)) from error
@@ -104,9 +104,8 @@ def _in_words(database: Path, error: sqlite3.Error) -> str:
         if str(error).startswith("no such table")
         else f"is damaged or no database ({error})"
     )
-    return (
-        f"{what}; `mv {database} {database}.old`, then `dtx track` fills a new one from the store"
-    )
+    old, new = shlex.quote(str(database)), shlex.quote(f"{database}.old")
+    return f"{what}; `mv {old} {new}`, then `dtx track` fills a new one from the store"
 
 
 def _unusable(database: Path, what: str) -> UserError:

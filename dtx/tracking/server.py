@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Run
+    from mlflow.entities import Experiment as MlflowExperiment
 
 T = TypeVar("T")
 _SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+)")  # MLflow's own words
@@ -232,6 +233,8 @@ def client_of(uri: str) -> MlflowClient:
 
     for logger in ("mlflow", "alembic"):  # importing mlflow makes them verbose
         logging.getLogger(logger).setLevel(logging.WARNING)
+    # It would print a traceback for each error of a database; we tell the error in a line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     return MlflowClient(uri, registry_uri=uri)
 
 
@@ -320,7 +323,7 @@ def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> st
                 f"`mlflow experiments restore -x {experiment.experiment_id}` brings it back, "
                 "tracking.experiment=NAME takes another. Nothing was run, nothing is lost"
             )
-        _check_artifacts(name, experiment.artifact_location)
+        _check_artifacts(experiment)
         return experiment.experiment_id
     try:
         # The UI then opens on training runs, not on conversations of language models.
@@ -333,24 +336,24 @@ def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> st
         return experiment.experiment_id
 
 
-def _check_artifacts(experiment: str, location: str) -> None:
+def _check_artifacts(experiment: MlflowExperiment) -> None:
     """Check that files of runs can be written, if the experiment keeps them in a local folder.
 
     MLflow records the folder once: it stays the old one when the project is moved, or is another machine's.
     """
     from mlflow.utils.file_utils import local_file_uri_to_path
 
-    if urlsplit(location).scheme not in ("", "file"):
+    if urlsplit(experiment.artifact_location).scheme not in ("", "file"):
         return
-    folder = Path(local_file_uri_to_path(location))
+    folder = Path(local_file_uri_to_path(experiment.artifact_location))
     there = folder if folder.exists() else folder.parent  # MLflow makes it for the first file
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return
     raise UserError(
-        f"MLflow's experiment {experiment!r} keeps its files in {folder}, which "
+        f"MLflow's experiment {experiment.name!r} keeps its files in {folder}, which "
         f"{'cannot be written' if there.exists() else 'is not here'}: make it a folder that can be written, "
-        "or take another experiment with tracking.experiment=NAME (`mv mlflow.db mlflow.db.old`, then "
-        "`dtx track`, fills a new database from the store). Nothing was run, nothing is lost"
+        "take another experiment with tracking.experiment=NAME, or move the database aside, after which "
+        "`dtx track` fills a new one from the store. Nothing was run, nothing is lost"
     )
 
 

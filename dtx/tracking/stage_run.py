@@ -269,9 +269,12 @@ class Results:
         Returns:
             The model's id; None if the artefact holds none.
         """
+        if begun and begun.data.metrics:  # the points go after those that are there
+            server.log_metrics(run_id, points)
+            points = ()
+        # MLflow keeps equal points once: their time is not that of sending. Records have whole seconds.
+        at = int(self.artefact.finished * 1000) + 999
         shown = [*points, *self.measured]
-        # MLflow keeps equal points once, so that their time must not be that of sending.
-        at = int(self.artefact.finished * 1000)
         server.show(run_id, shown, self.summary, self.files, self.frames, self.tags, at)
         produced = dataset_of(self.artefact.label, "produced")
         server.client.log_inputs(run_id, datasets=[produced])

@@ -75,7 +75,8 @@ def test_an_empty_file_is_filled(store, experiment_of, database):
     assert known_runs(database, [], [ONE.key])[0].status == "FINISHED"
 
 
-def test_a_lock_is_told(store, experiment_of, database):
+def test_a_lock_is_told(store, experiment_of, database, monkeypatch):
+    monkeypatch.setattr("dtx.tracking.database._WAIT_SECONDS", 0.2)
     with sqlite3.connect(database, isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(UserError, match="locked by another program"):

@@ -2,11 +2,13 @@
 
 import dataclasses
 import hashlib
-import multiprocessing
 import shutil
 import socket
 import sqlite3
 import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,6 @@ from dtx.config.compose import TrackingConfig
 from dtx.errors import UserError
 from dtx.run.runner import run
 from dtx.store.inventory import artefacts
-from dtx.store.store import Store, use
 from dtx.tracking import Server, lacking, make_up
 from dtx.tracking.stage_run import Results
 from tests.reporting import Reporting
@@ -25,7 +26,6 @@ ONE, TWO = Number(value=1), Number(value=2)
 TOTAL = Sum(left=ONE, right=TWO)
 SOURCE = Reporting(number=1, figure=False)
 FULL = Reporting(number=2, sources=(SOURCE,), figure=True)
-SPAWN = multiprocessing.get_context("spawn")
 OF_A_PROCESS = ("mlflow.parentRunId", "mlflow.user")
 
 
@@ -123,33 +123,49 @@ def test_a_missing_database_is_made_and_filled(store, experiment_of, tmp_path):
     }
 
 
-def test_a_database_that_is_locked_during_a_run_is_filled_by_the_next(
-    store, experiment_of, database, tmp_path
+def locked(database: Path) -> Callable[[], object]:
+    """Lock it, as a backup or a browser of databases does; gives what ends that."""
+    other = sqlite3.connect(database, isolation_level=None, timeout=60, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    return other.close
+
+
+def overwritten(database: Path) -> Callable[[], object]:
+    """Overwrite it in place; gives what puts a backup back."""
+    backup = database.with_name("backup")
+    shutil.copy(database, backup)
+    database.write_bytes(b"garbage" * 1000)
+    return lambda: shutil.copy(backup, database)
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        pytest.param(locked, marks=pytest.mark.slow),  # MLflow waits 20 s for a lock
+        overwritten,
+    ],
+)
+def test_a_database_that_is_lost_during_a_run_is_filled_by_the_next(
+    store, experiment_of, database, tmp_path, break_it, capfd
 ):
-    go_on = tmp_path / "go-on"
+    go_on, mend = tmp_path / "go-on", []
     slow = Reporting(number=5, figure=False, until=str(go_on))
     reader = Reporting(number=6, figure=False, sources=(slow,))
 
-    def lock() -> None:
+    def interfere() -> None:
         while not list(store.root.glob(".work/*/curves.jsonl")):
-            done.wait(0.05)
-        with sqlite3.connect(database, isolation_level=None, timeout=60) as other:
-            other.execute("BEGIN EXCLUSIVE")
-            go_on.touch()
-            done.wait()
-            other.execute("ROLLBACK")
+            time.sleep(0.05)
+        mend.append(break_it(database))
+        go_on.touch()
 
-    done = threading.Event()
-    thread = threading.Thread(target=lock)
+    thread = threading.Thread(target=interfere)
     thread.start()
-    try:
-        with pytest.raises(UserError, match=r"locked.*next `dtx run`, or `dtx track`") as told:
-            run(experiment_of(reader, tracking=True))
-    finally:
-        done.set()
-        thread.join()
+    with pytest.raises(UserError, match=r"next `dtx run`, or `dtx track`") as told:
+        run(experiment_of(reader, tracking=True))
+    thread.join()
+    mend[0]()
     assert "\n" not in str(told.value) and store.has(reader)
-    assert "FINISHED" not in {r.info.status for r in stage_runs(database)}
+    assert "Traceback" not in capfd.readouterr().err
     assert {o.status for o in run(experiment_of(reader, tracking=True))} == {"reused"}
     found = {r.data.tags["dtx.key"]: r.info.status for r in stage_runs(database)}
     assert found == {slow.key: "FINISHED", reader.key: "FINISHED"}
@@ -220,18 +236,14 @@ def _die(*_, **__):
 def test_two_at_once_do_not_double(store, experiment_of, database):
     stages = [Number(value=v) for v in range(6)]
     run(experiment_of(*stages))
-    connect(database)
-    jobs = [SPAWN.Process(target=_make_up, args=(store.root, database)) for _ in range(2)]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
+    servers = [connect(database) for _ in range(3)]
+    with ThreadPoolExecutor(
+        3
+    ) as pool:  # a lock of a stage holds between threads as between processes
+        done = pool.map(lambda server: make_up(server, artefacts(store.root)), servers)
+    assert sorted(label for some in done for label in some) == sorted(s.label for s in stages)
     found = [r.data.tags["dtx.key"] for r in stage_runs(database)]
     assert sorted(found) == sorted(s.key for s in stages)
-
-
-def _make_up(root: Path, database: Path) -> None:
-    make_up(connect(database), artefacts(use(Store(root)).root))
 
 
 def test_what_another_process_works_on_is_left_to_it(store, experiment_of, database):
