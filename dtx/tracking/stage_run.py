@@ -160,12 +160,12 @@ def log_origin(
     datasets = [dataset_of(label, field) for field, label in inputs.items()]
     references = [_reference(current().root / label) for label in inputs.values()]
     # The id of a model that was logged to another database is not known in this one.
-    known = [
+    model_ids = [
         r["model_id"]
         for r in references
         if r.get("uri") == discreet(server.uri) and "model_id" in r
     ]
-    models = [LoggedModelInput(m) for m in dict.fromkeys(known)]
+    models = [LoggedModelInput(m) for m in dict.fromkeys(model_ids)]
     if datasets or models:
         server.client.log_inputs(run_id, datasets=datasets, models=models or None)
 
