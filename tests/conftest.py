@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,6 +47,22 @@ def store(tmp_path: Path) -> Iterator[stores.Store]:
     """A fresh store under ``tmp_path/store``, in use during the test."""
     with stores.used(stores.Store(tmp_path / "store")) as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def made_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without runs, to be copied: making one takes seconds."""
+    from dtx.tracking import Server
+
+    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    Server(TrackingConfig(enabled=True, uri=f"sqlite:///{database}", experiment="other"))
+    return database
+
+
+@pytest.fixture
+def database(made_database: Path, tmp_path: Path) -> Path:
+    """An MLflow database without runs beside ``tmp_path/store``, where dtx looks for it."""
+    return Path(shutil.copy(made_database, tmp_path / "mlflow.db"))
 
 
 @pytest.fixture

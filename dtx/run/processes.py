@@ -9,12 +9,24 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 MARKS = ".tracking"
 """Folder of a store: a file for each process that tracks a run."""
+
+
+@dataclass
+class Mark:
+    """The file of a process that tracks a run.
+
+    Attributes:
+        stays: The run was not ended, for the server was lost: a later process does it.
+    """
+
+    stays: bool = False
 
 
 def process_tags() -> dict[str, str]:
@@ -86,22 +98,29 @@ def _is_zombie(process: psutil.Process) -> bool:
 
 
 @contextmanager
-def marked(root: Path) -> Iterator[None]:
-    """Leave a file in the store at ``root`` while this process tracks a run; it stays after a kill."""
+def marked(root: Path) -> Iterator[Mark]:
+    """Leave a file in the store at ``root`` while this process tracks a run; it stays after a kill.
+
+    It also stays if the block sets :attr:`Mark.stays`.
+    """
     path = root / MARKS / process_name()
     if path.exists():  # a job inside its sweep's process: the sweep's mark is enough
-        yield
+        yield Mark()
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
+    mark = Mark()
     try:
-        yield
+        yield mark
     finally:
-        path.unlink(missing_ok=True)
+        if not mark.stays:
+            path.unlink(missing_ok=True)
 
 
 def killed_before(root: Path) -> list[Path]:
-    """Marks, in the store at ``root``, of processes of this host that were killed while they tracked a run.
+    """Marks, in the store at ``root``, of ended processes of this host that left a run RUNNING.
+
+    They were killed, or lost the server.
 
     Remove a mark only after its runs are settled: the process that settles them may be killed as well.
     """

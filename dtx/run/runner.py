@@ -18,7 +18,6 @@ from dtx.errors import Interrupted, UserError
 from dtx.progress import console, duration, report_to
 from dtx.run import plan
 from dtx.run.outcome import StageOutcome
-from dtx.run.processes import killed_before
 from dtx.run.provenance import cpu_seconds, peak_memory_mb, provenance
 from dtx.run.signals import defer_signals, signals
 from dtx.run.tracker import Tracker
@@ -98,14 +97,14 @@ def run(
     with disk_errors(store.root), protected(store.root, [s.label for s in everything]):
         again = plan.to_run_again(everything, store, experiment.on_drift)
         todo = plan.missing(targets, store, again)
-        # The MLflow run of a process killed after its last stage is finished even if no stage is left to run.
-        unfinished = experiment.tracking.enabled and killed_before(store.root)
         with signals():
             outcomes = _reused(everything, targets, todo, store)
-            if todo or unfinished:
+            if todo:
                 store.root.mkdir(parents=True, exist_ok=True)
                 make_way(todo, store, again)
                 _track_and_run(experiment, todo, outcomes, store, parent, swept, failed)
+            elif not parent:
+                _make_up_for_lost_tracking(experiment, everything, outcomes, store)
             store.push_all(s for s in everything if store.where(s) == "local")
         if not parent and not only:
             labels = [s.label for s in everything]
@@ -148,6 +147,20 @@ def _track_and_run(
     if any(o.status == "failed" for o in outcomes.values()):
         raise StagesFailed(list(outcomes.values()))
     tracker.raise_if_broken(store.root)
+
+
+def _make_up_for_lost_tracking(
+    experiment: Experiment,
+    everything: list[Stage],
+    outcomes: dict[str, StageOutcome],
+    store: Store,
+) -> None:
+    """Show in MLflow what it lacks, when no stage is left to run."""
+    from dtx.tracking import is_behind, only_told
+
+    with only_told():
+        if is_behind(experiment.tracking, everything):
+            _track_and_run(experiment, [], outcomes, store, None, None, None)
 
 
 def make_way(todo: list[Stage], store: Store, again: dict[str, list[str]]) -> None:

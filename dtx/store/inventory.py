@@ -65,11 +65,12 @@ def existing(root: Path) -> Path:
 
 def artefacts(root: Path) -> list[Artefact]:
     """All committed artefacts, newest first."""
-    committed = [_artefact(path.parent) for path in root.glob(f"[!.]*/{DONE}") if path.is_file()]
+    committed = [artefact(path.parent) for path in root.glob(f"[!.]*/{DONE}") if path.is_file()]
     return sorted(committed, key=lambda a: (-a.finished, a.label))
 
 
-def _artefact(folder: Path) -> Artefact:
+def artefact(folder: Path) -> Artefact:
+    """The artefact in a folder."""
     path = folder / DONE
     try:
         record = check_record(read_json(path))

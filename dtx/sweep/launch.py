@@ -162,12 +162,25 @@ def run_sweep(sweep: Sweep) -> int:
             every = list({s.label: s for stages in todo.values() for s in stages}.values())
             make_way(every, store, again)
             ran = _run_parts(sweep, todo, _folder(sweep), store)
+        else:
+            _make_up_for_lost_tracking(sweep, everything, todo, store)
     labels = [s.label for s in everything]
     remember_run(store.root, first.name, sweep.overrides, labels)
     for job in sweep.jobs:
         job.status = job.status or "cached"
     print_summary(sweep, len(ran), time.monotonic() - start)
     return 1 if any(j.status in ("failed", "skipped") for j in sweep.jobs) else 0
+
+
+def _make_up_for_lost_tracking(
+    sweep: Sweep, everything: list[Stage], todo: dict[int, list[Stage]], store: Store
+) -> None:
+    """Show in MLflow what it lacks, when no job is left to run."""
+    from dtx.tracking import is_behind, only_told
+
+    with only_told():
+        if is_behind(sweep.first.tracking, everything):
+            _run_parts(sweep, todo, _folder(sweep), store)
 
 
 def _run_parts(sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, store: Store) -> set[str]:
@@ -182,6 +195,7 @@ def _run_parts(sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, store: 
         config=first.config(),
         parameters=parameters(sweep),
         note=f"{len(sweep.jobs)} jobs, running",
+        stages=plan.stages(sweep.targets()),
     ) as shown:
         ran: set[str] = set()
         failed: dict[str, str] = {}

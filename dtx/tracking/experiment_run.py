@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dtx.analysis.core.result import Result
 from dtx.config.compose import Experiment
 from dtx.errors import Interrupted
-from dtx.files import read_json
-from dtx.report import RESULT, read_metrics, write_atomically
+from dtx.report import RESULT, read_metrics
 from dtx.run.outcome import StageOutcome
-from dtx.run.processes import killed_before, marked
+from dtx.run.plan import stages
+from dtx.run.processes import marked
 from dtx.run.signals import defer_signals
 from dtx.run.tracker import StageTracker, Tracker
 from dtx.stage import Stage
-from dtx.store.store import DONE, current
+from dtx.store.store import current
+from dtx.tracking.mirror import artefacts_of, make_up
 from dtx.tracking.server import Server, dataset_input, files_in
-from dtx.tracking.stage_run import StageRun, log_results, unsent
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
+from dtx.tracking.stage_run import StageRun
 
 
 @contextmanager
@@ -44,7 +41,7 @@ def open_tracker(
     if not experiment.tracking.enabled:
         yield NoTracking(experiment.overrides)
         return
-    with marked(current().root):
+    with marked(current().root) as mark:
         tracker = ExperimentRun(experiment, parent, swept or {})
         status = "FAILED"
         try:
@@ -58,6 +55,7 @@ def open_tracker(
         finally:
             if tracker.run_id and not parent:
                 tracker.server.end(tracker.run_id, status)
+            mark.stays = tracker.server.broken is not None
 
 
 class NoTracking:
@@ -107,9 +105,9 @@ class ExperimentRun:
         self.run_id = self.server.start(experiment.name, tags)
         config = experiment.config()
         safely = self.server.safely
-        safely(lambda: reconcile(self.server))
         safely(lambda: self.server.log_config(self.run_id, config))
         safely(lambda: self.server.log_params(self.run_id, experiment.parameters()))
+        make_up(self.server, artefacts_of(stages(experiment.targets.values())), self.run_id)
 
     def raise_if_broken(self, store: Path) -> None:
         """See :meth:`Server.raise_if_broken`."""
@@ -177,28 +175,3 @@ class ExperimentRun:
 def _established(folder: Path) -> bool | None:
     """Whether an analysis' finding is established; None for a stage that is no analysis."""
     return Result.read(folder).established if (folder / RESULT).is_file() else None
-
-
-def reconcile(server: Server) -> None:
-    """Complete or mark as KILLED what killed processes left RUNNING."""
-
-    def settle(run: Run, folder: Path) -> None:
-        record = read_json(folder / DONE)
-        points = unsent(server, run.info.run_id, folder)
-        model = log_results(server, run.info.run_id, folder, record, _summary(folder), points)
-        if model:  # for the runs of stages that read this one
-            record["mlflow"]["model_id"] = model
-            write_atomically(folder / DONE, json.dumps(record, indent=1) + "\n")
-
-    killed = killed_before(current().root)
-    server.reconcile(settle)
-    for mark in killed:
-        mark.unlink(missing_ok=True)
-
-
-def _summary(folder: Path) -> str:
-    """The result of an artefact in one sentence, from its files: the stage itself is not at hand."""
-    if (folder / RESULT).is_file():
-        return Result.read(folder).summary
-    numbers = {k: v for k, v in read_metrics(folder).items() if v is not None}
-    return ", ".join(f"{k} {v:.3g}" for k, v in list(numbers.items())[:4])

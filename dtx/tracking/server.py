@@ -11,30 +11,33 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from omegaconf import OmegaConf
 
 from dtx.config.compose import TrackingConfig
 from dtx.errors import UserError
-from dtx.files import read_json
 from dtx.progress import console
 from dtx.run.processes import alive, process_tags
 from dtx.run.signals import defer_signals
 from dtx.stage import Stage
 from dtx.store.locks import held
-from dtx.store.store import DONE, current
+from dtx.store.store import current
 from dtx.text import discreet
-from dtx.tracking.uri import absolute, database_of, default_uri, uri_of
+from dtx.tracking.database import WAYS_ON, check, unmade
+from dtx.tracking.uri import database_of, tracking_uri, uri_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Run
+    from mlflow.entities import Experiment as MlflowExperiment
 
 T = TypeVar("T")
+_SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+)")  # MLflow's own words
 _PARAM_CHARACTERS = 6000  # MLflow's limit
 _NO_NAME = re.compile(r"[^\w./ -]")
-"""What MLflow refuses in a parameter's name."""
+"""What MLflow refuses in the name of a parameter or a metric."""
 
 
 Point = tuple[str, float, int]
@@ -49,7 +52,7 @@ class Server:
     """
 
     def __init__(self, config: TrackingConfig):
-        self.uri = absolute(config.uri) if config.uri else default_uri()
+        self.uri = tracking_uri(config.uri)
         self.broken: Exception | None = None
         self.client, self.experiment_id = _connect(self.uri, config.experiment)
 
@@ -63,7 +66,7 @@ class Server:
         except Exception as error:  # of the server, its database or its disk
             self.broken = error
             console.print(
-                f"[yellow]MLflow at {self.uri} failed ({_short(error)}); the work goes on without it[/]"
+                f"[yellow]MLflow at {self.uri} failed ({short(error)}); the work goes on without it[/]"
             )
             return None
 
@@ -71,13 +74,15 @@ class Server:
         """Raise a UserError if a call to MLflow has failed; all artefacts are in the store by then."""
         if self.broken:
             raise UserError(
-                f"MLflow at {self.uri} was lost on the way ({_short(self.broken)}); all "
+                f"MLflow at {self.uri} was lost on the way ({short(self.broken)}); all "
                 f"results are complete in {store}, curves and figures included, but not in MLflow. "
-                "Mend the server for the next run"
+                "Mend that: the next `dtx run`, or `dtx track`, adds what is missing there"
             )
 
-    def start(self, name: str, tags: dict[str, str], parent: str | None = None) -> str:
-        """Start a run of this process and give its id."""
+    def start(
+        self, name: str, tags: dict[str, str], parent: str | None = None, at: int | None = None
+    ) -> str:
+        """Start a run of this process, now or at a time (ms), and give its id."""
         own = {
             "mlflow.source.type": "LOCAL",
             "mlflow.user": os.environ.get("USER", "dtx"),
@@ -85,15 +90,17 @@ class Server:
             **({"mlflow.parentRunId": parent} if parent else {}),
         }
         tags = {key: discreet(value) for key, value in {**own, **tags}.items()}
-        run = self.client.create_run(self.experiment_id, run_name=discreet(name), tags=tags)
+        run = self.client.create_run(self.experiment_id, at, tags, discreet(name))
         return run.info.run_id
 
     def end(self, run_id: str, status: str) -> None:
         """FINISHED, FAILED or KILLED."""
         self.safely(lambda: self.client.set_terminated(run_id, status))
 
-    def log_params(self, run_id: str, values: dict[str, str]) -> None:
-        """Any number of parameters."""
+    def log_params(
+        self, run_id: str, values: dict[str, str], known: Mapping[str, str] | None = None
+    ) -> None:
+        """Any number of parameters, but those that the run has (``known``)."""
         from mlflow.entities import Param
 
         named: dict[str, str] = {}
@@ -102,16 +109,21 @@ class Server:
             while shown in named:
                 shown += "_"
             named[shown] = discreet(value)[:_PARAM_CHARACTERS]
-        self.client.log_batch(run_id, params=[Param(k, v) for k, v in named.items()])
+        params = [Param(k, v) for k, v in named.items() if k not in (known or {})]
+        self.client.log_batch(run_id, params=params)
 
     def log_metrics(
-        self, run_id: str, points: Sequence[Point], tags: Mapping[str, str] | None = None
+        self,
+        run_id: str,
+        points: Sequence[Point],
+        tags: Mapping[str, str] | None = None,
+        at: int | None = None,
     ) -> None:
-        """Any number of points, and tags in the same call."""
+        """Any number of points, of now or a time (ms), and tags in the same call."""
         from mlflow.entities import Metric, RunTag
 
-        now = int(time.time() * 1000)
-        metrics = [Metric(name, value, now, step) for name, value, step in points]
+        now = int(time.time() * 1000) if at is None else at
+        metrics = [Metric(metric_name(k), value, now, step) for k, value, step in points]
         run_tags = [RunTag(name, discreet(value)) for name, value in (tags or {}).items()]
         self.client.log_batch(run_id, metrics=metrics, tags=run_tags)
 
@@ -131,6 +143,7 @@ class Server:
         files: Mapping[str, Path],
         tables: Mapping[str, pd.DataFrame],
         tags: Mapping[str, str] | None = None,
+        at: int | None = None,
     ) -> None:
         """Log a run's results in two calls: each takes 10 ms here and as much on the server.
 
@@ -141,11 +154,12 @@ class Server:
             files: Files by their place among the run's artefacts.
             tables: Tables by place (``tables/returns.json``), which the UI shows page by page.
             tags: Further tags.
+            at: When the numbers were measured (ms); None: now.
         """
         # The tag tells the UI which files are tables; MLflow's own log_table takes five calls for each.
         shown = json.dumps([{"path": name, "type": "table"} for name in tables])
         own = {"mlflow.note.content": note, "mlflow.loggedArtifacts": shown}
-        self.log_metrics(run_id, points, {**own, **(tags or {})})
+        self.log_metrics(run_id, points, {**own, **(tags or {})}, at)
         with tempfile.TemporaryDirectory(prefix="dtx-") as folder:
             for name in (*files, *tables):
                 Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
@@ -157,54 +171,41 @@ class Server:
                 Path(folder, name).write_text(discreet(table.replace("\\/", "/")))
             self.client.log_artifacts(run_id, folder)
 
-    def reconcile(self, settle: Callable[[Run, Path], None]) -> None:
-        """Settle the runs that a SIGKILL on this machine left RUNNING.
-
-        A run whose artefact was committed is completed (by ``settle(run, folder)``); any other is KILLED.
-        """
+    def orphans(self) -> list[Run]:
+        """The runs that ended processes of this machine left RUNNING."""
         own = process_tags()
         query = f"attributes.status = 'RUNNING' and tags.`dtx.host` = '{own['dtx.host']}'"
+        left = []
         for run in self.client.search_runs([self.experiment_id], query, max_results=1000):
             process = run.data.tags.get("dtx.process")
-            if not process or process == own["dtx.process"] or alive(process):
-                continue
-            folder = _committed(run)
-            if folder:
-                settle(run, folder)
-            self.end(run.info.run_id, "FINISHED" if folder else "KILLED")
-
-
-def _committed(run: Run) -> Path | None:
-    """The folder of the artefact that a run made, if it was committed before the run was killed."""
-    tags = run.data.tags
-    folder = current().root / f"{tags.get('dtx.stage')}-{tags.get('dtx.key')}"
-    try:
-        record = read_json(folder / DONE)
-    except (OSError, ValueError):
-        return None
-    return folder if record.get("mlflow", {}).get("run_id") == run.info.run_id else None
+            if process and process != own["dtx.process"] and not alive(process):
+                left.append(run)
+        return left
 
 
 def dataset_input(stage: Stage, context: str) -> DatasetInput:
     """An artefact as MLflow's dataset, its key as digest: what lineage is searched by."""
-    return _dataset_input(stage.name, stage.key, current().folder(stage), context)
+    return dataset_of(stage.label, context)
 
 
-def _dataset_input(name: str, key: str, folder: Path, context: str) -> DatasetInput:
+def dataset_of(label: str, context: str) -> DatasetInput:
+    """The same of an artefact whose stage is not at hand."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    dataset = Dataset(name, key, "local", json.dumps({"uri": folder.as_uri()}))
+    name, _, key = label.rpartition("-")
+    source = json.dumps({"uri": (current().root / label).as_uri()})
+    dataset = Dataset(name, key, "local", source)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
-
-
-def produced(name: str, key: str, folder: Path) -> DatasetInput:
-    """The artefact that a run made."""
-    return _dataset_input(name, key, folder, "produced")
 
 
 def files_in(folder: Path, name: str) -> dict[str, Path]:
     """The files of an artefact's subfolder by their place: ``figures/returns.png``."""
     return {f"{name}/{path.name}": path for path in sorted((folder / name).glob("*"))}
+
+
+def metric_name(name: str) -> str:
+    """How MLflow shows a metric: it refuses some characters."""
+    return _NO_NAME.sub("_", name)
 
 
 def flat(values: Any, prefix: str = "") -> dict[str, str]:
@@ -218,38 +219,67 @@ def flat(values: Any, prefix: str = "") -> dict[str, str]:
     return {prefix.rstrip("."): str(values)}
 
 
-def _connect(uri: str, name: str) -> tuple[MlflowClient, str]:
-    """A client and the experiment's id; a fresh database is made under a lock."""
-    remote = uri.startswith(("http://", "https://"))
-    if remote:  # fail in seconds, not after MLflow's default of minutes
+def client_of(uri: str) -> MlflowClient:
+    """A client; the first one imports MLflow, which takes seconds."""
+    if uri.startswith(("http://", "https://")):
+        # Fail in seconds, not after MLflow's default of minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow would report its use
     # Two lines on standard output, and a call, for every run that ends on a server.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    from mlflow import MlflowClient
+
+    for logger in ("mlflow", "alembic"):  # importing mlflow makes them verbose
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    # It would print a traceback for each error of a database; we tell the error in a line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    return MlflowClient(uri, registry_uri=uri)
+
+
+def _connect(uri: str, name: str) -> tuple[MlflowClient, str]:
+    """A client and the experiment's id; a fresh database is made under a lock."""
     database = database_of(uri)
     try:
-        from mlflow import MlflowClient
-
-        for logger in ("mlflow", "alembic"):  # importing mlflow makes them verbose
-            logging.getLogger(logger).setLevel(logging.WARNING)
         if database is None:
-            client = MlflowClient(uri, registry_uri=uri)
+            client = client_of(uri)
             return client, _experiment_id(client, name, None)
         database.parent.mkdir(parents=True, exist_ok=True)
         with held(database.parent, database.name):  # a process that waits prints for whom
-            if not database.exists():
+            if unmade(database):
                 _make_database(database)
-            client = MlflowClient(uri, registry_uri=uri)
+            check(database)
+            client = client_of(uri)
             return client, _experiment_id(client, name, (database.parent / "mlartifacts").as_uri())
     except UserError:
         raise
     except Exception as error:
-        raise UserError(
-            f"cannot reach MLflow at {uri}: {_short(error)}; start it, name another with tracking.uri=URI, "
-            "or run with tracking.enabled=false. Nothing was run, nothing is lost"
-        ) from error
+        what = f"cannot reach MLflow at {uri}: {short(error)}; start it, {WAYS_ON}"
+        if database is not None:
+            what = (
+                f"MLflow cannot use the database {database}: {short(error)}; mend that, {WAYS_ON}"
+            )
+        raise UserError(_of_another_schema(uri, str(error)) or what) from error
+
+
+def _of_another_schema(uri: str, message: str) -> str:
+    """What to do with a database that an older or a newer MLflow made; empty: that is not what is wrong."""
+    found = _SCHEMA.search(message)
+    if not found:
+        return ""
+    import mlflow
+
+    changes = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
+    if any(changes.glob(f"{found[1]}_*.py")):
+        return (
+            f"an older MLflow made the tables at {uri}: keep a copy, then `mlflow db upgrade {uri}` "
+            f"brings them up to date; or {WAYS_ON}"
+        )
+    return (
+        f"a newer MLflow than {mlflow.__version__} made the tables at {uri}: install that one "
+        f"(`pip install -U mlflow`), {WAYS_ON}"
+    )
 
 
 def _make_database(database: Path) -> None:
@@ -257,7 +287,6 @@ def _make_database(database: Path) -> None:
 
     The hundred migrations wait for the disk once, at the end, instead of each: 1 s instead of 10.
     """
-    from mlflow import MlflowClient
     from sqlalchemy import Engine, event
 
     def hurry(connection: Any, record: Any) -> None:
@@ -269,11 +298,17 @@ def _make_database(database: Path) -> None:
     partial.unlink(missing_ok=True)
     event.listen(Engine, "connect", hurry)
     try:
-        MlflowClient(uri_of(partial)).search_experiments(max_results=1)
+        client_of(uri_of(partial)).search_experiments(max_results=1)
     finally:
         event.remove(Engine, "connect", hurry)
     with partial.open("rb") as handle:
         os.fsync(handle.fileno())
+    for rest in (
+        "-journal",
+        "-wal",
+        "-shm",
+    ):  # of a deleted database: SQLite would apply it to this one
+        database.with_name(database.name + rest).unlink(missing_ok=True)
     partial.replace(database)
 
 
@@ -288,6 +323,7 @@ def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> st
                 f"`mlflow experiments restore -x {experiment.experiment_id}` brings it back, "
                 "tracking.experiment=NAME takes another. Nothing was run, nothing is lost"
             )
+        _check_artifacts(experiment)
         return experiment.experiment_id
     try:
         # The UI then opens on training runs, not on conversations of language models.
@@ -300,7 +336,28 @@ def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> st
         return experiment.experiment_id
 
 
-def _short(error: BaseException) -> str:
+def _check_artifacts(experiment: MlflowExperiment) -> None:
+    """Check that files of runs can be written, if the experiment keeps them in a local folder.
+
+    MLflow records the folder once: it stays the old one when the project is moved, or is another machine's.
+    """
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    if urlsplit(experiment.artifact_location).scheme not in ("", "file"):
+        return
+    folder = Path(local_file_uri_to_path(experiment.artifact_location))
+    there = folder if folder.exists() else folder.parent  # MLflow makes it for the first file
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return
+    raise UserError(
+        f"MLflow's experiment {experiment.name!r} keeps its files in {folder}, which "
+        f"{'cannot be written' if there.exists() else 'is not here'}: make it a folder that can be written, "
+        "take another experiment with tracking.experiment=NAME, or move the database aside, after which "
+        "`dtx track` fills a new one from the store. Nothing was run, nothing is lost"
+    )
+
+
+def short(error: BaseException) -> str:
     """The innermost cause in one line: ``Connection refused`` rather than a stack of wrappers."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dtx.analysis.core.result import Result
-from dtx.files import read_table
+from dtx.files import parse_json, read_table, taken_from
 from dtx.report import CURVES, RESULT, TIMING, read_metrics
-from dtx.run.provenance import git_state, versions
+from dtx.run.provenance import provenance
 from dtx.stage import Stage
+from dtx.store.inventory import Artefact, artefact
 from dtx.store.store import DONE, current
 from dtx.text import discreet
-from dtx.tracking.server import Point, Server, dataset_input, files_in, flat, produced
+from dtx.tracking.server import Point, Server, dataset_of, files_in, flat, metric_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities import Run
 
 _EVERY_SECONDS = 3.0
 _TABLE_ROWS = 2000  # MLflow's table viewer loads a table whole
@@ -46,21 +52,9 @@ class StageRun:
         self.model_id: str | None = None
         self._sent = {CURVES: 0, TIMING: 0}
         self._stop = threading.Event()
-        git = git_state(stage.source_file().resolve().parent)
-        tags = {
-            "mlflow.source.name": f"dtx {stage.name}",
-            "dtx.stage": stage.name,
-            "dtx.key": stage.key,
-            "dtx.overrides": " ".join(overrides)[:5000],
-            "dtx.packages": json.dumps(versions()),
-            **({"mlflow.source.git.commit": git["sha"]} if git else {}),
-            **({"dtx.uncommitted": "yes"} if git and git["diff"] else {}),
-        }
-        self.run_id: str | None = server.safely(
-            lambda: server.start(f"{stage.name} {stage.key[:6]}", tags, parent)
-        )
-        self._safely(lambda: server.log_params(self._id, flat(stage.config()) | dict(swept)))
-        self._safely(self._log_inputs)
+        record = {**provenance(stage), "overrides": list(overrides)}
+        self.run_id: str | None = server.safely(lambda: start_run(server, record, parent))
+        self._safely(lambda: log_origin(server, self._id, record, swept))
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
@@ -84,7 +78,8 @@ class StageRun:
 
         def send() -> None:
             last = self._new_points()
-            self.model_id = log_results(self.server, self._id, folder, record, summary, last)
+            results = Results.read(Artefact(folder, record, 0), summary)
+            self.model_id = results.log(self.server, self._id, last)
 
         self._safely(send)
 
@@ -126,22 +121,59 @@ class StageRun:
                 points += new
         return points
 
-    def _log_inputs(self) -> None:
-        from mlflow.entities import LoggedModelInput
 
-        store = current()
-        inputs = self.stage.inputs()
-        datasets = [dataset_input(s, field) for field, s in inputs.items()]
-        references = [store.done(s).get("mlflow", {}) for s in inputs.values()]
-        # The id of a model that was logged to another database is not known in this one.
-        known = [
-            r["model_id"]
-            for r in references
-            if r.get("uri") == discreet(self.server.uri) and "model_id" in r
-        ]
-        models = [LoggedModelInput(m) for m in dict.fromkeys(known)]
-        if datasets or models:
-            self.server.client.log_inputs(self._id, datasets=datasets, models=models or None)
+def start_run(
+    server: Server, record: Mapping[str, Any], parent: str | None, at: int | None = None
+) -> str:
+    """Start the run of a stage, now or at a time (ms), and give its id.
+
+    Args:
+        server: Of MLflow.
+        record: The stage's, as in ``done.json``; before the stage runs, as far as it is known.
+        parent: Run of the experiment or sweep; None: the run stands alone.
+        at: When the stage began (ms); None: now.
+    """
+    name, key, git = record["stage"], record["key"], record.get("git")
+    tags = {
+        "mlflow.source.name": f"dtx {name}",
+        "dtx.stage": name,
+        "dtx.key": key,
+        "dtx.overrides": " ".join(record.get("overrides", ()))[:5000],
+        "dtx.packages": json.dumps(record.get("packages", {})),
+        **({"mlflow.source.git.commit": git["sha"]} if git else {}),
+        **({"dtx.uncommitted": "yes"} if git and git["diff"] else {}),
+    }
+    return server.start(f"{name} {key[:6]}", tags, parent, at)
+
+
+def log_origin(
+    server: Server,
+    run_id: str,
+    record: Mapping[str, Any],
+    swept: Mapping[str, str],
+    known: Mapping[str, str] | None = None,
+) -> None:
+    """Log what a stage is made from: parameters, but those ``known`` to the run, inputs and their models."""
+    from mlflow.entities import LoggedModelInput
+
+    server.log_params(run_id, flat(record["config"]) | dict(swept), known)
+    inputs = record["inputs"]
+    datasets = [dataset_of(label, field) for field, label in inputs.items()]
+    references = [_reference(current().root / label) for label in inputs.values()]
+    # The id of a model that was logged to another database is not known in this one.
+    model_ids = [
+        r["model_id"]
+        for r in references
+        if r.get("uri") == discreet(server.uri) and "model_id" in r
+    ]
+    models = [LoggedModelInput(m) for m in dict.fromkeys(model_ids)]
+    if datasets or models:
+        server.client.log_inputs(run_id, datasets=datasets, models=models or None)
+
+
+def _reference(folder: Path) -> dict[str, str]:
+    """Where an artefact is shown; empty if it is not here."""
+    return artefact(folder).record.get("mlflow", {})
 
 
 def _points(path: Path, sent: int) -> tuple[list[Point], int]:
@@ -149,88 +181,122 @@ def _points(path: Path, sent: int) -> tuple[list[Point], int]:
     data = path.read_bytes()
     whole = data.rfind(b"\n") + 1
     points = []
-    for line in data[min(sent, whole) : whole].splitlines():
-        point = json.loads(line)
-        step = point.pop("step")
-        points += [(k, v, step) for k, v in point.items() if v is not None]
+    with taken_from(path):
+        for line in data[min(sent, whole) : whole].splitlines():
+            point = parse_json(line, str(path))
+            step = point.pop("step")
+            points += [(k, v, step) for k, v in point.items() if v is not None]
     return points, whole
 
 
-def unsent(server: Server, run_id: str, folder: Path) -> list[Point]:
-    """Points of an artefact's curves that a killed process did not send."""
-    points = [
-        point
-        for name in (CURVES, TIMING)
-        if (folder / name).exists()
-        for point in _points(folder / name, 0)[0]
-    ]
+def curve_points(folder: Path) -> list[Point]:
+    """All points of an artefact's curves."""
+    paths = [folder / name for name in (CURVES, TIMING)]
+    return [point for path in paths if path.exists() for point in _points(path, 0)[0]]
+
+
+def unsent(server: Server, run: Run, points: Sequence[Point]) -> list[Point]:
+    """The points of curves that are not in a run yet."""
+    history = server.client.get_metric_history
     last = {
-        name: max((m.step for m in server.client.get_metric_history(run_id, name)), default=-1)
+        name: max((m.step for m in history(run.info.run_id, shown)), default=-1)
         for name in {name for name, _, _ in points}
+        if (shown := metric_name(name)) in run.data.metrics
     }
-    return [point for point in points if point[2] > last[point[0]]]
+    return [point for point in points if point[2] > last.get(point[0], -1)]
 
 
-def log_results(
-    server: Server,
-    run_id: str,
-    folder: Path,
-    record: Mapping[str, Any],
-    summary: str,
-    points: Sequence[Point] = (),
-) -> str | None:
-    """Log an artefact's numbers, result, provenance, figures, tables and model.
+@dataclass(frozen=True)
+class Results:
+    """What a run shows of a finished artefact.
 
-    An analysis' run gets the tag ``dtx.established``: ``true`` or ``false``.
-
-    Args:
-        server: Of MLflow.
-        run_id: The stage's run.
-        folder: The artefact's.
-        record: Its ``done.json``.
+    Attributes:
+        artefact: Whose results.
         summary: The run's description.
-        points: Of the curves, not sent yet.
-
-    Returns:
-        The model's id; None if the artefact holds none.
+        measured: Numbers of the result, and what it cost.
+        files: By their place among the run's artefacts.
+        frames: Tables by place.
+        tags: Of an analysis, ``dtx.established``: ``true`` or ``false``.
     """
-    import pyarrow.parquet as pq
 
-    spent = {
-        f"system/{name}": record[name]
-        for name in ("seconds", "cpu_seconds", "peak_memory_mb")
-        if name in record
-    }
-    numbers = {**read_metrics(folder), **spent}
-    measured = [(k, v, 0) for k, v in numbers.items() if v is not None]
-    tables = files_in(folder, "tables")
-    frames = {
-        f"tables/{path.stem}.json": read_table(path)
-        for path in tables.values()
-        if pq.read_metadata(path).num_rows <= _TABLE_ROWS
-    }
-    files = {DONE: folder / DONE, **files_in(folder, "figures"), **tables}
-    tags = {}
-    if (folder / RESULT).is_file():
-        files[RESULT] = folder / RESULT
-        tags["dtx.established"] = str(Result.read(folder).established).lower()
-    server.show(run_id, [*points, *measured], summary, files, frames, tags)
-    server.client.log_inputs(run_id, datasets=[produced(record["stage"], record["key"], folder)])
-    return _log_model(server, run_id, folder, record)
+    artefact: Artefact
+    summary: str
+    measured: list[Point]
+    files: dict[str, Path]
+    frames: dict[str, pd.DataFrame]
+    tags: dict[str, str]
+
+    @classmethod
+    def read(cls, artefact: Artefact, summary: str) -> Results:
+        """The results in an artefact's files.
+
+        Raises:
+            OSError, ValueError, KeyError: A file is missing or damaged.
+        """
+        import pyarrow.parquet as pq
+
+        folder, record = artefact.folder, artefact.record
+        spent = {
+            f"system/{name}": record[name]
+            for name in ("seconds", "cpu_seconds", "peak_memory_mb")
+            if name in record
+        }
+        numbers = {**read_metrics(folder), **spent}
+        tables = files_in(folder, "tables")
+        frames = {
+            f"tables/{path.stem}.json": read_table(path)
+            for path in tables.values()
+            if pq.read_metadata(path).num_rows <= _TABLE_ROWS
+        }
+        files = {DONE: folder / DONE, **files_in(folder, "figures"), **tables}
+        tags = {}
+        if (folder / RESULT).is_file():
+            files[RESULT] = folder / RESULT
+            tags["dtx.established"] = str(Result.read(folder).established).lower()
+        measured = [(k, v, 0) for k, v in numbers.items() if v is not None]
+        return cls(artefact, summary, measured, files, frames, tags)
+
+    def log(
+        self, server: Server, run_id: str, points: Sequence[Point], begun: Run | None = None
+    ) -> str | None:
+        """Send them to the artefact's run; twice adds nothing.
+
+        Args:
+            server: Of MLflow.
+            run_id: The stage's run.
+            points: Of the curves, not sent yet.
+            begun: The run, if an earlier process may have sent a part.
+
+        Returns:
+            The model's id; None if the artefact holds none.
+        """
+        if begun and begun.data.metrics:  # the points go after those that are there
+            server.log_metrics(run_id, points)
+            points = ()
+        # MLflow keeps equal points once: their time is not that of sending. Records have whole seconds.
+        at = int(self.artefact.finished * 1000) + 999
+        shown = [*points, *self.measured]
+        server.show(run_id, shown, self.summary, self.files, self.frames, self.tags, at)
+        produced = dataset_of(self.artefact.label, "produced")
+        server.client.log_inputs(run_id, datasets=[produced])
+        if not (self.artefact.folder / "weights.safetensors").exists():
+            return None
+        return _log_model(server, run_id, self.artefact, begun)
 
 
-def _log_model(server: Server, run_id: str, folder: Path, record: Mapping[str, Any]) -> str | None:
+def _log_model(server: Server, run_id: str, artefact: Artefact, begun: Run | None) -> str:
     from mlflow.entities import LoggedModelOutput
 
-    if not (folder / "weights.safetensors").exists():
-        return None
-    model = server.client.create_logged_model(
+    client, where = server.client, [server.experiment_id]
+    made = client.search_logged_models(where, f"source_run_id = '{run_id}'") if begun else ()
+    model = next(iter(made), None) or client.create_logged_model(
         server.experiment_id,
-        name=folder.name,
+        name=artefact.label,
         source_run_id=run_id,
-        tags={"dtx.key": record["key"], "dtx.path": str(folder)},
-        model_type=record["stage"],
+        tags={"dtx.key": artefact.record["key"], "dtx.path": str(artefact.folder)},
+        model_type=artefact.record["stage"],
     )
-    server.client.finalize_logged_model(model.model_id, "READY")
-    server.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+    client.finalize_logged_model(model.model_id, "READY")
+    if not (begun and begun.outputs and begun.outputs.model_outputs):
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     return model.model_id

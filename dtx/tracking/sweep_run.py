@@ -13,7 +13,7 @@ from dtx.run.processes import marked
 from dtx.run.signals import defer_signals
 from dtx.stage import Stage
 from dtx.store.store import current
-from dtx.tracking.experiment_run import reconcile
+from dtx.tracking.mirror import artefacts_of, make_up
 from dtx.tracking.server import Server, dataset_input
 
 _BATCH_INPUTS = 100  # links sent at once
@@ -76,6 +76,7 @@ def open_sweep(
     config: Mapping[str, Any],
     parameters: Mapping[str, str],
     note: str,
+    stages: Sequence[Stage],
 ) -> Iterator[SweepRun | None]:
     """The run of a sweep; None with tracking off.
 
@@ -87,6 +88,7 @@ def open_sweep(
         config: Of the first job, resolved.
         parameters: Of the run.
         note: The description until there are results.
+        stages: Of all jobs, inputs first.
     """
     if not tracking.enabled:
         yield None
@@ -98,14 +100,14 @@ def open_sweep(
         "dtx.overrides": " ".join(overrides)[:5000],
         "mlflow.note.content": note,
     }
-    with marked(current().root):
+    with marked(current().root) as mark:
         run, status = SweepRun(server), "FAILED"
         try:
             with defer_signals():  # a signal between a run's start and its id would lose the run
                 run.run_id = server.start(name, tags)
-            server.safely(lambda: reconcile(server))
             server.safely(lambda: server.log_config(run.run_id, config))
             server.safely(lambda: server.log_params(run.run_id, dict(parameters)))
+            make_up(server, artefacts_of(stages), run.run_id)
             yield run
             status = "FAILED" if run.any_failed else "FINISHED"
         except Interrupted:
@@ -114,6 +116,7 @@ def open_sweep(
         finally:
             if run.run_id:
                 server.end(run.run_id, status)
+            mark.stays = server.broken is not None
 
 
 def log_to_sweep(config: TrackingConfig, identity: str, figures: Sequence[Path]) -> str | None:

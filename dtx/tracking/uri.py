@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from dtx.errors import UserError
 from dtx.store.store import current
 
 _DATABASE = "sqlite:///"
+_PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
+"""A path that is the same in a URI: SQLAlchemy, whose import takes a third of a second, is not asked."""
 _ODD_NAME = "sqlite+pysqlite:///"
 """Of a database whose path holds characters that mean something in a URI. MLflow takes what follows ``sqlite:///``
 for a plain path and would make its folders, so that such a path needs the longer name of the same driver."""
+
+
+def tracking_uri(configured: str | None) -> str:
+    """What a config names, else the default."""
+    return absolute(configured) if configured else default_uri()
 
 
 def default_uri() -> str:
@@ -27,9 +35,11 @@ def uri_of(database: Path) -> str:
     Raises:
         UserError: SQLAlchemy is too old to name a path with such characters.
     """
+    path = str(database.absolute())
+    if _PLAIN.fullmatch(path):
+        return f"{_DATABASE}{path}"
     from sqlalchemy.engine import URL, make_url
 
-    path = str(database.absolute())
     if (plain := f"{_DATABASE}{path}") and make_url(plain).database == path and "%" not in path:
         return plain
     uri = URL.create(_ODD_NAME.partition(":")[0], database=path).render_as_string()
@@ -49,11 +59,13 @@ def absolute(uri: str) -> str:
 
 def database_of(uri: str) -> Path | None:
     """The path of the SQLite database that a URI names; None: it names something else, or one in memory."""
+    if not uri.startswith((_DATABASE, _ODD_NAME)):
+        return None
+    if _PLAIN.fullmatch(plain := uri.removeprefix(_DATABASE)):
+        return Path(plain).absolute()
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
-    if not uri.startswith((_DATABASE, _ODD_NAME)):
-        return None
     try:
         url = make_url(uri)
     except ArgumentError:

@@ -68,3 +68,11 @@ def store_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store", type=as_path, default=Path("store"), help="folder of artefacts (default: store)"
     )
+
+
+def tracking_argument(parser: argparse.ArgumentParser) -> None:
+    """``--uri``: where runs are shown, for verbs that compose no experiment."""
+    parser.add_argument(
+        "--uri",
+        help="MLflow's tracking URI (default: MLFLOW_TRACKING_URI, else mlflow.db beside the store)",
+    )

@@ -1,4 +1,4 @@
-"""Show what is in the store: in progress, interrupted, finished."""
+"""Show what is in the store: in progress, interrupted, finished; and what MLflow lacks of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtx.text import columns
-from dtx.verbs._arguments import store_argument
+from dtx.verbs._arguments import store_argument, tracking_argument
 
 if TYPE_CHECKING:
     from dtx.store.inventory import Artefact
@@ -24,13 +24,14 @@ _SHOWN = 15
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which store, and how much of it."""
     store_argument(parser)
+    tracking_argument(parser)
     parser.add_argument(
         "--all", action="store_true", help="every finished stage, not only the newest"
     )
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the three lists."""
+    """Print the lists."""
     from dtx.progress import duration
     from dtx.store import locks
     from dtx.store.aside import LOCKS
@@ -63,7 +64,33 @@ def main(args: argparse.Namespace) -> int:
         f"{len(finished)} finished ({bytes_in_words(sum(a.size for a in finished))}, "
         f"{duration(seconds)} of work), {len(working)} in progress, {len(waiting)} interrupted"
     )
+    _print_what_mlflow_lacks(root, finished, args)
     return 0
+
+
+def _print_what_mlflow_lacks(
+    root: Path, finished: list[Artefact], args: argparse.Namespace
+) -> None:
+    from dtx.store.store import Store, used
+    from dtx.text import discreet
+    from dtx.tracking import database_of, lacking, only_told, tracking_uri
+
+    with only_told(), used(Store(root)):
+        uri = tracking_uri(args.uri)
+        database = database_of(uri)
+        tracked = any(a.record.get("mlflow") for a in finished)
+        if not tracked and database is not None and not database.exists():
+            return  # MLflow is not used here
+        gap = lacking(uri, finished)
+        rows = [(f"  {a.label}", "no run there") for a in gap.missing]
+        rows += [(f"  {a.label}", "its run there is not complete") for a in gap.incomplete]
+        rows = rows if args.all else rows[:_SHOWN]
+        if rows:
+            print(f"not in MLflow at {discreet(uri)} (`dtx track` mirrors them):\n{columns(rows)}")
+        if len(rows) < len(gap.artefacts):
+            print(f"  ... and {len(gap.artefacts) - len(rows)} more (--all)")
+        if gap.deleted:
+            print(f"{len(gap.deleted)} runs of finished stages were deleted in MLflow and stay so")
 
 
 def _work(root: Path, folder: Path) -> tuple[bool, str]:

@@ -8,6 +8,7 @@ import sys
 
 from dtx.errors import UserError
 from dtx.progress import console
+from dtx.verbs._arguments import tracking_argument
 
 EXAMPLES = """
   dtx ui
@@ -19,9 +20,7 @@ OWN_CLASSES = False
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Port, and which runs."""
     parser.add_argument("--port", type=int, default=5000)
-    parser.add_argument(
-        "--uri", help="tracking URI (default: MLFLOW_TRACKING_URI, else ./mlflow.db)"
-    )
+    tracking_argument(parser)
 
 
 def main(args: argparse.Namespace) -> int:

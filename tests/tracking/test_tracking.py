@@ -166,10 +166,11 @@ def test_a_start_after_a_kill_finishes_the_experiment_even_if_nothing_is_left_to
     mark.parent.mkdir()
     mark.touch()
     assert [o.status for o in run(experiment_of(ONE, tracking=True))] == ["reused"]
-    (parent,) = all_runs(client())
+    stage, parent = sorted(all_runs(client()), key=lambda r: r.info.start_time)
+    assert stage.data.tags["dtx.key"] == ONE.key and parent.info.run_name == "test"
     assert parent.info.status == "FINISHED" and not list(mark.parent.iterdir())
     run(experiment_of(ONE, tracking=True))
-    assert len(all_runs(client())) == 1  # nothing to run, nothing killed: nothing to show
+    assert len(all_runs(client())) == 2  # nothing to run, nothing killed: nothing to show
 
 
 def test_runs_tell_where_a_result_comes_from(store, experiment_of, client):
