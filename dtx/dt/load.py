@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dtx.dt.model_stage import ModelStage
 from dtx.env.environment import Environment
@@ -57,25 +57,51 @@ def check_fits(
         model: Any. env: Where it is to act. label: Of the model's stage, for the message.
         plays: Whole episodes; else only windows, up to the decision at the latest.
     """
-    cfg = model.cfg
-    if cfg.n_actions != env.n_actions:
-        raise UserError(
-            f"{label} has {cfg.n_actions} actions, but {env.id} has {env.n_actions}: choose the environment "
+    if wrong := misfit(model.cfg, env, plays=plays):
+        raise UserError(f"{label} {wrong}")
+
+
+class Shape(Protocol):
+    """What an environment asks of a model: a config of its network, or its sizes."""
+
+    @property
+    def n_actions(self) -> int:
+        """Actions that it chooses among."""
+        ...
+
+    @property
+    def n_timesteps(self) -> int:
+        """Timesteps that its table knows."""
+        ...
+
+    @property
+    def time_embedding(self) -> str:
+        """learned, where the table counts, or linear."""
+        ...
+
+
+def misfit(shape: Shape, env: Environment, *, plays: bool) -> str | None:
+    """Why a model cannot act in an environment, and what to do; None if it can. See :func:`check_fits`."""
+    if shape.n_actions != env.n_actions:
+        return (
+            f"has {shape.n_actions} actions, but {env.id} has {env.n_actions}: choose the environment "
             "that it was trained in (env=...)"
         )
+    if shape.time_embedding != "learned":
+        return None
     if not plays:
         decision = 0 if env.decision is None else env.decision.step
-        if cfg.time_embedding == "learned" and cfg.n_timesteps <= decision:
-            raise UserError(
-                f"{label} knows {cfg.n_timesteps} timesteps, but the decision of {env.id} comes after "
+        if shape.n_timesteps <= decision:
+            return (
+                f"knows {shape.n_timesteps} timesteps, but the decision of {env.id} comes after "
                 f"{decision}: choose the environment that it was trained in (env=...)"
             )
-        return
-    if cfg.time_embedding == "learned" and cfg.n_timesteps < env.horizon:
-        raise UserError(
-            f"{label} knows {cfg.n_timesteps} timesteps, but an episode of {env.id} may last {env.horizon}: "
-            f"set env.max_steps to at most {cfg.n_timesteps}"
+    elif shape.n_timesteps < env.horizon:
+        return (
+            f"knows {shape.n_timesteps} timesteps, but an episode of {env.id} may last {env.horizon}: "
+            f"set env.max_steps to at most {shape.n_timesteps}"
         )
+    return None
 
 
 def untrained_like(model: DecisionTransformerModel, seed: int) -> DecisionTransformerModel:

@@ -20,6 +20,7 @@ from dtx.env.roles import Roles
 from dtx.pairs.edits import COMPLEMENT, Edit, Impossible, problems, read
 from dtx.pairs.spec import PairsSpec, PrefixPolicy
 from dtx.report import Report, read_metrics
+from dtx.resources import Resources
 from dtx.stage import Stage
 
 if TYPE_CHECKING:
@@ -86,6 +87,13 @@ class Declared(PairsSpec, Stage):
             yield "at", f"the name of a state or a number of steps is wanted, not {self.at!r}"
         elif self.at > self.source.prefix.longest:
             yield "at", f"{self.at} steps are more than source.prefix.longest"
+
+    def resources(self) -> Resources:
+        """A world a clean run, and what is seen in every run of a pair."""
+        kept = {"source.variants": self.most_pairs * (600.0 + 2 * 200 * self.longest)}
+        worlds = {"source.variants, source.reward_to_go": 100e3 * self.runs}
+        seconds = self.most_pairs * (2e-3 + 1e-4 * self.longest)
+        return Resources(memory=kept | worlds, disk=kept, seconds=seconds)
 
     def run(self, out: Path) -> None:
         """Write runs.npz, pictures.npz, pairs.json, tables ``pairs`` and ``refused``, and the figures."""

@@ -21,7 +21,7 @@ from dtx.config.compose import Experiment, OnError, experiment, hydra_configs
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console, copied_to
 from dtx.report import write_atomically
-from dtx.run import plan
+from dtx.run import plan, room
 from dtx.run.outcome import StageOutcome
 from dtx.run.runner import StagesFailed, make_way, run
 from dtx.run.signals import signals
@@ -145,8 +145,10 @@ def run_sweep(sweep: Sweep) -> int:
     with protected(store.root, [s.label for s in everything]), signals():
         again = plan.to_run_again(everything, store, first.on_drift)
         todo = sweep.missing_of_jobs(store, again)
-        if any(todo.values()):
-            every = list({s.label: s for stages in todo.values() for s in stages}.values())
+        every = list({s.label: s for stages in todo.values() for s in stages}.values())
+        if sweep.here:
+            room.require(every, store.root, first.resources)
+        if every:
             make_way(every, store, again)
             ran = _run_parts(sweep, todo, _folder(sweep), store)
     labels = [s.label for s in everything]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from dtx.config.ranges import Count, Natural, NotEmpty, Positive, Seed
+from dtx.config.ranges import Count, Natural, NotEmpty, Number, Positive, Seed
 
 NAME = re.compile(r"MLP(\d+)N(\d+)")
 """What a neuron is called."""
@@ -22,9 +22,9 @@ class NeuronsSpec:
     layers: Annotated[tuple[Natural, ...], NotEmpty("needs at least one; null for all")] | None
     neurons: Count
     named: tuple[str, ...]
-    states: int
+    states: Count
     shown: Count
-    high: float
+    high: Number
     untrained: Seed
     tolerance: Positive
     seed: Seed

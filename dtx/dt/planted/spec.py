@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dtx.config.ranges import Count, Natural, Seed, ShareBelowOne
+from dtx.config.ranges import Count, Natural, Number, Seed, ShareBelowOne
 from dtx.dt.planted.features import (
     ACTIONS,
     AT_FIRST,
@@ -42,6 +42,9 @@ class Paths:
     silent_head: bool = False
 
 
+D_HEAD, D_MLP = 4, 8
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlantedSpec:
     """The variant that is compiled."""
@@ -50,9 +53,9 @@ class PlantedSpec:
     context: Count
     n_layers: Count
     n_heads: Count
-    threshold: tuple[float, float]
+    threshold: tuple[Number, Number]
     layer_norm: bool
-    dimensions: int | None
+    dimensions: Count | None
     rotation: bool
     backup_head: bool
     negative_head: ShareBelowOne
@@ -111,18 +114,23 @@ class PlantedSpec:
         slots = ((layer, head) for head in range(self.n_heads) for layer in range(self.n_layers))
         return [slot for slot in slots if slot not in used]
 
+    @property
+    def width(self) -> int:
+        """Width of the residual stream; it follows from the features."""
+        width = self.dimensions or len(self.features())
+        # With LayerNorm a dimension becomes a pair of opposite ones, and one pair holds the ballast.
+        return 2 * (width + 1) if self.layer_norm else width
+
     def model_config(self) -> ModelConfig:
-        """The transformer's config; its width follows from the features."""
+        """The transformer's config."""
         from dtx.dt.model_config import ModelConfig
 
-        width = self.dimensions or len(self.features())
         return ModelConfig(
             n_layers=self.n_layers,
             n_heads=self.n_heads,
-            # With LayerNorm a dimension becomes a pair of opposite ones, and one pair holds the ballast.
-            d_model=2 * (width + 1) if self.layer_norm else width,
-            d_head=4,
-            d_mlp=8,
+            d_model=self.width,
+            d_head=D_HEAD,
+            d_mlp=D_MLP,
             act_fn="relu",
             gated_mlp=False,
             normalization_type="LN" if self.layer_norm else None,

@@ -6,8 +6,12 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+import numpy as np
+
 from dtx.config.ranges import (
+    AT_MOST,
     Count,
+    LearningRate,
     Natural,
     NonNegative,
     Positive,
@@ -23,12 +27,10 @@ from dtx.stage import RUNTIME
 from dtx.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from dtx.dataset.episodes import Episodes
     from dtx.dt.model_config import ModelConfig
 
-Steps = Annotated[int, Range("must be 0 (an untrained model) or more", low=0)]
+Steps = Annotated[int, Range("must be 0 (an untrained model) or more", low=0), AT_MOST]
 """Optimisation steps."""
 
 
@@ -68,8 +70,8 @@ class Optimiser:
     identity_name: ClassVar[str] = "dtx.dt.decision_transformer.Optimiser"
 
     method: OptimiserKind
-    learning_rate: Positive
-    matrix_learning_rate: Positive
+    learning_rate: LearningRate
+    matrix_learning_rate: LearningRate
     warm_up: Natural
     cycles: Count
     final_share: Share
@@ -102,6 +104,14 @@ class TrainingSpec:
     def tokens(self) -> int:
         """Tokens of the longest window; its last action is not one."""
         return layout_of(self.reward_to_go).tokens(self.windows.context)
+
+    @property
+    def kept_steps(self) -> set[int]:
+        """Steps whose weights are kept: 0, and others evenly spaced in their logarithm up to the last."""
+        if not self.kept_checkpoints:
+            return set()
+        spaced = np.geomspace(1, self.steps, self.kept_checkpoints) if self.steps else []
+        return {0, self.steps, *(round(s) for s in spaced)}
 
     def model_config(self) -> ModelConfig:
         """The transformer's config, with what this stage adds to its architecture."""
