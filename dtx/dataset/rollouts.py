@@ -49,10 +49,12 @@ class Rollouts(Dataset):
         return self.env
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """Shares that add up."""
+        """Shares that add up, and leave episodes to train on."""
         total = sum(part.share for part in self.mixture)
         if self.mixture and abs(total - 1) > 1e-6:
             yield "mixture", f"shares must add up to 1, not {total:g}"
+        if round(self.validation * self.episodes) >= self.episodes:
+            yield "validation", f"no episode of {self.episodes} is left to train on; lower it"
 
     def quotas(self) -> list[int]:
         """Episodes of each part of the mixture; they add up to ``episodes``."""

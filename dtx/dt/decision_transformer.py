@@ -9,7 +9,7 @@ from pathlib import Path
 from dtx.dataset.dataset import Dataset
 from dtx.dt.model_stage import ModelStage
 from dtx.dt.sizes import FLOAT, Sizes
-from dtx.dt.spec import Windows
+from dtx.dt.spec import Padding, Windows
 from dtx.dt.tokens import layout_of
 from dtx.dt.training.spec import TrainingSpec
 from dtx.env.environment import Environment
@@ -129,6 +129,14 @@ class DecisionTransformer(TrainingSpec, ModelStage):
             limit, actions = env.horizon, env.n_actions
         except UserError:  # the environment's own check says what is wrong with it
             return
+        windows = self.windows
+        later = windows.padding is Padding.right and not windows.first_share
+        if later and windows.context >= limit:
+            yield (
+                "windows.first_share",
+                f"0, but no window of {windows.context} steps starts later in an episode of at most {limit}; "
+                "raise it, or lower windows.context",
+            )
         if 0 < self.model.n_timesteps < limit:
             yield (
                 "model.n_timesteps",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from dtx.dt.model_stage import ModelStage
 from dtx.env.environment import Environment
@@ -10,6 +10,8 @@ from dtx.errors import UserError
 
 if TYPE_CHECKING:
     from dtx.dt.model import DecisionTransformerModel
+    from dtx.dt.model_config import ModelConfig
+    from dtx.dt.sizes import Sizes
 
 
 def load_at(
@@ -61,26 +63,7 @@ def check_fits(
         raise UserError(f"{label} {wrong}")
 
 
-class Shape(Protocol):
-    """What an environment asks of a model: a config of its network, or its sizes."""
-
-    @property
-    def n_actions(self) -> int:
-        """Actions that it chooses among."""
-        ...
-
-    @property
-    def n_timesteps(self) -> int:
-        """Timesteps that its table knows."""
-        ...
-
-    @property
-    def time_embedding(self) -> str:
-        """learned, where the table counts, or linear."""
-        ...
-
-
-def misfit(shape: Shape, env: Environment, *, plays: bool) -> str | None:
+def misfit(shape: ModelConfig | Sizes, env: Environment, *, plays: bool) -> str | None:
     """Why a model cannot act in an environment, and what to do; None if it can. See :func:`check_fits`."""
     if shape.n_actions != env.n_actions:
         return (

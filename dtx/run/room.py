@@ -30,7 +30,7 @@ def require(todo: Sequence[Stage], store: Path, resources: OnShortage) -> None:
     Raises:
         UserError: A line for each thing that is short: what needs how much, how much there is, what to lower.
     """
-    needed = {stage: stage.resources() for stage in todo}
+    needed = {stage.label: stage.resources() for stage in todo}
     if (seconds := sum(needs.seconds for needs in needed.values())) > YEAR:
         say(f"warning: {duration(seconds)} of work on one core: more than a year; lower the sizes")
     short = list(shortages(needed, store))
@@ -42,22 +42,22 @@ def require(todo: Sequence[Stage], store: Path, resources: OnShortage) -> None:
         say(f"warning: {line}")
 
 
-def shortages(needed: Mapping[Stage, Resources], store: Path) -> Iterator[str]:
+def shortages(needed: Mapping[str, Resources], store: Path) -> Iterator[str]:
     """Yield a line for memory, disk and GPUs each, if stages need more than there is."""
     if not needed:
         return
     memory, disk = memory_of_machine(), free_disk(store)
-    if large := [stage for stage in needed if needed[stage].all_memory > memory]:
+    if large := [label for label, needs in needed.items() if needs.all_memory > memory]:
         first, others = needed[large[0]], f" (and {len(large) - 1} more)" * (len(large) > 1)
         yield (
-            f"{large[0].label}{others}: needs about {bytes_in_words(first.all_memory)} of memory, and this "
+            f"{large[0]}{others}: needs about {bytes_in_words(first.all_memory)} of memory, and this "
             f"machine has {bytes_in_words(memory)}; lower {largest(first.memory)}"
         )
     total = sum(needs.all_disk for needs in needed.values())
     if total > disk:
-        most = max(needed, key=lambda stage: needed[stage].all_disk)
+        most = max(needed, key=lambda label: needed[label].all_disk)
         yield (
-            f"{most.label}: writes about {bytes_in_words(needed[most].all_disk)}, all stages to run together "
+            f"{most}: writes about {bytes_in_words(needed[most].all_disk)}, all stages to run together "
             f"{bytes_in_words(total)}, and {bytes_in_words(disk)} are free in {near(store)}; lower "
             f"{largest(needed[most].disk)}, or choose another disk with store.path=FOLDER"
         )

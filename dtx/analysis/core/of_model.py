@@ -15,6 +15,8 @@ from dtx.errors import UserError
 
 if TYPE_CHECKING:
     from dtx.dt.model import DecisionTransformerModel
+    from dtx.dt.model_config import ModelConfig
+    from dtx.dt.sizes import Sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +44,26 @@ class OfModel(Analysis):
         """
         return load_at(self.dt, self.checkpoint, self._environment(), plays=self.plays)
 
+    def misfits(self, model: ModelConfig | Sizes) -> Iterator[tuple[str, str]]:
+        """Yield (field, what is wrong) for settings that a model of these sizes does not have.
+
+        Asked before anything runs where the config knows the sizes, and of the model when it is there.
+        """
+        yield from ()
+
     def missing(self) -> Iterator[tuple[str, str]]:
         """What the model cannot give, as far as its config says so."""
         yield from super().missing()
-        kept, sizes = self.dt.kept_steps, self.dt.sizes
-        if self.checkpoint is not None and kept is not None and self.checkpoint not in kept:
+        kept = None if self.checkpoint is None else self.dt.kept_steps
+        if kept is not None and self.checkpoint not in kept:
             known = ", ".join(map(str, sorted(kept))) or "none"
             yield "checkpoint", f"step {self.checkpoint} is not kept (kept: {known})"
+        sizes = self.dt.sizes
+        if sizes is None:
+            return
+        yield from self.misfits(sizes)
         env = self._environment()
-        if env is None or sizes is None:
+        if env is None:
             return
         try:
             wrong = misfit(sizes, env, plays=self.plays)

@@ -51,7 +51,7 @@ def twins(
     from dtx.dt.model import centre_state
 
     for number in range(count):
-        twin = untrained_like(model, _STREAM + seed * _APART + number)
+        twin = untrained_like(model, (_STREAM + seed * _APART + number) % 2**63)
         if model.cfg.state_bias and model.cfg.state_encoder != "conv":
             centre_state(twin, seen.mean(0))
         yield twin

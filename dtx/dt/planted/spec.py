@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from dtx.config.ranges import Count, Natural, Number, Seed, ShareBelowOne
+from dtx.config.ranges import Count, Natural, Number, Range, Seed, ShareBelowOne
 from dtx.dt.planted.features import (
     ACTIONS,
     AT_FIRST,
@@ -43,6 +43,8 @@ class Paths:
 
 
 D_HEAD, D_MLP = 4, 8
+Compiled = Annotated[int, Range("must be between 1 and 1000", low=1, high=1000)]
+"""Layers, or heads of each: one after the other is compiled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,8 @@ class PlantedSpec:
 
     env: Memory
     context: Count
-    n_layers: Count
-    n_heads: Count
+    n_layers: Compiled
+    n_heads: Compiled
     threshold: tuple[Number, Number]
     layer_norm: bool
     dimensions: Count | None

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 Steps = Annotated[int, Range("must be 0 (an untrained model) or more", low=0), AT_MOST]
 """Optimisation steps."""
+MOST_KEPT = 100_000
+Kept = Annotated[int, Range(f"must be between 0 and {MOST_KEPT}", low=0, high=MOST_KEPT)]
+"""Checkpoints that are kept."""
 
 
 class OptimiserKind(enum.Enum):
@@ -94,7 +97,7 @@ class TrainingSpec:
     batch_size: Count
     precision: Precision
     seed: Seed
-    kept_checkpoints: Natural
+    kept_checkpoints: Kept
     validation_windows: Count
     log_every: Count
     checkpoint_every: Count = field(metadata=RUNTIME)
@@ -108,9 +111,11 @@ class TrainingSpec:
     @property
     def kept_steps(self) -> set[int]:
         """Steps whose weights are kept: 0, and others evenly spaced in their logarithm up to the last."""
-        if not self.kept_checkpoints:
+        if self.kept_checkpoints < 1:
             return set()
-        spaced = np.geomspace(1, self.steps, self.kept_checkpoints) if self.steps else []
+        if self.steps < 1:
+            return {0}
+        spaced = np.geomspace(1, self.steps, min(self.kept_checkpoints, MOST_KEPT))
         return {0, self.steps, *(round(s) for s in spaced)}
 
     def model_config(self) -> ModelConfig:
