@@ -55,7 +55,7 @@ def test_another_environment_than_the_models_is_refused():
         "random_start": False,
         "backend": "auto",
     }
-    with pytest.raises(ConfigError, match="neurons.env: the model has 7 actions, but .* has 3"):
+    with pytest.raises(ConfigError, match=r"neurons.env: the model has 7 actions, but .* has 3"):
         experiment(config)
 
 
