@@ -332,4 +332,6 @@ def estimate(steps: Iterable[PlannedStage]) -> str:
     by = " and ".join(["earlier runs"] * (True in ran) + ["sizes"] * (False in ran))
     seconds = sum(s.seconds for s in known if s.seconds is not None)
     work = f"about {duration(seconds)} of work{rest}, by {by}"
-    return "; ".join(filter(None, [work, room.in_words([s.stage for s in to_run])]))
+    return "; ".join(
+        filter(None, [work, room.too_long(seconds), room.in_words([s.stage for s in to_run])])
+    )

@@ -20,7 +20,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def require(todo: Sequence[Stage], store: Path, resources: OnShortage) -> None:
-    """Refuse stages that this machine cannot hold; warn of work that nobody waits for.
+    """Refuse stages that this machine cannot hold.
 
     Args:
         todo: The stages to run.
@@ -31,15 +31,26 @@ def require(todo: Sequence[Stage], store: Path, resources: OnShortage) -> None:
         UserError: A line for each thing that is short: what needs how much, how much there is, what to lower.
     """
     needed = {stage.label: stage.resources() for stage in todo}
-    if (seconds := sum(needs.seconds for needs in needed.values())) > YEAR:
-        say(f"warning: {duration(seconds)} of work on one core: more than a year; lower the sizes")
     short = list(shortages(needed, store))
     if short and resources is OnShortage.REFUSE:
         raise UserError(
-            "\n".join(f"{line}; to try all the same: resources=ignore" for line in short)
+            "\n".join(f"resources: {line}; to try all the same: resources=ignore" for line in short)
         )
     for line in short:
         say(f"warning: {line}")
+
+
+def warn_if_long(todo: Sequence[Stage]) -> None:
+    """Tell of work that nobody waits for."""
+    if long := too_long(sum(stage.resources().seconds for stage in todo)):
+        say(
+            f"warning: {duration(sum(stage.resources().seconds for stage in todo))} of work: {long}"
+        )
+
+
+def too_long(seconds: float) -> str:
+    """What to say of work that nobody waits for; empty of other work."""
+    return "more than a year on one core; lower the sizes" if seconds > YEAR else ""
 
 
 def shortages(needed: Mapping[str, Resources], store: Path) -> Iterator[str]:

@@ -98,6 +98,7 @@ def run(
         again = plan.to_run_again(everything, store, experiment.on_drift)
         todo = plan.missing(targets, store, again)
         room.require(todo, store.root, experiment.resources)
+        room.warn_if_long(todo)
         # The MLflow run of a process killed after its last stage is finished even if no stage is left to run.
         unfinished = experiment.tracking.enabled and killed_before(store.root)
         with signals():

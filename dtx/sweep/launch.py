@@ -148,6 +148,7 @@ def run_sweep(sweep: Sweep) -> int:
         every = list({s.label: s for stages in todo.values() for s in stages}.values())
         if sweep.here:
             room.require(every, store.root, first.resources)
+        room.warn_if_long(every)
         if every:
             make_way(every, store, again)
             ran = _run_parts(sweep, todo, _folder(sweep), store)

@@ -32,9 +32,9 @@ def main(args: argparse.Namespace) -> int:
         return _sweep(args)
     what = experiment(compose(args.overrides, args.config_dir), args.overrides)
     steps = plan(what.targets.values(), Store.of(what.store), what.on_drift)
+    require([s.stage for s in steps if s.action == "run"], what.store.path, what.resources)
     _print(steps)
     print(f"\n{in_one_line(steps)}; {estimate(steps)}")
-    require([s.stage for s in steps if s.action == "run"], what.store.path, what.resources)
     return 0
 
 

@@ -78,7 +78,7 @@ def test_the_disk_must_hold_all_stages_to_run_together(store, experiment_of):
 
 def test_time_alone_refuses_nothing_but_a_year_is_told(store, experiment_of, capsys):
     run(experiment_of(Large(value=1, seconds=room.YEAR * 20)))
-    assert "20 years of work on one core: more than a year" in capsys.readouterr().err
+    assert "20 years of work: more than a year on one core" in capsys.readouterr().err
     run(experiment_of(Large(value=2, seconds=room.YEAR / 2)))
     assert "year" not in capsys.readouterr().err
 
