@@ -171,13 +171,15 @@ def rate_in_words(rate: float, unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3 h 20 min``, ``4 d 3 h``."""
+    """``45 s``, ``12 min``, ``3 h 20 min``, ``4 d 3 h``, ``12 years``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     if minutes < 90:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
+    if hours >= 2 * 365 * 24:
+        return f"{hours / 24 / 365:.3g} years"
     return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 

@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Protocol
 
 from dtx.errors import UserError
 from dtx.report import read_metrics
+from dtx.resources import Resources
 
 RUNTIME = {"runtime": True}
 """Field metadata: the field says how to compute (device, batch of environments at evaluation), not what."""
@@ -102,6 +103,14 @@ class Stage:
         one. Called while the config is built; analyses derive it from their ``needs``.
         """
         yield from ()
+
+    def resources(self) -> Resources:
+        """Memory, disk and time that it needs, estimated from the sizes in its config; nothing is read.
+
+        What cannot fit on the machine is refused before anything runs. The default says nothing beyond what
+        any process needs.
+        """
+        return Resources()
 
     def summary(self) -> str:
         """One sentence on what came out, for the final table and the run's description.

@@ -123,3 +123,12 @@ def first_line(error: Exception) -> str:
     """The first line that an error prints, or the name of its type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def bytes_in_words(size: float) -> str:
+    """``340 B``, ``1.2 MB``, ``48 GB``, ``57 EB``."""
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.3g} EB"

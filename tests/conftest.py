@@ -14,7 +14,7 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 import pytest
 import yaml
 
-from dtx.config.compose import Experiment, OnDrift, OnError, StoreConfig, TrackingConfig
+from dtx.config.compose import Experiment, OnDrift, OnError, OnShortage, StoreConfig, TrackingConfig
 from dtx.stage import Stage
 from dtx.store import store as stores
 
@@ -82,6 +82,7 @@ def experiment_of(tmp_path: Path) -> Callable[..., Experiment]:
             tracking=TrackingConfig(enabled=tracking, uri=uri, experiment="tests"),
             on_error=OnError.CONTINUE,
             on_drift=OnDrift.WARN,
+            resources=OnShortage.REFUSE,
             raw={"seed": 0},
             overrides=(),
         )

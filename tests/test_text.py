@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from dtx.text import columns, discreet, file_name, printable
+from dtx.text import bytes_in_words, columns, discreet, file_name, printable
 
 ODD = [
     "",
@@ -82,3 +82,9 @@ def test_what_lets_somebody_in_is_not_shown(text, shown):
 def test_nothing_printed_commands_the_terminal(text, shown):
     assert printable(text) == shown
     assert "\x1b" not in columns([[text, "x"], ["y", "z"]])
+
+
+def test_sizes_in_words():
+    sizes = (0, 999, 1000, 12_345, 1_234_567, 5.2e12, 6e19, 3e25)
+    words = ["0 B", "999 B", "1.0 kB", "12 kB", "1.2 MB", "5.2 TB", "60 EB", "3e+07 EB"]
+    assert [bytes_in_words(s) for s in sizes] == words

@@ -12,7 +12,6 @@ import copy
 import dataclasses
 import enum
 import inspect
-import itertools
 import math
 import re
 import typing
@@ -245,7 +244,9 @@ class Builder:
         built = cls(**values)
         if is_protocol(hint) and (what := misfit(built, hint)):
             self._wrong(place, f"{words(hint)} is wanted, not {dotted(cls)}: {what}")
-        found = itertools.chain(problems(built), _checked(built) if self.checking else ())
+        found = list(problems(built))
+        if self.checking and not found:  # what numbers say together counts where each is possible
+            found = list(_checked(built))
         for name, message in found:
             field, dot, rest = name.partition(".")
             self._wrong(origins.get(field, f"{place}.{field}") + dot + rest, message)

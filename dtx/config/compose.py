@@ -71,6 +71,13 @@ class OnDrift(enum.Enum):
     FAIL = "fail"
 
 
+class OnShortage(enum.Enum):
+    """What to do with stages that this machine cannot hold: see :mod:`dtx.run.room`."""
+
+    REFUSE = "refuse"
+    IGNORE = "ignore"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
     """A composed and checked experiment: the stages to have, and where to keep and show them.
@@ -84,6 +91,7 @@ class Experiment:
     tracking: TrackingConfig
     on_error: OnError
     on_drift: OnDrift
+    resources: OnShortage
     raw: Mapping[str, Any]
     overrides: tuple[str, ...]
 
@@ -350,6 +358,7 @@ def experiment(config: DictConfig | Mapping[str, Any], overrides: Sequence[str] 
         "tracking": TrackingConfig,
         "on_error": OnError,
         "on_drift": OnDrift,
+        "resources": OnShortage,
     }
     rest = {place: builder.at(place, kind) for place, kind in kinds.items()}
     builder.errors += without_effect(raw, {*kinds, *GROUPS, "target", "seed", "hydra"})

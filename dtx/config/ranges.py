@@ -8,7 +8,9 @@
         temperature: Positive   # a number above 0
         seed: Seed              # a whole number, 0 or more
 
-Conditions on several values (``high`` must be above ``low``) belong in a stage's ``check()``.
+Every number has a bound on both sides: a learning rate of 1e300, or 10**18 episodes, is a slip that no
+computation survives. Conditions on several values (``high`` must be above ``low``) belong in a stage's
+``check()``; what a machine can hold is said by ``resources()``.
 """
 
 from __future__ import annotations
@@ -44,6 +46,12 @@ class Range:
         return None
 
 
+MOST = 2**53
+"""The largest number of things: up to there every whole number is exact as a float, too."""
+AT_MOST = Range("is too large: counts go up to 2**53", high=MOST)
+"""For a range of counts with words of its own."""
+
+
 @dataclasses.dataclass(frozen=True)
 class NotEmpty:
     """A list or a mapping with at least one entry."""
@@ -55,16 +63,44 @@ class NotEmpty:
         return None if len(value) else self.words
 
 
-Count = Annotated[int, Range("must be at least 1", low=1)]
+@dataclasses.dataclass(frozen=True)
+class Magnitude:
+    """Numbers that float32, in which models compute, holds with their squares; 0 is one."""
+
+    least: float = 1e-18
+    most: float = 1e18
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with a value, or None."""
+        if value == 0 or self.least <= abs(value) <= self.most:
+            return None
+        return f"must lie between {self.least:g} and {self.most:g} in size (or be 0), not {value:g}"
+
+
+MOST_SEED = 2**63 - 1
+
+Count = Annotated[int, Range("must be at least 1", low=1), AT_MOST]
 """A whole number, at least 1."""
-Natural = Annotated[int, Range("must be 0 or more", low=0)]
+Natural = Annotated[int, Range("must be 0 or more", low=0), AT_MOST]
 """A whole number, 0 or more."""
-Seed = Natural
+Whole = Annotated[int, Range("must lie between -2**53 and 2**53", low=-MOST, high=MOST)]
+"""A whole number, of either sign."""
+Seed = Annotated[
+    int, Range("must be 0 or more", low=0), Range("goes up to 2**63 - 1", high=MOST_SEED)
+]
 """Seed of random numbers: a whole number, 0 or more."""
-Positive = Annotated[float, Range("must be above 0", low=0, open_low=True)]
+Number = Annotated[float, Magnitude()]
+"""Any number that models can compute with: a reward-to-go that is asked for, a factor."""
+Positive = Annotated[float, Range("must be above 0", low=0, open_low=True), Magnitude()]
 """A number above 0."""
-NonNegative = Annotated[float, Range("must be 0 or more", low=0)]
+NonNegative = Annotated[float, Range("must be 0 or more", low=0), Magnitude()]
 """A number, 0 or more."""
+LearningRate = Annotated[
+    float,
+    Range("is a learning rate: above 0 and at most 100", low=0, high=100, open_low=True),
+    Magnitude(),
+]
+"""How far a step of training goes."""
 Share = Annotated[float, Range("is a share: between 0 and 1", low=0, high=1)]
 """A number between 0 and 1, both allowed."""
 OpenShare = Annotated[
@@ -117,7 +153,9 @@ def _problems(value: Any, hint: Any, place: str) -> Iterator[tuple[str, str]]:
     if typing.get_origin(hint) is Annotated:
         inner, *constraints = typing.get_args(hint)
         for constraint in constraints:
-            if isinstance(constraint, (Range, NotEmpty)) and (what := constraint.problem(value)):
+            if isinstance(constraint, (Range, Magnitude, NotEmpty)) and (
+                what := constraint.problem(value)
+            ):
                 yield place, what
                 return
         yield from _problems(value, inner, place)

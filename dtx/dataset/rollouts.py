@@ -13,6 +13,7 @@ from dtx.config.ranges import Count, NotEmpty, Positive, PositiveShare, Seed, Sh
 from dtx.dataset.dataset import Dataset
 from dtx.env.environment import Environment
 from dtx.report import Report, read_metrics
+from dtx.resources import Resources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +49,12 @@ class Rollouts(Dataset):
         return self.env
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """Shares that add up."""
+        """Shares that add up, and leave episodes to train on."""
         total = sum(part.share for part in self.mixture)
         if self.mixture and abs(total - 1) > 1e-6:
             yield "mixture", f"shares must add up to 1, not {total:g}"
+        if round(self.validation * self.episodes) >= self.episodes:
+            yield "validation", f"no episode of {self.episodes} is left to train on; lower it"
 
     def quotas(self) -> list[int]:
         """Episodes of each part of the mixture; they add up to ``episodes``."""
@@ -60,6 +63,16 @@ class Rollouts(Dataset):
             total += part.share
             edges.append(round(total * self.episodes))
         return [b - a for a, b in pairwise(edges)]
+
+    def resources(self) -> Resources:
+        """Nine bytes a step, and what the environments that play hold; an episode lasts half its limit."""
+        steps = self.episodes * self.env.horizon / 2
+        playing = self.environments * (20e3 + 160 * self.env.horizon)
+        return Resources(
+            memory={"episodes": 60.0 * self.episodes, "environments": playing},
+            disk={"episodes": 22.0 * self.episodes + 9 * steps},
+            seconds=2e-5 * steps,
+        )
 
     def run(self, out: Path) -> None:
         """Play and write the episodes. An interrupted run starts again: it takes seconds."""

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from dtx.dataset.dataset import Dataset
 from dtx.dt.model_stage import ModelStage
-from dtx.dt.spec import Windows
+from dtx.dt.sizes import FLOAT, Sizes
+from dtx.dt.spec import Padding, Windows
 from dtx.dt.tokens import layout_of
 from dtx.dt.training.spec import TrainingSpec
 from dtx.env.environment import Environment
 from dtx.errors import UserError
 from dtx.report import read_metrics
+from dtx.resources import OPERATIONS, Resources
+from dtx.training.trainer import Accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,39 @@ class DecisionTransformer(TrainingSpec, ModelStage):
     def trained_windows(self) -> Windows:
         """How windows of the demonstrations are drawn in training."""
         return self.windows
+
+    @property
+    def sizes(self) -> Sizes:
+        """Of the architecture, with this stage's windows."""
+        return self.model.sizes(self.tokens)
+
+    def resources(self) -> Resources:
+        """Weights with gradients and moments, a batch's activations, and the held-out windows in between."""
+        sizes, each = self.sizes, self.batch_size / self.trainer.devices
+        weights = FLOAT * sizes.parameters
+        batch = each * sizes.activations() if self.steps else 0.0
+        # Held-out windows keep one block's activations at a time; most are far shorter than the longest.
+        held_out = self.validation_windows * sizes.activations() / sizes.n_layers / 3
+        of_step = 3 * self.batch_size * sizes.operations() / OPERATIONS
+        gpus = self.trainer.devices if self.trainer.accelerator is Accelerator.gpu else 0
+        return Resources(
+            memory={
+                "model.n_layers, model.d_model, model.d_mlp": self.trainer.devices * 4 * weights,
+                "batch_size, model.n_layers, model.d_model, windows.context": self.trainer.devices
+                * batch,
+                "validation_windows, model.d_model, windows.context": held_out,
+                "kept_checkpoints": 100.0 * self.kept_checkpoints,
+            },
+            disk={
+                "model.n_layers, model.d_model, model.d_mlp": (4 if self.steps else 1) * weights,
+                "kept_checkpoints, model.n_layers, model.d_model": (
+                    1 + min(self.kept_checkpoints, self.steps)
+                )
+                * weights,
+            },
+            seconds=self.steps * (0.005 + of_step) + 0.01 * self.validation_windows,
+            gpus=gpus,
+        )
 
     def run(self, out: Path) -> None:
         """Train; writes weights.safetensors, model.json, checkpoints/, curves and headline."""
@@ -93,6 +129,14 @@ class DecisionTransformer(TrainingSpec, ModelStage):
             limit, actions = env.horizon, env.n_actions
         except UserError:  # the environment's own check says what is wrong with it
             return
+        windows = self.windows
+        later = windows.padding is Padding.right and not windows.first_share
+        if later and windows.context >= limit:
+            yield (
+                "windows.first_share",
+                f"0, but no window of {windows.context} steps starts later in an episode of at most {limit}; "
+                "raise it, or lower windows.context",
+            )
         if 0 < self.model.n_timesteps < limit:
             yield (
                 "model.n_timesteps",

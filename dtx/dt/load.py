@@ -10,6 +10,8 @@ from dtx.errors import UserError
 
 if TYPE_CHECKING:
     from dtx.dt.model import DecisionTransformerModel
+    from dtx.dt.model_config import ModelConfig
+    from dtx.dt.sizes import Sizes
 
 
 def load_at(
@@ -57,25 +59,32 @@ def check_fits(
         model: Any. env: Where it is to act. label: Of the model's stage, for the message.
         plays: Whole episodes; else only windows, up to the decision at the latest.
     """
-    cfg = model.cfg
-    if cfg.n_actions != env.n_actions:
-        raise UserError(
-            f"{label} has {cfg.n_actions} actions, but {env.id} has {env.n_actions}: choose the environment "
+    if wrong := misfit(model.cfg, env, plays=plays):
+        raise UserError(f"{label} {wrong}")
+
+
+def misfit(shape: ModelConfig | Sizes, env: Environment, *, plays: bool) -> str | None:
+    """Why a model cannot act in an environment, and what to do; None if it can. See :func:`check_fits`."""
+    if shape.n_actions != env.n_actions:
+        return (
+            f"has {shape.n_actions} actions, but {env.id} has {env.n_actions}: choose the environment "
             "that it was trained in (env=...)"
         )
+    if shape.time_embedding != "learned":
+        return None
     if not plays:
         decision = 0 if env.decision is None else env.decision.step
-        if cfg.time_embedding == "learned" and cfg.n_timesteps <= decision:
-            raise UserError(
-                f"{label} knows {cfg.n_timesteps} timesteps, but the decision of {env.id} comes after "
+        if shape.n_timesteps <= decision:
+            return (
+                f"knows {shape.n_timesteps} timesteps, but the decision of {env.id} comes after "
                 f"{decision}: choose the environment that it was trained in (env=...)"
             )
-        return
-    if cfg.time_embedding == "learned" and cfg.n_timesteps < env.horizon:
-        raise UserError(
-            f"{label} knows {cfg.n_timesteps} timesteps, but an episode of {env.id} may last {env.horizon}: "
-            f"set env.max_steps to at most {cfg.n_timesteps}"
+    elif shape.n_timesteps < env.horizon:
+        return (
+            f"knows {shape.n_timesteps} timesteps, but an episode of {env.id} may last {env.horizon}: "
+            f"set env.max_steps to at most {shape.n_timesteps}"
         )
+    return None
 
 
 def untrained_like(model: DecisionTransformerModel, seed: int) -> DecisionTransformerModel:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from dtx.dataset.dataset import Dataset
+from dtx.dt.sizes import FLOAT, Sizes
 from dtx.dt.spec import Windows
 from dtx.errors import UserError
+from dtx.resources import OPERATIONS, Resources
 from dtx.stage import Stage
 
 if TYPE_CHECKING:
@@ -44,6 +47,43 @@ class ModelStage(Stage):
         from dtx.dt.model_config import ModelConfig
 
         return ModelConfig.read(self.path)
+
+    @property
+    def sizes(self) -> Sizes | None:
+        """Sizes of the model as the config has them; None where only its files do."""
+        return None
+
+    @property
+    def kept_steps(self) -> Collection[int] | None:
+        """Steps whose weights are kept; None: not known before it has run."""
+        return None
+
+    def passing(
+        self, windows: float, steps: int | None = None, held: Mapping[str, float] | None = None
+    ) -> Resources:
+        """What it takes to pass so many windows through the model.
+
+        Args:
+            windows: Forward passes of one window; a backward pass counts as two.
+            steps: In each window; None: as many as the model reads.
+            held: Windows whose streams are in memory at a time, by the fields that they follow from.
+        """
+        sizes = self.sizes
+        if sizes is None:
+            return Resources()
+        tokens = None if steps is None else 3 * steps
+        stream = sizes.activations(tokens) / 4
+        return Resources(
+            memory={
+                "the model's sizes": 2 * FLOAT * sizes.parameters,
+                **{
+                    f"{fields} or the model's sizes": count * stream
+                    for fields, count in (held or {}).items()
+                },
+            },
+            disk={"the model's sizes": 2e6},
+            seconds=1 + windows * (1e-5 + sizes.operations(tokens) / OPERATIONS),
+        )
 
     @property
     def trained_on(self) -> Dataset | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from dtx.config.ranges import Count, Share
+from dtx.dt.sizes import Sizes
 from dtx.stage import added
 
 if TYPE_CHECKING:
@@ -71,6 +72,21 @@ class Architecture:
             reward_to_go=reward_to_go,
             left_padding=left_padding,
             n_actions=self.n_actions,
+        )
+
+    def sizes(self, tokens: int) -> Sizes:
+        """What its memory and work follow from; ``tokens``: of the longest window."""
+        return Sizes(
+            n_layers=self.n_layers,
+            n_heads=self.n_heads,
+            d_model=self.d_model,
+            d_mlp=self.d_mlp,
+            tokens=tokens,
+            n_ctx=self.n_ctx,
+            n_timesteps=self.n_timesteps,
+            time_embedding=self.time_embedding.value,
+            n_actions=self.n_actions,
+            matrices=3 if self.gated_mlp else 2,
         )
 
     def check(self) -> Iterator[tuple[str, str]]:

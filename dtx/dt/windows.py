@@ -77,6 +77,11 @@ class Sampler:
         by = episodes.returns if returns is None else returns
         groups = _balanced(windows.balance, np.asarray(episodes.outcome), by, chosen)
         self._strata = list(self._stratify(groups))
+        if not self._strata:
+            raise UserError(
+                f"dt.windows.first_share: {windows.first_share:g}, but no episode is longer than the "
+                f"{cfg.n_steps} steps of a window, so none starts later; raise it or lower windows.context"
+            )
         share = np.array([share for share, _, _ in self._strata])
         self._bounds = np.cumsum(share / share.sum())
 

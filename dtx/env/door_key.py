@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dtx.config.ranges import Count
 from dtx.env.roles import Cell, Complement, Predicate, Roles, agent_cell, cells_of
 from dtx.env.task import Task
 
@@ -33,7 +34,7 @@ class DoorKey(Task):
         backend: What runs many copies.
     """
 
-    size: int
+    size: Count
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Yield (field, what is wrong and what to do)."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dtx.config.ranges import Count
 from dtx.env.roles import Cell, Complement, Predicate, Roles, agent_cell, cells_of, things
 from dtx.env.task import Task
 
@@ -34,7 +35,7 @@ class DynamicObstacles(Task):
         backend: What runs many copies.
     """
 
-    size: int
+    size: Count
     random_start: bool
 
     def check(self) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dtx.config.ranges import Count
 from dtx.env.environment import require_valid
 from dtx.env.memory_layouts import BALL, FORWARD, KEY, LAYOUTS, LEFT, RIGHT, SIZES, WALL
 from dtx.env.minigrid import chosen
@@ -43,8 +44,8 @@ class Memory:
         backend: What runs many copies.
     """
 
-    size: int
-    max_steps: int
+    size: Count
+    max_steps: Count
     backend: Backend
 
     def check(self) -> Iterator[tuple[str, str]]:
@@ -180,7 +181,7 @@ class MemoryRoles:
         size: Cells along a side of the world.
     """
 
-    size: int
+    size: Count
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from dtx.env.roles import Roles
 from dtx.pairs.edits import COMPLEMENT, Edit, Impossible, problems, read
 from dtx.pairs.spec import PairsSpec, PrefixPolicy
 from dtx.report import Report, read_metrics
+from dtx.resources import Resources
 from dtx.stage import Stage
 
 if TYPE_CHECKING:
@@ -86,6 +87,19 @@ class Declared(PairsSpec, Stage):
             yield "at", f"the name of a state or a number of steps is wanted, not {self.at!r}"
         elif self.at > self.source.prefix.longest:
             yield "at", f"{self.at} steps are more than source.prefix.longest"
+        elif self._scripted and self.at > (given := len(self.source.prefix.actions)):
+            yield "at", f"{self.at} steps are more than the {given} of source.prefix.actions"
+
+    @property
+    def _scripted(self) -> bool:
+        return self.source.prefix.policy is PrefixPolicy.script
+
+    def resources(self) -> Resources:
+        """A world a clean run, and what is seen in every run of a pair."""
+        kept = {"source.variants": self.most_pairs * (600.0 + 2 * 200 * self.longest)}
+        worlds = {"source.variants, source.reward_to_go": 100e3 * self.runs}
+        seconds = self.most_pairs * (2e-3 + 1e-4 * self.longest)
+        return Resources(memory=kept | worlds, disk=kept, seconds=seconds)
 
     def run(self, out: Path) -> None:
         """Write runs.npz, pictures.npz, pairs.json, tables ``pairs`` and ``refused``, and the figures."""
@@ -124,7 +138,9 @@ class _ByEdits:
     def __init__(self, spec: PairsSpec):
         self.spec = spec
         edits = json.dumps(spec.edits, sort_keys=True, default=list)
-        self.known_by = (repr(spec.env), spec.source.variants, spec.seed, edits)
+        prefix = spec.source.prefix
+        steps = (spec.at, prefix.policy, prefix.actions, prefix.longest)
+        self.known_by = (repr(spec.env), spec.source.variants, spec.seed, edits, *steps)
 
     def __hash__(self) -> int:
         return hash(self.known_by)
@@ -135,7 +151,7 @@ class _ByEdits:
 
 @functools.lru_cache(maxsize=64)  # jobs of a sweep mostly share their edits
 def _tried(declaration: _ByEdits) -> tuple[tuple[str, str], ...]:
-    """Edits that no world tried allows."""
+    """Edits, and a script before them, that no world tried allows."""
     from dtx.pairs.making import count_worlds, roles_of, worlds
 
     spec = declaration.spec
@@ -144,12 +160,40 @@ def _tried(declaration: _ByEdits) -> tuple[tuple[str, str], ...]:
     tried = [world for _, world in worlds(spec)]
     where = f"in each of the {len(tried)} worlds" if len(tried) > 1 else "in the world"
     wrong = []
+    if spec.source.prefix.policy is PrefixPolicy.script:
+        reasons = list(_not_reached(spec, tried, roles_of(spec)))
+        if len(reasons) == len(tried):
+            wrong.append(("source.prefix", f"no clean run: {reasons[0]}, {where}"))
     for edits in read(spec.edits).values():
         refusals = list(_refusals(edits, tried, roles_of(spec)))
         if len(refusals) == len(tried):
             edit, reason = refusals[0].edit, refusals[0].reason
             wrong.append((f"edits.{edit.name}[{edit.place}]", f"{edit.op}: {reason}, {where}"))
     return tuple(wrong)
+
+
+def _not_reached(spec: PairsSpec, tried: Sequence[MiniGridEnv], roles: Roles) -> Iterator[str]:
+    """Why a script does not lead to the state that pairs are about, for each world where it does not."""
+    from dtx.pairs.making import reached
+    from dtx.pairs.policies import Script
+    from dtx.pairs.runs import Refused, copied, play
+
+    prefix = spec.source.prefix
+    script = [ACTIONS.index(action) for action in prefix.actions]
+    for world in tried:
+        try:
+            there = functools.partial(reached, spec)
+            play(
+                copied(world),
+                roles,
+                Script(script),
+                there,
+                target=spec.source.reward_to_go[0],
+                longest=prefix.longest,
+                may_end=not spec.checks.no_early_termination,
+            )
+        except Refused as refused:
+            yield str(refused)
 
 
 def _refusals(

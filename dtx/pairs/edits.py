@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
+from dtx.config.ranges import Magnitude
 from dtx.env.encoding import VIEW
 from dtx.text import suggest
 
@@ -173,6 +174,8 @@ def _rtg_problems(raw: Mapping, place: str) -> Iterator[tuple[str, str]]:
     value, scope = raw.get("value"), raw.get("scope")
     if "value" in raw and (isinstance(value, bool) or not isinstance(value, (int, float))):
         yield f"{place}.value", f"a number is wanted, not {value!r}"
+    elif "value" in raw and (wrong := Magnitude().problem(value)):
+        yield f"{place}.value", wrong
     if "scope" in raw:
         yield from _choice(scope, SCOPES, f"{place}.scope")
     if (scope == "index") != ("index" in raw):

@@ -137,6 +137,13 @@ def roles_of(spec: PairsSpec) -> Roles:
     return roles
 
 
+def reached(spec: PairsSpec, observation: np.ndarray, step: int) -> bool:
+    """Whether this is the state that the pairs are about."""
+    if isinstance(spec.at, int):
+        return step == spec.at
+    return bool(roles_of(spec).predicates()[spec.at](observation))
+
+
 class _Making:
     def __init__(self, spec: PairsSpec):
         self.spec, self.made, self.roles = spec, Made(spec), roles_of(spec)
@@ -236,10 +243,7 @@ class _Making:
 
     def reached(self, observation: np.ndarray, step: int) -> bool:
         """Whether this is the state that the pairs are about."""
-        at = self.spec.at
-        if isinstance(at, int):
-            return step == at
-        return bool(self.roles.predicates()[at](observation))
+        return reached(self.spec, observation, step)
 
     def _policy(self) -> Policy:
         prefix, n_actions = self.spec.source.prefix, self.spec.env.n_actions

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from dtx.agent.agent import AgentStage
-from dtx.config.ranges import Natural, NonNegative, NotEmpty, Seed
+from dtx.config.ranges import MOST, Natural, NonNegative, NotEmpty, Number, Seed
 from dtx.dataset.dataset import Dataset
 from dtx.dt.model_stage import ModelStage
 from dtx.env.actions import ACTIONS
@@ -75,13 +75,15 @@ class CleanRuns:
     identity_name: ClassVar[str] = "dtx.pairs.declared.Source"
 
     variants: Any  # "all" or a number
-    reward_to_go: Annotated[tuple[float, ...], NotEmpty("needs at least one value")]
+    reward_to_go: Annotated[tuple[Number, ...], NotEmpty("needs at least one value")]
     prefix: Prefix
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Yield what types cannot rule out."""
         count = self.variants
-        if count != "all" and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        if count != "all" and (
+            isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST
+        ):
             yield "variants", f"all, or how many worlds to sample, is wanted, not {count!r}"
 
 
@@ -128,3 +130,23 @@ class PairsSpec:
     contrast: ComparedActions
     checks: PairChecks
     seed: Seed
+
+    @property
+    def runs(self) -> int:
+        """Clean runs: worlds times rewards-to-go."""
+        variants, decision = self.source.variants, self.env.decision
+        worlds = variants if isinstance(variants, int) else len(decision.layouts) if decision else 1
+        return worlds * len(self.source.reward_to_go)
+
+    @property
+    def most_pairs(self) -> int:
+        """Pairs with their controls, if none is rejected."""
+        return self.runs * (1 + 3 * len(self.edits))
+
+    @property
+    def longest(self) -> int:
+        """Most steps of a run."""
+        if isinstance(self.at, int):
+            return self.at + 1
+        decision = self.env.decision
+        return self.source.prefix.longest + 1 if decision is None else decision.step + 1

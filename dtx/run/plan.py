@@ -12,7 +12,7 @@ from dtx.config.ranges import problems
 from dtx.errors import UserError
 from dtx.files import read_json
 from dtx.progress import duration
-from dtx.run import drift
+from dtx.run import drift, room
 from dtx.stage import TARGET, Stage, is_runtime
 from dtx.store.checksums import check_record
 from dtx.store.store import DONE, Store
@@ -28,13 +28,15 @@ class PlannedStage:
         action: ``run``, ``reuse``, ``pull`` (the remote store has it), or ``not needed`` (what depends on
             it is done).
         why: The reason to run it, or a warning about the reused artefact; can be empty.
-        seconds: Estimated from earlier runs; None if there are none.
+        seconds: Estimated from earlier runs, or from the sizes; None if neither says anything.
+        ran_before: Whether earlier runs say it.
     """
 
     stage: Stage
     action: str
     why: str = ""
     seconds: float | None = None
+    ran_before: bool = False
 
 
 def stages(targets: Iterable[Stage]) -> list[Stage]:
@@ -138,17 +140,40 @@ def _there(stage: Stage, changed: list[str], read: bool, store: Store) -> Planne
 
 def _to_run(stage: Stage, changed: list[str], store: Store, known: Records) -> PlannedStage:
     nearest = known.nearest(stage)
-    seconds = float(nearest["seconds"]) if nearest else None
+    seconds = _seconds(stage, nearest)
     if changed:
-        return PlannedStage(stage, "run", f"code changed: {', '.join(changed)}", seconds)
-    if store.has(stage):
-        return PlannedStage(stage, "run", "an input is made again", seconds)
-    if store.earlier_seconds(stage):
-        left = None if seconds is None else max(0.0, seconds - store.earlier_seconds(stage))
-        return PlannedStage(stage, "run", "goes on where it was interrupted", left)
-    if stage.label in known.set_aside:
-        return PlannedStage(stage, "run", "forced: set aside by `dtx invalidate`", seconds)
-    return PlannedStage(stage, "run", _difference(stage, nearest) if nearest else "new", seconds)
+        why = f"code changed: {', '.join(changed)}"
+    elif store.has(stage):
+        why = "an input is made again"
+    elif store.earlier_seconds(stage):
+        why = "goes on where it was interrupted"
+        if seconds is not None:
+            seconds = max(0.0, seconds - store.earlier_seconds(stage))
+    elif stage.label in known.set_aside:
+        why = "forced: set aside by `dtx invalidate`"
+    else:
+        why = _difference(stage, nearest) if nearest else "new"
+    return PlannedStage(stage, "run", why, seconds, nearest is not None)
+
+
+def _seconds(stage: Stage, nearest: Mapping[str, Any] | None) -> float | None:
+    """How long a stage will take: as long as the nearest record, times how much more there is to do."""
+    expected = stage.resources().seconds
+    if nearest is None:
+        return expected or None
+    seconds = float(nearest["seconds"])
+    before = _expected_before(nearest)
+    if (
+        before is None
+    ):  # of before estimates were recorded: ours is off by less than a factor of ten
+        return max(seconds, expected / 10)
+    return seconds * expected / before if before else seconds
+
+
+def _expected_before(record: Mapping[str, Any]) -> float | None:
+    estimate = record.get("estimate")
+    seconds = estimate.get("seconds") if isinstance(estimate, Mapping) else None
+    return float(seconds) if isinstance(seconds, (int, float)) else None
 
 
 class Records:
@@ -296,12 +321,18 @@ def in_one_line(steps: Iterable[PlannedStage]) -> str:
 
 
 def estimate(steps: Iterable[PlannedStage]) -> str:
-    """The time that the stages to run will take one after another, from earlier runs."""
+    """What the stages to run will take, one after another: time, memory and disk."""
     to_run = [s for s in steps if s.action == "run"]
-    known = [s.seconds for s in to_run if s.seconds is not None]
+    known = [s for s in to_run if s.seconds is not None]
     if not to_run:
         return "nothing to run"
     if not known:
         return "no estimate: none of these stages has run here before"
     rest = "" if len(known) == len(to_run) else f" for {len(known)} of {len(to_run)} stages"
-    return f"about {duration(sum(known))} of work{rest}, by earlier runs"
+    ran = {s.ran_before for s in known}
+    by = " and ".join(["earlier runs"] * (True in ran) + ["sizes"] * (False in ran))
+    seconds = sum(s.seconds for s in known if s.seconds is not None)
+    work = f"about {duration(seconds)} of work{rest}, by {by}"
+    return "; ".join(
+        filter(None, [work, room.too_long(seconds), room.in_words([s.stage for s in to_run])])
+    )

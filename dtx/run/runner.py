@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +15,7 @@ from rich.markup import escape
 from dtx.config.compose import Experiment, OnError
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console, duration, report_to
-from dtx.run import plan
+from dtx.run import plan, room
 from dtx.run.outcome import StageOutcome
 from dtx.run.provenance import cpu_seconds, peak_memory_mb, provenance
 from dtx.run.signals import defer_signals, signals
@@ -97,6 +96,8 @@ def run(
     with disk_errors(store.root), protected(store.root, [s.label for s in everything]):
         again = plan.to_run_again(everything, store, experiment.on_drift)
         todo = plan.missing(targets, store, again)
+        room.require(todo, store.root, experiment.resources)
+        room.warn_if_long(todo)
         with signals():
             outcomes = _reused(everything, targets, todo, store)
             if todo:
@@ -237,6 +238,7 @@ def _run_stage(stage: Stage, store: Store, tracker: Tracker) -> StageOutcome:
                 "interruptions": store.interruptions(stage),
                 "cpu_seconds": round(used, 3),
                 "peak_memory_mb": peak_memory_mb(),
+                "estimate": _estimate(stage),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "mlflow": shown.reference,
             }
@@ -254,6 +256,16 @@ def _run_stage(stage: Stage, store: Store, tracker: Tracker) -> StageOutcome:
     return StageOutcome(stage, "ran", seconds, used)
 
 
+def _estimate(stage: Stage) -> dict[str, float]:
+    """What was expected, to be held against what was needed; the next plan's times follow from it."""
+    needs = stage.resources()
+    return {
+        "seconds": round(needs.seconds, 3),
+        "memory_mb": round(needs.all_memory / 1e6),
+        "disk_mb": round(needs.all_disk / 1e6, 3),
+    }
+
+
 @contextlib.contextmanager
 def disk_errors(place: Path) -> Iterator[None]:
     """Turn the errors of a full or read-only disk into one line with the place and the remedy."""
@@ -264,7 +276,7 @@ def disk_errors(place: Path) -> Iterator[None]:
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
         # Libraries wrap the system's error in their own (torch: RuntimeError, safetensors: SafetensorError).
-        full = number is None and _free_bytes(place) < 1 << 20
+        full = number is None and room.free_disk(place) < 1 << 20
         if number not in _DISK_ERRORS and not full:
             raise
         where = (error.filename if isinstance(error, OSError) else None) or place
@@ -274,9 +286,3 @@ def disk_errors(place: Path) -> Iterator[None]:
             "store.path=FOLDER, then give the same command again: finished stages are kept, the "
             "interrupted one goes on"
         ) from error
-
-
-def _free_bytes(place: Path) -> int:
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free

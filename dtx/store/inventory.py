@@ -146,12 +146,3 @@ def named_runs(root: Path) -> list[NamedRun]:
                 "forget the run"
             ) from None
     return runs
-
-
-def bytes_in_words(size: float) -> str:
-    """``340 B``, ``1.2 MB``, ``48 GB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
-        size /= 1000
-    raise AssertionError(size)

@@ -98,6 +98,12 @@ class Sweep:
         labels = sorted({t.label for job in self.jobs for t in job.targets()})
         return hashlib.sha256(" ".join(labels).encode()).hexdigest()[:16]
 
+    @property
+    def here(self) -> bool:
+        """Whether this machine runs the jobs; others ask for themselves what they can hold."""
+        launchers = [value_of(o) for o in self.hydra if o.startswith("hydra/launcher=")]
+        return not set(launchers) & _ELSEWHERE
+
     def store(self) -> Store:
         """The store of the sweep."""
         return Store.of(self.first.store)
@@ -170,8 +176,10 @@ def read_sweep(overrides: Sequence[str], config_dir: Path | None = None) -> Swee
     return Sweep(tuple(overrides), lines, config_dir, jobs, swept)
 
 
+_ELSEWHERE = {"slurm", "ray"}
+"""Launchers that take jobs to other machines."""
 _SEARCH_PATH = "hydra.searchpath="
-_OF_THE_SWEEP = ("store", "tracking", "on_error", "on_drift")
+_OF_THE_SWEEP = ("store", "tracking", "on_error", "on_drift", "resources")
 """Settings that are those of the sweep as a whole."""
 
 

@@ -20,7 +20,7 @@ from dtx.config.own_classes import look_in
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console, copied_to
 from dtx.report import write_atomically
-from dtx.run import plan
+from dtx.run import plan, room
 from dtx.run.outcome import StageOutcome
 from dtx.run.processes import end_with, process_tags
 from dtx.run.runner import StagesFailed, make_way, run
@@ -158,8 +158,11 @@ def run_sweep(sweep: Sweep) -> int:
     with protected(store.root, [s.label for s in everything]), signals():
         again = plan.to_run_again(everything, store, first.on_drift)
         todo = sweep.missing_of_jobs(store, again)
-        if any(todo.values()):
-            every = list({s.label: s for stages in todo.values() for s in stages}.values())
+        every = list({s.label: s for stages in todo.values() for s in stages}.values())
+        if sweep.here:
+            room.require(every, store.root, first.resources)
+        room.warn_if_long(every)
+        if every:
             make_way(every, store, again)
             ran = _run_parts(sweep, todo, _folder(sweep), store)
         else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtx.errors import UserError
-from dtx.text import columns
+from dtx.text import bytes_in_words, columns
 from dtx.verbs._arguments import config_dir_argument, store_argument
 
 if TYPE_CHECKING:
@@ -87,8 +87,6 @@ def _forget(root: Path, name: str) -> int:
 
 
 def _show(title: str, items: Sequence[Item]) -> None:
-    from dtx.store.inventory import bytes_in_words
-
     if not items:
         return
     print(f"{title}:")
@@ -97,8 +95,6 @@ def _show(title: str, items: Sequence[Item]) -> None:
 
 def _totals(items: Sequence[Item]) -> str:
     """``12 artefacts, 3 unfinished, 1.2 GB``."""
-    from dtx.store.inventory import bytes_in_words
-
     plural = {"artefact": "artefacts", "set aside": "set aside earlier"}
     counts = Counter(i.kind for i in items)
     parts = [

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from dtx.config.compose import compose, experiment
 from dtx.run.plan import PlannedStage, estimate, in_one_line, plan
+from dtx.run.room import require
 from dtx.verbs._arguments import override_arguments
 
 EXAMPLES = """
@@ -32,6 +33,7 @@ def main(args: argparse.Namespace) -> int:
         return _sweep(args)
     what = experiment(compose(args.overrides, args.config_dir), args.overrides)
     steps = plan(what.targets.values(), Store.of(what.store), what.on_drift)
+    require([s.stage for s in steps if s.action == "run"], what.store.path, what.resources)
     _print(steps)
     print(f"\n{in_one_line(steps)}; {estimate(steps)}")
     return 0
@@ -47,7 +49,11 @@ def _sweep(args: argparse.Namespace) -> int:
         print()
     jobs = f"{len(sweep.jobs)} jobs over {', '.join(sweep.swept) or 'nothing'}"
     print(f"{jobs}: {in_one_line(steps)}; {estimate(steps)}")
-    return sweep.print_errors()
+    status = sweep.print_errors()
+    if sweep.here:
+        first = sweep.first
+        require([s.stage for s in steps if s.action == "run"], first.store.path, first.resources)
+    return status
 
 
 def _print(steps: Sequence[PlannedStage]) -> None:

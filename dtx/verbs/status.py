@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtx.text import columns
+from dtx.text import bytes_in_words, columns
 from dtx.verbs._arguments import store_argument, tracking_argument
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> int:
     from dtx.progress import duration
     from dtx.store import locks
     from dtx.store.aside import LOCKS
-    from dtx.store.inventory import artefacts, bytes_in_words, existing, unfinished
+    from dtx.store.inventory import artefacts, existing, unfinished
 
     root = existing(args.store)
     working, waiting = [], []
@@ -121,7 +121,6 @@ def _work(root: Path, folder: Path) -> tuple[bool, str]:
 
 def _finished(artefact: Artefact) -> tuple[str, ...]:
     from dtx.progress import duration
-    from dtx.store.inventory import bytes_in_words
 
     stage, _, key = artefact.label.rpartition("-")
     size = bytes_in_words(artefact.size)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
+from dtx.config.build import ConfigError
 from dtx.config.compose import build_group
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.model_stage import ModelStage
@@ -187,8 +187,26 @@ def test_runs_that_end_early_or_are_blocked_are_refused_with_the_reason(tmp_path
     table = made(stage, tmp_path).refused
     assert set(table["edit"]) == {"wall"} and len(table) == 8
     assert table["reason"].str.contains("not reached when the actions ended, after 6 steps").all()
-    table = pd.DataFrame(made_or_refused(declared("memory", at=6, **common), tmp_path))
-    assert table["reason"].str.contains("clean run: the episode ended with step 6").all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"at": 6, "source__prefix__actions": ["forward"] * 4 + ["left", "forward"]},
+            "source.prefix: no clean run: the episode ended with step 6, in each of the 4 worlds",
+        ),
+        (
+            {"source__prefix__actions": ["left"]},
+            "source.prefix: no clean run: not reached when the actions ended, after 1 steps",
+        ),
+        ({"source__prefix__longest": 2}, "source.prefix: no clean run: not reached within 2 steps"),
+        ({"at": 5}, "at: 5 steps are more than the 4 of source.prefix.actions"),
+    ],
+)
+def test_a_script_that_leads_nowhere_is_told_before_anything_runs(changes, told):
+    with pytest.raises(ConfigError, match=f"(?m)^pairs.{told}"):
+        declared("memory", dataset=None, **changes)
 
 
 def made_or_refused(stage: Declared, out: Path) -> list[dict]:

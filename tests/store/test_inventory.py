@@ -7,7 +7,6 @@ from dtx.errors import UserError
 from dtx.run.runner import run
 from dtx.store.inventory import (
     artefacts,
-    bytes_in_words,
     existing,
     folder_size,
     last_touched,
@@ -74,9 +73,6 @@ def test_files_that_come_and_go_meanwhile_do_no_harm(tmp_path):
     assert folder_size(tmp_path / "gone") == 0 and folder_size(tmp_path / "stays.txt") == 5
 
 
-def test_words(tmp_path):
-    sizes = (0, 999, 1000, 12_345, 1_234_567, 5.2e12)
-    words = ["0 B", "999 B", "1.0 kB", "12 kB", "1.2 MB", "5200 GB"]
-    assert [bytes_in_words(s) for s in sizes] == words
+def test_a_store_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="no store at"):
         existing(tmp_path / "none")

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from dtx.agent.agent import AgentStage
 from dtx.agent.ppo.spec import PPOSpec
+from dtx.env.encoding import SIZE as OBSERVATION
 from dtx.env.environment import Environment
 from dtx.report import read_metrics
+from dtx.resources import OPERATIONS, Resources
 
 if TYPE_CHECKING:
     from dtx.agent.network import ActorCritic
@@ -49,6 +51,28 @@ class PPO(PPOSpec, AgentStage):
                 "give_up_at",
                 f"{self.give_up_at} must lie between 0 and frames = {self.frames}, or set attempts to 1",
             )
+
+    def resources(self) -> Resources:
+        """Weights with Adam's, a rollout of all environments, and the frames of all attempts."""
+        width, frames = self.width, self.frames_an_iteration
+        weights = 4.0 * (8 * width**2 + OBSERVATION * width)
+        # Of a frame: what is seen, and in the update its one-hot and every activation with its gradient.
+        update = frames / self.minibatches * 4 * (OBSERVATION + 12 * width)
+        a_frame = 2 * (8 * width**2 + OBSERVATION * width) / OPERATIONS
+        all_frames = self.frames + (self.attempts - 1) * self.give_up_at
+        evaluations = all_frames / frames / self.evaluate_every + 1
+        evaluated = evaluations * self.evaluation_episodes * self.env.horizon
+        return Resources(
+            memory={
+                "width": 4 * weights,
+                "environments, rollout_steps, width": frames * 300.0 + update,
+                "environments": self.environments * 20e3,
+                "evaluation_episodes": self.evaluation_episodes * (20e3 + 100 * width),
+            },
+            disk={"width": 5 * weights, "frames": 2e3 * all_frames / frames},
+            seconds=all_frames * (4e-5 + (1 + 3 * self.epochs) * a_frame)
+            + evaluated * (1e-5 + a_frame),
+        )
 
     def run(self, out: Path) -> None:
         """Train, measure on fresh episodes, write ``weights.safetensors`` and ``model.json``."""

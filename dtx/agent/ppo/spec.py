@@ -6,11 +6,25 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from dtx.agent.architecture import Encoder, Recurrence
-from dtx.config.ranges import Count, Natural, NonNegative, Positive, Range, Seed, Share
+from dtx.config.ranges import (
+    Count,
+    LearningRate,
+    Magnitude,
+    Natural,
+    NonNegative,
+    Positive,
+    Range,
+    Seed,
+    Share,
+)
 from dtx.env.environment import Environment
 
 Discount = Annotated[float, Range("must be between 0 and 1", low=0, high=1)]
 """A weight per step: a number between 0 and 1, both allowed."""
+
+
+FinalRate = Annotated[float, Range("is a learning rate: 0 to 100", low=0, high=100), Magnitude()]
+"""A learning rate, or none any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +41,8 @@ class PPOSpec:
     rollout_steps: Count
     epochs: Count
     minibatches: Count
-    lr: Positive
-    lr_end: NonNegative
+    lr: LearningRate
+    lr_end: FinalRate
     clip: Positive
     gamma: Discount
     gae_lambda: Discount

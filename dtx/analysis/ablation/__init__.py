@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dtx.analysis.ablation.spec import AblatedTokens, AblationSpec
-from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.inputs import Inputs
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
-from dtx.config.ranges import Natural
-from dtx.dt.model_stage import ModelStage
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ablation(AblationSpec, Analysis):
+class Ablation(AblationSpec, OfModel):
     """Ablate every node, one at a time; ``conf/analysis/ablation.yaml`` explains the fields.
 
     Everything is by reward-to-go, and only where there is a decision. Control: random directions, as far from
@@ -32,19 +31,28 @@ class Ablation(AblationSpec, Analysis):
 
     version: ClassVar[int] = 2  # since needed is by reward-to-go, by Holm's method, and has a sign
     question: ClassVar[str] = "Which heads, MLPs and neurons does the decision need?"
+    acts_in: ClassVar[str] = "windows.env"
 
     windows: Inputs
-    dt: ModelStage
-    checkpoint: Natural | None
+
+    def resources(self) -> Resources:
+        """Every node by every method, from every donor and with every random direction."""
+        sizes, windows = self.dt.sizes, self.windows.number
+        nodes = 1
+        if sizes is not None:
+            nodes = sizes.n_layers * (sizes.n_heads + 2) + len(self.neurons) * sizes.d_mlp
+        each = len(self.methods) * (self.donors + self.random_directions)
+        passes = windows * nodes * each
+        held = {"at_once": min(self.at_once, passes), "reference": self.reference}
+        return self.dt.passing(passes, self.windows.steps, held)
 
     def compute(self) -> Result:
         """Ablate every node by every method."""
         from dtx.analysis.ablation.choice import turn_signs
         from dtx.analysis.ablation.compute import compute
         from dtx.analysis.ablation.data import reference_of
-        from dtx.dt.load import load_at
 
-        model = load_at(self.dt, self.checkpoint, self.windows.env)
+        model = self.model()
         context, frame = self.windows.deciding(model)
         # Not the windows that are ablated, where those are of the demonstrations.
         reference = reference_of(self.windows, model, context, self.reference, self.seed + 1)

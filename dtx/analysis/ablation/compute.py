@@ -127,19 +127,12 @@ def _at(target: str) -> str:
 
 def _silent(spec: AblationSpec, model: DecisionTransformerModel) -> Iterator[AblatedNode]:
     """The nodes that are held at 0."""
-    cfg = model.cfg
+    for field, what in spec.misfits(model.cfg):
+        raise UserError(f"analysis.ablation.{field}: {what}")
     for name in spec.silent:
         match = NAME.fullmatch(name)
         assert match  # check() has seen to it
-        node = AblatedNode.parse(match)
-        if node.layer >= cfg.n_layers or node.unit >= node.count(cfg):
-            raise UserError(f"analysis.ablation.silent: the model has no node {name}")
-        yield node
-    if spec.neurons and max(spec.neurons) >= cfg.n_layers:
-        raise UserError(
-            f"analysis.ablation.neurons: the model has layers 0 to {cfg.n_layers - 1}, not "
-            f"{max(spec.neurons)}"
-        )
+        yield AblatedNode.parse(match)
 
 
 def _of_method(method: str, ranking: pd.DataFrame) -> str:

@@ -6,12 +6,17 @@ import enum
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from dtx.analysis.core.controls import RandomControls
 from dtx.analysis.core.inputs import Contrast
 from dtx.config.ranges import Count, Natural, NotEmpty, Positive, Seed, Share
 from dtx.stage import RUNTIME
+
+if TYPE_CHECKING:
+    from dtx.dt.model_config import ModelConfig
+    from dtx.dt.sizes import Sizes
+
 
 NAME = re.compile(r"L(\d+)H(\d+)|ATTN(\d+)|MLP(\d+)(?:N(\d+))?")
 """What nodes are called: a head, an attention's output, an MLP's output or one of its neurons."""
@@ -65,3 +70,17 @@ class AblationSpec:
         for name in self.silent:
             if not NAME.fullmatch(name):
                 yield "silent", f"'{name}' is no node; L1H0, ATTN1, MLP1 and MLP1N5 are"
+
+    def misfits(self, model: ModelConfig | Sizes) -> Iterator[tuple[str, str]]:
+        """Nodes and layers that a model does not have."""
+        for name in self.silent:
+            if not (match := NAME.fullmatch(name)):
+                continue
+            head_layer, head, attention, mlp, neuron = match.groups()
+            layer = int(head_layer or attention or mlp)
+            units = model.n_heads if head else model.d_mlp
+            if layer >= model.n_layers or int(head or neuron or 0) >= units:
+                yield "silent", f"the model has no node {name}"
+        if self.neurons and max(self.neurons) >= model.n_layers:
+            wanted = max(self.neurons)
+            yield "neurons", f"the model has layers 0 to {model.n_layers - 1}, not {wanted}"

@@ -190,7 +190,7 @@ class Ablations:
         for i, node in enumerate(nodes):
             size_bn1 = self._moved(method, node).norm(dim=-1, keepdim=True)
             out = {HEAD: "attention", NEURON: "mlp"}.get(node.kind, node.kind)
-            generator = torch.Generator().manual_seed(self.spec.seed * 10_007 + i)
+            generator = torch.Generator().manual_seed((self.spec.seed * 10_007 + i) % 2**63)
             for way in ways:
                 shape = (1 if way == ONE else windows, count, width)
                 drawn = torch.randn(shape, generator=generator).expand(windows, count, width)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dtx.analysis.activation_patching.spec import ActivationPatchingSpec
-from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
 from dtx.analysis.core.scoring import Scoring
-from dtx.config.ranges import Natural
-from dtx.dt.model_stage import ModelStage
 from dtx.pairs.declared import Declared
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActivationPatching(ActivationPatchingSpec, Analysis):
+class ActivationPatching(ActivationPatchingSpec, OfModel):
     """Patch every node at every token of every pair; ``conf/analysis/activation_patching.yaml`` explains it.
 
     rho is the share of the difference between the two runs that a patch brings: 1 as if the whole run
@@ -43,16 +42,23 @@ class ActivationPatching(ActivationPatchingSpec, Analysis):
     cover: ClassVar[str] = "patching_instruction_flip"
     scoring: ClassVar[Scoring | None] = Scoring(by_ranking=True)
 
-    dt: ModelStage
-    checkpoint: Natural | None
     pairs: Declared
+
+    def resources(self) -> Resources:
+        """Every node at every token of every pair, in every direction."""
+        sizes = self.dt.sizes
+        places = 1 if sizes is None else sizes.n_layers * sizes.within(3 * self.pairs.longest)
+        heads = 1 if sizes is None else sizes.n_heads
+        nodes = sum(heads if node.each_head else 1 for node in self.nodes)
+        passes = 1 / 3 * self.pairs.most_pairs * places * nodes * len(self.directions)
+        held = {"at_once": min(self.at_once, passes), "pairs": 2 * self.pairs.runs}
+        return self.dt.passing(passes, self.pairs.longest, held)
 
     def compute(self) -> Result:
         """Patch everything and judge the claims."""
         from dtx.analysis.activation_patching.compute import compute
-        from dtx.dt.load import load_at
 
-        return compute(self, load_at(self.dt, self.checkpoint), self.pairs.load())
+        return compute(self, self.model(), self.pairs.load())
 
     def answers(self, subject: Subject) -> Iterator[pd.DataFrame]:
         """Mean effect of each node at each token of a known model."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dtx.analysis.attention.spec import AttentionSpec
-from dtx.analysis.core.analysis import Analysis, Need
+from dtx.analysis.core.analysis import Need
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
-from dtx.config.ranges import Natural
-from dtx.dt.model_stage import ModelStage
 from dtx.env.environment import Environment
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attention(AttentionSpec, Analysis):
+class Attention(AttentionSpec, OfModel):
     """Attention on the way to the decision; ``conf/analysis/attention.yaml`` explains the fields.
 
     Windows: every layout at every target, after the routine's actions up to the decision. Beside a head's
@@ -36,19 +36,27 @@ class Attention(AttentionSpec, Analysis):
 
     version: ClassVar[int] = 2  # since effects stand beside patterns
     question: ClassVar[str] = "Where do tokens look, and does reward-to-go move it?"
+    acts_in: ClassVar[str] = "env"
     cover: ClassVar[str] = "modality"
     needs: ClassVar[Mapping[str, Need]] = {"env": Need.DECISION}
 
     env: Environment
-    dt: ModelStage
-    checkpoint: Natural | None
+
+    def resources(self) -> Resources:
+        """Every layout at every target, with every head's attention changed, in every model."""
+        sizes, decision = self.dt.sizes, self.env.decision
+        heads = 1 if sizes is None else sizes.n_layers * sizes.n_heads
+        windows = len(self.targets) * (len(decision.layouts) if decision else 1)
+        steps = decision.step + 1 if decision else None
+        return self.dt.passing(
+            windows * (1 + 2 * heads) * (1 + self.untrained), steps, {"targets": windows}
+        )
 
     def compute(self) -> Result:
         """Compare the attention of all layouts and targets."""
         from dtx.analysis.attention.compute import compute
-        from dtx.dt.load import load_at
 
-        model = load_at(self.dt, self.checkpoint, self.env)
+        model = self.model()
         assert self.env.decision is not None  # needs
         return compute(self, model, self.env.decision)
 

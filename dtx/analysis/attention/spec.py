@@ -8,16 +8,16 @@ from typing import Annotated
 
 from dtx.analysis.core.targets import Divergence, check_targets
 from dtx.analysis.core.untrained import Twins
-from dtx.config.ranges import NotEmpty, Seed, Share
+from dtx.config.ranges import NotEmpty, Number, Seed, Share
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionSpec:
     """Which targets are compared, and with how many untrained models."""
 
-    targets: Annotated[tuple[float, ...], NotEmpty("needs at least one reward-to-go")]
-    low: float
-    high: float
+    targets: Annotated[tuple[Number, ...], NotEmpty("needs at least one reward-to-go")]
+    low: Number
+    high: Number
     threshold: Divergence
     untrained: Twins
     margin: Share

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dtx.analysis.attribution.spec import AttributionSpec
-from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.inputs import Inputs
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
-from dtx.config.ranges import Natural
-from dtx.dt.model_stage import ModelStage
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attribution(AttributionSpec, Analysis):
+class Attribution(AttributionSpec, OfModel):
     """Direct logit attribution; ``conf/analysis/attribution.yaml`` explains the fields.
 
     The final LayerNorm's scale is held as it was. Control: random directions of the same norm in the place
@@ -31,17 +30,20 @@ class Attribution(AttributionSpec, Analysis):
     """
 
     question: ClassVar[str] = "What adds up to the logit difference at the decision?"
+    acts_in: ClassVar[str] = "windows.env"
 
     windows: Inputs
-    dt: ModelStage
-    checkpoint: Natural | None
+
+    def resources(self) -> Resources:
+        """Every window once, and its parts."""
+        windows = self.windows.number
+        return self.dt.passing(10 * windows, self.windows.steps, {"windows": windows})
 
     def compute(self) -> Result:
         """Attribute the contrast in all windows."""
         from dtx.analysis.attribution.compute import compute
-        from dtx.dt.load import load_at
 
-        model = load_at(self.dt, self.checkpoint, self.windows.env)
+        model = self.model()
         return compute(self, model, *self.windows.deciding(model))
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dtx.analysis.attribution_patching.spec import AttributionPatchingSpec
-from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
 from dtx.analysis.core.scoring import Scoring
-from dtx.config.ranges import Natural
-from dtx.dt.model_stage import ModelStage
 from dtx.pairs.declared import Declared
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttributionPatching(AttributionPatchingSpec, Analysis):
+class AttributionPatching(AttributionPatchingSpec, OfModel):
     """Estimate all nodes and edges; ``conf/analysis/attribution_patching.yaml`` explains it.
 
     Sources: Nanda (2023), Syed et al. (2023), Hanna et al. (2024), Marks et al. (2024); see ``spec.py``.
@@ -41,16 +40,22 @@ class AttributionPatching(AttributionPatchingSpec, Analysis):
         by_ranking=True, estimates=True, ungated=("attribution_patching", "eap")
     )
 
-    dt: ModelStage
-    checkpoint: Natural | None
     pairs: Declared
+
+    def resources(self) -> Resources:
+        """Gradients along the way between the runs of every pair, and exact patches of some edges."""
+        sizes = self.dt.sizes
+        layers = 1 if sizes is None else sizes.n_layers
+        exact = 3 * self.edges * layers * (1 if sizes is None else sizes.n_heads)
+        passes = self.pairs.most_pairs * (3 * len(self.nodes) * layers * self.steps + exact)
+        held = {"at_once": 4 * min(self.at_once, passes)}
+        return self.dt.passing(passes, self.pairs.longest, held)
 
     def compute(self) -> Result:
         """Estimate, patch exactly, compare."""
         from dtx.analysis.attribution_patching.compute import compute
-        from dtx.dt.load import load_at
 
-        return compute(self, load_at(self.dt, self.checkpoint), self.pairs.load())
+        return compute(self, self.model(), self.pairs.load())
 
     def answers(self, subject: Subject) -> Iterator[pd.DataFrame]:
         """Every estimate of a known model's nodes and edges."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -15,6 +16,7 @@ from dtx.dt.decision_transformer import DecisionTransformer
 from dtx.dt.model_stage import ModelStage
 from dtx.dt.shuffled_reward_to_go import ShuffledRewardToGo
 from dtx.env.environment import Environment
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,6 +56,16 @@ class Calibration(CalibrationSpec, Analysis):
             yield "shuffled", "is no control: its returns are not shuffled"
         if self.untrained and self.untrained.steps:
             yield "untrained", f"is no control: it is trained for {self.untrained.steps} steps"
+
+    def resources(self) -> Resources:
+        """Episodes of every model at every target; those of one model are played together."""
+        steered = self.episodes + self.greedy_episodes + 3 * self.control_episodes
+        played = len(self.targets) * steered + 2 * self.episodes
+        held = {"episodes": len(self.targets) * max(self.episodes, self.control_episodes) / 10}
+        needed = self.dt.passing(played, None, held)
+        return dataclasses.replace(
+            needed, seconds=needed.seconds + 1e-4 * played * self.env.horizon
+        )
 
     def compute(self) -> Result:
         """Play all models at all targets and hold the numbers against the criteria."""

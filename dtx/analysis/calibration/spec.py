@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dtx.config.ranges import Correlation, Count, Natural, NonNegative, Positive, Seed, Share
+from dtx.config.ranges import (
+    Correlation,
+    Count,
+    Natural,
+    NonNegative,
+    Number,
+    Positive,
+    Seed,
+    Share,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,9 +24,9 @@ class Criteria:
 
     identity_name: ClassVar[str] = "dtx.analysis.calibration.Criteria"
 
-    high: float
+    high: Number
     min_success: Share
-    low: float
+    low: Number
     max_above_failing: NonNegative
     min_wrong_layouts: Share
     max_from_demonstrations: Share
@@ -35,7 +44,7 @@ class Criteria:
 class CalibrationSpec:
     """What is asked for, how much is played, and what is wanted."""
 
-    targets: tuple[float, ...]
+    targets: tuple[Number, ...]
     episodes: Count
     greedy_episodes: Count
     control_episodes: Count

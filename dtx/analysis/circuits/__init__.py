@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dtx.analysis.circuits.spec import CircuitsSpec
-from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.inputs import Inputs
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
-from dtx.config.ranges import Natural
-from dtx.dt.model_stage import ModelStage
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Circuits(CircuitsSpec, Analysis):
+class Circuits(CircuitsSpec, OfModel):
     """Attention read from folded weights; ``conf/analysis/circuits.yaml`` explains the fields.
 
     Follows Elhage et al. (2021). Control: the largest preference and the strongest composition in
@@ -27,18 +26,21 @@ class Circuits(CircuitsSpec, Analysis):
     """
 
     question: ClassVar[str] = "What do heads attend to and write, and which of them compose?"
+    acts_in: ClassVar[str] = "windows.env"
     cover: ClassVar[str] = "composition"
 
     windows: Inputs
-    dt: ModelStage
-    checkpoint: Natural | None
+
+    def resources(self) -> Resources:
+        """Every window in a few models."""
+        windows = self.windows.number
+        return self.dt.passing(20 * windows, self.windows.steps, {"windows": windows})
 
     def compute(self) -> Result:
         """Read the weights of the model and of an untrained one."""
         from dtx.analysis.circuits.compute import compute
-        from dtx.dt.load import load_at
 
-        model = load_at(self.dt, self.checkpoint, self.windows.env)
+        model = self.model()
         windows = self.windows.deciding(model)
         return compute(self, model, *windows, self.windows.dataset.load())
 

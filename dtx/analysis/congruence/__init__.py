@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dtx.analysis.congruence.spec import CongruenceSpec
-from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.inputs import Inputs
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
-from dtx.config.ranges import Natural
-from dtx.dt.model_stage import ModelStage
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Congruence(CongruenceSpec, Analysis):
+class Congruence(CongruenceSpec, OfModel):
     """C = W_out W_U; ``conf/analysis/congruence.yaml`` explains the fields.
 
     Control: several untrained models of the architecture; the kept checkpoints are shown beside it.
@@ -30,17 +29,21 @@ class Congruence(CongruenceSpec, Analysis):
     """
 
     question: ClassVar[str] = "How much does each neuron raise each action's logit?"
+    acts_in: ClassVar[str] = "windows.env"
 
     windows: Inputs
-    dt: ModelStage
-    checkpoint: Natural | None
+
+    def resources(self) -> Resources:
+        """Every window in a few models and at every kept checkpoint."""
+        windows = self.windows.number
+        return self.dt.passing(30 * windows, self.windows.steps, {"windows": windows})
 
     def compute(self) -> Result:
         """Read the weights of the model, of its checkpoints and of an untrained one."""
         from dtx.analysis.congruence.compute import compute
         from dtx.dt.load import load_at
 
-        model = load_at(self.dt, self.checkpoint, self.windows.env)
+        model = self.model()
         steps = sorted(self.dt.checkpoints())
         checkpoints = ((step, load_at(self.dt, step)) for step in steps)
         return compute(self, model, self.windows.deciding(model)[0], checkpoints)

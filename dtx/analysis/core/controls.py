@@ -7,12 +7,12 @@ from typing import Annotated
 
 import numpy as np
 
-from dtx.config.ranges import Range
+from dtx.config.ranges import AT_MOST, Range
 from dtx.statistics import Estimate
 
 STRONGEST = 0.95
 """Quantile of the random controls that a number must exceed."""
-RandomControls = Annotated[int, Range("a 95% quantile needs at least 20", low=20)]
+RandomControls = Annotated[int, Range("a 95% quantile needs at least 20", low=20), AT_MOST]
 """How many random controls are drawn, of which a high quantile is taken."""
 
 

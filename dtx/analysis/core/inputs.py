@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from dtx.config.ranges import Count, NotEmpty, Seed
+from dtx.config.ranges import Count, NotEmpty, Number, Seed
 from dtx.dataset.dataset import Dataset
 from dtx.env.actions import Action
 from dtx.env.environment import Environment
@@ -44,9 +44,21 @@ class Inputs:
 
     env: Environment
     dataset: Dataset
-    targets: Annotated[tuple[float, ...], NotEmpty("needs at least one reward-to-go")]
+    targets: Annotated[tuple[Number, ...], NotEmpty("needs at least one reward-to-go")]
     count: Count
     seed: Seed
+
+    @property
+    def number(self) -> int:
+        """How many windows :meth:`deciding` gives."""
+        decision = self.env.decision
+        return self.count if decision is None else len(decision.layouts) * len(self.targets)
+
+    @property
+    def steps(self) -> int | None:
+        """How long they are; None: as long as the model's longest."""
+        decision = self.env.decision
+        return None if decision is None else decision.step + 1
 
     def deciding(self, model: DecisionTransformerModel) -> tuple[Context, pd.DataFrame]:
         """Windows whose last state is where something is decided.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
-from dtx.config.ranges import Range
+from dtx.config.ranges import AT_MOST, Range
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +24,7 @@ deviations (of 3 it would be five, of 10 two and a half)."""
 Twins = Annotated[
     int,
     Range("needs at least 19: that one more untrained model exceeds 19 has a chance of 5%", low=19),
+    AT_MOST,
 ]
 """How many untrained models a number is held against."""
 _STREAM = 1_000_003
@@ -50,7 +51,7 @@ def twins(
     from dtx.dt.model import centre_state
 
     for number in range(count):
-        twin = untrained_like(model, _STREAM + seed * _APART + number)
+        twin = untrained_like(model, (_STREAM + seed * _APART + number) % 2**63)
         if model.cfg.state_bias and model.cfg.state_encoder != "conv":
             centre_state(twin, seen.mean(0))
         yield twin

@@ -6,21 +6,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dtx.analysis.core.analysis import Analysis, Need
+from dtx.analysis.core.analysis import Need
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
 from dtx.analysis.core.scoring import Scoring
 from dtx.analysis.countdown.spec import CountdownSpec
-from dtx.config.ranges import Natural
 from dtx.dataset.dataset import Dataset
-from dtx.dt.model_stage import ModelStage
 from dtx.env.environment import Environment
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Countdown(CountdownSpec, Analysis):
+class Countdown(CountdownSpec, OfModel):
     """Steps left, as reward-to-go and the clock say; ``conf/analysis/countdown.yaml`` explains the fields.
 
     A target return names a number of steps where successes are worth less the longer they take; *steps
@@ -33,20 +33,36 @@ class Countdown(CountdownSpec, Analysis):
     """
 
     question: ClassVar[str] = "Does the model count the steps that are left?"
+    acts_in: ClassVar[str] = "env"
+    plays: ClassVar[bool] = True
     needs: ClassVar[Mapping[str, Need]] = {"env": Need.DECISION}
     scoring: ClassVar[Scoring | None] = None  # no model whose clock is known is compiled yet
 
     env: Environment
     dataset: Dataset
-    dt: ModelStage
-    checkpoint: Natural | None
+
+    def resources(self) -> Resources:
+        """Episodes with every clock, which share most contexts; patches of states, and probes."""
+        layouts = len(self.env.decision.layouts) if self.env.decision else 1
+        clocks = len(self.curve_targets) * (1 + len(self.offsets))
+        changed = self.states * len(self.targets)
+        played = len(self.targets) * layouts * self.episodes + clocks * (
+            self.curve_episodes + layouts + self.untrained * self.control_episodes
+        )
+        patched = changed * len(self.shifts) * 10 * (1 + self.untrained)
+        held = {
+            "episodes": len(self.targets) * layouts * self.episodes / 30,
+            "curve_episodes": len(self.curve_targets) * self.curve_episodes / 30,
+            "states": changed / 4,
+            "probed": self.probed / 15,
+        }
+        return self.dt.passing(played + patched + 2 * self.probed, None, held)
 
     def compute(self) -> Result:
         """Play, change steps left in the model's own states, patch, reset the clock, probe."""
         from dtx.analysis.countdown.compute import compute
-        from dtx.dt.load import load_at
 
-        model = load_at(self.dt, self.checkpoint, self.env, plays=True)
+        model = self.model()
         decision = self.env.decision
         assert decision is not None  # see needs
         return compute(self, model, self.env, decision, self.dataset.load())

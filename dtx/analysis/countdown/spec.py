@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from dtx.config.ranges import Count, NonNegative, NotEmpty, Positive, Seed, Share
+from dtx.config.ranges import Count, NonNegative, NotEmpty, Number, Positive, Seed, Share, Whole
 
 TRAINED, UNTRAINED = "trained", "untrained"
 """Names of the models in the tables; untrained ones have a number behind it."""
@@ -29,21 +29,21 @@ SAMPLED, GREEDY = "sampled", "greedy"
 class CountdownSpec:
     """What is measured, and what is wanted."""
 
-    targets: Annotated[tuple[float, ...], NotEmpty()]
+    targets: Annotated[tuple[Number, ...], NotEmpty()]
     episodes: Count
     states: Count
-    shifts: Annotated[tuple[int, ...], NotEmpty()]
+    shifts: Annotated[tuple[Whole, ...], NotEmpty()]
     least_gap: Positive
-    alike: tuple[float, float]
+    alike: tuple[Number, Number]
     carried: Share
-    curve_targets: Annotated[tuple[float, ...], NotEmpty()]
-    offsets: Annotated[tuple[int, ...], NotEmpty()]
+    curve_targets: Annotated[tuple[Number, ...], NotEmpty()]
+    offsets: Annotated[tuple[Whole, ...], NotEmpty()]
     curve_episodes: Count
     control_episodes: Count
-    follows: tuple[float, float]
+    follows: tuple[Number, Number]
     diagonal: Positive
     probed: Count
-    ridge: Annotated[tuple[float, ...], NotEmpty()]
+    ridge: Annotated[tuple[Positive, ...], NotEmpty()]
     held_out: Share
     least_margin: NonNegative
     untrained: Count

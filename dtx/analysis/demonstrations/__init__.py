@@ -14,6 +14,7 @@ from dtx.dataset.dataset import Dataset
 from dtx.dt.decision_transformer import DecisionTransformer
 from dtx.env.environment import Environment
 from dtx.errors import UserError
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,6 +43,15 @@ class Demonstrations(Analysis):
         """The step limit of the episodes is known."""
         if self.dataset.environment is None:
             yield "dataset", "does not say in which environment its episodes were played"
+
+    def resources(self) -> Resources:
+        """Every window that is audited, with its one-hot observations, twice."""
+        steps = self.audited_windows * self.dt.windows.context
+        return Resources(
+            memory={"audited_windows": 2e3 * steps},
+            disk={"audited_windows": 5e6},
+            seconds=1 + 1e-5 * steps,
+        )
 
     def compute(self) -> Result:
         """Count, audit, and look for repetitions."""

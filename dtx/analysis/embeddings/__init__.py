@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
 from dtx.analysis.embeddings.spec import EmbeddingsSpec
-from dtx.config.ranges import Natural
 from dtx.dataset.dataset import Dataset
-from dtx.dt.model_stage import ModelStage
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embeddings(EmbeddingsSpec, Analysis):
+class Embeddings(EmbeddingsSpec, OfModel):
     """Norms, cosines, principal components; ``conf/analysis/embeddings.yaml`` explains the fields.
 
     Controls: Gaussian tables of the same size, random subsets of the same size. Exact checks: relabelling
@@ -31,15 +31,18 @@ class Embeddings(EmbeddingsSpec, Analysis):
     cover: ClassVar[str] = "components"
 
     dataset: Dataset
-    dt: ModelStage
-    checkpoint: Natural | None
+
+    def resources(self) -> Resources:
+        """Random tables and subsets of every control."""
+        needed = self.dt.passing(0)
+        seconds = needed.seconds + 0.01 * self.controls * (1 + len(self.subsets))
+        return dataclasses.replace(needed, seconds=seconds)
 
     def compute(self) -> Result:
         """Read the state embedding of the channels that occur in the demonstrations."""
         from dtx.analysis.embeddings.compute import compute
-        from dtx.dt.load import load_at
 
-        return compute(self, load_at(self.dt, self.checkpoint), self.dataset.load())
+        return compute(self, self.model(), self.dataset.load())
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
         """``embeddings`` (cosines) and ``components`` (maps); the clustergram as a page."""

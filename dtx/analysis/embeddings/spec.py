@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from dtx.analysis.core.controls import RandomControls
-from dtx.config.ranges import NotEmpty, Range, Seed
+from dtx.config.ranges import Natural, NotEmpty, Range, Seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Subset:
     channels: Annotated[
         tuple[str, ...], NotEmpty("needs at least one object, colour or door state")
     ]
-    cells: tuple[tuple[int, int], ...] | None
+    cells: tuple[tuple[Natural, Natural], ...] | None
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Cells of the view."""

@@ -6,19 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.inputs import Inputs
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
 from dtx.analysis.equivalence.spec import EquivalenceSpec
-from dtx.config.ranges import Natural
-from dtx.dt.model_stage import ModelStage
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Equivalence(EquivalenceSpec, Analysis):
+class Equivalence(EquivalenceSpec, OfModel):
     """Largest change of a logit; ``conf/analysis/equivalence.yaml`` explains the fields.
 
     Each rewriting is tried on the model and on the same model with random LayerNorms and biases, for which
@@ -27,17 +26,20 @@ class Equivalence(EquivalenceSpec, Analysis):
     """
 
     question: ClassVar[str] = "Do folded and centred weights compute the same logits?"
+    acts_in: ClassVar[str] = "windows.env"
 
     windows: Inputs
-    dt: ModelStage
-    checkpoint: Natural | None
+
+    def resources(self) -> Resources:
+        """Every window with every rewriting, in two precisions."""
+        windows = self.windows.number
+        return self.dt.passing(50 * windows, self.windows.steps, {"windows": 2 * windows})
 
     def compute(self) -> Result:
         """Compare the logits of all rewritings."""
         from dtx.analysis.equivalence.compute import compute
-        from dtx.dt.load import load_at
 
-        model = load_at(self.dt, self.checkpoint, self.windows.env)
+        model = self.model()
         contexts = {
             "decision": self.windows.deciding(model)[0],
             "demonstrations": self.windows.demonstrated(model)[0],

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
 from dtx.analysis.lens.spec import LensSpec
-from dtx.config.ranges import Natural
 from dtx.dataset.dataset import Dataset
-from dtx.dt.model_stage import ModelStage
 from dtx.env.environment import Environment
+from dtx.resources import OPERATIONS, Resources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lens(LensSpec, Analysis):
+class Lens(LensSpec, OfModel):
     """Predictions read from inside the model; ``conf/analysis/lens.yaml`` explains the fields.
 
     The logit lens applies the final normalisation and unembedding to the residual stream (nostalgebraist
@@ -32,18 +32,33 @@ class Lens(LensSpec, Analysis):
     """
 
     question: ClassVar[str] = "After which layer is the prediction formed?"
+    acts_in: ClassVar[str] = "env"
 
     env: Environment
     dataset: Dataset
-    dt: ModelStage
-    checkpoint: Natural | None
+
+    def resources(self) -> Resources:
+        """The streams of the windows, and a translator at every layer, of the model and of untrained ones."""
+        read = self.windows + self.held_out
+        needed = self.dt.passing(6 * read)
+        if self.dt.sizes is None:
+            return needed
+        sizes = self.dt.sizes
+        a_state = 6 * (1 + 2 * sizes.n_layers) * sizes.d_model**2
+        seconds = 6 * self.steps * self.batch_size * a_state / OPERATIONS
+        streams = 4.0 * read * sizes.tokens / 3 * (1 + 2 * sizes.n_layers) * sizes.d_model
+        batch = {"batch_size": 12.0 * self.batch_size * (1 + 2 * sizes.n_layers) * sizes.d_model}
+        return dataclasses.replace(
+            needed,
+            memory={**needed.memory, "windows, held_out": streams, **batch},
+            seconds=needed.seconds + seconds,
+        )
 
     def compute(self) -> Result:
         """Fit the lenses of the model and of an untrained one, and read them."""
         from dtx.analysis.lens.compute import compute
-        from dtx.dt.load import load_at
 
-        model = load_at(self.dt, self.checkpoint, self.env)
+        model = self.model()
         windows = self.dt.trained_windows
         return compute(self, model, self.dataset.load(), self.env.decision, windows)
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
 from dtx.analysis.neurons.spec import NeuronsSpec
-from dtx.config.ranges import Natural
 from dtx.dataset.dataset import Dataset
-from dtx.dt.model_stage import ModelStage
 from dtx.env.environment import Environment
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neurons(NeuronsSpec, Analysis):
+class Neurons(NeuronsSpec, OfModel):
     """Neurons of the MLPs, one by one; ``conf/analysis/neurons.yaml`` explains the fields.
 
     Controls: random states beside the strongest ones, and the same neuron of an untrained model. Exact
@@ -32,18 +32,26 @@ class Neurons(NeuronsSpec, Analysis):
     """
 
     question: ClassVar[str] = "What do single neurons answer to, and what do they do to the logits?"
+    acts_in: ClassVar[str] = "env"
 
     env: Environment
     dataset: Dataset
-    dt: ModelStage
-    checkpoint: Natural | None
+
+    def resources(self) -> Resources:
+        """Every state in the model and in untrained ones, and a picture of what each neuron shows."""
+        needed = self.dt.passing(7 * self.states, None, {"states": self.states / 8})
+        shown = len(self.named) or self.neurons
+        return dataclasses.replace(
+            needed,
+            disk={"neurons, shown": 3 * shown * self.shown * 10e3},
+            seconds=needed.seconds + 0.02 * shown * self.shown,
+        )
 
     def compute(self) -> Result:
         """Choose neurons and describe them over the states of the demonstrations."""
         from dtx.analysis.neurons.compute import compute
-        from dtx.dt.load import load_at
 
-        model = load_at(self.dt, self.checkpoint, self.env)
+        model = self.model()
         return compute(self, model, self.dataset.load(), self.env.decision)
 
     def answers(self, subject: Subject) -> Iterator[pd.DataFrame]:

@@ -121,16 +121,10 @@ def compute(
 
 
 def _layers(spec: NeuronsSpec, model: DecisionTransformerModel) -> list[int]:
-    count = model.cfg.n_layers
+    for field, what in spec.misfits(model.cfg):
+        raise UserError(f"analysis.neurons.{field}: {what}")
     named = [place_of(name) for name in spec.named]
-    for name, (layer, neuron) in zip(spec.named, named, strict=True):
-        if layer >= count or neuron >= model.cfg.d_mlp:
-            raise UserError(f"analysis.neurons.named: the model has no neuron {name}")
-    wanted = spec.layers if spec.layers is not None else tuple(range(count))
-    if max(wanted) >= count:
-        raise UserError(
-            f"analysis.neurons.layers: the model has layers 0 to {count - 1}, not {max(wanted)}"
-        )
+    wanted = spec.layers if spec.layers is not None else tuple(range(model.cfg.n_layers))
     return sorted({layer for layer, _ in named} if named else set(wanted))
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from dtx.config.ranges import Count, Natural, NotEmpty, Positive, Seed
+from dtx.config.ranges import Count, Natural, NotEmpty, Number, Positive, Seed
+
+if TYPE_CHECKING:
+    from dtx.dt.model_config import ModelConfig
+    from dtx.dt.sizes import Sizes
+
 
 NAME = re.compile(r"MLP(\d+)N(\d+)")
 """What a neuron is called."""
@@ -22,9 +27,9 @@ class NeuronsSpec:
     layers: Annotated[tuple[Natural, ...], NotEmpty("needs at least one; null for all")] | None
     neurons: Count
     named: tuple[str, ...]
-    states: int
+    states: Count
     shown: Count
-    high: float
+    high: Number
     untrained: Seed
     tolerance: Positive
     seed: Seed
@@ -36,6 +41,15 @@ class NeuronsSpec:
                 yield "named", f"'{name}' is no neuron; MLP1N5 is"
         if self.states < 2 * self.shown:
             yield "states", f"must be at least twice what is shown, {2 * self.shown}"
+
+    def misfits(self, model: ModelConfig | Sizes) -> Iterator[tuple[str, str]]:
+        """Neurons and layers that a model does not have."""
+        for name in filter(NAME.fullmatch, self.named):
+            layer, neuron = place_of(name)
+            if layer >= model.n_layers or neuron >= model.d_mlp:
+                yield "named", f"the model has no neuron {name}"
+        if (wanted := max(self.layers or (0,))) >= model.n_layers:
+            yield "layers", f"the model has layers 0 to {model.n_layers - 1}, not {wanted}"
 
 
 def place_of(name: str) -> tuple[int, int]:

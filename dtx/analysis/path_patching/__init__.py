@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
 from dtx.analysis.core.scoring import Scoring
-from dtx.analysis.path_patching.spec import PathPatchingSpec
-from dtx.config.ranges import Natural
-from dtx.dt.model_stage import ModelStage
+from dtx.analysis.path_patching.spec import EdgeTokens, PathPatchingSpec
 from dtx.pairs.declared import Declared
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PathPatching(PathPatchingSpec, Analysis):
+class PathPatching(PathPatchingSpec, OfModel):
     """Patch every edge of the model; ``conf/analysis/path_patching.yaml`` explains it.
 
     An edge is what a sender (the embedding, a head, an MLP) wrote at a token and one receiver's input (q, k
@@ -43,8 +42,6 @@ class PathPatching(PathPatchingSpec, Analysis):
     cover: ClassVar[str] = "paths_instruction_flip"
     scoring: ClassVar[Scoring | None] = Scoring(by_ranking=True)
 
-    dt: ModelStage
-    checkpoint: Natural | None
     pairs: Declared
 
     def check(self) -> Iterator[tuple[str, str]]:
@@ -54,12 +51,21 @@ class PathPatching(PathPatchingSpec, Analysis):
             if name not in known:
                 yield "edits", f"the pairs have no edit {name}; they have {', '.join(known)}"
 
+    def resources(self) -> Resources:
+        """Every edge at every token of every pair."""
+        sizes = self.dt.sizes
+        edges = 1 if sizes is None else sizes.edges
+        tokens = 1
+        if sizes is not None and self.tokens is EdgeTokens.each:
+            tokens = 1 + sizes.within(3 * self.pairs.longest)
+        passes = self.pairs.most_pairs * edges * tokens / 4
+        return self.dt.passing(passes, self.pairs.longest, {"at_once": min(self.at_once, passes)})
+
     def compute(self) -> Result:
         """Patch every edge."""
         from dtx.analysis.path_patching.compute import compute
-        from dtx.dt.load import load_at
 
-        return compute(self, load_at(self.dt, self.checkpoint), self.pairs.load())
+        return compute(self, self.model(), self.pairs.load())
 
     def answers(self, subject: Subject) -> Iterator[pd.DataFrame]:
         """Mean effect of each edge at each token of a known model."""

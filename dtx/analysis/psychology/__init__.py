@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dtx.analysis.core.analysis import Analysis, Need
+from dtx.analysis.core.analysis import Need
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
 from dtx.analysis.psychology.spec import PsychologySpec
-from dtx.config.ranges import Natural
-from dtx.dt.model_stage import ModelStage
 from dtx.env.decision import Decision
 from dtx.env.environment import Environment
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Psychology(PsychologySpec, Analysis):
+class Psychology(PsychologySpec, OfModel):
     """The policy in every pose that fits the context; ``conf/analysis/psychology.yaml`` explains the fields.
 
     A *pose* is a cell and a direction, reached by its shortest actions from the start; *on the routine* are
@@ -38,19 +38,27 @@ class Psychology(PsychologySpec, Analysis):
 
     version: ClassVar[int] = 3  # since every claim has a control that can fail
     question: ClassVar[str] = "Where does the model decide, and how sure is it?"
+    acts_in: ClassVar[str] = "env"
+    plays: ClassVar[bool] = True
     needs: ClassVar[Mapping[str, Need]] = {"env": Need.DECISION}
     cover: ClassVar[str] = "state_map"
 
     env: Environment
-    dt: ModelStage
-    checkpoint: Natural | None
+
+    def resources(self) -> Resources:
+        """Episodes at every target, which share most contexts, and every pose in every model."""
+        layouts = len(self.env.decision.layouts) if self.env.decision else 1
+        played = len(self.targets) * layouts * self.episodes
+        posed = 100 * layouts * len(self.targets)
+        return self.dt.passing(
+            played / 10 + posed / 40 * (1 + self.untrained), None, {"episodes": played / 10}
+        )
 
     def compute(self) -> Result:
         """Compute the policies of the model and of untrained ones in all poses, then play."""
         from dtx.analysis.psychology.compute import compute
-        from dtx.dt.load import load_at
 
-        model = load_at(self.dt, self.checkpoint, self.env, plays=True)
+        model = self.model()
         return compute(self, model, self._decision)
 
     def answers(self, subject: Subject) -> Iterable[pd.DataFrame]:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from dtx.analysis.core.targets import Divergence, check_targets
 from dtx.analysis.core.untrained import Twins
-from dtx.config.ranges import Count, Seed
+from dtx.config.ranges import Count, Number, Seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class PsychologySpec:
     """What is asked for, played and compared."""
 
-    targets: tuple[float, ...]
-    low: float
-    high: float
+    targets: tuple[Number, ...]
+    low: Number
+    high: Number
     threshold: Divergence
     episodes: Count
     untrained: Twins

@@ -103,6 +103,9 @@ class Scorecard(ScorecardSpec, Analysis):
         for name, analysis in self.analyses.items():
             if not reads_model(analysis):
                 yield f"analyses.{name}", "has no field dt: it does not look at one model"
+        for cell in self.cells:
+            for field, what in (*cell.stage.missing(), *cell.stage.check()):
+                yield f"analyses.{cell.analysis}.{field}", f"of {cell.model}: {what}"
         for model, names in self.skip.items():
             if model not in {*self.known, *self.negatives}:
                 yield "skip", f"there is no model {model!r}"

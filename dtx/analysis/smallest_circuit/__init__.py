@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
 from dtx.analysis.smallest_circuit.spec import SmallestCircuitSpec
-from dtx.config.ranges import Natural
-from dtx.dt.model_stage import ModelStage
 from dtx.pairs.declared import Declared
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmallestCircuit(SmallestCircuitSpec, Analysis):
+class SmallestCircuit(SmallestCircuitSpec, OfModel):
     """Prune edges until nothing more can go; ``conf/analysis/smallest_circuit.yaml`` explains the fields.
 
     In a circuit every receiver reads the source run along the circuit's edges and the base run along all
@@ -41,8 +40,6 @@ class SmallestCircuit(SmallestCircuitSpec, Analysis):
     question: ClassVar[str] = "Which circuit is enough?"
     version: ClassVar[int] = 2  # since circuits are pruned, two-sided and one a reward-to-go
 
-    dt: ModelStage
-    checkpoint: Natural | None
     pairs: Declared
 
     def check(self) -> Iterator[tuple[str, str]]:
@@ -54,13 +51,20 @@ class SmallestCircuit(SmallestCircuitSpec, Analysis):
         if len(set(self.directions)) < len(self.directions):
             yield "directions", "names a direction twice"
 
+    def resources(self) -> Resources:
+        """Every edge tried in every cell, on all layouts and on folds of them; random circuits."""
+        edges = 1 if self.dt.sizes is None else self.dt.sizes.edges
+        edits = len(self.pairs.edits if self.edits is None else self.edits)
+        tried = 2 * edges * (1 + self.folds) + 20 * self.draws * (1 + self.folds)
+        passes = edits * self.pairs.runs * len(self.directions) * (tried + self.untrained)
+        return self.dt.passing(passes, self.pairs.longest, {"draws": 2 * self.draws})
+
     def compute(self) -> Result:
         """Prune."""
         from dtx.analysis.smallest_circuit.compute import compute
-        from dtx.dt.load import load_at
 
         every = self.pairs.source.variants == "all"
-        return compute(self, load_at(self.dt, self.checkpoint), self.pairs.load(), every)
+        return compute(self, self.model(), self.pairs.load(), every)
 
     def answers(self, subject: Subject) -> Iterator[pd.DataFrame]:
         """The edges of the smallest circuits of a known model."""

@@ -6,21 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
 from dtx.analysis.steering.spec import SteeringSpec, problems_of
-from dtx.config.ranges import Natural
 from dtx.dataset.dataset import Dataset
-from dtx.dt.model_stage import ModelStage
 from dtx.env.environment import Environment
 from dtx.pairs.declared import Declared
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Steering(SteeringSpec, Analysis):
+class Steering(SteeringSpec, OfModel):
     """Steer to each goal by each method, at each site and size; ``conf/analysis/steering.yaml`` explains it.
 
     *Success*: share of the goal's windows whose most probable action is the wanted one, at each
@@ -38,11 +37,11 @@ class Steering(SteeringSpec, Analysis):
 
     version: ClassVar[int] = 2
     question: ClassVar[str] = "Can the model be steered, and what else changes?"
+    acts_in: ClassVar[str] = "env"
+    plays: ClassVar[bool] = True
     cover: ClassVar[str] = "steering_rollouts"
 
     env: Environment
-    dt: ModelStage
-    checkpoint: Natural | None
     dataset: Dataset | None
     pairs: Declared | None
 
@@ -56,12 +55,27 @@ class Steering(SteeringSpec, Analysis):
             for problem in problems_of(goal, self.env.decision, edits, type(self.env).__name__):
                 yield f"goals.{name}", problem
 
+    def resources(self) -> Resources:
+        """Every vector at every site and size, random ones in its place, and episodes."""
+        layouts = len(self.env.decision.layouts) if self.env.decision else 1
+        sites = len(self.sites) + len(self.arithmetic) + len(self.descent.sites) + 1
+        if self.clamp_parts and self.dt.sizes is not None:
+            sites += self.dt.sizes.n_layers * (self.dt.sizes.n_heads + 1)
+        windows = self.demonstrations + 10 * layouts
+        # Random vectors are searched only for what reaches a goal, which few do.
+        searched = sites * len(self.alphas) * (1 + self.controls / 4) * windows
+        optimised = 3 * len(self.descent.sites) * self.descent.steps * (self.descent.kept + windows)
+        played = len(self.methods) * len(self.compared) * layouts * self.episodes
+        passes = len(self.goals) * (searched + optimised + played)
+        held = {"demonstrations": windows, "episodes": layouts * self.episodes}
+        steps = self.env.decision.step + 4 if self.env.decision else None
+        return self.dt.passing(passes, steps, held)
+
     def compute(self) -> Result:
         """Steer, control, play, judge."""
         from dtx.analysis.steering.compute import compute
-        from dtx.dt.load import load_at
 
-        model = load_at(self.dt, self.checkpoint, self.env, plays=True)
+        model = self.model()
         pairs = self.pairs.load() if self.pairs else None
         episodes = self.dataset.load() if self.dataset else None
         return compute(self, model, self.env, pairs, episodes)

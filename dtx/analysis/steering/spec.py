@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from dtx.analysis.core.controls import RandomControls
-from dtx.config.ranges import Count, Natural, NotEmpty, Positive, PositiveShare, Seed
+from dtx.config.ranges import (
+    Count,
+    LearningRate,
+    Natural,
+    NonNegative,
+    NotEmpty,
+    Number,
+    Positive,
+    PositiveShare,
+    Seed,
+)
 from dtx.env.actions import Action
 from dtx.env.decision import Decision
 
@@ -53,10 +63,10 @@ class Place:
 
     identity_name: ClassVar[str] = "dtx.analysis.steering.Place"
 
-    steps: int | None
+    steps: Natural | None
     then: tuple[Action, ...]
     layouts: tuple[str, ...]
-    reward_to_go: tuple[float, ...]
+    reward_to_go: tuple[Number, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +75,7 @@ class Detour:
 
     identity_name: ClassVar[str] = "dtx.analysis.steering.Detour"
 
-    before: int
+    before: Natural
     actions: tuple[Action, ...]
 
 
@@ -82,7 +92,7 @@ class Goal:
     claim: str
     change: tuple[Place, ...]
     pairs: str | None
-    like: float | None
+    like: Number | None
     action: Action | None
     towards: Place | None
     keep: tuple[Place, ...]
@@ -97,7 +107,7 @@ class HeldOut:
     identity_name: ClassVar[str] = "dtx.analysis.steering.HeldOut"
 
     detours: tuple[Detour, ...]
-    reward_to_go: tuple[float, ...]
+    reward_to_go: tuple[Number, ...]
     layouts: tuple[str, ...]
 
 
@@ -107,7 +117,7 @@ class Site:
 
     identity_name: ClassVar[str] = "dtx.analysis.steering.Site"
 
-    layer: int
+    layer: Natural
     tokens: Tokens
 
 
@@ -117,8 +127,8 @@ class Arithmetic:
 
     identity_name: ClassVar[str] = "dtx.analysis.steering.Arithmetic"
 
-    reward_to_go: float
-    cells: dict[str, float]
+    reward_to_go: Number
+    cells: dict[str, Number]
     tokens: Tokens
 
 
@@ -130,10 +140,10 @@ class Descent:
 
     sites: tuple[Site, ...]
     steps: Count
-    learning_rate: float
+    learning_rate: LearningRate
     kept: Count
-    keep: float
-    penalty: float
+    keep: NonNegative
+    penalty: NonNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +159,11 @@ class SteeringSpec:
     arithmetic: dict[str, Arithmetic]
     clamp_parts: bool
     descent: Descent
-    alphas: tuple[float, ...]
+    alphas: tuple[Number, ...]
     controls: RandomControls
-    compared: Annotated[tuple[float, ...], NotEmpty()]
-    low: float
-    high: float
+    compared: Annotated[tuple[Number, ...], NotEmpty()]
+    low: Number
+    high: Number
     episodes: Count
     min_success: PositiveShare
     max_side_effect: Positive

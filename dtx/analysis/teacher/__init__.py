@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dtx.agent.agent import AgentStage
-from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.of_model import OfModel
 from dtx.analysis.core.result import Result
 from dtx.analysis.teacher.spec import TeacherSpec
-from dtx.config.ranges import Natural
 from dtx.dataset.dataset import Dataset
-from dtx.dt.model_stage import ModelStage
+from dtx.resources import Resources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Teacher(TeacherSpec, Analysis):
+class Teacher(TeacherSpec, OfModel):
     """Teacher and model at the states of demonstrations; ``conf/analysis/teacher.yaml`` explains the fields.
 
     Controls: an n-gram model of actions, which sees no observation, and the architecture untrained.
@@ -30,15 +30,20 @@ class Teacher(TeacherSpec, Analysis):
 
     dataset: Dataset
     agent: AgentStage
-    dt: ModelStage
-    checkpoint: Natural | None
+
+    def resources(self) -> Resources:
+        """Every episode once a target and policy, and a table of what follows n actions."""
+        asked = self.episodes * (1 + len(self.targets))
+        needed = self.dt.passing(2 * asked, None, {"episodes": self.episodes / 4})
+        actions = 7 if self.dt.sizes is None else self.dt.sizes.n_actions
+        table = 8.0 * actions * (actions + 1.0) ** min(self.n_gram, 200)
+        return dataclasses.replace(needed, memory={**needed.memory, "n_gram": table})
 
     def compute(self) -> Result:
         """Replay held-out episodes and compare the policies along them."""
         from dtx.analysis.teacher.compute import compute
-        from dtx.dt.load import load_at
 
-        model = load_at(self.dt, self.checkpoint)
+        model = self.model()
         return compute(self, model, self.agent.load(), self.dataset.load())
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from dtx.config.ranges import Count, NotEmpty, Positive, Seed
+from dtx.config.ranges import Count, NotEmpty, Number, Positive, Seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class TeacherSpec:
 
     episodes: Count
     temperatures: Annotated[tuple[Positive, ...], NotEmpty()]
-    targets: tuple[float, ...]
+    targets: tuple[Number, ...]
     n_gram: Count
     seed: Seed
 

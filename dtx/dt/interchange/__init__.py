@@ -15,9 +15,11 @@ from typing import ClassVar
 
 from dtx.dt.interchange.spec import InterchangeSpec
 from dtx.dt.model_stage import ModelStage
+from dtx.dt.sizes import FLOAT, Sizes
 from dtx.dt.tokens import DECISION_TRANSFORMER
 from dtx.env.memory import Memory
 from dtx.report import read_metrics
+from dtx.resources import OPERATIONS, Resources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,26 @@ class Interchange(InterchangeSpec, ModelStage):
     def environment(self) -> Memory:
         """What the model was made to act in."""
         return self.env
+
+    @property
+    def sizes(self) -> Sizes:
+        """Of the architecture."""
+        return self.model.sizes(DECISION_TRANSFORMER.tokens(self.context))
+
+    def resources(self) -> Resources:
+        """Weights with Adam's, three runs of every window of a batch, forward and back."""
+        sizes = self.sizes
+        held = max(self.batch_size, self.pairs / 4)
+        return Resources(
+            memory={
+                "model.n_layers, model.d_model, model.d_mlp": 4 * FLOAT * sizes.parameters,
+                "batch_size, pairs, model.n_layers, model.d_model, context": 3
+                * held
+                * sizes.activations(),
+            },
+            disk={"model.n_layers, model.d_model, model.d_mlp": 4 * FLOAT * sizes.parameters},
+            seconds=self.steps * (0.01 + 9 * self.batch_size * sizes.operations() / OPERATIONS),
+        )
 
     def run(self, out: Path) -> None:
         """Train; writes weights, model.json, circuit.json, tables ``heads``, ``inputs``, curves, headline."""

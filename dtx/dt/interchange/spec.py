@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from dtx.config.ranges import (
+    AT_MOST,
     Count,
+    LearningRate,
     Natural,
     NonNegative,
+    Number,
     OpenShare,
-    Positive,
     Range,
     Seed,
     Share,
@@ -23,7 +25,7 @@ from dtx.stage import RUNTIME
 if TYPE_CHECKING:
     from dtx.dt.model_config import ModelConfig
 
-Waits = Annotated[int, Range("there must be some, or no route could be held out", low=1)]
+Waits = Annotated[int, Range("there must be some, or no route could be held out", low=1), AT_MOST]
 """Most actions without effect on a route."""
 
 
@@ -56,13 +58,13 @@ class InterchangeSpec:
     context: Count
     aligned: Aligned
     waits: Waits
-    low: tuple[float, float]
-    high: tuple[float, float]
+    low: tuple[Number, Number]
+    high: tuple[Number, Number]
     guidance: Guidance
     smoothing: ShareBelowOne
     steps: Count
     batch_size: Count
-    learning_rate: Positive
+    learning_rate: LearningRate
     weight_decay: NonNegative
     warm_up: Natural
     held_out: OpenShare

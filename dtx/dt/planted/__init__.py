@@ -15,9 +15,12 @@ from typing import ClassVar
 
 from dtx.dt.model_stage import ModelStage
 from dtx.dt.planted.features import ACTIONS, CIRCUIT
-from dtx.dt.planted.spec import PlantedSpec
+from dtx.dt.planted.spec import D_HEAD, D_MLP, PlantedSpec
+from dtx.dt.sizes import FLOAT, Sizes
+from dtx.dt.tokens import DECISION_TRANSFORMER
 from dtx.env.memory import Memory
 from dtx.report import read_metrics
+from dtx.resources import OPERATIONS, Resources
 
 FEWEST = 9
 """Dimensions under which the circuit's own features do not stay apart."""
@@ -33,6 +36,29 @@ class Planted(PlantedSpec, ModelStage):
     def environment(self) -> Memory:
         """What the model was made to act in."""
         return self.env
+
+    @property
+    def sizes(self) -> Sizes:
+        """Of the compiled model; its heads are as wide as they need to be, however many there are."""
+        return Sizes(
+            n_layers=self.n_layers,
+            n_heads=self.n_heads,
+            d_model=max(self.width, D_HEAD * self.n_heads),
+            d_mlp=D_MLP,
+            tokens=DECISION_TRANSFORMER.tokens(self.context),
+            n_ctx=DECISION_TRANSFORMER.tokens(self.context),
+            n_timesteps=self.env.max_steps,
+            time_embedding="learned",
+            n_actions=self.env.n_actions,
+        )
+
+    def resources(self) -> Resources:
+        """Weights, and a few windows that are played."""
+        sizes = self.sizes
+        size = {"n_layers, n_heads, context": FLOAT * sizes.parameters}
+        played = {"context, n_layers, n_heads": 16 * sizes.activations()}
+        seconds = 200 * sizes.operations() / OPERATIONS + 1e-3 * self.n_layers * self.n_heads
+        return Resources(memory=size | played, disk=size, seconds=seconds)
 
     def run(self, out: Path) -> None:
         """Compile and play; writes weights, model.json, circuit.json, table ``features``, headline."""

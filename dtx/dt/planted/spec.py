@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from dtx.config.ranges import Count, Natural, Seed, ShareBelowOne
+from dtx.config.ranges import Count, Natural, Number, Range, Seed, ShareBelowOne
 from dtx.dt.planted.features import (
     ACTIONS,
     AT_FIRST,
@@ -42,17 +42,22 @@ class Paths:
     silent_head: bool = False
 
 
+D_HEAD, D_MLP = 4, 8
+Compiled = Annotated[int, Range("must be between 1 and 1000", low=1, high=1000)]
+"""Layers, or heads of each: one after the other is compiled."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlantedSpec:
     """The variant that is compiled."""
 
     env: Memory
     context: Count
-    n_layers: Count
-    n_heads: Count
-    threshold: tuple[float, float]
+    n_layers: Compiled
+    n_heads: Compiled
+    threshold: tuple[Number, Number]
     layer_norm: bool
-    dimensions: int | None
+    dimensions: Count | None
     rotation: bool
     backup_head: bool
     negative_head: ShareBelowOne
@@ -111,18 +116,23 @@ class PlantedSpec:
         slots = ((layer, head) for head in range(self.n_heads) for layer in range(self.n_layers))
         return [slot for slot in slots if slot not in used]
 
+    @property
+    def width(self) -> int:
+        """Width of the residual stream; it follows from the features."""
+        width = self.dimensions or len(self.features())
+        # With LayerNorm a dimension becomes a pair of opposite ones, and one pair holds the ballast.
+        return 2 * (width + 1) if self.layer_norm else width
+
     def model_config(self) -> ModelConfig:
-        """The transformer's config; its width follows from the features."""
+        """The transformer's config."""
         from dtx.dt.model_config import ModelConfig
 
-        width = self.dimensions or len(self.features())
         return ModelConfig(
             n_layers=self.n_layers,
             n_heads=self.n_heads,
-            # With LayerNorm a dimension becomes a pair of opposite ones, and one pair holds the ballast.
-            d_model=2 * (width + 1) if self.layer_norm else width,
-            d_head=4,
-            d_mlp=8,
+            d_model=self.width,
+            d_head=D_HEAD,
+            d_mlp=D_MLP,
             act_fn="relu",
             gated_mlp=False,
             normalization_type="LN" if self.layer_norm else None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -54,7 +53,7 @@ class DecisionTransformerModule(ResumableModule):
             self._validation = [validation.batch(seed, 0, spec.validation_windows)]
         env = spec.dataset.environment
         self._probe = decision_probe(None if env is None else env.decision, network)
-        self._kept = kept_steps(spec.steps, spec.kept_checkpoints)
+        self._kept = spec.kept_steps
         self._sums = torch.zeros(4, dtype=torch.float64)  # loss, accuracy, gradient norm, steps
         self._last: dict[str, float] = {}
         self._windows = self._distinct = self._flops = 0.0
@@ -182,13 +181,6 @@ class DecisionTransformerModule(ResumableModule):
     def load_resume_state(self, state: dict) -> None:
         """Take up :meth:`resume_state`."""
         self._sums, self._last = state["sums"], state["last"]
-
-
-def kept_steps(steps: int, count: int) -> set[int]:
-    """About ``count`` steps from 1 to ``steps``, evenly spaced in their logarithm."""
-    if steps < 1 or count < 1:
-        return set()
-    return {round(s) for s in np.geomspace(1, steps, count)} | {steps}
 
 
 def weighted_loss(logits: Tensor, batch: Packed) -> tuple[Tensor, Tensor]:

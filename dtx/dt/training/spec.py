@@ -6,8 +6,12 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+import numpy as np
+
 from dtx.config.ranges import (
+    AT_MOST,
     Count,
+    LearningRate,
     Natural,
     NonNegative,
     Positive,
@@ -23,13 +27,14 @@ from dtx.stage import RUNTIME
 from dtx.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from dtx.dataset.episodes import Episodes
     from dtx.dt.model_config import ModelConfig
 
-Steps = Annotated[int, Range("must be 0 (an untrained model) or more", low=0)]
+Steps = Annotated[int, Range("must be 0 (an untrained model) or more", low=0), AT_MOST]
 """Optimisation steps."""
+MOST_KEPT = 100_000
+Kept = Annotated[int, Range(f"must be between 0 and {MOST_KEPT}", low=0, high=MOST_KEPT)]
+"""Checkpoints that are kept."""
 
 
 class OptimiserKind(enum.Enum):
@@ -68,8 +73,8 @@ class Optimiser:
     identity_name: ClassVar[str] = "dtx.dt.decision_transformer.Optimiser"
 
     method: OptimiserKind
-    learning_rate: Positive
-    matrix_learning_rate: Positive
+    learning_rate: LearningRate
+    matrix_learning_rate: LearningRate
     warm_up: Natural
     cycles: Count
     final_share: Share
@@ -92,7 +97,7 @@ class TrainingSpec:
     batch_size: Count
     precision: Precision
     seed: Seed
-    kept_checkpoints: Natural
+    kept_checkpoints: Kept
     validation_windows: Count
     log_every: Count
     checkpoint_every: Count = field(metadata=RUNTIME)
@@ -102,6 +107,16 @@ class TrainingSpec:
     def tokens(self) -> int:
         """Tokens of the longest window; its last action is not one."""
         return layout_of(self.reward_to_go).tokens(self.windows.context)
+
+    @property
+    def kept_steps(self) -> set[int]:
+        """Steps whose weights are kept: 0, and others evenly spaced in their logarithm up to the last."""
+        if self.kept_checkpoints < 1:
+            return set()
+        if self.steps < 1:
+            return {0}
+        spaced = np.geomspace(1, self.steps, min(self.kept_checkpoints, MOST_KEPT))
+        return {0, self.steps, *(round(s) for s in spaced)}
 
     def model_config(self) -> ModelConfig:
         """The transformer's config, with what this stage adds to its architecture."""
