@@ -1,8 +1,8 @@
 """Hooks that are asked for and would never be called are told: refused, or warned of.
 
-TransformerLens adds a hook wherever it is told to, and says nothing where no forward pass comes by: at a point
-whose switch is off, by a test of names that none passes, in a block of code in which the model does not run.
-An edit that was never made then looks like an edit without an effect.
+TransformerLens adds a hook wherever it is told to, and says nothing where no forward pass comes by: at a
+point whose switch is off, by a test of names that none passes, in a block of code in which the model does
+not run. An edit that was never made then looks like an edit without an effect.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class CheckedHooks(HookedRootModule):
             names: None for all, a name, several, or a test of a name.
 
         Raises:
-            UserError: A name is no hook point or its switch is off; a test, or an empty list, chooses nothing.
+            UserError: A name is no hook point, or its switch is off; or nothing is chosen.
         """
         if isinstance(names, str):
             names = (names,)
@@ -117,17 +117,17 @@ class CheckedHooks(HookedRootModule):
         Raises:
             UserError: A hook can never be called; see :meth:`computed`.
         """
+        fwd_hooks, bwd_hooks = list(fwd_hooks), list(bwd_hooks)
         for name, _ in (*fwd_hooks, *bwd_hooks):
             self._check(name) if isinstance(name, str) else self.computed(name)
         if bwd_hooks and not torch.is_grad_enabled():
-            warnings.warn("gradients are off here: no hook of the backward pass is called", stacklevel=3)
+            warnings.warn(
+                "gradients are off here: no hook of the backward pass is called", stacklevel=3
+            )
         called = bytearray(len(fwd_hooks))
         watched = [(n, partial(_note, called, i, h)) for i, (n, h) in enumerate(fwd_hooks)]
         with super().hooks(
-            watched if reset_hooks_end else list(fwd_hooks),
-            list(bwd_hooks),
-            reset_hooks_end,
-            clear_contexts,
+            watched if reset_hooks_end else fwd_hooks, bwd_hooks, reset_hooks_end, clear_contexts
         ):
             yield self
         if reset_hooks_end and not all(called):

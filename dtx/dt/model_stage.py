@@ -46,6 +46,14 @@ class ModelStage(Stage):
         return ModelConfig.read(self.path)
 
     @property
+    def sizes(self) -> ModelConfig | None:
+        """Sizes of the model as far as they are known before it runs; None where only its files will say."""
+        try:
+            return self.model_config()
+        except UserError:  # not in the store yet, or no store is open
+            return None
+
+    @property
     def trained_on(self) -> Dataset | None:
         """The demonstrations that the model was trained on; None: on none of a stage here."""
         return None

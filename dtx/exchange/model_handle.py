@@ -137,7 +137,8 @@ class LoadedModel(Loaded):
             raise UserError("rollout: reward_to_go is empty; give at least one target")
         if len(targets) > 1 and not self.model.cfg.reward_to_go:
             warnings.warn(
-                f"{self.label} reads no reward-to-go: it plays the same at every target", stacklevel=2
+                f"{self.label} reads no reward-to-go: it plays the same at every target",
+                stacklevel=2,
             )
         place = self._environment(env)
         check_fits(self.model, place, self.label)

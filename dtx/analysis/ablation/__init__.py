@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dtx.analysis.ablation.spec import AblatedTokens, AblationSpec
+from dtx.analysis.ablation.spec import AblatedTokens, AblationSpec, beyond
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.inputs import Inputs
 from dtx.analysis.core.result import Result
@@ -36,6 +36,12 @@ class Ablation(AblationSpec, Analysis):
     windows: Inputs
     dt: ModelStage
     checkpoint: Natural | None
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Nodes and actions of the model, where it is known before it is made."""
+        yield from super().check()
+        if (sizes := self.dt.sizes) is not None:
+            yield from beyond(self, sizes)
 
     def compute(self) -> Result:
         """Ablate every node by every method."""

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from dtx.analysis.core.controls import RandomControls
 from dtx.analysis.core.inputs import Contrast
+from dtx.analysis.core.parts import Parts, Problem, no_contrast, no_layers
 from dtx.config.ranges import Count, Natural, NotEmpty, Positive, Seed, Share
 from dtx.stage import RUNTIME
 
@@ -65,3 +66,31 @@ class AblationSpec:
         for name in self.silent:
             if not NAME.fullmatch(name):
                 yield "silent", f"'{name}' is no node; L1H0, ATTN1, MLP1 and MLP1N5 are"
+
+
+def place_of(name: str) -> tuple[int, str, int]:
+    """Layer, kind and unit of a node by its name; the unit of an output is 0.
+
+    Raises:
+        ValueError: It is no node's name.
+    """
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is no node")
+    layer, head, attention, mlp, neuron = match.groups()
+    if layer is not None:
+        return int(layer), HEAD, int(head)
+    if attention is not None:
+        return int(attention), ATTENTION, 0
+    return (int(mlp), MLP, 0) if neuron is None else (int(mlp), NEURON, int(neuron))
+
+
+def beyond(spec: AblationSpec, sizes: Parts) -> Iterator[Problem]:
+    """Yield (field, what the model does not have of it)."""
+    counts = {HEAD: sizes.n_heads, NEURON: sizes.d_mlp}
+    for name in filter(NAME.fullmatch, spec.silent):  # check() tells what is no name
+        layer, kind, unit = place_of(name)
+        if layer >= sizes.n_layers or unit >= counts.get(kind, 1):
+            yield "silent", f"the model has no node {name}"
+    yield from no_layers(sizes, "neurons", spec.neurons)
+    yield from no_contrast(sizes, spec.contrast)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dtx.analysis.attribution.spec import AttributionSpec
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.inputs import Inputs
+from dtx.analysis.core.parts import no_contrast
 from dtx.analysis.core.result import Result
 from dtx.config.ranges import Natural
 from dtx.dt.model_stage import ModelStage
@@ -35,6 +36,11 @@ class Attribution(AttributionSpec, Analysis):
     windows: Inputs
     dt: ModelStage
     checkpoint: Natural | None
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """The two actions are the model's, where it is known before it is made."""
+        if (sizes := self.dt.sizes) is not None:
+            yield from no_contrast(sizes, self.contrast)
 
     def compute(self) -> Result:
         """Attribute the contrast in all windows."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dtx.analysis.congruence.spec import CongruenceSpec
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.inputs import Inputs
+from dtx.analysis.core.parts import no_actions
 from dtx.analysis.core.result import Result
 from dtx.config.ranges import Natural
 from dtx.dt.model_stage import ModelStage
@@ -34,6 +35,12 @@ class Congruence(CongruenceSpec, Analysis):
     windows: Inputs
     dt: ModelStage
     checkpoint: Natural | None
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Actions of the model, none twice, where it is known before it is made."""
+        yield from super().check()
+        if (sizes := self.dt.sizes) is not None:
+            yield from no_actions(sizes, "actions", self.actions)
 
     def compute(self) -> Result:
         """Read the weights of the model, of its checkpoints and of an untrained one."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import Result
-from dtx.analysis.neurons.spec import NeuronsSpec
+from dtx.analysis.neurons.spec import NeuronsSpec, beyond
 from dtx.config.ranges import Natural
 from dtx.dataset.dataset import Dataset
 from dtx.dt.model_stage import ModelStage
@@ -37,6 +37,12 @@ class Neurons(NeuronsSpec, Analysis):
     dataset: Dataset
     dt: ModelStage
     checkpoint: Natural | None
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Neurons of the model, where it is known before it is made."""
+        yield from super().check()
+        if (sizes := self.dt.sizes) is not None:
+            yield from beyond(self, sizes)
 
     def compute(self) -> Result:
         """Choose neurons and describe them over the states of the demonstrations."""

@@ -14,7 +14,7 @@ import torch
 from dtx.analysis.congruence.compute import TOLERANCE, congruence, identity_errors
 from dtx.analysis.core.result import Check, Control, Relation, Result, largest
 from dtx.analysis.core.untrained import TWINS, twins
-from dtx.analysis.neurons.spec import RANDOM, TRAINED, UNTRAINED, NeuronsSpec, place_of
+from dtx.analysis.neurons.spec import RANDOM, TRAINED, UNTRAINED, NeuronsSpec, beyond, place_of
 from dtx.analysis.neurons.states import States, states_of
 from dtx.analysis.neurons.worlds import views_and_worlds
 from dtx.dataset.episodes import Episodes
@@ -121,16 +121,10 @@ def compute(
 
 
 def _layers(spec: NeuronsSpec, model: DecisionTransformerModel) -> list[int]:
-    count = model.cfg.n_layers
+    for field, problem in beyond(spec, model.cfg):
+        raise UserError(f"analysis.neurons.{field}: {problem}")
     named = [place_of(name) for name in spec.named]
-    for name, (layer, neuron) in zip(spec.named, named, strict=True):
-        if layer >= count or neuron >= model.cfg.d_mlp:
-            raise UserError(f"analysis.neurons.named: the model has no neuron {name}")
-    wanted = spec.layers if spec.layers is not None else tuple(range(count))
-    if max(wanted) >= count:
-        raise UserError(
-            f"analysis.neurons.layers: the model has layers 0 to {count - 1}, not {max(wanted)}"
-        )
+    wanted = spec.layers if spec.layers is not None else range(model.cfg.n_layers)
     return sorted({layer for layer, _ in named} if named else set(wanted))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
+from dtx.analysis.core.parts import Parts, Problem, no_layers
 from dtx.config.ranges import Count, Natural, NotEmpty, Positive, Seed
 
 NAME = re.compile(r"MLP(\d+)N(\d+)")
@@ -48,3 +49,12 @@ def place_of(name: str) -> tuple[int, int]:
     if match is None:
         raise ValueError(f"{name!r} is no neuron")
     return int(match[1]), int(match[2])
+
+
+def beyond(spec: NeuronsSpec, sizes: Parts) -> Iterator[Problem]:
+    """Yield (field, what the model does not have of it)."""
+    for name in filter(NAME.fullmatch, spec.named):  # check() tells what is no name
+        layer, neuron = place_of(name)
+        if layer >= sizes.n_layers or neuron >= sizes.d_mlp:
+            yield "named", f"the model has no neuron {name}"
+    yield from no_layers(sizes, "layers", spec.layers or ())

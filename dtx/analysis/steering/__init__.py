@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import Result
+from dtx.analysis.steering.idle import beyond, idle, not_held_out
 from dtx.analysis.steering.spec import SteeringSpec, problems_of
 from dtx.config.ranges import Natural
 from dtx.dataset.dataset import Dataset
@@ -47,8 +48,12 @@ class Steering(SteeringSpec, Analysis):
     pairs: Declared | None
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """Goals that can be had in this environment, and the inputs that they need."""
+        """Goals that can be had in this environment, the inputs that they need, and edits of something."""
         yield from super().check()
+        yield from idle(self)
+        yield from not_held_out(self, self.env.decision)
+        if (sizes := self.dt.sizes) is not None:
+            yield from beyond(self, sizes)
         if self.demonstrations and self.dataset is None:
             yield "dataset", "is needed for demonstrations; name it, or set demonstrations to 0"
         edits = tuple(self.pairs.edits) if self.pairs else None
