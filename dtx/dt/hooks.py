@@ -99,6 +99,13 @@ class CheckedHooks(HookedRootModule):
             return point.switch
         return None
 
+    def switch(self, switch: str, use: bool) -> None:
+        """Turn a switch on or off; warns of hooks that are no longer called."""
+        setattr(self.cfg, switch, use)
+        left = [n for n, point in self.hook_dict.items() if self._switch_off(n) and hooked(point)]
+        if left and not use:
+            warnings.warn(f"hooks are no longer called: {', '.join(left)}", stacklevel=3)
+
     def add_hook(self, name: str | Callable[[str], bool], *args: Any, **kwargs: Any) -> None:
         """As TransformerLens has it; names as in :meth:`hooks`."""
         self.computed(name)

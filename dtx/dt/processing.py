@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -99,7 +100,7 @@ def copy_of(model: DecisionTransformerModel, dtype: torch.dtype) -> DecisionTran
     """
     if model.has_hooks:
         warnings.warn("the copy has none of the model's hooks: add them to the copy", stacklevel=3)
-    twin = DecisionTransformerModel(model.cfg)
+    twin = DecisionTransformerModel(replace(model.cfg))  # with switches of its own
     for i, block in enumerate(blocks_of(model)):
         if isinstance(block.mlp, BiasedGatedMLP):
             _give_biases(twin, i)

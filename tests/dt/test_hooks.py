@@ -8,6 +8,7 @@ from transformer_lens import HookedRootModule
 
 from dtx.dt.forward import Changed, run_from
 from dtx.dt.hooks import SwitchedPoint
+from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import processed
 from dtx.dt.windows import Sampler
@@ -126,6 +127,32 @@ def test_switched_on_they_are_edited():
             assert not torch.equal(
                 network.run_with_hooks(context, fwd_hooks=[(name, silence)]), plain
             )
+
+
+@pytest.mark.parametrize("name", OFF)
+def test_a_switch_turned_off_under_a_hook_is_told(name):
+    _, network = build()
+    turn = getattr(network, f"set_{OFF[name]}")
+    turn(True)
+    network.add_hook(name, silence)
+    with pytest.warns(UserWarning, match=f"hooks are no longer called: {name}"):
+        turn(False)
+    network.reset_hooks()
+    turn(True)
+    turn(False)
+
+
+def test_a_copys_switches_are_its_own():
+    _, network = build()
+    for copy in (processed(network), untrained_like(network, 0)):
+        copy.set_use_attn_result(True)
+        assert not network.cfg.use_attn_result
+        network.set_use_attn_result(True)
+        network.add_hook("blocks.0.attn.hook_result", silence)
+        copy.set_use_attn_result(False)
+        assert network.cfg.use_attn_result
+        network.reset_hooks()
+        network.set_use_attn_result(False)
 
 
 def nothing(network, context):

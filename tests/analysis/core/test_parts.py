@@ -1,9 +1,15 @@
 import dataclasses
+from types import SimpleNamespace
+
+import pytest
 
 from dtx.analysis.core.inputs import Contrast
 from dtx.analysis.core.parts import no_actions, no_contrast, no_layers
+from dtx.analysis.steering.spec import Site, Tokens
+from dtx.config.compose import build_group
 from dtx.env.actions import Action
-from tests.dt.toy import tiny
+from dtx.run.runner import run
+from tests.dt.toy import Drawn, Recorded, tiny
 
 SIZES = dataclasses.replace(tiny().model_config(), n_actions=3)
 TURNS = Contrast(pos=Action.left, neg=Action.right)
@@ -22,3 +28,40 @@ def test_layers_and_actions_that_are_not_there_are_named():
     assert wrong == ("goal.action", "the model has no action toggle; it has left, right, forward")
     (wrong,) = no_contrast(SIZES, Contrast(pos=Action.left, neg=Action.done))
     assert wrong[0] == "contrast.neg"
+
+
+@pytest.mark.parametrize(
+    ("analysis", "change", "field"),
+    [
+        ("ablation", {"silent": ("L9H9",)}, "silent"),
+        ("ablation", {"neurons": (99,)}, "neurons"),
+        ("ablation", {"contrast": Contrast(pos=Action.toggle, neg=Action.right)}, "contrast.pos"),
+        ("attribution", {"contrast": Contrast(pos=Action.left, neg=Action.done)}, "contrast.neg"),
+        ("congruence", {"actions": (Action.left, Action.toggle)}, "actions"),
+        ("neurons", {"layers": (0, 9)}, "layers"),
+        ("neurons", {"named": ("MLP0N100000",)}, "named"),
+        ("steering", {"sites": (Site(layer=9, tokens=Tokens.states),)}, "sites"),
+    ],
+)
+@pytest.mark.parametrize("option", ["memory_dt", "planted", "interchange"])
+def test_analyses_are_refused_before_the_model_is_made(analysis, change, field, option):
+    stage = build_group(f"analysis/{analysis}", [f"dt={option}"])
+    sizes = stage.dt.sizes
+    assert sizes is not None
+    few = SimpleNamespace(
+        sizes=SimpleNamespace(
+            n_layers=sizes.n_layers, n_heads=sizes.n_heads, d_mlp=sizes.d_mlp, n_actions=3
+        )
+    )
+    stage = dataclasses.replace(stage, dt=few)
+    assert not list(stage.check())
+    assert [place for place, _ in dataclasses.replace(stage, **change).check()] == [field]
+    unknown = dataclasses.replace(stage, dt=SimpleNamespace(sizes=None), **change)
+    assert not list(unknown.check())  # only its files will say
+
+
+def test_sizes_of_an_imported_model_are_known_once_it_is_there(store, experiment_of):
+    stage = Drawn(dataset=Recorded())
+    assert stage.sizes is None
+    run(experiment_of(stage))
+    assert stage.sizes is not None and stage.sizes.n_layers == 2
