@@ -301,11 +301,6 @@ class Block(nn.Module):
         mlp_in = self.hook_mlp_in(resid_bnd.clone()) if self.cfg.use_hook_mlp_in else resid_bnd
         return self.hook_resid_post(resid_bnd + self.hook_mlp_out(self.mlp(self.ln2(mlp_in))))
 
-    @property
-    def hook_points(self) -> list[HookPoint]:
-        """All of its activations."""
-        return [module for module in self.modules() if isinstance(module, HookPoint)]
-
     def last(self, resid_bnd: Tensor) -> Tensor:
         """The block's output at the last token alone (b, 1, d), without hooks."""
         resid_b1d = resid_bnd[:, -1:] + self.attn.last(self.ln1(resid_bnd))

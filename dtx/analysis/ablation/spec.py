@@ -59,10 +59,20 @@ class AblationSpec:
     seed: Seed
     at_once: Count = field(metadata=RUNTIME)
 
+    @property
+    def from_data(self) -> bool:
+        """Whether a method takes values from windows of data."""
+        return bool({AblationMethod.mean, AblationMethod.resample} & set(self.methods))
+
     def check(self) -> Iterator[tuple[str, str]]:
-        """No method twice; names of nodes."""
+        """No method twice; windows to take values from; names of nodes."""
         if len(set(self.methods)) < len(self.methods):
             yield "methods", "names a method twice"
+        if self.reference < 2 and self.from_data:
+            yield (
+                "reference",
+                "one window of data has no mean and is every window's donor: at least 2",
+            )
         for name in self.silent:
             if not NAME.fullmatch(name):
                 yield "silent", f"'{name}' is no node; L1H0, ATTN1, MLP1 and MLP1N5 are"
