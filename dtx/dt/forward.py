@@ -15,13 +15,13 @@ from transformer_lens import ActivationCache
 from transformer_lens.hook_points import HookPoint
 
 from dtx.dt.context import Context
-from dtx.dt.layers import Block, hooked
+from dtx.dt.hooks import Names, hooked
+from dtx.dt.layers import Block
 from dtx.dt.model import DecisionTransformerModel
+from dtx.errors import UserError
 
 Hook = tuple[str, Callable[[Tensor, HookPoint], Tensor | None]]
 """Name of an activation, and what is called with it; what that returns, if anything, replaces it."""
-Names = str | Sequence[str] | Callable[[str], bool] | None
-"""Activations by name: TransformerLens's ``names_filter``."""
 
 
 def blocks_of(model: DecisionTransformerModel) -> list[Block]:
@@ -53,7 +53,7 @@ def run_from(
     for block in blocks[layer:-1]:
         resid_bnd = block(resid_bnd)
     if layer < len(blocks):
-        alone = last_token_only and not hooked(*blocks[-1].hook_points)
+        alone = last_token_only and not hooked(*blocks[-1].modules())
         resid_bnd = blocks[-1].last(resid_bnd) if alone else blocks[-1](resid_bnd)
     return model.read(resid_bnd[:, -1])
 
@@ -67,6 +67,9 @@ def run_with_cache(
         model: Any; gradients are not kept.
         context: Windows.
         names: Which activations: None for all, a name, names, or a function of names.
+
+    Raises:
+        UserError: A name is no activation that is computed, or none is chosen.
     """
     with torch.no_grad():
         logits, values = model.run_with_cache(context, names_filter=names)
@@ -79,9 +82,14 @@ class Changed:
     Args:
         model: Any, without hooks.
         base: Activations :meth:`needed` of the known run, one row a window.
+
+    Raises:
+        UserError: The model has hooks, which would not be called here.
     """
 
     def __init__(self, model: DecisionTransformerModel, base: Mapping[str, Tensor]):
+        if model.has_hooks:
+            raise UserError("a part of a run passes by no hook: reset_hooks() of the model before")
         self.model, self.base = model, base
         self.blocks = blocks_of(model)
         self.last = model.cfg.n_layers - 1

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from dtx.dt.hooks import SwitchedPoint, hooked
 from dtx.dt.tokens import TokenLayout
 
 EPSILON = 1e-5
@@ -93,11 +94,6 @@ def product(x: Tensor, weight: Tensor, bias: Tensor, half: bool) -> Tensor:
     return _HalfProduct.apply(x, weight, bias) if half else torch.addmm(bias, x, weight)
 
 
-def hooked(*points: HookPoint) -> bool:
-    """Whether any of the points is read or edited by someone."""
-    return any(p.fwd_hooks or p.bwd_hooks for p in points)
-
-
 class LayerNorm(nn.Module):
     """Layer normalisation (Ba et al., 2016); ``hook_scale`` is the standard deviation."""
 
@@ -145,8 +141,9 @@ class SelfAttention(nn.Module):
             setattr(self, f"b_{name}", nn.Parameter(torch.zeros(h, e)))
         self.W_O = nn.Parameter(torch.empty(h, e, d))
         self.b_O = nn.Parameter(torch.zeros(d))
-        for name in ("q", "k", "v", "z", "attn_scores", "pattern", "result"):
+        for name in ("q", "k", "v", "z", "attn_scores", "pattern"):
             setattr(self, f"hook_{name}", HookPoint())
+        self.hook_result = SwitchedPoint("use_attn_result")
 
     def project(self, x: Tensor, name: str) -> Tensor:
         """Queries, keys or values (..., h, e) of (..., d), or of one input a head (b, n, h, d)."""
@@ -285,10 +282,11 @@ class Block(nn.Module):
         self.cfg = cfg
         self.ln1, self.attn = norm(cfg), SelfAttention(cfg)
         self.ln2, self.mlp = norm(cfg), MLP(cfg)
-        for name in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_in", "mlp_out"):
+        for name in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"):
             setattr(self, f"hook_{name}", HookPoint())
+        self.hook_mlp_in = SwitchedPoint("use_hook_mlp_in")
         for name in ("q_input", "k_input", "v_input"):
-            setattr(self, f"hook_{name}", HookPoint())
+            setattr(self, f"hook_{name}", SwitchedPoint("use_split_qkv_input"))
 
     def forward(self, resid_bnd: Tensor) -> Tensor:
         """Padded windows (b, n, d), every activation hooked."""
@@ -302,11 +300,6 @@ class Block(nn.Module):
         resid_bnd = self.hook_resid_mid(resid_bnd + self.hook_attn_out(self.attn(*inputs)))
         mlp_in = self.hook_mlp_in(resid_bnd.clone()) if self.cfg.use_hook_mlp_in else resid_bnd
         return self.hook_resid_post(resid_bnd + self.hook_mlp_out(self.mlp(self.ln2(mlp_in))))
-
-    @property
-    def hook_points(self) -> list[HookPoint]:
-        """All of its activations."""
-        return [module for module in self.modules() if isinstance(module, HookPoint)]
 
     def last(self, resid_bnd: Tensor) -> Tensor:
         """The block's output at the last token alone (b, 1, d), without hooks."""

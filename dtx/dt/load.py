@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dtx.dt.model_stage import ModelStage
@@ -94,6 +95,6 @@ def untrained_like(model: DecisionTransformerModel, seed: int) -> DecisionTransf
     """
     from dtx.dt.model import DecisionTransformerModel, initialise
 
-    fresh = DecisionTransformerModel(model.cfg)
+    fresh = DecisionTransformerModel(replace(model.cfg))  # with switches of its own
     initialise(fresh, None, 0.15, seed)
     return fresh.eval()

@@ -19,11 +19,11 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 from dtx.dt.context import Context, Packed
-from dtx.dt.layers import Block, hooked, norm
+from dtx.dt.hooks import CheckedHooks, hooked
+from dtx.dt.layers import Block, norm
 from dtx.dt.model_config import DESCRIPTION, ModelConfig
 from dtx.dt.state_encoder import ConvolutionalState
 from dtx.dt.transformer_lens import TransformerLensMethods
@@ -50,7 +50,8 @@ class Embedding(nn.Module):
         self.W_R = nn.Parameter(torch.empty(1, d)) if cfg.reward_to_go else None
         rows = cfg.n_timesteps if cfg.time_embedding == "learned" else 1
         self.W_time = nn.Parameter(torch.empty(rows, d))
-        for name in ("state", "action", "reward_to_go", "time"):
+        slots = ("state", "action", *(["reward_to_go"] if cfg.reward_to_go else []))
+        for name in (*slots, "time"):
             setattr(self, f"hook_{name}", HookPoint())
 
     def state(self, one_hot: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ class Unembedding(nn.Module):
         return F.linear(x, self.W_U.T, self.b_U)
 
 
-class DecisionTransformerModel(TransformerLensMethods, HookedRootModule):
+class DecisionTransformerModel(TransformerLensMethods, CheckedHooks):
     """Decision Transformer, or behaviour clone if ``cfg.reward_to_go`` is false.
 
     Source: Chen et al. 2021, "Decision Transformer"; sizes and tokens of the MemoryDT study.
@@ -177,9 +178,13 @@ class DecisionTransformerModel(TransformerLensMethods, HookedRootModule):
     def packed(self, batch: Packed) -> Tensor:
         """Logits (states, a) of a packed batch: the same numbers without any padding, for training.
 
-        The last block's queries, output and MLP are computed at state tokens only. Hooks are not
-        supported here: the axes differ.
+        The last block's queries, output and MLP are computed at state tokens only.
+
+        Raises:
+            UserError: Somebody reads or edits an activation: hooks are not called here, where axes differ.
         """
+        if hooked(*self.hook_dict.values()):
+            raise UserError("packed windows pass by no hook: call model(context), or reset_hooks()")
         resid_Nd = self.embed.packed(batch)
         if self.cfg.positional_embedding:
             resid_Nd = resid_Nd + F.embedding(batch.place, self.pos_embed.W_pos)
@@ -194,8 +199,8 @@ class DecisionTransformerModel(TransformerLensMethods, HookedRootModule):
 
     @property
     def has_hooks(self) -> bool:
-        """Whether anyone reads or edits an activation."""
-        return hooked(*self.hook_dict.values())
+        """Whether anyone reads or edits an activation, or what a module gives."""
+        return hooked(self, *self.mod_dict.values())
 
     def __getattr__(self, name: str) -> Any:
         """``W_Q`` ... ``b_out``: the blocks' parameters stacked over layers, as TransformerLens has it."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
-
-import torch
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from dtx.dt.tokens import TokenLayout, layout_of
 from dtx.errors import UserError
 from dtx.files import read_json
+
+if TYPE_CHECKING:
+    import torch
 
 DESCRIPTION = "model.json"
 
@@ -61,12 +62,10 @@ class ModelConfig:
     attn_only: bool = False
     final_rms: bool = False
     device: str = "cpu"
-    dtype: torch.dtype = torch.float32
     model_name: str = "decision-transformer"
 
     _not_saved = (
         "device",
-        "dtype",
         "use_attn_result",
         "use_split_qkv_input",
         "use_hook_mlp_in",
@@ -77,6 +76,13 @@ class ModelConfig:
     def layout(self) -> TokenLayout:
         """The order of the tokens that the model reads."""
         return layout_of(self.reward_to_go)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number type of weights, as TransformerLens asks for it."""
+        import torch  # not with the module: `dtx plan` reads configs of models
+
+        return torch.float32
 
     @property
     def d_vocab_out(self) -> int:

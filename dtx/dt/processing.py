@@ -11,7 +11,9 @@ Letters: d model, h head, e head width, f MLP width, a action.
 from __future__ import annotations
 
 import enum
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -92,8 +94,13 @@ def processed(
 
 
 def copy_of(model: DecisionTransformerModel, dtype: torch.dtype) -> DecisionTransformerModel:
-    """The same model, processed or not, with weights of its own in another number type."""
-    twin = DecisionTransformerModel(model.cfg)
+    """The same model, processed or not, with weights of its own in another number type.
+
+    Hooks stay where they are, with a warning: the copy has none.
+    """
+    if model.has_hooks:
+        warnings.warn("the copy has none of the model's hooks: add them to the copy", stacklevel=3)
+    twin = DecisionTransformerModel(replace(model.cfg))  # with switches of its own
     for i, block in enumerate(blocks_of(model)):
         if isinstance(block.mlp, BiasedGatedMLP):
             _give_biases(twin, i)

@@ -9,7 +9,7 @@ Letters: b window, n token, d model, a action.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,6 +29,7 @@ class TransformerLensMethods:
     blocks: Any
     ln_final: Any
     unembed: Any
+    switch: Callable[[str, bool], None]
 
     def to_single_token(self, action: str) -> int:
         """The number of an action: ``model.to_single_token("left")``.
@@ -83,12 +84,12 @@ class TransformerLensMethods:
 
     def set_use_attn_result(self, use: bool) -> None:
         """Compute every head's output by itself (``hook_result``)."""
-        self.cfg.use_attn_result = use
+        self.switch("use_attn_result", use)
 
     def set_use_split_qkv_input(self, use: bool) -> None:
         """Give every head inputs of its own (``hook_q_input``, ``hook_k_input``, ``hook_v_input``)."""
-        self.cfg.use_split_qkv_input = use
+        self.switch("use_split_qkv_input", use)
 
     def set_use_hook_mlp_in(self, use: bool) -> None:
         """Give MLPs an input of their own (``hook_mlp_in``)."""
-        self.cfg.use_hook_mlp_in = use
+        self.switch("use_hook_mlp_in", use)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
+import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from torch import Tensor
 from dtx.dataset.dataset import Dataset
 from dtx.dt import forward
 from dtx.dt.context import Context
+from dtx.dt.hooks import Names
 from dtx.dt.load import check_fits
 from dtx.dt.model import DecisionTransformerModel, load
 from dtx.errors import UserError
@@ -74,7 +76,7 @@ class LoadedModel(Loaded):
     def run_with_cache(
         self,
         context: Context | int,
-        names: str | Sequence[str] | Callable[[str], bool] | None = None,
+        names: Names = None,
     ) -> tuple[Tensor, ActivationCache]:
         """Logits (b, t, a) at the state tokens, and a TransformerLens ``ActivationCache``.
 
@@ -82,6 +84,9 @@ class LoadedModel(Loaded):
             context: Windows, as :meth:`windows`, :meth:`decisions` and the pairs' batches give them; or a
                 number of windows of the demonstrations.
             names: Which activations to keep: None for all, a name, several, or a function of a name.
+
+        Raises:
+            UserError: A name is no activation that is computed, or none is chosen.
         """
         if isinstance(context, int):
             context = self.windows(context)
@@ -110,6 +115,9 @@ class LoadedModel(Loaded):
 
         Returns:
             One row an episode: ``reward_to_go``, ``episode``, ``return``, ``length``, ``outcome``.
+
+        Raises:
+            UserError: Nothing would be played, or an argument would change nothing.
         """
         import pandas as pd
 
@@ -120,9 +128,20 @@ class LoadedModel(Loaded):
             raise UserError(f"rollout: episodes={episodes} must be at least 1")
         if not greedy and temperature <= 0:
             raise UserError(f"rollout: temperature={temperature:g} must be above 0")
+        if greedy and temperature != 1:
+            raise UserError(
+                f"rollout: temperature={temperature:g} changes no greedy action; leave it out"
+            )
+        targets = [float(value) for value in np.atleast_1d(np.asarray(reward_to_go))]
+        if not targets:
+            raise UserError("rollout: reward_to_go is empty; give at least one target")
+        if len(targets) > 1 and not self.model.cfg.reward_to_go:
+            warnings.warn(
+                f"{self.label} reads no reward-to-go: it plays the same at every target",
+                stacklevel=2,
+            )
         place = self._environment(env)
         check_fits(self.model, place, self.label)
-        targets = [float(value) for value in np.atleast_1d(np.asarray(reward_to_go))]
         names = [outcome.name.lower() for outcome in Outcome]
         played = rollouts(
             self.model,
@@ -172,9 +191,14 @@ class LoadedModel(Loaded):
             count: At most so many, of different episodes.
             seed: Of the choice.
             steps: Timesteps of each; None: as many as the model reads, or as the longest episode has.
+
+        Raises:
+            UserError: No window is asked for, or windows are longer than the model reads.
         """
         from dtx.analysis.core.windows import beginnings
 
+        if count < 1:
+            raise UserError(f"windows: count={count} must be at least 1")
         episodes, cfg = self.episodes, self.model.cfg
         training = np.asarray(episodes.length)[np.asarray(episodes.split) == 0]
         longest = min(cfg.n_steps, int(training.max(initial=0)))
@@ -207,6 +231,9 @@ class LoadedModel(Loaded):
             which: A config of ``pairs`` or a label in the store; None: the config named as the environment.
             overrides: ``pairs.source.variants=4``.
             env: As in :meth:`rollout`.
+
+        Raises:
+            UserError: There is no such config or artefact, or an override would not reach the pairs.
         """
         from dtx.config.options import options
         from dtx.text import suggest
@@ -216,7 +243,15 @@ class LoadedModel(Loaded):
         if which is not None and which not in names:
             if store is None or overrides:
                 raise UserError(f"pairs: no config {which!r}{suggest(which, names)}")
+            if env is not None:
+                raise UserError(f"pairs: {which} has an environment of its own; leave out env")
             return PairSet.read(store.artefact(Label(label_or_hint(store, which, "pairs"))))
+        for override in overrides:
+            if override.lstrip("+~").partition("=")[0].partition(".")[0] not in ("pairs", "seed"):
+                raise UserError(
+                    f"pairs: {override} does not reach the pairs: their fields are pairs.FIELD, and their "
+                    "environment is given by env="
+                )
         place = self._environment(env)
         name = which or type(place).__module__.rsplit(".", 1)[-1]
         if name not in names:

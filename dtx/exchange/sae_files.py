@@ -129,22 +129,28 @@ class SparseAutoencoder:
         self,
         model: DecisionTransformerModel,
         error_term: bool = True,
-        edit: Callable[[Tensor], Tensor] | None = None,
+        edit: Callable[[Tensor], Tensor | None] | None = None,
     ) -> Iterator[None]:
         """Replace an activation of the model by its reconstruction in the block.
 
         Args:
             model: With the error term and without an edit its logits change by rounding only.
             error_term: Add the reconstruction error.
-            edit: A function of the features (n, f) that returns edited ones.
+            edit: A function of the features (n, f) that returns edited ones, or edits those in place.
+
+        Raises:
+            UserError: The model computes no such activation.
         """
-        if self.hook_name not in model.hook_dict:
-            raise UserError(f"{self.hook_name}: the model has no such activation")
 
         def replace(x: Tensor, hook: Any) -> Tensor:
             flat_nd = x.flatten(-2) if self.hook_name.endswith("hook_z") else x
             features = self.encode(flat_nd)
-            out = self.decode(features if edit is None else edit(features), flat_nd)
+            edited = features
+            if edit is not None:
+                edited = features.clone()  # in place, the error term would take the edit back
+                returned = edit(edited)
+                edited = edited if returned is None else returned
+            out = self.decode(edited, flat_nd)
             if error_term:
                 out = out + (flat_nd - self.decode(features, flat_nd))
             return out.reshape(x.shape)
@@ -301,12 +307,10 @@ def activations(
     This is the ``data_provider`` of SAELens's ``SAETrainer``. Padding before a window's start is left out.
 
     Raises:
-        UserError: The model has no such activation, or there are fewer vectors than a batch takes.
+        UserError: The model computes no such activation, or there are fewer vectors than a batch takes.
     """
     from dtx.analysis.core.windows import real_tokens
 
-    if hook_name not in model.hook_dict:
-        raise UserError(f"{hook_name}: the model has no such activation")
     parts = []
     for begin in range(0, len(context), 256):
         with torch.no_grad():

@@ -46,6 +46,10 @@ class Given:
     def path(self) -> Path:
         raise AssertionError("nothing is read from the store")
 
+    @property
+    def sizes(self):
+        return self.model.cfg
+
     def load(self) -> DecisionTransformerModel:
         return self.model
 

@@ -22,6 +22,7 @@ from dtx.analysis.countdown.spec import (
     WHOLE_CLOCK,
     CountdownSpec,
 )
+from dtx.config.compose import build_group
 from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel, initialise
@@ -278,3 +279,8 @@ def test_the_config_says_what_is_wrong():
     assert dict(dataclasses.replace(SPEC, shifts=(0, 3)).check()).keys() == {"shifts"}
     assert dict(dataclasses.replace(SPEC, alike=(1.5, 2.0)).check()).keys() == {"alike"}
     assert not list(SPEC.check())
+    built = build_group("analysis/countdown")
+    assert not list(built.check())
+    for field in ("shifts", "offsets"):
+        far = dataclasses.replace(built, **{field: (3, -built.env.horizon)})
+        assert [name for name, _ in far.check()] == [field]

@@ -10,7 +10,6 @@ from dtx.analysis.embeddings import compute as computing
 from dtx.analysis.embeddings.compute import TOLERANCE, antipodal, clustered, members, principal
 from dtx.analysis.embeddings.spec import EmbeddingsSpec, Subset
 from dtx.config.ranges import problems
-from dtx.errors import UserError
 from dtx.report import read_metrics
 from dtx.run.runner import run
 from tests.dt.test_model import build
@@ -78,10 +77,10 @@ def test_members_are_the_named_channels_and_cells():
     names = np.array(
         [channel(KEY, 1, 1), channel(BALL, 1, 1), channel(KEY, 2, 6), channel(2, 2, 6)]
     )
-    assert members(OBJECTS, names, "x").tolist() == [0, 1, 2]
-    assert members(Subset(channels=("key",), cells=((2, 6),)), names, "x").tolist() == [2]
-    with pytest.raises(UserError, match=r"subsets\.x\.channels: no channel 'kee'"):
-        members(Subset(channels=("kee",), cells=None), names, "x")
+    assert members(OBJECTS, names).tolist() == [0, 1, 2]
+    assert members(Subset(channels=("key",), cells=((2, 6),)), names).tolist() == [2]
+    (wrong,) = Subset(channels=("key", "kee"), cells=None).check()
+    assert wrong == ("channels", "no channel 'kee' (did you mean 'key'?)")
 
 
 def test_stage_writes_tables_figures_and_verdict(store, experiment_of, stage):

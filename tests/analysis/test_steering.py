@@ -240,6 +240,26 @@ def test_a_model_that_does_it_already_is_no_success(stage, planted):
     assert claim.evidence.startswith("nothing to steer")
 
 
+def test_an_edit_that_moves_nothing_is_not_reported_as_an_edit_without_effect(stage, planted):
+    """The embedding of a cell that the planted model does not read: the vector is 0."""
+    with torch.no_grad():
+        planted.embed.W_S[cell_names().index("lava (0,0)")] = 0.0
+    arithmetic = dataclasses.replace(
+        stage.arithmetic["ask_more"], reward_to_go=0.0, cells={"lava (0,0)": 1.0}
+    )
+    one = only(
+        stage,
+        "rtg_off",
+        methods=(SteeringMethod.embedding_arithmetic,),
+        arithmetic={"lava": arithmetic},
+    )
+    found = result_of(one, measure(one, planted, one.env))
+    assert (found.tables["sites"]["moved"] == 0).all()
+    claim = found.claim("rtg_off")
+    assert claim.verdict is Verdict.NOT_ESTABLISHED
+    assert claim.evidence.startswith("nothing was steered: embedding arithmetic at lava, R")
+
+
 def test_a_behaviour_clone_has_no_reward_to_go_to_steer(stage):
     clone = model(n_layers=1, reward_to_go=False)
     wanted = only(stage, "rtg_off")

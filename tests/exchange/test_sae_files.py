@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -80,6 +81,45 @@ def test_the_layout_is_saelens_6s(tmp_path):
     }
 
 
+@pytest.mark.parametrize("error_term", [True, False])
+def test_an_edit_in_place_counts_as_one_that_is_returned(error_term):
+    stage, network = build()
+    context, sae = contexts(stage), dictionary("standard")
+
+    def in_place(features):
+        features[..., :20] = 0
+
+    def in_place_and_returned(features):
+        in_place(features)
+        return features
+
+    def returned(features):
+        return torch.cat([torch.zeros_like(features[..., :20]), features[..., 20:]], -1)
+
+    with torch.no_grad():
+        plain, found = network(context), []
+        for edit in (returned, in_place_and_returned, in_place):
+            with sae.spliced(network, error_term=error_term, edit=edit):
+                found.append(network(context))
+    assert all(torch.equal(one, found[0]) for one in found)
+    assert (found[0] - plain).abs().max() > 1e-2
+
+
+def test_an_activation_that_is_not_computed_is_not_spliced():
+    stage, network = build()
+    sae = dataclasses.replace(dictionary("standard"), hook_name="blocks.0.hook_mlp_in")
+    with pytest.raises(UserError, match="use_hook_mlp_in is off"), sae.spliced(network):
+        pass
+    with (
+        pytest.warns(UserWarning, match=r"never called: blocks\.0\.hook_resid_post"),
+        dictionary("standard").spliced(network),
+    ):
+        pass  # the model does not run
+    network.set_use_hook_mlp_in(True)
+    with sae.spliced(network):
+        network(contexts(stage))
+
+
 def test_features_follow_their_definitions():
     x = torch.randn(7, 16)
     topk = dictionary("topk")
@@ -110,7 +150,7 @@ def test_activations_come_in_batches_without_end_and_without_padding():
     assert (distance.min(0).values < 1e-4).all() and (distance.min(1).values < 1e-4).all()
     with pytest.raises(UserError, match=f"{count} vectors are fewer than one batch of {count + 1}"):
         activations(network, context, HOOK, count + 1)
-    with pytest.raises(UserError, match="the model has no such activation"):
+    with pytest.raises(UserError, match=r"no hook point 'blocks\.9\.hook_resid_post'"):
         activations(network, context, "blocks.9.hook_resid_post", 4)
 
 

@@ -16,7 +16,7 @@ from dtx.analysis.ablation.data import data_of
 from dtx.analysis.ablation.effects import effects_of, ranking_of
 from dtx.analysis.ablation.identities import self_change, together
 from dtx.analysis.ablation.nodes import AblatedNode, nodes_of
-from dtx.analysis.ablation.spec import ALL, HEAD, NAME, NEURON, AblationSpec
+from dtx.analysis.ablation.spec import ALL, HEAD, NEURON, AblationSpec
 from dtx.analysis.ablation.sweep import Ablations
 from dtx.analysis.core.result import Check, Control, Relation, Result
 from dtx.analysis.core.windows import distinct_inputs
@@ -65,7 +65,9 @@ def compute(
     Raises:
         UserError: The model has no such node or layer.
     """
-    silent = list(_silent(spec, model))
+    for field, problem in spec.misfits(model.cfg):
+        raise UserError(f"analysis.ablation.{field}: {problem}")
+    silent = [AblatedNode.parse(name) for name in spec.silent]
     with one_thread(), model.hooks(fwd_hooks=[node.silence() for node in silent]):
         data = data_of(spec, model, context, reference)
         nodes = nodes_of(model, spec.neurons)
@@ -103,12 +105,23 @@ def compute(
             )
             for method, rows in by_method
         ],
-        problems=[]
-        if max(choice.gap.values()) >= spec.min_ld_gap
-        else [f"there is no decision that a node could be needed for: {_decided(spec, choice)}"],
+        problems=list(_problems(spec, choice, windows, reference)),
         tables={"windows": windows, "effects": effects, "ranking": ranking},
         distinct_inputs=distinct_inputs(context),
     )
+
+
+def _problems(
+    spec: AblationSpec, choice: Choice, windows: pd.DataFrame, reference: Context
+) -> Iterator[str]:
+    """Why nothing is established: nothing is decided, or nothing was ablated as far as one can see."""
+    if max(choice.gap.values()) < spec.min_ld_gap:
+        yield f"there is no decision that a node could be needed for: {_decided(spec, choice)}"
+    for method, rows in windows.groupby("method", sort=False):
+        if not (rows.change.abs() > spec.tolerance).any():
+            yield f"ablation {method} changes no logit difference, whatever node in whatever window"
+    if spec.from_data and distinct_inputs(reference) < 2:
+        yield "all windows of data are the same one: outputs have no mean and no other donor"
 
 
 def _decided(spec: AblationSpec, choice: Choice) -> str:
@@ -123,16 +136,6 @@ def _decided(spec: AblationSpec, choice: Choice) -> str:
 
 def _at(target: str) -> str:
     return "as recorded" if target == ALL else f"at RTG {target}"
-
-
-def _silent(spec: AblationSpec, model: DecisionTransformerModel) -> Iterator[AblatedNode]:
-    """The nodes that are held at 0."""
-    for field, what in spec.misfits(model.cfg):
-        raise UserError(f"analysis.ablation.{field}: {what}")
-    for name in spec.silent:
-        match = NAME.fullmatch(name)
-        assert match  # check() has seen to it
-        yield AblatedNode.parse(match)
 
 
 def _of_method(method: str, ranking: pd.DataFrame) -> str:

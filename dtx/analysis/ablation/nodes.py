@@ -6,7 +6,6 @@ hook (head, neuron; one of an output), w width of a unit.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dtx.analysis.ablation.spec import ATTENTION, HEAD, MLP, NEURON
+from dtx.analysis.ablation.spec import ATTENTION, HEAD, MLP, NEURON, place_of
 from dtx.dt.context import Context
 from dtx.dt.forward import run_from
-from dtx.dt.model import DecisionTransformerModel, ModelConfig
+from dtx.dt.model import DecisionTransformerModel
 
 HOOKS = {
     HEAD: "attn.hook_z",
@@ -58,22 +57,9 @@ class AblatedNode:
         }[self.kind]
 
     @staticmethod
-    def parse(match: re.Match[str]) -> AblatedNode:
-        """A node by the parts of its name: see :data:`dtx.analysis.ablation.spec.NAME`."""
-        layer, head, attention, mlp, neuron = match.groups()
-        if layer is not None:
-            return AblatedNode(int(layer), HEAD, int(head))
-        if attention is not None:
-            return AblatedNode(int(attention), ATTENTION)
-        return (
-            AblatedNode(int(mlp), MLP)
-            if neuron is None
-            else AblatedNode(int(mlp), NEURON, int(neuron))
-        )
-
-    def count(self, cfg: ModelConfig) -> int:
-        """Units of the kind in a layer."""
-        return {HEAD: cfg.n_heads, NEURON: cfg.d_mlp}.get(self.kind, 1)
+    def parse(name: str) -> AblatedNode:
+        """A node by its name; see :func:`dtx.analysis.ablation.spec.place_of`."""
+        return AblatedNode(*place_of(name))
 
     def silence(self) -> tuple[str, Callable]:
         """A hook that holds it at 0 at every token."""

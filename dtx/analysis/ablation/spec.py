@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from dtx.analysis.core.controls import RandomControls
 from dtx.analysis.core.inputs import Contrast
+from dtx.analysis.core.parts import Parts, Problem, no_contrast, no_layers
 from dtx.config.ranges import Count, Natural, NotEmpty, Positive, Seed, Share
 from dtx.stage import RUNTIME
 
 if TYPE_CHECKING:
-    from dtx.dt.model_config import ModelConfig
-    from dtx.dt.sizes import Sizes
+    pass
 
 
 NAME = re.compile(r"L(\d+)H(\d+)|ATTN(\d+)|MLP(\d+)(?:N(\d+))?")
@@ -63,24 +63,47 @@ class AblationSpec:
     seed: Seed
     at_once: Count = field(metadata=RUNTIME)
 
+    @property
+    def from_data(self) -> bool:
+        """Whether a method takes values from windows of data."""
+        return bool({AblationMethod.mean, AblationMethod.resample} & set(self.methods))
+
     def check(self) -> Iterator[tuple[str, str]]:
-        """No method twice; names of nodes."""
+        """No method twice; windows to take values from; names of nodes."""
         if len(set(self.methods)) < len(self.methods):
             yield "methods", "names a method twice"
+        if self.reference < 2 and self.from_data:
+            yield (
+                "reference",
+                "one window of data has no mean and is every window's donor: at least 2",
+            )
         for name in self.silent:
             if not NAME.fullmatch(name):
                 yield "silent", f"'{name}' is no node; L1H0, ATTN1, MLP1 and MLP1N5 are"
 
-    def misfits(self, model: ModelConfig | Sizes) -> Iterator[tuple[str, str]]:
-        """Nodes and layers that a model does not have."""
-        for name in self.silent:
-            if not (match := NAME.fullmatch(name)):
-                continue
-            head_layer, head, attention, mlp, neuron = match.groups()
-            layer = int(head_layer or attention or mlp)
-            units = model.n_heads if head else model.d_mlp
-            if layer >= model.n_layers or int(head or neuron or 0) >= units:
+    def misfits(self, sizes: Parts) -> Iterator[Problem]:
+        """Nodes, layers and actions that a model does not have."""
+        counts = {HEAD: sizes.n_heads, NEURON: sizes.d_mlp}
+        for name in filter(NAME.fullmatch, self.silent):  # check() tells what is no name
+            layer, kind, unit = place_of(name)
+            if layer >= sizes.n_layers or unit >= counts.get(kind, 1):
                 yield "silent", f"the model has no node {name}"
-        if self.neurons and max(self.neurons) >= model.n_layers:
-            wanted = max(self.neurons)
-            yield "neurons", f"the model has layers 0 to {model.n_layers - 1}, not {wanted}"
+        yield from no_layers(sizes, "neurons", self.neurons)
+        yield from no_contrast(sizes, self.contrast)
+
+
+def place_of(name: str) -> tuple[int, str, int]:
+    """Layer, kind and unit of a node by its name; the unit of an output is 0.
+
+    Raises:
+        ValueError: It is no node's name.
+    """
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is no node")
+    layer, head, attention, mlp, neuron = match.groups()
+    if layer is not None:
+        return int(layer), HEAD, int(head)
+    if attention is not None:
+        return int(attention), ATTENTION, 0
+    return (int(mlp), MLP, 0) if neuron is None else (int(mlp), NEURON, int(neuron))

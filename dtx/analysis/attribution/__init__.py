@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dtx.analysis.attribution.spec import AttributionSpec
 from dtx.analysis.core.inputs import Inputs
 from dtx.analysis.core.of_model import OfModel
+from dtx.analysis.core.parts import Parts, Problem, no_contrast
 from dtx.analysis.core.result import Result
 from dtx.resources import Resources
 
@@ -38,6 +39,10 @@ class Attribution(AttributionSpec, OfModel):
         """Every window once, and its parts."""
         windows = self.windows.number
         return self.dt.passing(10 * windows, self.windows.steps, {"windows": windows})
+
+    def misfits(self, sizes: Parts) -> Iterator[Problem]:
+        """Actions that a model does not have."""
+        yield from no_contrast(sizes, self.contrast)
 
     def compute(self) -> Result:
         """Attribute the contrast in all windows."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dtx.analysis.congruence.spec import CongruenceSpec
 from dtx.analysis.core.inputs import Inputs
 from dtx.analysis.core.of_model import OfModel
+from dtx.analysis.core.parts import Parts, Problem, no_actions
 from dtx.analysis.core.result import Result
 from dtx.resources import Resources
 
@@ -37,6 +38,10 @@ class Congruence(CongruenceSpec, OfModel):
         """Every window in a few models and at every kept checkpoint."""
         windows = self.windows.number
         return self.dt.passing(30 * windows, self.windows.steps, {"windows": windows})
+
+    def misfits(self, sizes: Parts) -> Iterator[Problem]:
+        """Actions that a model does not have."""
+        yield from no_actions(sizes, "actions", self.actions)
 
     def compute(self) -> Result:
         """Read the weights of the model, of its checkpoints and of an untrained one."""

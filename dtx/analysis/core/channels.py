@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dtx.dataset.episodes import Episodes
-from dtx.env.encoding import OFFSETS, SIZE, VIEW, flatten, one_hot
+from dtx.env.encoding import CHANNELS, OFFSETS, SIZE, VIEW, flatten, one_hot
 
 
 def occurring(episodes: Episodes) -> np.ndarray:
@@ -18,6 +18,11 @@ def cell_names() -> list[str]:
     """Names of the entries of a flattened observation, ``key (2,6)``: object, colour or state, and cell."""
     cells = VIEW * VIEW
     return [f"{channel_name(i // cells)} ({i % cells // VIEW},{i % VIEW})" for i in range(SIZE)]
+
+
+def channel_names() -> list[str]:
+    """All channels by number."""
+    return [channel_name(channel) for channel in range(CHANNELS)]
 
 
 def channel_name(channel: int) -> str:

@@ -59,11 +59,14 @@ class Gaps:
     Attributes:
         size: Mean of :func:`aligned` over layouts, by edit and reward-to-go.
         least: Logits by which it must move. untrained: The largest mean of untrained models, either sign.
+        unread: Edits that change no logit difference in any pair, not by the last bit: the model does not
+            read what they edit.
     """
 
     size: Mapping[Key, Estimate]
     least: float
     untrained: Mapping[Key, float]
+    unread: frozenset[str] = frozenset()
 
     @staticmethod
     def of(runs: pd.DataFrame, least: float, untrained: Mapping[Key, float]) -> Gaps:
@@ -76,7 +79,8 @@ class Gaps:
             )
             for key, rows in edited.groupby(["edit", "reward_to_go"], sort=False)
         }
-        return Gaps(size, least, untrained)
+        same = (edited["ld_clean"] == edited["ld_corrupt"]).groupby(edited["edit"]).all()
+        return Gaps(size, least, untrained, frozenset(same.index[same].astype(str)))
 
     def there(self, condition: Condition) -> bool | None:
         """Whether the edit moves the decision there, beyond its interval and untrained models."""
@@ -104,7 +108,11 @@ class Gaps:
         return [Condition(edit, d, t) for d in directions for t in targets]
 
     def words(self, edit: str) -> str:
-        """How far it moves the decision, by reward-to-go."""
+        """How far it moves the decision, by reward-to-go; or that the model does not read what it edits."""
+        if edit in self.unread:
+            return (
+                "in no pair does it change the logit difference at all: the model does not read it"
+            )
         keys = sorted((key for key in self.size if key[0] == edit), key=lambda key: -key[1])
         sizes = ", ".join(f"{words(self.size[key])} at {key[1]:g}" for key in keys)
         return (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dtx.analysis.core.analysis import Analysis
+from dtx.analysis.core.parts import Parts, Problem
 from dtx.config.ranges import Natural
 from dtx.dt.load import load_at, misfit
 from dtx.dt.model_stage import ModelStage
@@ -15,8 +16,6 @@ from dtx.errors import UserError
 
 if TYPE_CHECKING:
     from dtx.dt.model import DecisionTransformerModel
-    from dtx.dt.model_config import ModelConfig
-    from dtx.dt.sizes import Sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,7 @@ class OfModel(Analysis):
         """
         return load_at(self.dt, self.checkpoint, self._environment(), plays=self.plays)
 
-    def misfits(self, model: ModelConfig | Sizes) -> Iterator[tuple[str, str]]:
+    def misfits(self, sizes: Parts) -> Iterator[Problem]:
         """Yield (field, what is wrong) for settings that a model of these sizes does not have.
 
         Asked before anything runs where the config knows the sizes, and of the model when it is there.

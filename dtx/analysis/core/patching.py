@@ -23,6 +23,10 @@ from dtx.pairs.pair_set import PairBatch
 
 NO_GAP = "in no pair do the two runs differ by min_ld_gap"
 """Why nothing is established where no pair has a rho."""
+SAME_RUNS = (
+    "in every pair both runs have the same logit difference: the model does not read what is edited"
+)
+"""The same where there is not even a small difference: as far as the model goes, nothing was edited."""
 
 
 class PairRuns:
@@ -130,8 +134,16 @@ def n_missing(runs: pd.DataFrame) -> float:
     return float((~runs.loc[runs["kind"] == EDIT, "measurable"]).sum())
 
 
+def unmoved(runs: pd.DataFrame) -> bool:
+    """Whether there are edited pairs, and the two runs of each have the very same logit difference."""
+    edited = runs[runs["kind"] == EDIT]
+    return bool(len(edited) and (edited["ld_clean"] == edited["ld_corrupt"]).all())
+
+
 def without_gap(runs: pd.DataFrame) -> list[str]:
     """The problem of an analysis if no edited pair's runs differ enough; else none."""
+    if unmoved(runs):
+        return [SAME_RUNS]
     return [] if runs.loc[runs["kind"] == EDIT, "measurable"].any() else [NO_GAP]
 
 

@@ -58,6 +58,15 @@ class Countdown(CountdownSpec, OfModel):
         }
         return self.dt.passing(played + patched + 2 * self.probed, None, held)
 
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Clocks that an episode can have."""
+        yield from super().check()
+        for name in ("shifts", "offsets"):
+            for steps in getattr(self, name):
+                if abs(steps) >= self.env.horizon:
+                    longest = self.env.horizon
+                    yield name, f"{steps} steps fit in no episode, which lasts at most {longest}"
+
     def compute(self) -> Result:
         """Play, change steps left in the model's own states, patch, reset the clock, probe."""
         from dtx.analysis.countdown.compute import compute

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dtx.analysis.core.channels import channel_name, occurring
+from dtx.analysis.core.channels import channel_name, channel_names, occurring
 from dtx.analysis.core.controls import STRONGEST
 from dtx.analysis.core.result import Check, Control, Relation, Result, largest
 from dtx.analysis.embeddings.spec import EmbeddingsSpec, Subset
@@ -19,8 +19,6 @@ from dtx.dataset.episodes import Episodes
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import Rewriting, processed
 from dtx.env.actions import Action
-from dtx.env.encoding import CHANNELS
-from dtx.errors import UserError
 from dtx.statistics import enumerated
 from dtx.training.threads import one_thread
 
@@ -50,9 +48,6 @@ def compute(spec: EmbeddingsSpec, model: DecisionTransformerModel, episodes: Epi
         member: subset, component, channel, column, row, projection; a subset of which fewer than
         :data:`FEWEST` channels occur has no rows in the two. Arrays ``cosine`` (i, i) of all channels
         that occur, in the order of ``norms``, and ``order`` (i,) that makes similar ones neighbours.
-
-    Raises:
-        UserError: A subset names an unknown channel.
     """
     with one_thread():
         model = processed(model, (Rewriting.centre_writing,), torch.float64)
@@ -64,7 +59,7 @@ def compute(spec: EmbeddingsSpec, model: DecisionTransformerModel, episodes: Epi
         _gaussian_count(embedding_id, channel_i, spec.antipodal, rng) for _ in range(spec.controls)
     ]
     relabelled = _relabelling_error(embedding_id, channel_i, spec.antipodal, rng)
-    members_of = {name: members(subset, channel_i, name) for name, subset in spec.subsets.items()}
+    members_of = {name: members(subset, channel_i) for name, subset in spec.subsets.items()}
     parts = [
         _components(spec, name, embedding_id, channel_i, member_i, rng)
         for name, member_i in members_of.items()
@@ -197,17 +192,9 @@ def principal(embedding_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return value**2 / max((value**2).sum(), 1e-300), left * value
 
 
-def members(subset: Subset, channel_i: np.ndarray, name: str) -> np.ndarray:
-    """Places among the channels that occur.
-
-    Raises:
-        UserError: A channel's name is not MiniGrid's.
-    """
-    known = [channel_name(c) for c in range(CHANNELS)]
-    if unknown := [c for c in subset.channels if c not in known]:
-        raise UserError(
-            f"subsets.{name}.channels: no channel {unknown[0]!r} (there are: {', '.join(known)})"
-        )
+def members(subset: Subset, channel_i: np.ndarray) -> np.ndarray:
+    """Places among the channels that occur."""
+    known = channel_names()
     wanted = np.isin([known[c // 49] for c in channel_i], subset.channels)
     if subset.cells is not None:
         wanted &= np.isin(channel_i % 49, [column * 7 + row for column, row in subset.cells])

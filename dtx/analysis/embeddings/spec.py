@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 from dtx.analysis.core.controls import RandomControls
 from dtx.config.ranges import Natural, NotEmpty, Range, Seed
+from dtx.text import suggest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,13 @@ class Subset:
     cells: tuple[tuple[Natural, Natural], ...] | None
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """Cells of the view."""
+        """Names of channels, and cells of the view."""
+        from dtx.analysis.core.channels import channel_names
+
+        known = channel_names()
+        for name in self.channels:
+            if name not in known:
+                yield "channels", f"no channel {name!r}{suggest(name, known)}"
         for cell in self.cells or ():
             if not all(0 <= place < 7 for place in cell):
                 yield "cells", f"{list(cell)} is outside the 7x7 view: columns and rows are 0 to 6"

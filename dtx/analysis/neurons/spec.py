@@ -5,14 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+from dtx.analysis.core.parts import Parts, Problem, no_layers
 from dtx.config.ranges import Count, Natural, NotEmpty, Number, Positive, Seed
-
-if TYPE_CHECKING:
-    from dtx.dt.model_config import ModelConfig
-    from dtx.dt.sizes import Sizes
-
 
 NAME = re.compile(r"MLP(\d+)N(\d+)")
 """What a neuron is called."""
@@ -42,14 +38,13 @@ class NeuronsSpec:
         if self.states < 2 * self.shown:
             yield "states", f"must be at least twice what is shown, {2 * self.shown}"
 
-    def misfits(self, model: ModelConfig | Sizes) -> Iterator[tuple[str, str]]:
+    def misfits(self, sizes: Parts) -> Iterator[Problem]:
         """Neurons and layers that a model does not have."""
-        for name in filter(NAME.fullmatch, self.named):
+        for name in filter(NAME.fullmatch, self.named):  # check() tells what is no name
             layer, neuron = place_of(name)
-            if layer >= model.n_layers or neuron >= model.d_mlp:
+            if layer >= sizes.n_layers or neuron >= sizes.d_mlp:
                 yield "named", f"the model has no neuron {name}"
-        if (wanted := max(self.layers or (0,))) >= model.n_layers:
-            yield "layers", f"the model has layers 0 to {model.n_layers - 1}, not {wanted}"
+        yield from no_layers(sizes, "layers", self.layers or ())
 
 
 def place_of(name: str) -> tuple[int, int]:

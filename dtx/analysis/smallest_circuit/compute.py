@@ -12,7 +12,7 @@ import torch
 
 from dtx.analysis.core.controls import spread
 from dtx.analysis.core.gaps import untrained_runs
-from dtx.analysis.core.patching import worst
+from dtx.analysis.core.patching import SAME_RUNS, unmoved, worst
 from dtx.analysis.core.patching_spec import EDIT
 from dtx.analysis.core.result import Result
 from dtx.analysis.core.verdicts import (
@@ -103,7 +103,7 @@ def compute(
             "runs": runs,
         },
         distinct_inputs=_distinct(found),
-        problems=[] if found else [NO_DECISION],
+        problems=[] if found else [SAME_RUNS if unmoved(runs) else NO_DECISION],
         timing={
             "seconds": time.perf_counter() - begin,
             "cpu_seconds": time.process_time() - cpu,

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dtx.analysis.core.of_model import OfModel
+from dtx.analysis.core.parts import Parts, Problem
 from dtx.analysis.core.result import Result
+from dtx.analysis.steering.idle import beyond, idle, not_held_out
 from dtx.analysis.steering.spec import SteeringSpec, problems_of
 from dtx.dataset.dataset import Dataset
 from dtx.env.environment import Environment
@@ -46,14 +48,20 @@ class Steering(SteeringSpec, OfModel):
     pairs: Declared | None
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """Goals that can be had in this environment, and the inputs that they need."""
+        """Goals that can be had in this environment, the inputs that they need, and edits of something."""
         yield from super().check()
+        yield from idle(self)
+        yield from not_held_out(self, self.env.decision)
         if self.demonstrations and self.dataset is None:
             yield "dataset", "is needed for demonstrations; name it, or set demonstrations to 0"
         edits = tuple(self.pairs.edits) if self.pairs else None
         for name, goal in self.goals.items():
             for problem in problems_of(goal, self.env.decision, edits, type(self.env).__name__):
                 yield f"goals.{name}", problem
+
+    def misfits(self, sizes: Parts) -> Iterator[Problem]:
+        """Methods of which the model has no site, and actions that it does not have."""
+        yield from beyond(self, sizes)
 
     def resources(self) -> Resources:
         """Every vector at every site and size, random ones in its place, and episodes."""

@@ -33,6 +33,7 @@ class Judged:
         shown: What the episodes show; None if none were played.
         asks: Whether it is nothing but another reward-to-go. like: That in words.
         score: On training windows, for the order of the methods.
+        moved: Whether it changes any probability there beyond rounding.
     """
 
     method: str
@@ -48,6 +49,7 @@ class Judged:
     asks: bool
     like: str
     score: float
+    moved: bool
 
     @property
     def verdict(self) -> Verdict:
@@ -124,6 +126,7 @@ def _judged(spec: SteeringSpec, name: str, goal: Goal, tables: Tables, row: pd.S
         method=method, site=str(row["site"]), alpha=float(row["alpha"]), success=success,
         probability=probability, at=at, kl=kl, control=control, conditions=conditions, shown=seen,
         asks=asks, like=like, score=float(row["score"]),
+        moved=float(row["moved"]) > spec.tolerance,
     )  # fmt: skip
 
 
@@ -203,6 +206,9 @@ def _verdict(
     followed = [one for one in judged if one.control is not None]
     if not followed:
         return Verdict.NOT_APPLICABLE, "no method can be used on this model"
+    if not any(one.moved for one in followed):
+        names = ", ".join(f"{_words(one)} at {one.site}" for one in followed)
+        return Verdict.NOT_ESTABLISHED, f"nothing was steered: {names} changes no probability"
     ways = [one for one in followed if one.verdict is Verdict.CONFIRMED]
     inside = [one for one in ways if not one.asks]
     undecided = [one for one in followed if one.verdict is Verdict.NOT_DECIDED]

@@ -52,8 +52,10 @@ class SteeringMeasures:
     """What was measured.
 
     Attributes:
-        tables: ``sites``: one row a goal, method and site, at its best size on training windows. ``scan``:
-            success on held-out windows, one row a goal, method, size and reward-to-go of the windows.
+        tables: ``sites``: one row a goal, method and site, at its best size on training windows; ``moved`` of
+            the chosen one is the largest change of a log-probability where something else is wanted.
+            ``scan``: success on held-out windows, one row a goal, method, size and reward-to-go of the
+            windows.
             ``side_effects``: KL there, one row a goal, method and kind of window, at the
             chosen size. ``controls``: one
             row a goal, method and random search. ``asks``: the request that an edit is most like, one row a
@@ -187,7 +189,8 @@ class _Goal:
             self.spec, self.training, [e for edit in edits for e in sizes(self.spec, edit)]
         )
         self.chosen[method] = tried[0]
-        shown = set()
+        shown, change = set(), self.training.change
+        moved = float((change.log_p([tried[0].edit]) - change.base).abs().max())
         for one in tried:
             if one.edit.name in shown:
                 continue
@@ -196,6 +199,7 @@ class _Goal:
                 "goal": self.name, "method": method.value, "site": one.edit.name,
                 "alpha": one.edit.alpha, "success": one.success, "probability": one.probability,
                 "kl": one.kl, "score": one.score, "chosen": one is tried[0],
+                "moved": moved if one is tried[0] else np.nan,
             })  # fmt: skip
 
     def _worst(self, values: np.ndarray) -> float:

@@ -17,7 +17,6 @@ from dtx.analysis.steering.runs import Runs
 from dtx.analysis.steering.spec import Goal, Site, SteeringMethod, SteeringSpec, Tokens
 from dtx.analysis.steering.windows import CHANGE, KEEP, GoalWindows, towards
 from dtx.dt.model import DecisionTransformerModel
-from dtx.errors import UserError
 
 EMBED = residual(0)
 
@@ -88,7 +87,7 @@ def _arithmetic(
         rows = model.embed.W_S
         vector = torch.zeros(model.cfg.d_model)
         for cell, times in wanted.cells.items():
-            vector = vector + times * rows[_entry(entries, cell, f"arithmetic.{name}")]
+            vector = vector + times * rows[entries[cell]]
         if wanted.reward_to_go:
             if model.embed.W_R is None:
                 continue
@@ -97,14 +96,6 @@ def _arithmetic(
             continue
         words = f"{name.replace('_', ' ')}, {_words(wanted.tokens)}"
         yield ActivationEdit(words, EMBED, wanted.tokens, vector=vector)
-
-
-def _entry(entries: dict[str, int], cell: str, place: str) -> int:
-    if cell not in entries:
-        raise UserError(
-            f'{place}: {cell!r} is no cell; it is like "key (2,6)": object (column,row)'
-        )
-    return entries[cell]
 
 
 def _clamps(
@@ -126,7 +117,7 @@ def _clamps(
     yield from sites
     if goal.only_if is None:
         return
-    entry = _entry({n: i for i, n in enumerate(cell_names())}, goal.only_if, "only_if")
+    entry = cell_names().index(goal.only_if)
     for site in sites:
         yield dataclasses.replace(site, name=f"{site.name} if {goal.only_if}", only_if=entry)
 

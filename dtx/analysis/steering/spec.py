@@ -174,7 +174,7 @@ class SteeringSpec:
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Sizes have a zero, and the targets are in order."""
-        if 0 not in self.alphas or len(self.alphas) < 2:
+        if 0 not in self.alphas or len(set(self.alphas)) < 2:
             yield "alphas", "needs 0, at which nothing may change, and others"
         if self.low >= self.high:
             yield "high", f"{self.high:g} must be above the low target, {self.low:g}"
