@@ -99,3 +99,10 @@ def damage(path: Path, size: int, digest: str) -> str | None:
     if checksum(path) != digest:
         return "is not what was written (its checksum differs)"
     return None
+
+
+def files_of(artefact: Path, folder: str = "") -> dict[str, list[Any]]:
+    """Size and SHA-256 of an artefact's files by relative path; of those in one folder, if given."""
+    paths = {p.relative_to(artefact).as_posix(): p for p in (artefact / folder).rglob("*")}
+    files = {name: p for name, p in sorted(paths.items()) if p.is_file() and name != DONE}
+    return {name: [p.stat().st_size, checksum(p)] for name, p in files.items()}

@@ -26,7 +26,7 @@ from dtx.report import sync_folder, write_atomically
 from dtx.stage import CHECKPOINT, Stage, read_from
 from dtx.store import aside, locks, sessions
 from dtx.store.aside import LOCKS, PULL, WORK
-from dtx.store.checksums import DONE, check_record, checksum, damage, files_in
+from dtx.store.checksums import DONE, check_record, damage, files_in, files_of
 from dtx.store.label import Labelled
 from dtx.store.remote import Remote, RemoteError
 from dtx.store.sessions import SESSIONS
@@ -233,7 +233,7 @@ class Store:
         remove_progress(work)
         for half in work.rglob("*.partial"):  # of a process killed between writing and renaming
             half.unlink()
-        files = _files_in(work)
+        files = files_of(work)
         return self._place(stage, work, json.dumps({**record, "files": files}, indent=1) + "\n")
 
     def _place(self, stage: Labelled, work: Path, done: str) -> Path:
@@ -282,7 +282,7 @@ class Store:
                 (folder / name).rename(scratch / "before")
             if (copy / name).is_dir():
                 (copy / name).rename(folder / name)
-            new = _files_in(folder, name)
+            new = files_of(folder, name)
             self.amend(stage, {"files": dict(sorted({**rest, **new}.items()))})
             return list(new)
 
@@ -373,13 +373,6 @@ class Store:
     def set_aside(self, folder: Path) -> Path:
         """Move a folder to ``store/.invalid/``; nothing is deleted. Call while holding its lock."""
         return aside.set_aside(self.root, folder)
-
-
-def _files_in(artefact: Path, folder: str = "") -> dict[str, list[Any]]:
-    """Size and SHA-256 of an artefact's files by relative path; of those in one folder, if given."""
-    paths = {p.relative_to(artefact).as_posix(): p for p in (artefact / folder).rglob("*")}
-    files = {name: p for name, p in sorted(paths.items()) if p.is_file() and name != DONE}
-    return {name: [p.stat().st_size, checksum(p)] for name, p in files.items()}
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

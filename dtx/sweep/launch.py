@@ -6,24 +6,18 @@ import json
 import secrets
 import shutil
 import time
-import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
-from dtx.config.compose import Experiment, OnError, experiment, hydra_configs
-from dtx.config.own_classes import look_in
+from dtx.config.compose import OnError, hydra_configs
 from dtx.errors import Interrupted, UserError
-from dtx.progress import console, copied_to
+from dtx.progress import console
 from dtx.report import write_atomically
 from dtx.run import plan, room
-from dtx.run.outcome import StageOutcome
-from dtx.run.processes import end_with, process_tags
-from dtx.run.runner import StagesFailed, make_way, run
+from dtx.run.runner import make_way
 from dtx.run.signals import signals
 from dtx.stage import Stage
 from dtx.store.inventory import remember_run
@@ -31,120 +25,16 @@ from dtx.store.needs import protected
 from dtx.store.store import Store, use
 from dtx.sweep.grid import Job, Sweep, value_of
 from dtx.sweep.launchers import compose_launcher, launcher_of
+from dtx.sweep.parts import STOPPED, LaunchedParts, SweepPart
 from dtx.sweep.summary import note, parameters, print_summary
-from dtx.sweep.workers import RUNNING, are_children, end_children, launch, marked_as_running
-from dtx.text import first_line, lasting_output
+from dtx.sweep.workers import RUNNING, are_children, end_children, launch
+from dtx.text import first_line
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
+    pass
 
 MANIFEST = "sweep.json"
-_STOPPED = "stopped"
 _TRIES = 3  # of jobs whose workers are killed before any of them ends
-
-
-@dataclass
-class SweepPart:
-    """The unit that is launched: a job, or one stage for all jobs that share it.
-
-    Attributes:
-        job: The job whose config is composed.
-        only: Label of the shared stage; None for the whole job.
-        swept: Swept fields to show on the stages' runs.
-        failed: Stages that failed before, with their errors; they are not run again.
-    """
-
-    job: int
-    only: str | None
-    swept: dict[str, str]
-    failed: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class LaunchedParts:
-    """Function that a launcher calls for each part, in this process or another one; it can be pickled.
-
-    Returns a dict of plain values and never raises: launchers hide exceptions.
-
-    Attributes:
-        parts: The parts that are launched together.
-        first: The launcher's number of the first part.
-        folder: The sweep's.
-        parent: MLflow run of the sweep; None without tracking.
-        on_error: Whether a failure stops the parts that have not begun.
-        only_here: Stages that are made here though the remote store has them.
-        ends_with: Whether the launcher's workers are children of the process that made this object: they
-            end when it has died.
-        process: That process, as ``dtx.run.processes`` names it.
-        base: Its working directory.
-    """
-
-    parts: list[SweepPart]
-    first: int
-    folder: Path
-    parent: str | None
-    on_error: OnError
-    only_here: frozenset[str]
-    ends_with: bool = False
-    process: str = field(default_factory=lambda: process_tags()["dtx.process"])
-    base: Path = field(default_factory=Path.cwd)
-
-    def __call__(self, config: DictConfig) -> dict[str, Any]:
-        """Run the part whose number is in Hydra's config."""
-        from hydra.core.hydra_config import HydraConfig
-
-        look_in(self.base)  # as dtx.cli does, but not in a worker
-        hydra = HydraConfig.get()
-        part = self.parts[int(hydra.job.num) - self.first]
-        log, overrides = Path(hydra.runtime.output_dir) / "log.txt", list(hydra.overrides.task)
-        if self.process == process_tags()["dtx.process"]:
-            return self._run_part(part, config, overrides, log)
-        if self.ends_with:
-            end_with(self.process)
-        with lasting_output(), marked_as_running(self.folder, int(hydra.job.num), log):
-            try:
-                return self._run_part(part, config, overrides, log)
-            except Interrupted as signal:
-                error = f"its worker was told to end ({signal})"
-                return self._failed({"stages": [], "error": error, "log": str(log)})
-
-    def _run_part(
-        self, part: SweepPart, config: DictConfig, overrides: list[str], log: Path
-    ) -> dict[str, Any]:
-        result: dict[str, Any] = {"stages": [], "error": "", "log": str(log)}
-        if (self.folder / _STOPPED).exists():
-            return {**result, "status": "skipped", "error": "after a failure (on_error=stop)"}
-        name = part.only or ",".join(f"{k}={v}" for k, v in part.swept.items()) or "defaults"
-        with copied_to(log):
-            console.rule(escape(name), align="left")
-            try:
-                composed = experiment(config, overrides)
-                store = replace(composed.store, path=self.base / composed.store.path)
-                outcomes = self._run(replace(composed, store=store), part)
-            except StagesFailed as error:
-                outcomes, result["error"] = error.outcomes, str(error)
-            except UserError as error:
-                return self._failed({**result, "error": str(error)})
-            except Exception as error:  # a defect in one job must not cost the others
-                console.print(traceback.format_exc(), markup=False, soft_wrap=True)
-                return self._failed({**result, "error": f"{type(error).__name__}: {error}"})
-        result["stages"] = [[o.stage.label, o.status, o.error] for o in outcomes]
-        return self._failed(result) if result["error"] else {**result, "status": "ran"}
-
-    def _run(self, composed: Experiment, part: SweepPart) -> list[StageOutcome]:
-        return run(
-            composed,
-            only=part.only,
-            parent=self.parent,
-            swept=part.swept,
-            failed=part.failed,
-            only_here=self.only_here,
-        )
-
-    def _failed(self, result: dict[str, Any]) -> dict[str, Any]:
-        if self.on_error is OnError.STOP:
-            (self.folder / _STOPPED).touch()
-        return {**result, "status": "failed"}
 
 
 def run_sweep(sweep: Sweep) -> int:
@@ -339,7 +229,7 @@ class _Launcher:
             if self.sweep.first.on_error is OnError.STOP and any(
                 result["status"] == "failed" for _, result in ended
             ):
-                (self.folder / _STOPPED).touch()
+                (self.folder / STOPPED).touch()
             in_vain = 0 if ended else in_vain + 1
             if in_vain == _TRIES:
                 return results + [(part, _not_run("its workers were killed")) for part in left]
@@ -389,7 +279,7 @@ def _folder(sweep: Sweep) -> Path:
     name = time.strftime("multirun/%Y-%m-%d/%H-%M-%S-") + secrets.token_hex(2)
     folder = Path(given[0] if given else name).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _STOPPED).unlink(missing_ok=True)
+    (folder / STOPPED).unlink(missing_ok=True)
     shutil.rmtree(folder / RUNNING, ignore_errors=True)  # of a sweep that was killed
     return folder
 

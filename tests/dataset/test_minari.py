@@ -13,7 +13,7 @@ from dtx.cli import main
 from dtx.config.compose import ConfigError, build_group, compose, experiment
 from dtx.dataset.episodes import Episodes, Outcome
 from dtx.dataset.minari import files
-from dtx.dataset.minari.ids import choice_of, wrong_id
+from dtx.dataset.minari.ids import choice_of
 from dtx.dataset.minari.read import opened
 from dtx.dataset.minari.write import spec_of, write
 from dtx.dataset.rollouts import Rollouts, Share
@@ -325,31 +325,6 @@ def test_a_missing_dataset_and_a_taken_name_are_one_line(store, experiment_of, f
         write(loaded, "rooms/walks-v0", None, "me")
     with pytest.raises(UserError, match="--as 'walks' is not a Minari id"):
         write(loaded, "walks", None, "me")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "a/b-v0",
-        "ab/c-v0",
-        "a/b/c-v0",
-        "b-v0",
-        "-/-v0",
-        "--/x-v10",
-        "é/b-v0",
-        "ab/c",
-        "/b-v0",
-        "a//b-v0",
-    ],
-)
-def test_an_id_is_right_if_minari_takes_it(name):
-    from minari.dataset.minari_dataset import parse_dataset_id
-
-    try:
-        taken = parse_dataset_id(name)[2] is not None
-    except (ValueError, TypeError):
-        taken = False
-    assert (wrong_id(name) is None) == (taken and "//" not in name)
 
 
 @pytest.mark.parametrize("option", ["memory", "door_key", "dynamic_obstacles"])

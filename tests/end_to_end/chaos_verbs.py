@@ -17,8 +17,6 @@ import os
 import random
 import re
 import shutil
-import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -32,7 +30,7 @@ import psutil
 
 from tests.end_to_end import material
 from tests.end_to_end.chaos_checks import leftovers, untracked
-from tests.end_to_end.fuzz_files import damage_bytes
+from tests.end_to_end.chaos_harm import ALL, HARM, Scene
 from tests.fast import FAST
 
 PATIENCE = 300.0
@@ -118,9 +116,6 @@ def processes_in(place: Path) -> list[psutil.Process]:
     return found
 
 
-# --- harm --------------------------------------------------------------------------------------------------
-
-
 def give(here: Path, arguments: list[str]) -> subprocess.Popen:
     """Start the command; its words go to a file beside the folder."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
@@ -135,122 +130,6 @@ def give(here: Path, arguments: list[str]) -> subprocess.Popen:
             stderr=words,
             start_new_session=True,
         )
-
-
-@dataclass
-class Scene:
-    """One command that is being harmed."""
-
-    here: Path
-    process: subprocess.Popen
-    chance: random.Random
-    seconds: float
-
-    def moment(self, least: float = 0.0) -> bool:
-        """Wait for a moment within the command's usual length; whether the command still runs then."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(
-                least + self.chance.uniform(0.2, 1.05) * max(0.1, self.seconds - least)
-            )
-        return self.process.poll() is None
-
-    def work_begins(self) -> bool:
-        """Wait until there is unfinished work with a file in it."""
-        known = {p.name for p in (self.here / "store").glob(".work/*")}
-        while self.process.poll() is None:
-            for path in (self.here / "store").glob(".work/*/*"):
-                if path.parent.name not in known:
-                    return True
-            time.sleep(0.005)
-        return False
-
-
-def _signalled(number: signal.Signals) -> Callable[[Scene], bool]:
-    def harm(scene: Scene) -> bool:
-        reached = scene.moment()
-        if reached:
-            scene.process.send_signal(number)
-        return reached
-
-    return harm
-
-
-def _kill_worker(scene: Scene) -> bool:
-    """Kill one of the processes that the command has started, once it works."""
-    if not scene.work_begins():
-        return False
-    scene.process.poll()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        scene.process.wait(scene.chance.uniform(0, 2))
-    if scene.process.poll() is not None:
-        return False
-    main = psutil.Process(scene.process.pid)
-    workers = [p for p in main.children(recursive=True) if _works(p)]
-    if not workers:
-        return False
-    scene.chance.choice(workers).kill()
-    return True
-
-
-def _works(process: psutil.Process) -> bool:
-    try:
-        return process.memory_info().rss > 150e6  # it has imported torch; trackers have not
-    except psutil.Error:
-        return False
-
-
-def _lock_database(scene: Scene) -> bool:
-    """Hold the database for longer than MLflow waits, or for a moment."""
-    if not scene.moment():
-        return False
-    connection = sqlite3.connect(scene.here / "mlflow.db", timeout=20, isolation_level=None)
-    try:
-        connection.execute("BEGIN EXCLUSIVE")
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            scene.process.wait(scene.chance.choice([1, 5, 25]))
-    except sqlite3.OperationalError:  # it is held by the command itself
-        return False
-    finally:
-        connection.close()
-    return True
-
-
-def _delete_database(scene: Scene) -> bool:
-    if not scene.moment():
-        return False
-    for path in scene.here.glob("mlflow.db*"):
-        path.unlink()
-    return True
-
-
-def _damage_work(scene: Scene) -> bool:
-    """Kill the command at its work, and damage a file of it."""
-    if not scene.work_begins():
-        return False
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        scene.process.wait(scene.chance.uniform(0, 2))
-    if scene.process.poll() is not None:
-        return False
-    scene.process.kill()
-    scene.process.wait()
-    files = [p for p in (scene.here / "store").glob(".work/*/*") if p.is_file()]
-    path = scene.chance.choice(files)
-    _, content = damage_bytes(path.read_bytes(), scene.chance)
-    path.write_bytes(content)
-    return True
-
-
-KILL, HANG_UP, STOP = map(_signalled, (signal.SIGKILL, signal.SIGHUP, signal.SIGTERM))
-HARM: dict[str, tuple[Callable[[Scene], bool], list[str]]] = {
-    "killed": (KILL, list(COMMANDS)),
-    "terminal closed": (HANG_UP, ["run", "sweep", "joblib", "submitit", "import model"]),
-    "stopped": (STOP, ["run", "joblib", "submitit", "push", "pull", "export dataset"]),
-    "worker killed": (_kill_worker, ["joblib", "submitit"]),
-    "database locked": (_lock_database, ["run", "sweep", "import model"]),
-    "database deleted": (_delete_database, ["run", "sweep", "import policy"]),
-    "work damaged": (_damage_work, ["run", "sweep"]),
-}
-"""What is done, and to which commands."""
 
 
 # --- one event -------------------------------------------------------------------------------------------
@@ -392,7 +271,11 @@ class Tally:
 def plan(chance: random.Random) -> Iterator[tuple[str, str]]:
     """Every kind of harm to every command that it is for, again and again in another order."""
     while True:
-        pairs = [(harm, command) for harm, (_, commands) in HARM.items() for command in commands]
+        pairs = [
+            (harm, command)
+            for harm, (_, commands) in HARM.items()
+            for command in (COMMANDS if commands is ALL else commands)
+        ]
         chance.shuffle(pairs)
         yield from pairs
 

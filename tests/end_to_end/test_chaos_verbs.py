@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.chaos_harm import HARM
 from tests.end_to_end.chaos_verbs import (
     COMMANDS,
-    HARM,
     Reference,
     chaos,
     event,
