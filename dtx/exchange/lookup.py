@@ -27,7 +27,7 @@ def kind_of(folder: Path) -> str:
             described = read_json(folder / "model.json")
         except (OSError, ValueError):
             described = {}
-        return "dt" if "n_ctx" in described else "agent"
+        return "dt" if isinstance(described, dict) and "n_ctx" in described else "agent"
     published = [folder / name for name in ("weights.safetensors", "published.json")]
     if all(path.is_file() for path in published) or (folder / "model.zip").is_file():
         return "agent"  # published, or of Stable-Baselines3 with a policy that has to be unpickled

@@ -28,6 +28,8 @@ class Scene:
     process: subprocess.Popen
     chance: random.Random
     seconds: float
+    known: set[str]
+    """Names of work that was there before."""
 
     def moment(self, least: float = 0.0) -> bool:
         """Wait for a moment within the command's usual length; whether the command still runs then."""
@@ -39,13 +41,16 @@ class Scene:
 
     def work_begins(self) -> bool:
         """Wait until there is unfinished work with a file in it."""
-        known = {p.name for p in (self.here / "store").glob(".work/*")}
         while self.process.poll() is None:
-            for path in (self.here / "store").glob(".work/*/*"):
-                if path.parent.name not in known:
-                    return True
+            if self.work():
+                return True
             time.sleep(0.005)
         return False
+
+    def work(self) -> list[Path]:
+        """Files of the work that the command has begun."""
+        files = (self.here / "store").glob(".work/*/*")
+        return [p for p in files if p.parent.name not in self.known and p.is_file()]
 
 
 def _signalled(number: signal.Signals) -> Callable[[Scene], bool]:
@@ -116,7 +121,8 @@ def _damage_work(scene: Scene) -> bool:
         return False
     scene.process.kill()
     scene.process.wait()
-    files = [p for p in (scene.here / "store").glob(".work/*/*") if p.is_file()]
+    if not (files := scene.work()):  # between two stages
+        return True
     path = scene.chance.choice(files)
     _, content = damage_bytes(path.read_bytes(), scene.chance)
     path.write_bytes(content)

@@ -179,8 +179,9 @@ def event(
     problems: list[str] = []
     try:
         prepare(here)
+        known = {p.name for p in (here / "store").glob(".work/*")}
         process = give(here, arguments)
-        happened = HARM[harm][0](Scene(here, process, chance, expected.seconds))
+        happened = HARM[harm][0](Scene(here, process, chance, expected.seconds, known))
         status = _ended(process, problems)
         said = (place / "said.txt").read_text()
         if "Traceback" in said:
