@@ -387,7 +387,7 @@ def test_what_leaves_the_folder_in_a_zip_is_never_unpacked(tmp_path, name):
     out = tmp_path / "in" / "out"
     out.mkdir()
     if name in ("policy.pth", "data"):
-        with pytest.raises(UserError, match="cannot be read"):
+        with pytest.raises(UserError, match=r"cannot be read|is not JSON"):
             convert(odd, out, Observation.one_hot, False)
     else:
         convert(odd, out, Observation.one_hot, False)

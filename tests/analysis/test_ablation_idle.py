@@ -42,10 +42,10 @@ def test_one_window_of_data_is_no_mean_and_no_other_donor(stage):
 
 def test_what_a_model_to_be_trained_will_not_have_is_told_before():
     built = build_group("analysis/ablation")
-    assert not list(built.check())
+    assert not list(built.missing())
     for change, words in (
         ({"silent": ("L9H9",)}, "the model has no node L9H9"),
         ({"silent": ("MLP0N100000",)}, "the model has no node MLP0N100000"),
         ({"neurons": (0, 7)}, "the model has layers 0 to 2, not 7"),
     ):
-        assert [problem for _, problem in dataclasses.replace(built, **change).check()] == [words]
+        assert [problem for _, problem in dataclasses.replace(built, **change).missing()] == [words]

@@ -22,10 +22,10 @@ from dtx.analysis.core.result import Verdict
 from dtx.config.compose import build_group
 from dtx.config.ranges import problems
 from dtx.dt.model import DecisionTransformerModel, initialise
+from dtx.dt.model_stage import ModelStage
 from dtx.pairs.making import make
 from dtx.pairs.pair_set import PairSet, differing
 from dtx.report import Report, read_metrics
-from dtx.stage import Stage
 from tests.dt import test_parity
 from tests.dt.toy import TINY
 
@@ -197,7 +197,7 @@ def test_the_published_figures(stage, pairs, network):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Random(Stage):
+class Random(ModelStage):
     """Random weights in the place of a trained model."""
 
     def run(self, out: Path) -> None:

@@ -257,7 +257,9 @@ def test_bad_overrides_are_explained(overrides, words):
 @pytest.mark.parametrize("place", ["store.path", "store.remote", "dataset.root"])
 def test_a_path_may_begin_at_home(place, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    more = ["dataset=minari", "dataset.id=a/b-v0", "target=dataset"] if "dataset" in place else []
+    more = (
+        ["dataset=minari", "dataset.id=mine/b-v0", "target=dataset"] if "dataset" in place else []
+    )
     what = experiment(compose([*more, f"{place}='~/mine'"]))
     found = {
         "store.path": what.store.path,

@@ -345,7 +345,7 @@ def test_the_spec_makes_the_environment_without_our_configs(option):
         ("texts", "episode 1: actions are"),
         ("no_episode", "Minari cannot read it"),
         ("not_a_group", "Minari cannot read it"),
-        ("cut", "cannot be read|cannot open it"),
+        ("cut", "is damaged|cannot be read|cannot open it"),
     ],
 )
 def test_a_damaged_or_inflated_file_is_one_line(

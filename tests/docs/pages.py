@@ -27,6 +27,7 @@ _EXCUSE = re.compile(r"<!-- not run: (.+?) -->\s*$")
 _FILE = re.compile(r"\*\*`([\w./-]+\.\w+)`\*\*")
 SMALL = [
     *FAST,
+    "dt.model.n_layers=2",  # steering edits layer 1
     "analysis.psychology.targets=[0,0.9]",
     "analysis.psychology.episodes=2",
     "analysis.psychology.untrained=19",
@@ -43,7 +44,8 @@ _OWN_PROCESS = ("joblib", "slurm", "submitit_local", "ray")
 _LONG = ("analysis=[scorecard]", "experiment=memory_dt_claims")
 """Planned, too: over a hundred analyses, which tests of their own run."""
 _FULL_SIZE = ("analysis.activation_patching.checkpoint=152,534,1000",)
-"""Planned, too: steps that only models trained for as long as dtx's own configs say have kept."""
+"""Planned, too, and with ``_LONGER``: steps that models have kept which are trained as dtx's configs say."""
+_LONGER = ("dt.steps=1000", "dt.kept_checkpoints=12")
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ class Runner:
         )
         runs = not elsewhere and (self.sweeps if "-m" in args else self.really)
         if args[0] == "run" and "--cfg" not in args and not runs:
-            args = ["plan", *args[1:]]
+            args = ["plan", *args[1:], *(_LONGER if set(_FULL_SIZE) & set(args) else ())]
         made = {"compare": self.sweeps, "redraw": self.really}
         if not made.get(args[0], True):  # what it reads was only planned
             from dtx.cli import parse

@@ -49,10 +49,10 @@ def test_without_a_class_the_id_decides_and_without_both_it_must_be_the_only_one
 
 
 def test_what_a_stage_says_of_itself_is_found_behind_it():
-    calibration = build_group("analysis/calibration", ["env.size=9"])
-    env = build_group("env/memory", ["env.size=9"])
+    calibration = build_group("analysis/calibration", ["env.max_steps=40"])
+    env = build_group("env/memory", ["env.max_steps=40"])
     assert environments.of_stage(calibration) == env
-    assert environments.of_stage(build_group("pairs/memory", ["env.size=9"])) == env
+    assert environments.of_stage(build_group("pairs/memory", ["env.max_steps=40"])) == env
 
 
 def test_overrides_choose_the_same_environment_again(configs):

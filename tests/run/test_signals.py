@@ -149,8 +149,8 @@ def test_a_signal_while_a_run_is_started_ends_it_as_killed(
 
     start = Server.start
 
-    def interrupted(self, name, tags, parent=None):
-        found = start(self, name, tags, parent)
+    def interrupted(self, name, tags, parent=None, *more):
+        found = start(self, name, tags, parent, *more)
         if started == ("stage" if parent else "experiment"):
             signal.raise_signal(signal.SIGTERM)
         return found

@@ -1,6 +1,8 @@
 """``dtx run``: failures that cost only what needs them, names that keep, Hydra's own flags."""
 
 import json
+import logging
+from collections.abc import Iterator
 
 import pytest
 
@@ -67,7 +69,16 @@ def test_done_tells_overrides_and_all_the_time(user):
         assert {"git", "packages", "host", "python", "config", "inputs"} <= set(record)
 
 
-def test_hydras_flags_work(user, capsys):
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Hydra's main configures logging for the whole process."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+def test_hydras_flags_work(user, capsys, logging_as_before):
     assert main(["run", *CHAIN, "--cfg", "job", "--package", "dt"]) == 0
     assert "_target_: tests.toys.Link" in capsys.readouterr().out
     assert main(["run", "--info", "searchpath", *CHAIN]) == 0

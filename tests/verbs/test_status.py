@@ -34,7 +34,7 @@ def test_finished_stages_newest_first_with_what_came_out(store, experiment_of, c
     assert title == "finished, newest first:"
     assert header.split()[:5] == ["stage", "key", "age", "took", "size"]
     assert [row.split()[:2] for row in rows] == [["toys", TWO.key], ["toys", ONE.key]]
-    assert rows[0].endswith("value 2") and rows[1].endswith("value 1") and " d " in rows[1]
+    assert rows[0].endswith("value 2") and rows[1].endswith("value 1") and " years " in rows[1]
     assert totals.startswith("2 finished (") and totals.endswith("0 in progress, 0 interrupted")
 
 
