@@ -189,7 +189,8 @@ def failures() -> tuple[type[Exception], ...]:
     """What Hydra raises for overrides, and for files that cannot be read."""
     from hydra.errors import HydraException
 
-    return HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, RecursionError
+    read = (YAMLError, ValueError, OSError, RecursionError)
+    return HydraException, OmegaConfBaseException, AssertionError, *read  # Hydra asserts choices
 
 
 def _blame(

@@ -241,6 +241,7 @@ def test_every_preset_builds(preset):
         (["analysis.calibration.criteria.high=0"], "criteria.high: 0 must be above the low target"),
         (["seed=[1"], "seed=[1"),
         (["seed=0", "agent.lrr=1", "dt.layrs=2"], "dt.layrs: no such field"),
+        (["analysis=${oc.select:seed}"], "analysis: no config"),
         (["analysis=[null]"], "analysis: the name of a config, or a list of names"),
         (["analysis=[calibration,3]"], "analysis: the name of a config, or a list of names"),
         (["dt=[[small]]"], "dt: the name of a config, or a list of names"),
