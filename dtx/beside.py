@@ -102,6 +102,14 @@ def put(
     return bool(todo)
 
 
+def free_disk(place: Path) -> float:
+    """Bytes that are free where a folder is, or would be."""
+    place = place.absolute()
+    while not place.exists():
+        place = place.parent
+    return float(shutil.disk_usage(place).free)
+
+
 def _refuse_links(path: Path, root: Path | None) -> None:
     """Raise a UserError if a path, or a folder between it and ``root``, is a link."""
     for part in (path, *path.parents):

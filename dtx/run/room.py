@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import psutil
 
+from dtx.beside import free_disk
 from dtx.config.compose import OnShortage
 from dtx.errors import UserError
 from dtx.progress import duration
@@ -117,11 +117,3 @@ def _own_cgroups() -> Iterator[Path]:
         root = _CGROUPS / controllers
         own = PurePosixPath(path.lstrip("/"))
         yield from (root / part for part in (own, *own.parents))
-
-
-def free_disk(place: Path) -> float:
-    """Bytes that are free where a folder is, or would be."""
-    place = place.absolute()
-    while not place.exists():
-        place = place.parent
-    return float(shutil.disk_usage(place).free)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from dtx.beside import free_disk
 from dtx.config.compose import Experiment, OnError
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console, duration, report_to
@@ -276,7 +277,7 @@ def disk_errors(place: Path) -> Iterator[None]:
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
         # Libraries wrap the system's error in their own (torch: RuntimeError, safetensors: SafetensorError).
-        full = number is None and room.free_disk(place) < 1 << 20
+        full = number is None and free_disk(place) < 1 << 20
         if number not in _DISK_ERRORS and not full:
             raise
         where = (error.filename if isinstance(error, OSError) else None) or place

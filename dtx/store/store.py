@@ -273,9 +273,11 @@ class Store:
         with self.lock(stage), building(aside.own(self.root, WORK)) as scratch:
             self.verify(stage)
             folder, copy = self.folder(stage), scratch / stage.label
-            shutil.copytree(folder, copy)
-            write(copy)
             files = self.done(stage)["files"]
+            for file in (*files, DONE):  # not by shutil.copytree, which hides the system's error
+                (copy / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(folder / file, copy / file)
+            write(copy)
             rest = {n: known for n, known in files.items() if not n.startswith(f"{name}/")}
             self.amend(stage, {"files": rest})  # until the new ones are there, none are promised
             if (folder / name).exists():

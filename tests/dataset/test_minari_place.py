@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import dtx
 from dtx.config.compose import build_group
 from dtx.dataset.minari import place
+from dtx.dataset.minari.write import write as export
 from dtx.errors import UserError
+from dtx.run.runner import run
 
 minari = pytest.importorskip("minari")
 h5py = pytest.importorskip("h5py")
@@ -159,3 +162,15 @@ def test_a_download_arrives_whole_or_not_at_all(dataset, tmp_path, monkeypatch):
         "namespace_metadata.json",
         "walks-v0",
     }
+
+
+def test_a_disk_that_is_too_full_is_told_before_anything_is_written(
+    store, experiment_of, tmp_path, monkeypatch, four_rooms
+):
+    stage = build_group("dataset/minari", [*FOUR_ROOMS, "dataset.id=rooms/walks-v0"])
+    run(experiment_of(stage))
+    loaded = dtx.load("dataset", stage.label, store=store)
+    monkeypatch.setattr("dtx.dataset.minari.write.free_disk", lambda place: 15_000.0)
+    with pytest.raises(UserError, match=r"takes about .* and 15 kB are free; make room there"):
+        export(loaded, "rooms/more-v0", tmp_path / "sets", "me")
+    assert not list((tmp_path / "sets").rglob("*.hdf5"))

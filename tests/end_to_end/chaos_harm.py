@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from tests.end_to_end.forked import Forked
 from tests.end_to_end.fuzz_files import damage_bytes
 
 ALL = ("all",)
@@ -25,7 +29,7 @@ class Scene:
     """One command that is being harmed."""
 
     here: Path
-    process: subprocess.Popen
+    process: Forked
     chance: random.Random
     seconds: float
     known: set[str]
@@ -129,6 +133,52 @@ def _damage_work(scene: Scene) -> bool:
     return True
 
 
+def _wait(scene: Scene) -> bool:
+    """The disk has been small from the start: see :func:`disk_of`."""
+    return scene.process.wait(300) != 0
+
+
+DISK_FULL = "disk full"
+
+
+@contextlib.contextmanager
+def disk_of(here: Path, harm: str) -> Iterator[Callable[[int | None], None]]:
+    """A disk of its own for ``here`` if it is to be full; gives what sets the bytes that are free.
+
+    None: as many as anybody wants. Another harm's disk is the machine's, whose size stays.
+    """
+    if harm != DISK_FULL:
+        yield lambda free: None
+        return
+
+    def resize(free: int | None) -> None:
+        size = "2g" if free is None else shutil.disk_usage(here).used + free
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(here)], check=True)
+
+    here.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2g", "none", str(here)], check=True)
+    try:
+        yield resize
+    finally:
+        subprocess.run(["umount", "--lazy", str(here)], check=True)
+        here.rmdir()
+
+
+def possible(harm: str) -> bool:
+    """Whether this machine allows it: a full disk is one that is mounted for it."""
+    if harm != DISK_FULL:
+        return True
+    if os.geteuid() != 0:
+        return False
+    with (
+        tempfile.TemporaryDirectory() as place,
+        contextlib.suppress(OSError, subprocess.SubprocessError),
+        disk_of(Path(place) / "here", harm),
+    ):
+        return True
+    return False
+
+
 KILL, HANG_UP, STOP = map(_signalled, (signal.SIGKILL, signal.SIGHUP, signal.SIGTERM))
 HARM: dict[str, tuple[Callable[[Scene], bool], list[str]]] = {
     "killed": (KILL, ALL),
@@ -138,5 +188,9 @@ HARM: dict[str, tuple[Callable[[Scene], bool], list[str]]] = {
     "database locked": (_lock_database, ["run", "sweep", "import model"]),
     "database deleted": (_delete_database, ["run", "sweep", "import policy"]),
     "work damaged": (_damage_work, ["run", "sweep"]),
+    DISK_FULL: (
+        _wait,
+        ["run", "sweep", "import model", "export model", "export dataset", "pull", "redraw"],
+    ),
 }
 """What is done, and to which commands."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import os
 import random
 import re
 import shutil
@@ -30,7 +29,8 @@ import psutil
 
 from tests.end_to_end import material
 from tests.end_to_end.chaos_checks import leftovers, untracked
-from tests.end_to_end.chaos_harm import ALL, HARM, Scene
+from tests.end_to_end.chaos_harm import ALL, HARM, Scene, disk_of, possible
+from tests.end_to_end.forked import Forked, prepare, start
 from tests.fast import FAST
 
 PATIENCE = 300.0
@@ -116,20 +116,9 @@ def processes_in(place: Path) -> list[psutil.Process]:
     return found
 
 
-def give(here: Path, arguments: list[str]) -> subprocess.Popen:
+def give(here: Path, arguments: list[str]) -> Forked:
     """Start the command; its words go to a file beside the folder."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-    environment |= {"PYTHONPATH": str(material.ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    with (here.parent / "said.txt").open("w") as words:
-        return subprocess.Popen(
-            [sys.executable, "-m", "dtx", *arguments],
-            cwd=here,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=words,
-            stderr=words,
-            start_new_session=True,
-        )
+    return start(arguments, here, here.parent / "said.txt")
 
 
 # --- one event -------------------------------------------------------------------------------------------
@@ -157,10 +146,10 @@ class Reference:
 
 def reference(folder: Path, place: Path, command: str) -> Reference:
     """Give a command without harm."""
-    prepare, arguments = COMMANDS[command]
+    make_ready, arguments = COMMANDS[command]
     here = material.copy(folder, place / "here")
     try:
-        prepare(here)
+        make_ready(here)
         began = time.monotonic()
         process = give(here, arguments)
         if process.wait(PATIENCE):
@@ -174,42 +163,39 @@ def event(
     folder: Path, place: Path, harm: str, command: str, expected: Reference, chance: random.Random
 ) -> Event:
     """Harm a command, give it again and compare."""
-    prepare, arguments = COMMANDS[command]
-    here = material.copy(folder, place / "here")
-    problems: list[str] = []
-    try:
-        prepare(here)
-        known = {p.name for p in (here / "store").glob(".work/*")}
-        process = give(here, arguments)
-        happened = HARM[harm][0](Scene(here, process, chance, expected.seconds, known))
-        status = _ended(process, problems)
-        said = (place / "said.txt").read_text()
-        if "Traceback" in said:
-            problems.append(f"a traceback:\n{said}")
-        problems += [f"left alive: {p}" for p in _left(here)]
-        if status:
-            again = give(here, arguments)
-            if _ended(again, problems):
-                said = (place / "said.txt").read_text()
-                had_done_all = re.search(DONE_BEFORE.get(command, "(?!)"), said)
-                if not had_done_all:
-                    problems.append(f"again: status {again.returncode}:\n{said}")
-        elif harm.startswith(
-            "database"
-        ):  # all was computed; what MLflow lacks comes with the next command
-            _ended(give(here, arguments), problems)
-        found = state(here)
-        problems += _differences(expected.files, found)
-        problems += [p for p in leftovers(here) if p not in leftovers(folder)]
-        problems += untracked(here, complete=False)
-        return Event(harm, command, happened, status, problems, len(expected.files))
-    finally:
-        for process in processes_in(place):
-            process.kill()
-        shutil.rmtree(here, ignore_errors=True)
+    make_ready, arguments = COMMANDS[command]
+    here, problems = place / "here", []
+    with disk_of(here, harm) as resize:
+        try:
+            make_ready(material.copy(folder, here))
+            resize(chance.choice([10**4, 10**5, 10**6, 5 * 10**6]))
+            known = {p.name for p in (here / "store").glob(".work/*")}
+            process = give(here, arguments)
+            happened = HARM[harm][0](Scene(here, process, chance, expected.seconds, known))
+            status = _ended(process, problems)
+            said = (place / "said.txt").read_text()
+            if "Traceback" in said:
+                problems.append(f"a traceback:\n{said}")
+            problems += [f"left alive: {p}" for p in _left(here)]
+            resize(None)
+            # If all was computed, what MLflow lacks comes with the next command.
+            if status or harm.startswith("database"):
+                again = give(here, arguments)
+                if _ended(again, problems):
+                    said = (place / "said.txt").read_text()
+                    if not re.search(DONE_BEFORE.get(command, "(?!)"), said):
+                        problems.append(f"again: status {again.returncode}:\n{said}")
+            problems += _differences(expected.files, state(here))
+            problems += [p for p in leftovers(here) if p not in leftovers(folder)]
+            problems += untracked(here, complete=False)
+            return Event(harm, command, happened, status, problems, len(expected.files))
+        finally:
+            for process in processes_in(place):
+                process.kill()
+            shutil.rmtree(here, ignore_errors=True)
 
 
-def _ended(process: subprocess.Popen, problems: list[str]) -> int:
+def _ended(process: Forked, problems: list[str]) -> int:
     try:
         return process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
@@ -275,6 +261,7 @@ def plan(chance: random.Random) -> Iterator[tuple[str, str]]:
         pairs = [
             (harm, command)
             for harm, (_, commands) in HARM.items()
+            if possible(harm)
             for command in (COMMANDS if commands is ALL else commands)
         ]
         chance.shuffle(pairs)
@@ -317,16 +304,24 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--harm", default="", help="only this kind")
-    parser.add_argument("--command", default="", help="only to this command")
+    parser.add_argument("--command", nargs="*", default=(), help="only to these commands")
     parser.add_argument("--material", type=Path, help="made by tests.end_to_end.material")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaos-") as place:
+        folder = chosen.material
+        if folder is None:
+            folder = Path(place) / "material"
+            command = [sys.executable, "-m", "tests.end_to_end.material", str(folder)]
+            subprocess.run(command, cwd=material.ROOT, check=True)
+        prepare()
         tally = chaos(
             Path(place),
-            chosen.material or material.make(Path(place) / "material"),
+            folder,
             chosen.events,
             chosen.seed,
-            lambda harm, command: chosen.harm in ("", harm) and chosen.command in ("", command),
+            lambda harm, command: (
+                chosen.harm in ("", harm) and (not chosen.command or command in chosen.command)
+            ),
             tell=lambda line: print(line, flush=True),
         )
     print("\n".join(tally.lines()), flush=True)

@@ -19,9 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,7 +27,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.end_to_end import fuzz_files, fuzz_lines, material
+from tests.end_to_end import forked, fuzz_files, fuzz_lines, material
 
 SECONDS, MEGABYTES = 10.0, 1000
 """What no command may take, beside what the imports do: of CPU time, as other processes may be at work; by
@@ -94,55 +92,33 @@ def outcome(kind: str, number: int, seed: int, folder: Path, place: Path) -> Out
 
 
 def _given(kind: str, number: int, done: str, arguments: list[str], here: Path) -> Outcome:
-    said = here.parents[3] / "said.txt"
-    began = time.monotonic()
+    said, began = here.parents[3] / "said.txt", time.monotonic()
     before = psutil.Process().memory_info().rss
-    child = os.fork()
-    if child == 0:
-        _command(arguments, here, said)
     # Longer than it may take, so that it is seen what it does then.
-    timer = threading.Timer(3 * SECONDS, os.killpg, (child, signal.SIGKILL))
-    timer.start()
-    _, status, used = os.wait4(child, 0)
-    timer.cancel()
-    seconds = time.monotonic() - began
+    command = forked.start(arguments, here, said, _tell_where_it_is)
+    try:
+        command.wait(3 * SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(command.pid, signal.SIGKILL)
+        command.wait()
+    used = command.used
+    assert used is not None
     return Outcome(
         kind,
         number,
         done,
         arguments,
-        os.waitstatus_to_exitcode(status),
+        command.wait(),
         said.read_text(errors="replace"),
-        seconds,
+        time.monotonic() - began,
         used.ru_utime + used.ru_stime,
         used.ru_maxrss / 1024 - before / 1024**2,
     )
 
 
-def _command(arguments: list[str], here: Path, said: Path) -> None:
-    """The forked process: ``dtx`` in its folder, with its words in a file; never returns."""
-    status = 1
-    try:
-        os.setsid()
-        os.chdir(here)
-        os.environ["HOME"] = str(here)
-        words = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(words, 1)
-        os.dup2(words, 2)
-        faulthandler.dump_traceback_later(2 * SECONDS, file=2)  # where it is then
-        from dtx.cli import main
-
-        try:
-            status = main(arguments)
-        except SystemExit as end:  # argparse
-            status = end.code if isinstance(end.code, int) else 1
-        except BaseException:
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
+def _tell_where_it_is() -> None:
+    """If a command takes long, have it say where it is."""
+    faulthandler.dump_traceback_later(2 * SECONDS, file=2)
 
 
 def _removed(folder: Path) -> None:
@@ -160,22 +136,10 @@ def outcomes(
         folder = place / "material"
         # In another process: one that has used threads of torch must not fork.
         subprocess.run([sys.executable, "-m", "tests.end_to_end.material", str(folder)], check=True)
-    os.environ.update(OMP_NUM_THREADS="1", COLUMNS="200")
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
-    _import()
+    forked.prepare()
     for kind, numbers in wanted.items():
         for number in numbers:
             yield outcome(kind, number, seed, folder, place)
-
-
-def _import() -> None:
-    """Import what commands import."""
-    import importlib
-
-    from tests.end_to_end.chaos import IMPORTED
-
-    for name in IMPORTED:
-        importlib.import_module(name)
 
 
 def main() -> int:

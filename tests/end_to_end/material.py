@@ -54,7 +54,8 @@ def dtx(folder: Path, *arguments: str, but_may_fail: bool = False) -> None:
 
 def copy(folder: Path, to: Path) -> Path:
     """A copy to do harm to, without the files that only MLflow reads."""
-    shutil.copytree(folder, to, symlinks=True, ignore=shutil.ignore_patterns("mlartifacts"))
+    left_out = shutil.ignore_patterns("mlartifacts")
+    shutil.copytree(folder, to, symlinks=True, ignore=left_out, dirs_exist_ok=True)
     return to
 
 

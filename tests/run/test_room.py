@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dtx.beside import free_disk
 from dtx.cli import main
 from dtx.config.compose import OnShortage, compose, experiment
 from dtx.errors import UserError
@@ -66,7 +67,7 @@ def test_what_does_not_fit_is_refused_unless_it_is_to_be_tried(
 
 
 def test_the_disk_must_hold_all_stages_to_run_together(store, experiment_of):
-    each = room.free_disk(store.root) * 0.6
+    each = free_disk(store.root) * 0.6
     one, two = Large(value=1, disk=each), Large(value=2, disk=each)
     run(experiment_of(one))
     run(experiment_of(two))
