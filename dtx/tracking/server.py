@@ -82,7 +82,11 @@ class Server:
     def start(
         self, name: str, tags: dict[str, str], parent: str | None = None, at: int | None = None
     ) -> str:
-        """Start a run of this process, now or at a time (ms), and give its id."""
+        """Start a run of this process, now or at a time (ms), and give its id.
+
+        Raises:
+            UserError: MLflow cannot make it.
+        """
         own = {
             "mlflow.source.type": "LOCAL",
             "mlflow.user": os.environ.get("USER", "dtx"),
@@ -90,7 +94,12 @@ class Server:
             **({"mlflow.parentRunId": parent} if parent else {}),
         }
         tags = {key: discreet(value) for key, value in {**own, **tags}.items()}
-        run = self.client.create_run(self.experiment_id, at, tags, discreet(name))
+        try:
+            run = self.client.create_run(self.experiment_id, at, tags, discreet(name))
+        except Exception as error:  # of the server, its database or its disk
+            raise UserError(
+                f"MLflow at {self.uri} failed ({short(error)}); mend that, {WAYS_ON}"
+            ) from error
         return run.info.run_id
 
     def end(self, run_id: str, status: str) -> None:

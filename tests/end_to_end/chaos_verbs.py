@@ -30,7 +30,7 @@ import psutil
 from tests.end_to_end import material
 from tests.end_to_end.chaos_checks import leftovers, untracked
 from tests.end_to_end.chaos_harm import ALL, HARM, Scene, disk_of, possible
-from tests.end_to_end.forked import Forked, prepare, start
+from tests.end_to_end.forked import Forked, apart, prepare, start
 from tests.fast import FAST
 
 PATIENCE = 300.0
@@ -187,12 +187,16 @@ def event(
                         problems.append(f"again: status {again.returncode}:\n{said}")
             problems += _differences(expected.files, state(here))
             problems += [p for p in leftovers(here) if p not in leftovers(folder)]
-            problems += untracked(here, complete=False)
+            problems += apart(_still_running, here)
             return Event(harm, command, happened, status, problems, len(expected.files))
         finally:
             for process in processes_in(place):
                 process.kill()
             shutil.rmtree(here, ignore_errors=True)
+
+
+def _still_running(here: Path) -> list[str]:
+    return untracked(here, complete=False)
 
 
 def _ended(process: Forked, problems: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -13,8 +14,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tests.end_to_end.chaos import IMPORTED
+
+T = TypeVar("T")
 
 
 def prepare() -> None:
@@ -81,6 +85,23 @@ def start(
     if pid == 0:
         _command(list(arguments), here, said, first)
     return Forked(pid)
+
+
+def apart(function: Callable[..., T], *arguments: Any) -> T:
+    """What a function gives, called in another process: libraries keep what they open, and forks share it."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with os.fdopen(writer, "wb") as pipe:
+                pickle.dump(function(*arguments), pipe)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        given = pipe.read()
+    os.waitpid(pid, 0)
+    return pickle.loads(given)
 
 
 def _command(arguments: list[str], here: Path, said: Path, first: Callable[[], object]) -> None:

@@ -150,3 +150,13 @@ def test_a_server_is_asked_as_a_database_is(store, experiment_of, database):
         by_client, by_file = _served_runs(client, *asked), known_runs(database, *asked)
         assert {r.run_id: r for r in by_file} == {r.run_id: r for r in by_client}
     assert {(r.status, r.deleted) for r in by_file} == set()
+
+
+def test_a_database_that_is_deleted_as_a_run_begins_is_one_line(tmp_path, store):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    server = Server(TrackingConfig(enabled=True, uri=uri, experiment="tests"))
+    server.start("first", {})
+    for path in tmp_path.glob("mlflow.db*"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"MLflow at .* failed \(.*readonly.*\); mend that"):
+        server.start("second", {})
