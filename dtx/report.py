@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from dtx.files import read_json, read_lines, read_table, taken_from
+from dtx.files import DamagedFileError, read_json, read_lines, read_table, taken_from
 from dtx.text import discreet, file_name
 
 if TYPE_CHECKING:
@@ -110,10 +110,20 @@ class Report:
         return path.stat().st_size if path.exists() else 0
 
     def rewind(self, position: int) -> None:
-        """Remove curve points that were written after the checkpoint that is being resumed."""
+        """Remove curve points that were written after the checkpoint that is being resumed.
+
+        Speeds are kept as they are, unless a power cut has left what is none.
+        """
         path = self.out / CURVES
         if path.exists():
             os.truncate(path, min(position, path.stat().st_size))
+        path = self.out / TIMING
+        try:
+            read_curves(self.out, TIMING)
+        except DamagedFileError:
+            path.unlink()
+        if path.exists():  # a line that was cut off would become a part of the next one
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 def read_metrics(folder: Path) -> dict[str, float | None]:
@@ -163,11 +173,17 @@ class Tables(Mapping[str, "pd.DataFrame"]):
 
 
 def read_curves(folder: Path, name: str = CURVES) -> list[dict[str, float]]:
-    """All complete lines of a curve file."""
+    """All complete lines of a curve file.
+
+    Raises:
+        DamagedFileError: One is no point: a step, and numbers by name.
+    """
     path = folder / name
     if not path.exists():
         return []
-    return read_lines(path)
+    with taken_from(path):
+        points = [_numbers(point) for point in read_lines(path)]
+        return [{"step": int(point["step"]), **point} for point in points]  # type: ignore[arg-type]
 
 
 def write_atomically(path: Path, text: str) -> None:

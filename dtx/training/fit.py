@@ -7,6 +7,7 @@ not the data's order, and its checkpoints need unpickling of arbitrary objects.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import random
@@ -27,8 +28,9 @@ from rich.markup import escape
 
 from dtx.files import read_torch
 from dtx.progress import Bar, console
-from dtx.report import Report, sync_folder
+from dtx.report import CURVES, Report, sync_folder
 from dtx.stage import CHECKPOINT
+from dtx.store.checksums import checksum
 from dtx.text import first_line
 from dtx.training.ranks import ALONE, Rank, SentBar
 from dtx.training.resumable import ResumableModule
@@ -77,7 +79,8 @@ def fit(
         rank: Which of the processes of :func:`dtx.training.ranks.train_together` this is. Their gradients are
             averaged, and rank 0 writes the checkpoints.
 
-    A checkpoint that cannot be read, as a power cut may leave one, is set aside, and training starts over.
+    A checkpoint that cannot be read, as a power cut may leave one, is set aside, and training starts over;
+    so it does if a file that the checkpoint goes on from has changed.
 
     The last state stays in ``out`` as well, so that a run killed after training (while it measures or
     writes) does not train again; the runner takes it away when the stage is committed.
@@ -122,6 +125,7 @@ def _read(path: Path, rank: Rank) -> dict | None:
             raise ValueError(
                 f"it lacks {', '.join(sorted(lacks))}" if isinstance(state, dict) else "no state"
             )
+        _require_same(path.parent, state)
     except FileNotFoundError:
         return None
     except Exception as error:  # torch raises many kinds for a damaged file
@@ -133,6 +137,44 @@ def _read(path: Path, rank: Rank) -> dict | None:
             )
         return None
     return state
+
+
+class _Sums:
+    """SHA-256 of what a training has written beside its checkpoint and will not write again."""
+
+    def __init__(self, out: Path):
+        self.out = out
+        self._known: dict[tuple[str, int], str] = {}
+
+    def of(self, position: int) -> dict[str, str]:
+        """By name: of the files in folders, which stay as they are, and of ``curves.jsonl`` to a position."""
+        sums = {CURVES: _sum_of_curves(self.out, position)}
+        for path in filter(Path.is_file, sorted(self.out.glob("*/*"))):
+            key = (path.relative_to(self.out).as_posix(), path.stat().st_mtime_ns)
+            if key not in self._known:
+                self._known[key] = checksum(path)
+            sums[key[0]] = self._known[key]
+        return sums
+
+
+def _sum_of_curves(out: Path, position: int) -> str:
+    path = out / CURVES
+    return hashlib.sha256(path.read_bytes()[:position] if path.exists() else b"").hexdigest()
+
+
+def _require_same(out: Path, state: dict) -> None:
+    """Raise a ValueError if a file that a checkpoint goes on from has changed."""
+    for name, digest in state.get("files", {}).items():  # earlier versions noted none
+        path = out / name
+        found = (
+            _sum_of_curves(out, state["position"])
+            if name == CURVES
+            else checksum(path)
+            if path.is_file()
+            else ""
+        )
+        if found != digest:
+            raise ValueError(f"{name} is not what was written")
 
 
 def _restore(module: ResumableModule, state: dict, report: Report, rank: Rank) -> None:
@@ -157,6 +199,7 @@ class _Resume(lightning.Callback):
     ):
         self.path, self.data, self.state, self.every = path, data, state, every
         self.report, self.rank = report, rank
+        self.sums = _Sums(path.parent)
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, ResumableModule)
@@ -199,6 +242,7 @@ class _Resume(lightning.Callback):
                 "extra": module.resume_state(),
                 "position": self.report.position(),
                 "random": random_state(),
+                "files": self.sums.of(self.report.position()),
             },
             partial,
         )

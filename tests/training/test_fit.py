@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dtx.report import Report, read_curves
 from dtx.stage import CHECKPOINT
 from dtx.training.fit import fit
 from dtx.training.resumable import ResumableModule
@@ -30,6 +31,22 @@ class Sum(ResumableModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters())
+
+
+class Writer(Sum):
+    """Writes a point of its curve and a file in every step."""
+
+    def __init__(self, out: Path, stop_at: int | None = None):
+        super().__init__(stop_at)
+        self.report = Report(out)
+
+    def training_step(self, step: int, number: int) -> None:
+        super().training_step(step, number)
+        self.report.curve(step, {"total": self.total.item()})
+        self.report.timing(step, {"speed": 1.0})
+        path = self.report.out / "kept" / f"{step}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(str(self.total.item()))
 
 
 class Early(Sum):
@@ -129,3 +146,54 @@ def test_damaged_unfinished_work_is_told_and_begun_anew(tmp_path: Path, harm, ca
     # What is set aside is no file of the artefact: the store removes it with all half-written files.
     aside = [p.name for p in broken.iterdir() if p.name != CHECKPOINT and "ckpt" in p.name]
     assert len(aside) == 1 and aside[0].endswith(".partial")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        ("curves.jsonl", flip),
+        ("curves.jsonl", cut),
+        ("curves.jsonl", Path.unlink),
+        ("kept/1.txt", flip),
+        ("kept/1.txt", Path.unlink),
+        ("timing.jsonl", garbage),
+        ("timing.jsonl", cut),
+        ("timing.jsonl", lambda p: p.write_text('[1]\n{"step": "x"}\n')),
+        ("timing.jsonl", Path.unlink),
+        ("later.txt", lambda p: p.write_text("of no checkpoint")),
+    ],
+)
+def test_files_beside_a_checkpoint_that_have_changed_are_not_gone_on_from(tmp_path, name, harm):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder, stop_at in ((whole, None), (broken, 5)):
+        folder.mkdir()
+        torch.manual_seed(0)
+        try:
+            train(Writer(folder, stop_at), folder)
+        except BaseException:  # Lightning may wrap it
+            assert stop_at
+    harm(broken / name)
+    torch.manual_seed(0)
+    again = Writer(broken)
+    train(again, broken)
+    trusted = name in ("timing.jsonl", "later.txt")
+    assert again.steps == ([4, 5] if trusted else [0, 1, 2, 3, 4, 5])
+    for file in ("curves.jsonl", *(f"kept/{step}.txt" for step in range(6))):
+        assert (broken / file).read_bytes() == (whole / file).read_bytes()
+    assert read_curves(broken, "timing.jsonl")[-1] == {"step": 5, "speed": 1.0}
+
+
+def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(tmp_path):
+    interrupted(tmp_path / "old")
+    state = torch.load(tmp_path / "old" / CHECKPOINT, weights_only=True)
+    del state["files"]
+    torch.save(state, tmp_path / "old" / CHECKPOINT)
+    again = Sum()
+    train(again, tmp_path / "old")
+    assert again.steps == [4, 5]
