@@ -105,7 +105,10 @@ def write(loaded: LoadedDataset, name: str, root: Path | None, author: str) -> t
                 jpeg_encoding=False,
             )
             dataset.storage.update_episode_metadata(_columns(episodes))
-            dataset.storage.update_metadata({OWN: _lineage(folder, record, episodes, facts)})
+            metadata = {OWN: _lineage(folder, record, episodes, facts)}
+            if facts and facts["env_spec"] and spaces["env"] is None:
+                metadata["env_spec"] = facts["env_spec"]  # named all the same
+            dataset.storage.update_metadata(metadata)
         return place, put_dataset(scratch, name, top, advice)
 
 
