@@ -2,6 +2,7 @@
 
     python -m tests.end_to_end.chaos --kills 50            SIGKILL
     python -m tests.end_to_end.chaos --stops 30            SIGTERM and SIGINT in turns
+    python -m tests.end_to_end.chaos --events 200          harm of every kind to every verb: chaos_verbs.py
 
 The same command is given again after each signal until the pipeline is complete; then a fresh pipeline
 begins, until enough signals were delivered. A third of the moments are random over the whole length, the
@@ -319,6 +320,7 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=0, help="SIGKILLs to deliver")
     parser.add_argument("--stops", type=int, default=0, help="SIGTERMs and SIGINTs to deliver")
+    parser.add_argument("--events", type=int, default=0, help="harm to every verb: chaos_verbs.py")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--place", type=Path, help="where to work (default: a temporary folder)")
     chosen = parser.parse_args()
@@ -336,6 +338,11 @@ def main() -> int:
             )
         print("\n".join(tally.lines()), flush=True)
         bad = bad or bool(tally.problems)
+    if chosen.events:
+        from tests.end_to_end import chaos_verbs
+
+        words = ["--events", str(chosen.events), "--seed", str(chosen.seed)]
+        bad = bool(chaos_verbs.main(words)) or bad
     return 1 if bad else 0
 
 

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -300,8 +300,8 @@ def chaos(
     return tally
 
 
-def main() -> int:
-    """Run from the command line and print the counts."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Run from the command line, or with these words, and print the counts."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -310,7 +310,7 @@ def main() -> int:
     parser.add_argument("--harm", default="", help="only this kind")
     parser.add_argument("--command", nargs="*", default=(), help="only to these commands")
     parser.add_argument("--material", type=Path, help="made by tests.end_to_end.material")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(words)
     with tempfile.TemporaryDirectory(prefix="chaos-") as place:
         folder = chosen.material
         if folder is None:
