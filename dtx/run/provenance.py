@@ -125,8 +125,15 @@ def cpu_seconds() -> float:
 
 def peak_memory_mb() -> int:
     """Peak memory of one process so far; if only one stage is run, the stage's."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return max(own, _ranks_peak_memory_mb)
+    return max(_own_peak_memory_mb(), _ranks_peak_memory_mb)
+
+
+def _own_peak_memory_mb() -> int:
+    try:  # getrusage's has that of the process which started this one, until it replaced its program
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+    except (OSError, IndexError):  # not Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def add_rank(cpu_seconds: float, peak_memory_mb: int) -> None:

@@ -1,9 +1,10 @@
 import os
 import subprocess
+import sys
 
 import pytest
 
-from dtx.run.provenance import git_state
+from dtx.run.provenance import git_state, peak_memory_mb
 
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
 
@@ -85,3 +86,14 @@ def test_settings_of_git_do_not_change_the_record(clone, plain, tmp_path, monkey
     monkeypatch.setenv("HOME", str(tmp_path))
     own.rename(tmp_path / ".gitconfig")
     assert git_state(clone) == plain
+
+
+def test_peak_memory_is_not_that_of_the_process_that_started_this_one():
+    held = bytearray(600 * 1024**2)
+    held[::4096] = b"x" * len(held[::4096])  # so that the memory is there
+    command = "from dtx.run.provenance import peak_memory_mb; print(peak_memory_mb())"
+    done = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, check=True
+    )
+    assert 10 < int(done.stdout) < 500
+    assert peak_memory_mb() > 600

@@ -33,7 +33,9 @@ def test_a_port_that_cannot_be_is_refused(refused, port):
 def test_a_port_that_is_taken_is_refused(refused):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"--port: {port} cannot be had (Address already in use)" in refused(f"--port={port}")
+        assert f"--port: {port} cannot be had (Address already in use)" in refused(
+            f"--port={port}", "--uri=sqlite:///mlflow.db"
+        )
 
 
 @pytest.mark.parametrize(
