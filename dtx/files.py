@@ -309,7 +309,8 @@ def _zip(source: Path | BytesIO, name: str) -> Iterator[ZipFile]:
             size = source.stat().st_size if isinstance(source, Path) else source.getbuffer().nbytes
             _bound(name, whole, max(MOST_UNPACKED, size), "bytes")
             yield members
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
+    # zipfile says that a member's compression is not known by NotImplementedError, which is a RuntimeError.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise _damaged(name, error) from error
 
 

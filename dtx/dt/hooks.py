@@ -126,7 +126,7 @@ class CheckedHooks(HookedRootModule):
         """
         fwd_hooks, bwd_hooks = list(fwd_hooks), list(bwd_hooks)
         for name, _ in (*fwd_hooks, *bwd_hooks):
-            self._check(name) if isinstance(name, str) else self.computed(name)
+            self.computed(name)
         if bwd_hooks and not torch.is_grad_enabled():
             warnings.warn(
                 "gradients are off here: no hook of the backward pass is called", stacklevel=3

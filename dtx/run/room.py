@@ -42,10 +42,9 @@ def require(todo: Sequence[Stage], store: Path, resources: OnShortage) -> None:
 
 def warn_if_long(todo: Sequence[Stage]) -> None:
     """Tell of work that nobody waits for."""
-    if long := too_long(sum(stage.resources().seconds for stage in todo)):
-        say(
-            f"warning: {duration(sum(stage.resources().seconds for stage in todo))} of work: {long}"
-        )
+    seconds = sum(stage.resources().seconds for stage in todo)
+    if long := too_long(seconds):
+        say(f"warning: {duration(seconds)} of work: {long}")
 
 
 def too_long(seconds: float) -> str:

@@ -30,6 +30,7 @@ def main(args: argparse.Namespace) -> int:
     from dtx.config.compose import TrackingConfig
     from dtx.store.inventory import artefacts, existing
     from dtx.store.store import Store, used
+    from dtx.text import discreet
     from dtx.tracking import Server, lacking, make_up
 
     root = existing(args.store)
@@ -41,5 +42,6 @@ def main(args: argparse.Namespace) -> int:
         left = lacking(server.uri, artefacts(root))  # the records name other runs now
     deleted = f", {len(left.deleted)} deleted in MLflow stay so" if left.deleted else ""
     lost = f", {len(left.artefacts)} could not be mirrored" if left.artefacts else ""
-    print(f"{len(finished)} finished stages: {len(done)} mirrored to {server.uri}{deleted}{lost}")
+    where = discreet(server.uri)
+    print(f"{len(finished)} finished stages: {len(done)} mirrored to {where}{deleted}{lost}")
     return 2 if left.artefacts else 0

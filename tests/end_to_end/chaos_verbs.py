@@ -24,10 +24,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from tests.end_to_end import material
+from tests.end_to_end import material, record
 from tests.end_to_end.chaos_checks import leftovers, untracked
 from tests.end_to_end.chaos_harm import ALL, HARM, Scene, disk_of, possible
 from tests.end_to_end.forked import Forked, apart, prepare, start
@@ -258,6 +259,16 @@ class Tally:
             lines += [f"    {line}" for p in e.problems[:8] for line in p.splitlines()[-12:]]
         return [*lines, f"time: {self.seconds / 60:.1f} minutes"]
 
+    def counts(self) -> dict[str, Any]:
+        """The same as values."""
+        happened = Counter(f"{e.harm}, {e.command}" for e in self.events if e.happened)
+        return {
+            "events": sum(happened.values()),
+            "files_compared": sum(e.compared for e in self.events),
+            "wrong": len(self.wrong),
+            "of_each": dict(sorted(happened.items())),
+        }
+
 
 def plan(chance: random.Random) -> Iterator[tuple[str, str]]:
     """Every kind of harm to every command that it is for, again and again in another order."""
@@ -307,6 +318,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--events", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", type=Path, help="file for the counts")
     parser.add_argument("--harm", default="", help="only this kind")
     parser.add_argument("--command", nargs="*", default=(), help="only to these commands")
     parser.add_argument("--material", type=Path, help="made by tests.end_to_end.material")
@@ -329,6 +341,8 @@ def main(words: Sequence[str] | None = None) -> int:
             tell=lambda line: print(line, flush=True),
         )
     print("\n".join(tally.lines()), flush=True)
+    if chosen.record:
+        record.write(chosen.record, {"seed": chosen.seed, **tally.counts()})
     return 1 if tally.wrong else 0
 
 

@@ -24,10 +24,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from tests.end_to_end import forked, fuzz_files, fuzz_lines, material
+from tests.end_to_end import forked, fuzz_files, fuzz_lines, material, record
 
 SECONDS, MEGABYTES = 10.0, 1000
 """What no command may take, beside what the imports do: of CPU time, as other processes may be at work; by
@@ -152,6 +153,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--from", dest="first", type=int, default=0, help="number of the first")
     parser.add_argument("--material", type=Path, help="made by tests.end_to_end.material")
+    parser.add_argument("--record", type=Path, help="file for the counts")
     parser.add_argument("--only", metavar="KIND:NUMBER", help="one case, with all that it says")
     chosen = parser.parse_args()
     wanted = {k: list(range(chosen.first, chosen.first + getattr(chosen, k))) for k in KINDS}
@@ -159,6 +161,7 @@ def main() -> int:
         kind, _, number = chosen.only.partition(":")
         wanted = {kind: [int(number)]}
     began, wrong, all_of_them = time.monotonic(), [], []
+    counts: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
         for one in outcomes(wanted, chosen.seed, Path(place), chosen.material):
             all_of_them.append(one)
@@ -167,16 +170,18 @@ def main() -> int:
                 print(one, flush=True)
     for kind in wanted:
         mine = [o for o in all_of_them if o.kind == kind]
-        if not mine:
-            continue
-        statuses = Counter(o.status for o in mine)
-        print(
-            f"{kind}: {len(mine)} commands, {sum(bool(o.wrong) for o in mine)} wrong; status "
-            + ", ".join(f"{s}: {n}" for s, n in sorted(statuses.items()))
-            + f"; at most {max(o.seconds for o in mine):.1f} s, "
-            f"{max(o.cpu_seconds for o in mine):.1f} s of CPU time and "
-            f"{max(o.megabytes for o in mine):.0f} MB more"
-        )
+        if mine:
+            counts[kind] = {
+                "commands": len(mine),
+                "wrong": sum(bool(o.wrong) for o in mine),
+                "statuses": dict(sorted(Counter(str(o.status) for o in mine).items())),
+                "most_seconds": round(max(o.seconds for o in mine), 1),
+                "most_cpu_seconds": round(max(o.cpu_seconds for o in mine), 1),
+                "most_megabytes_more": round(max(o.megabytes for o in mine)),
+            }
+            print(f"{kind}: " + ", ".join(f"{k} {v}" for k, v in counts[kind].items()))
+    if chosen.record:
+        record.write(chosen.record, {"seed": chosen.seed, **counts})
     print(f"time: {(time.monotonic() - began) / 60:.1f} minutes")
     return 1 if wrong else 0
 

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from dtx.cli import main
 from dtx.config.compose import TrackingConfig
+from dtx.run import runner
 from dtx.tracking.server import Server as Connection
 from tests.servers import Server, free_port, mlflow_server, postgres, postgres_lacks
+from tests.toys import Number
 
 ROOT = Path(__file__).absolute().parents[2]
 SIZES = "points: 20, curves: 3, rows: 4, weights_kb: 1, figure: true"
@@ -185,6 +188,18 @@ def test_a_new_experiment_is_made_once_by_many_at_once(server):
         with ThreadPoolExecutor(8) as pool:
             found = set(pool.map(lambda _, c=config: Connection(c).experiment_id, range(8)))
         assert len(found) == 1
+
+
+@needs_postgres
+def test_what_is_mirrored_to_a_server_is_told_without_its_password(
+    server, store, experiment_of, capfd
+):
+    runner.run(experiment_of(Number(value=1)))
+    uri = server.uri.replace("://", "://me:hunter2@")
+    assert main(["track", "--store", str(store.root), "--uri", uri]) == 0
+    said = capfd.readouterr()
+    assert "1 mirrored to http://***@127.0.0.1" in said.out
+    assert "hunter2" not in said.out + said.err
 
 
 def test_a_server_that_is_down_is_one_line_within_seconds(user):
