@@ -14,8 +14,20 @@ import matplotlib.pyplot as plt
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-OUTCOME_COLOURS = {"success": "#2a9d5c", "wrong": "#d1495b", "truncated": "#8d99ae"}
+BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+SKY, PURPLE, YELLOW, BLACK, GREY = "#56b4e9", "#cc79a7", "#f0e442", "#000000", "#8d99ae"
+PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK)
+"""Okabe and Ito's colours (Color Universal Design, 2008), told apart with all common kinds of colour vision."""
+SIGNED = "RdBu_r"
+"""Colour map of signed values, for matplotlib and plotly: red is positive, blue negative, white zero."""
+POSITIVE, NEGATIVE = VERMILION, BLUE
+"""The same of lines and bars."""
+OUTCOME_COLOURS = {"success": BLUE, "wrong": VERMILION, "truncated": GREY}
 """By the name of an episode's outcome (``dtx.dataset.episodes.OUTCOMES``)."""
+ACTION_COLOURS = {"left": ORANGE, "right": SKY, "forward": BLACK, "other": GREY}
+"""By what an action does."""
+MODEL_COLOURS = {"dt": BLUE, "behaviour clone": ORANGE, "shuffled": PURPLE, "untrained": GREY}
+"""By the role of a model (:mod:`dtx.run.roles`); more are added where an analysis draws more."""
 
 STYLE = {
     "font.size": 9,
@@ -31,6 +43,7 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "figure.constrained_layout.use": True,
+    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
 }
 plt.rcParams.update(STYLE)  # type: ignore[arg-type]  # for the whole process: titles and legends are made after the figure
 

@@ -76,9 +76,12 @@ class Stage:
 
     Attributes:
         version: Raise it when the same config should give another artefact (a bug was fixed).
+        headline: Metrics that stand for the result, most important first, by full name (``agent/success``);
+            an analysis names its own without its name (``success_high``). Tables and sweeps show these.
     """
 
     version: ClassVar[int] = 1
+    headline: ClassVar[tuple[str, ...]] = ()
 
     def run(self, out: Path) -> None:
         """Compute the artefact and write its files under ``out``.
@@ -111,6 +114,12 @@ class Stage:
         any process needs.
         """
         return Resources()
+
+    def headline_metrics(self) -> dict[str, float | None]:
+        """The metrics of :attr:`headline` by full name, from the committed artefact; None: missing there."""
+        known = read_metrics(self.path)
+        names = [name if "/" in name else f"{self.name}/{name}" for name in self.headline]
+        return {name: known.get(name) for name in names}
 
     def summary(self) -> str:
         """One sentence on what came out, for the final table and the run's description.

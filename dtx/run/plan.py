@@ -165,7 +165,7 @@ def _seconds(stage: Stage, nearest: Mapping[str, Any] | None) -> float | None:
     before = _expected_before(nearest)
     if (
         before is None
-    ):  # of before estimates were recorded: ours is off by less than a factor of ten
+    ):  # an older record: then sizes that are out of all proportion count all the same
         return max(seconds, expected / 10)
     return seconds * expected / before if before else seconds
 

@@ -19,7 +19,7 @@ from dtx.progress import console, duration, report_to
 from dtx.run import plan, room
 from dtx.run.outcome import StageOutcome
 from dtx.run.provenance import cpu_seconds, peak_memory_mb, provenance
-from dtx.run.signals import defer_signals, signals
+from dtx.run.signals import defer_signals, raise_signal_before, signals
 from dtx.run.tracker import Tracker
 from dtx.stage import Stage
 from dtx.store.inventory import remember_run
@@ -275,6 +275,7 @@ def disk_errors(place: Path) -> Iterator[None]:
     except (UserError, Interrupted):
         raise
     except Exception as error:
+        raise_signal_before(error)
         number = error.errno if isinstance(error, OSError) else None
         # Libraries wrap the system's error in their own (torch: RuntimeError, safetensors: SafetensorError).
         full = number is None and free_disk(place) < 1 << 20

@@ -40,7 +40,20 @@ def signals() -> Iterator[None]:
         raise Interrupted(signal.Signals(number).name)
 
     with _handled_by(interrupt), _delivered_again(raised):
-        yield
+        try:
+            yield
+        except Exception as error:
+            raise_signal_before(error)
+            raise
+
+
+def raise_signal_before(error: BaseException) -> None:
+    """Raise the :class:`Interrupted` during whose handling an error arose: libraries' clean-up has defects."""
+    before = error.__context__
+    while before is not None:
+        if isinstance(before, Interrupted):
+            raise before
+        before = before.__context__
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import psutil
 from dtx.config.compose import CONF
 from dtx.errors import UserError
 from dtx.run.signals import set_handlers
+from dtx.sweep import after_ray
 from dtx.text import first_line
 
 if TYPE_CHECKING:
@@ -31,30 +32,6 @@ EXTRAS = {
     "hydra_ray_launcher": "ray",
 }
 """The extra of dtx that installs a plugin, by its package in ``hydra_plugins``."""
-
-
-_AFTER_RAY = """
-import os, select, shutil, signal, sys
-import psutil
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-command, below = psutil.Process(os.getppid()), set()
-while not select.select([sys.stdin], [], [], 1)[0]:
-    try:
-        below.update(command.children(recursive=True))
-    except psutil.Error:
-        break
-below.discard(psutil.Process())
-for process in psutil.wait_procs(below, timeout=5)[1]:
-    try:
-        process.kill()
-    except psutil.Error:
-        pass
-shutil.rmtree(sys.argv[1], ignore_errors=True)
-"""
-"""A process that waits until the command has ended, and then ends what is left of the cluster it started.
-
-If the command is killed, Ray's agents try for minutes to reach the rest; Ray never deletes its folder.
-"""
 
 
 def compose_launcher(hydra: Hydra, overrides: Sequence[str], folder: Path) -> DictConfig:
@@ -130,7 +107,7 @@ def _start_ray(arguments: DictConfig) -> None:
     assert isinstance(options, dict)
     context = ray.init(**{str(name): value for name, value in options.items()})
     if any(child.name().startswith("gcs_server") for child in psutil.Process().children()):
-        command = [sys.executable, "-c", _AFTER_RAY, context.address_info["session_dir"]]
+        command = [sys.executable, "-m", after_ray.__name__, context.address_info["session_dir"]]
         subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -15,6 +15,7 @@ from dtx.errors import Interrupted, UserError
 from dtx.progress import console, copied_to
 from dtx.run.outcome import StageOutcome
 from dtx.run.processes import end_with, process_tags
+from dtx.run.signals import raise_signal_before
 from dtx.run.runner import StagesFailed, run
 from dtx.sweep.workers import marked_as_running
 from dtx.text import lasting_output
@@ -109,6 +110,7 @@ class LaunchedParts:
             except UserError as error:
                 return self._failed({**result, "error": str(error)})
             except Exception as error:  # a defect in one job must not cost the others
+                raise_signal_before(error)
                 console.print(traceback.format_exc(), markup=False, soft_wrap=True)
                 return self._failed({**result, "error": f"{type(error).__name__}: {error}"})
         result["stages"] = [[o.stage.label, o.status, o.error] for o in outcomes]

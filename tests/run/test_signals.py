@@ -45,6 +45,34 @@ def test_a_signal_is_delayed_until_the_block_ends(number):
 
 
 @pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_is_not_lost_in_clean_up_that_fails(number):
+    with pytest.raises(Interrupted, match=signal.Signals(number).name), signals():
+        try:
+            signal.raise_signal(number)
+            found = 1
+        finally:
+            print(found)  # as OmegaConf does: UnboundLocalError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailsInCleanUp(Number):
+    """A signal comes while it runs, and its clean-up fails."""
+
+    def run(self, out: Path) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise KeyError("clean-up")
+
+
+def test_a_stage_whose_clean_up_fails_after_a_signal_is_interrupted_not_failed(
+    store, experiment_of
+):
+    with pytest.raises(Interrupted), signals():
+        run(experiment_of(FailsInCleanUp(value=1)))
+
+
+@pytest.mark.parametrize("number", NUMBERS)
 def test_a_signal_in_a_destructor_is_not_lost(number):
     class Thing:
         def __del__(self):

@@ -38,6 +38,7 @@ class Calibration(CalibrationSpec, Analysis):
     version: ClassVar[int] = 2  # 1: verdicts without intervals, no model with shuffled returns
 
     question: ClassVar[str] = "Does the model achieve the return that it is asked for?"
+    headline: ClassVar[tuple[str, ...]] = ("success_high", "return_low", "mae", "spearman")
     scoring: ClassVar[Scoring | None] = None
 
     env: Environment
