@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 SKY, PURPLE, YELLOW, BLACK, GREY = "#56b4e9", "#cc79a7", "#f0e442", "#000000", "#8d99ae"
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK)
-"""Okabe and Ito's colours (Color Universal Design, 2008), told apart with all common kinds of colour vision."""
+"""Okabe and Ito's colours (Color Universal Design, 2008), which colour-blind readers tell apart."""
 SIGNED = "RdBu_r"
 """Colour map of signed values, for matplotlib and plotly: red is positive, blue negative, white zero."""
 POSITIVE, NEGATIVE = VERMILION, BLUE

@@ -1,4 +1,4 @@
-"""What a stage is for in an experiment: ``dt``, ``behaviour clone``, ``untrained``; the names that readers see."""
+"""What a stage is for in an experiment, as readers see it: ``dt``, ``behaviour clone``, ``untrained``."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def signals() -> Iterator[None]:
 
 
 def raise_signal_before(error: BaseException) -> None:
-    """Raise the :class:`Interrupted` during whose handling an error arose: libraries' clean-up has defects."""
+    """Raise the :class:`Interrupted` after which an error arose, in a library that cleaned up."""
     before = error.__context__
     while before is not None:
         if isinstance(before, Interrupted):

@@ -15,8 +15,8 @@ from dtx.errors import Interrupted, UserError
 from dtx.progress import console, copied_to
 from dtx.run.outcome import StageOutcome
 from dtx.run.processes import end_with, process_tags
-from dtx.run.signals import raise_signal_before
 from dtx.run.runner import StagesFailed, run
+from dtx.run.signals import raise_signal_before
 from dtx.sweep.workers import marked_as_running
 from dtx.text import lasting_output
 
