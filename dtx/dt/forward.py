@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence, Set
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformer_lens import ActivationCache
-from transformer_lens.hook_points import HookPoint
 
+from dtx.dt.activation_cache import ActivationCache
 from dtx.dt.context import Context
+from dtx.dt.hook_points import HookPoint
 from dtx.dt.hooks import Names, hooked
 from dtx.dt.layers import Block
 from dtx.dt.model import DecisionTransformerModel
@@ -61,7 +61,7 @@ def run_from(
 def run_with_cache(
     model: DecisionTransformerModel, context: Context, names: Names = None
 ) -> tuple[Tensor, ActivationCache]:
-    """Logits (b, t, a) at the state tokens and an ``ActivationCache`` of TransformerLens.
+    """Logits (b, t, a) at the state tokens, and activations by name.
 
     Args:
         model: Any; gradients are not kept.
@@ -73,7 +73,7 @@ def run_with_cache(
     """
     with torch.no_grad():
         logits, values = model.run_with_cache(context, names_filter=names)
-    return logits, ActivationCache(dict(values), model)
+    return logits, ActivationCache(values, model)
 
 
 class Changed:

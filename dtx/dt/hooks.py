@@ -1,6 +1,6 @@
 """Hooks that are asked for and would never be called are told: refused, or warned of.
 
-TransformerLens adds a hook wherever it is told to, and says nothing where no forward pass comes by: at a
+TransformerLens, whose interface this is, adds a hook anywhere and says nothing where no pass comes by: at a
 point whose switch is off, by a test of names that none passes, in a block of code in which the model does
 not run. An edit that was never made then looks like an edit without an effect.
 """
@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformer_lens import HookedRootModule
-from transformer_lens.hook_points import HookPoint
 
+from dtx.dt.hook_points import HookedModule, HookPoint
 from dtx.errors import UserError
 from dtx.text import suggest
 
@@ -43,7 +42,7 @@ class SwitchedPoint(HookPoint):
 def hooked(*modules: nn.Module) -> bool:
     """Whether any of the modules, hook points among them, is read or edited by someone.
 
-    TransformerLens's hooks are PyTorch's, so that those which are added without it count as well.
+    Hooks are PyTorch's, so that those which are added without our methods count as well.
     """
     return any(
         m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
@@ -51,8 +50,8 @@ def hooked(*modules: nn.Module) -> bool:
     )
 
 
-class CheckedHooks(HookedRootModule):
-    """TransformerLens's module with hooks, which tells what would be passed over."""
+class CheckedHooks(HookedModule):
+    """A model with named activations, which says which hooks would never be called."""
 
     cfg: ModelConfig
 
@@ -107,7 +106,7 @@ class CheckedHooks(HookedRootModule):
             warnings.warn(f"hooks are no longer called: {', '.join(left)}", stacklevel=3)
 
     def add_hook(self, name: str | Callable[[str], bool], *args: Any, **kwargs: Any) -> None:
-        """As TransformerLens has it; names as in :meth:`hooks`."""
+        """As :class:`HookedModule` has it; names as in :meth:`hooks`."""
         self.computed(name)
         super().add_hook(name, *args, **kwargs)
 
@@ -118,8 +117,8 @@ class CheckedHooks(HookedRootModule):
         bwd_hooks: Sequence[tuple[str | Callable[[str], bool], Callable]] = (),
         reset_hooks_end: bool = True,
         clear_contexts: bool = False,
-    ) -> Iterator[HookedRootModule]:
-        """As TransformerLens has it; warns of hooks of the forward pass that were not called in the block.
+    ) -> Iterator[HookedModule]:
+        """Hooks for the time of a block; warns of hooks of the forward pass that were not called in it.
 
         Raises:
             UserError: A hook can never be called; see :meth:`computed`.
@@ -148,19 +147,17 @@ class CheckedHooks(HookedRootModule):
             )
 
     def get_caching_hooks(self, names_filter: Names = None, *args: Any, **kwargs: Any) -> Any:
-        """As TransformerLens has it, of what is computed; see :meth:`computed`."""
+        """As :class:`HookedModule` has it, of what is computed; see :meth:`computed`."""
         there = self.computed(names_filter)
         return super().get_caching_hooks(there.__contains__, *args, **kwargs)
 
     def add_caching_hooks(self, names_filter: Names = None, *args: Any, **kwargs: Any) -> dict:
-        """As TransformerLens has it; names as in :meth:`computed`."""
+        """As :class:`HookedModule` has it; names as in :meth:`computed`."""
         self.computed(names_filter)
-        if not (names_filter is None or isinstance(names_filter, str) or callable(names_filter)):
-            names_filter = list(names_filter)
         return super().add_caching_hooks(names_filter, *args, **kwargs)
 
     def run_with_cache(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Tensor]]:
-        """As TransformerLens has it; warns of a cache in which all is empty.
+        """As :class:`HookedModule` has it; warns of a cache in which all is empty.
 
         Raises:
             UserError: Nothing would be kept; see :meth:`computed`.

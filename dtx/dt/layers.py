@@ -14,8 +14,8 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
 
+from dtx.dt.hook_points import HookPoint
 from dtx.dt.hooks import SwitchedPoint, hooked
 from dtx.dt.tokens import TokenLayout
 

@@ -1,7 +1,7 @@
-"""The Decision Transformer (Chen et al., 2021) on TransformerLens's hooks.
+"""The Decision Transformer (Chen et al., 2021) with named activations.
 
 A plain module: Lightning modules hold one, they are never the same object. Parameters have
-TransformerLens's names and layout, so ``ActivationCache``, ``FactoredMatrix`` and patching tools apply.
+TransformerLens's names and layout, so that its tools read the model: see :mod:`dtx.dt.transformer_lens`.
 
 Shape suffixes: b window, t timestep, n token, d model, a action, c channel of a flattened observation,
 u distinct observation, N token of a packed batch.
@@ -19,9 +19,9 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
 
 from dtx.dt.context import Context, Packed
+from dtx.dt.hook_points import HookPoint
 from dtx.dt.hooks import CheckedHooks, hooked
 from dtx.dt.layers import Block, norm
 from dtx.dt.model_config import DESCRIPTION, ModelConfig

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformer_lens.hook_points import HookPoint
 
     from dtx.dt.context import Context
+    from dtx.dt.hook_points import HookPoint
     from dtx.dt.model import DecisionTransformerModel
     from dtx.dt.model_config import ModelConfig
 

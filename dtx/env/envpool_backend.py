@@ -12,7 +12,12 @@ and rewards and differs in three ways, mended here:
 
 from __future__ import annotations
 
+import functools
+import importlib
+import sys
 from collections import deque
+from importlib.machinery import PathFinder
+from types import ModuleType
 
 import numpy as np
 
@@ -40,14 +45,12 @@ class EnvPool:
         start: tuple[int, int] | None = None,
         n_actions: int = 7,
     ):
-        import envpool
-
         self.n, self.horizon, self.n_actions = n, horizon, n_actions
         self._start = None if start is None else np.array(start)
         # Resetting until the start fits takes about four draws. Copies that wait with the right start
         # make it one call a step for all of them instead of up to ten.
         total = n if start is None else 2 * n
-        self._pool = envpool.make_gymnasium(
+        self._pool = _registry().make_gymnasium(
             task,
             num_envs=total,
             env_seed=seeds(seed, total),
@@ -114,7 +117,32 @@ class EnvPool:
 def has(task: str) -> bool:
     """Whether envpool is installed and has the task."""
     try:
-        import envpool
+        return task in _registry().list_all_envs()
     except ImportError:
         return False
-    return task in envpool.list_all_envs()
+
+
+@functools.cache
+def _registry() -> ModuleType:
+    """envpool's registry with the tasks of MiniGrid alone.
+
+    ``import envpool`` registers every suite of environments, and fails without 600 MB of files for robots and
+    console games. So the package's own module is left out while these two of its parts are imported.
+
+    Raises:
+        ImportError: envpool is not installed.
+    """
+    name, before = "envpool", sys.modules.get("envpool")
+    if before is None:
+        spec = PathFinder.find_spec(name)
+        if spec is None:
+            raise ImportError("envpool is not installed")
+        package = ModuleType(name)
+        package.__path__ = list(spec.submodule_search_locations or ())
+        sys.modules[name] = package
+    try:
+        importlib.import_module("envpool.minigrid.registration")
+        return importlib.import_module("envpool.registration")
+    finally:
+        if before is None:  # `import envpool` elsewhere gives all of it
+            del sys.modules[name]

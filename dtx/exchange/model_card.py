@@ -18,7 +18,7 @@ _DTX = {
 import dtx
 
 dt = dtx.load("dt", path="THIS FOLDER")
-logits, cache = dt.run_with_cache(dt.decisions(reward_to_go=0.9))  # TransformerLens's ActivationCache
+logits, cache = dt.run_with_cache(dt.decisions(reward_to_go=0.9))  # cache["pattern", 0]
 dt.rollout(reward_to_go=[0, 0.9], episodes=50)
 dt.pairs()""",
     "agent": """\

@@ -31,9 +31,9 @@ from dtx.store.store import current, used
 
 if TYPE_CHECKING:
     import pandas as pd
-    from transformer_lens import ActivationCache
 
     from dtx.dataset.episodes import Episodes
+    from dtx.dt.activation_cache import ActivationCache
     from dtx.env.environment import Environment
     from dtx.pairs.declared import Declared
 
@@ -42,7 +42,7 @@ class LoadedModel(Loaded):
     """A Decision Transformer with its demonstrations, environment and pairs.
 
     Attributes:
-        model: The PyTorch module, with TransformerLens's hooks and names of weights.
+        model: The PyTorch module, with TransformerLens's names of hooks and weights.
     """
 
     def __init__(self, origin: Origin, model: DecisionTransformerModel | None = None):
@@ -78,7 +78,7 @@ class LoadedModel(Loaded):
         context: Context | int,
         names: Names = None,
     ) -> tuple[Tensor, ActivationCache]:
-        """Logits (b, t, a) at the state tokens, and a TransformerLens ``ActivationCache``.
+        """Logits (b, t, a) at the state tokens, and activations by name: ``cache["pattern", 0]``.
 
         Args:
             context: Windows, as :meth:`windows`, :meth:`decisions` and the pairs' batches give them; or a

@@ -4,9 +4,9 @@ import warnings
 
 import pytest
 import torch
-from transformer_lens import HookedRootModule
 
 from dtx.dt.forward import Changed, run_from
+from dtx.dt.hook_points import HookedModule
 from dtx.dt.hooks import SwitchedPoint
 from dtx.dt.load import untrained_like
 from dtx.dt.model import DecisionTransformerModel
@@ -266,12 +266,12 @@ def test_pytorchs_own_hooks_are_called_where_shortcuts_are_taken(module):
 
 
 class Unchecked(DecisionTransformerModel):
-    """The same model on TransformerLens's own methods."""
+    """The same model without the checks."""
 
-    hooks = HookedRootModule.hooks
-    add_hook = HookedRootModule.add_hook
-    get_caching_hooks = HookedRootModule.get_caching_hooks
-    run_with_cache = HookedRootModule.run_with_cache
+    hooks = HookedModule.hooks
+    add_hook = HookedModule.add_hook
+    get_caching_hooks = HookedModule.get_caching_hooks
+    run_with_cache = HookedModule.run_with_cache
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+
+pytest.importorskip("transformer_lens", reason="an extra")
 from transformer_lens import FactoredMatrix, SVDInterpreter, patching
 
 from dtx.dt.forward import run_with_cache
@@ -19,6 +21,7 @@ def test_attributions_of_all_parts_add_up_to_the_logits(variant):
     stage, network = build(*VARIANTS[variant])
     context = contexts(stage)
     logits, cache = run_with_cache(network, context)
+    cache = cache.transformer_lens()
     places = range(*network.cfg.layout.states.indices(context.shape[1]))
     for expand in (False, True):
         parts = cache.get_full_resid_decomposition(expand_neurons=expand)

@@ -11,12 +11,12 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from transformer_lens.hook_points import HookPoint
 
 from dtx.analysis.steering.spec import Tokens
 from dtx.analysis.steering.windows import asked
 from dtx.dt.context import Context
 from dtx.dt.forward import run_from
+from dtx.dt.hook_points import HookPoint
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.tokens import REWARD_TO_GO, STATE
 
