@@ -174,7 +174,8 @@ def chosen(backend: Backend, task: str) -> Backend:
         return Backend.envpool
     if backend is Backend.envpool:
         raise UserError(
-            f"env.backend: envpool is not installed or has no {task}; use auto or gymnasium"
+            f"env.backend: envpool is not installed (pip install 'dtx[envpool]') or has no {task}; use auto "
+            "or gymnasium"
         )
     return Backend.gymnasium
 

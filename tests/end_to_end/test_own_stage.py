@@ -4,9 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
-import sysconfig
-import venv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,24 +18,6 @@ PAGES = {
 }
 """By the stage that the page writes."""
 TINY = [o for o in FAST if o.startswith(("agent.", "dataset."))]
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
-    """An interpreter that has dtx from its wheel; other packages come from the environment of the tests."""
-    folder = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    subprocess.run(
-        [*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True, cwd=folder
-    )
-    venv.create(folder / "venv", with_pip=False)
-    python = folder / "venv" / "bin" / "python"
-    site = sysconfig.get_path("purelib", vars={"base": str(folder / "venv")})
-    (wheel,) = folder.glob("dtx-*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
-    # A .pth in this folder is not read again for its own .pth files, so the editable dtx stays out.
-    (Path(site) / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return python
 
 
 @pytest.fixture(scope="module")
