@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+if TYPE_CHECKING:
+    from dtx.config.compose import Experiment
+    from dtx.exchange.experiments import Finished
+    from dtx.exchange.handles import LoadedAgent, LoadedAnalysis, LoadedDataset, LoadedPairs
+    from dtx.exchange.model_handle import LoadedModel
 
 __version__ = "0.1.0"
 
 
+@overload
+def load(
+    group: Literal["dt"], which: str | None = ..., *overrides: str, **more: Any
+) -> LoadedModel: ...
+@overload
+def load(
+    group: Literal["agent"], which: str | None = ..., *overrides: str, **more: Any
+) -> LoadedAgent: ...
+@overload
+def load(
+    group: Literal["dataset"], which: str | None = ..., *overrides: str, **more: Any
+) -> LoadedDataset: ...
+@overload
+def load(
+    group: Literal["pairs"], which: str | None = ..., *overrides: str, **more: Any
+) -> LoadedPairs: ...
+@overload
+def load(
+    group: Literal["analysis"], which: str | None = ..., *overrides: str, **more: Any
+) -> LoadedAnalysis: ...
 def load(group: str, which: str | None = None, *overrides: str, **more: Any) -> Any:
     """Load what a stage made, for a notebook::
 
@@ -33,3 +60,39 @@ def load(group: str, which: str | None = None, *overrides: str, **more: Any) -> 
     from dtx.exchange.loading import load as found
 
     return found(group, which, *overrides, **more)
+
+
+def compose(*overrides: str, config_dir: Path | str | None = None, **fields: Any) -> Experiment:
+    """Compose and check an experiment without running it, as `dtx plan` does::
+
+        what = dtx.compose("dt=small", seed=3)
+        what.targets["calibration"].dt.steps
+
+    Args:
+        overrides: As on the command line.
+        config_dir: Your own configs (default: ``./conf`` if it is there).
+        fields: More overrides, with Python values; dots as ``**{"dt.steps": 100}``.
+
+    Raises:
+        dtx.config.build.ConfigError: Every mistake, a line each.
+    """
+    from dtx.exchange.experiments import compose as composed
+
+    return composed(*overrides, config_dir=config_dir, **fields)
+
+
+def run(*overrides: str, config_dir: Path | str | None = None, **fields: Any) -> Finished:
+    """Run the stages that are missing, as `dtx run` does, and give the results by name::
+
+        done = dtx.run("dt=small", seed=3)
+        done["calibration"].result.claims
+
+    Args:
+        overrides, config_dir, fields: As of :func:`compose`.
+
+    Raises:
+        dtx.errors.UserError: A mistake in the config, or a stage that failed; what is finished is kept.
+    """
+    from dtx.exchange.experiments import run as finished
+
+    return finished(*overrides, config_dir=config_dir, **fields)

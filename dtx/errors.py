@@ -15,5 +15,11 @@ class UserError(Exception):
     defect: bool = False
 
 
+class UnknownName(UserError, KeyError):
+    """Nothing has the name that was looked up; the message says which name is the nearest."""
+
+    __str__ = Exception.__str__  # a KeyError would show its message in quotes
+
+
 class Interrupted(BaseException):
     """Ctrl-C, SIGTERM or a closed terminal. Not an ``Exception``: nothing but the runner may swallow it."""

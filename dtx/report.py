@@ -20,8 +20,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from dtx.errors import UnknownName
 from dtx.files import DamagedFileError, read_json, read_lines, read_table, taken_from
-from dtx.text import discreet, file_name
+from dtx.text import discreet, file_name, suggest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,6 +161,8 @@ class Tables(Mapping[str, "pd.DataFrame"]):
         self._paths = {path.stem: path for path in sorted((folder / "tables").glob("*.parquet"))}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in self._paths:
+            raise UnknownName(f"no table {name!r}{suggest(name, list(self))}")
         return read_table(self._paths[name])
 
     def __iter__(self) -> Iterator[str]:

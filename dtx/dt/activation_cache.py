@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from dtx.errors import UserError
+from dtx.errors import UnknownName, UserError
 from dtx.text import suggest
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class ActivationCache(Mapping[str, Tensor]):
     """
 
     def __init__(self, values: Mapping[str, Tensor], model: DecisionTransformerModel):
-        self.values_by_name, self.model = dict(values), model
+        self.cache_dict, self.model = dict(values), model
 
     def __getitem__(self, name: str | tuple[str, int]) -> Tensor:
         """An activation.
@@ -31,18 +31,18 @@ class ActivationCache(Mapping[str, Tensor]):
         Raises:
             UserError: It was not kept, or there is none of that name.
         """
-        known = self.values_by_name
+        known = self.cache_dict
         wanted = [name] if isinstance(name, str) else self._full(*name)
         for one in (*wanted, *(f"hook_{one}" for one in wanted)):
             if one in known:
                 return known[one]
-        raise UserError(f"no activation {name!r} was kept{suggest(wanted[0], list(known))}")
+        raise UnknownName(f"no activation {name!r} was kept{suggest(wanted[0], list(known))}")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.values_by_name)
+        return iter(self.cache_dict)
 
     def __len__(self) -> int:
-        return len(self.values_by_name)
+        return len(self.cache_dict)
 
     def __repr__(self) -> str:
         return f"ActivationCache of {len(self)} activations: {', '.join(list(self)[:3])}, ..."
@@ -59,7 +59,7 @@ class ActivationCache(Mapping[str, Tensor]):
             raise UserError(
                 "TransformerLens is not installed: pip install 'dtx[transformer-lens]'"
             ) from None
-        return Theirs(self.values_by_name, self.model)
+        return Theirs(self.cache_dict, self.model)
 
     def _full(self, name: str, layer: int) -> list[str]:
         """The names that a short name of a block can mean; -1 is the last block."""

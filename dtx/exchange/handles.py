@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtx.errors import UserError
+from dtx.errors import UnknownName, UserError
 from dtx.report import CURVES, Tables, read_metrics
+from dtx.text import suggest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +22,22 @@ if TYPE_CHECKING:
     from dtx.env.environment import Environment
     from dtx.exchange.origin import Origin
     from dtx.pairs.pair_set import PairSet
+
+
+class ByName(dict[str, Any]):
+    """Things by name; a wrong name is told with the nearest right one.
+
+    Args:
+        kind: What they are, in a word.
+        things: By name.
+    """
+
+    def __init__(self, kind: str, things: Mapping[str, Any]):
+        super().__init__(things)
+        self._kind = kind
+
+    def __missing__(self, name: str) -> Any:
+        raise UnknownName(f"no {self._kind} {name!r}{suggest(name, list(self))}")
 
 
 class Loaded:
@@ -50,9 +67,9 @@ class Loaded:
         return self.origin.record.get("config", {})
 
     @property
-    def headline(self) -> dict[str, float | None]:
+    def headline(self) -> Mapping[str, float | None]:
         """Its numbers, as ``group/name``."""
-        return read_metrics(self.folder)
+        return ByName("number", read_metrics(self.folder))
 
     @property
     def tables(self) -> Tables:
@@ -60,9 +77,10 @@ class Loaded:
         return Tables(self.folder)
 
     @property
-    def figures(self) -> dict[str, Path]:
+    def figures(self) -> Mapping[str, Path]:
         """Files by name: ``calibration.png``."""
-        return {p.name: p for p in sorted((self.folder / "figures").glob("*")) if p.is_file()}
+        files = sorted((self.folder / "figures").glob("*"))
+        return ByName("figure", {path.name: path for path in files if path.is_file()})
 
     @property
     def curves(self) -> pd.DataFrame:
@@ -94,8 +112,28 @@ class Loaded:
             )
         return env
 
+    @cached_property
+    def recorded(self) -> Result | None:
+        """The result of an analysis; None for another kind of stage."""
+        from dtx.exchange.recorded_result import recorded_result
+
+        return recorded_result(self.folder, self.origin.record)
+
+    @property
+    def summary(self) -> str:
+        """One sentence on what came out."""
+        if self.recorded is not None:
+            return self.recorded.summary
+        numbers = {k: v for k, v in self.headline.items() if v is not None}
+        return ", ".join(f"{k} {v:.3g}" for k, v in list(numbers.items())[:4])
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.label}, {self.folder})"
+
+    def _repr_html_(self) -> str:
+        from dtx.exchange.html import of_artefact
+
+        return of_artefact(self.label, self.folder, self.recorded, self.headline, self.figures)
 
 
 class LoadedAgent(Loaded):
@@ -123,10 +161,11 @@ class LoadedDataset(Loaded):
         return Episodes.read(self.folder)
 
     @property
-    def columns(self) -> dict[str, np.ndarray]:
+    def columns(self) -> Mapping[str, np.ndarray]:
         """The columns by name, with ``returns`` and ``reward_to_go``; see ``Episodes`` for their shapes."""
         names = [field.name for field in dataclasses.fields(self.episodes)]
-        return {n: getattr(self.episodes, n) for n in [*names, "returns", "reward_to_go"]}
+        every = [*names, "returns", "reward_to_go"]
+        return ByName("column", {name: getattr(self.episodes, name) for name in every})
 
 
 class LoadedPairs(Loaded):
@@ -143,16 +182,13 @@ class LoadedPairs(Loaded):
 class LoadedAnalysis(Loaded):
     """An analysis, or a stage of another kind that makes no model, agent, demonstrations or pairs."""
 
-    @cached_property
+    @property
     def result(self) -> Result:
         """The analysis' result: ``result.established``, ``result.reasons()``, ``result.claims``, ...
 
         Raises:
             UserError: The stage is no analysis.
         """
-        from dtx.exchange.recorded_result import recorded_result
-
-        result = recorded_result(self.folder, self.origin.record)
-        if result is None:
+        if self.recorded is None:
             raise UserError(f"{self.label}: is no analysis; .headline has its numbers")
-        return result
+        return self.recorded

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,13 +42,13 @@ def load(
         from dtx.text import suggest
 
         raise UserError(f"dtx.load: no group {group!r}{suggest(group, GROUPS)}")
-    folders = _own(config_dir)
+    folders = folder_of(config_dir)
     if path is not None:
         if which or overrides or fields:
             raise UserError("dtx.load: path=FOLDER names everything; leave out the rest")
         return _handle(group, exported(Path(path), folders))
     place = _store(store)
-    overrides = (*overrides, *(f"{name}={_text(value)}" for name, value in fields.items()))
+    overrides = (*overrides, *as_overrides(fields))
     choice = _choice(group, which, folders)
     if choice is not None:
         return _handle(group, _configured(group, [*choice, *overrides], place, folders))
@@ -59,21 +59,32 @@ def load(
     return _handle(group, _stored(Label(label), place, folders))
 
 
-def _own(config_dir: Path | str | None) -> Path | None:
+def of_stage(stage: Stage, store: Store, config_dir: Path | None) -> Loaded:
+    """The handle on a stage's artefact, which is in the store."""
+    origin = _stored(stage, store, config_dir, stage)
+    return _handle(kind_of(origin.folder), origin)
+
+
+def folder_of(config_dir: Path | str | None) -> Path | None:
+    """The user's own configs: what is given, else ``./conf`` if it is there."""
     from dtx.config.options import own_configs
 
     return own_configs() if config_dir is None else Path(config_dir)
+
+
+def as_overrides(fields: Mapping[str, Any]) -> list[str]:
+    """Python values as the command line has them."""
+    return [f"{name}={_text(value)}" for name, value in fields.items()]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _store(store: Path | str | Store | None) -> Store:
     if store is None:
         return current()
     return store if isinstance(store, Store) else Store(store)
-
-
-def _text(value: Any) -> str:
-    """A Python value as Hydra reads it on the command line."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 # --- by config ---------------------------------------------------------------------------------------
