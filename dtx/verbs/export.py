@@ -10,6 +10,7 @@ from dtx.verbs._arguments import as_path, store_argument
 
 EXAMPLES = """
   dtx export decision_transformer-0643 handed_over       weights, model card, lineage, figures
+  dtx export decision_transformer-0643 handed_over --push me/memory-dt    and to a hub
   dtx export rollouts-0d3d --as dtx/memory/mixture-v0    demonstrations, where Minari looks for them
   dtx export rollouts-0d3d datasets --as dtx/memory/mixture-v0    or in a folder of datasets
 """
@@ -32,6 +33,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="models: write over an earlier export in DIR"
     )
+    parser.add_argument(
+        "--push",
+        metavar="OWNER/MODEL",
+        help="models: send the folder to Hugging Face, or to HF_ENDPOINT",
+    )
+    parser.add_argument("--private", action="store_true", help="with --push: not for everyone")
     parser.add_argument("--author", default="dtx", help="demonstrations: named in the metadata")
 
 
@@ -43,7 +50,11 @@ def main(args: argparse.Namespace) -> int:
     store = Store(args.store)
     label = one_of(store, args.what)
     kind = kind_of(store.root / label)
+    if args.private and not args.push:
+        raise UserError("--private goes with --push OWNER/MODEL")
     if kind == "dataset":
+        if args.push:
+            raise UserError(f"{label}: models can be pushed, not demonstrations")
         from dtx.dataset.minari.write import export
 
         if args.name is None:
@@ -66,4 +77,9 @@ def main(args: argparse.Namespace) -> int:
     if args.licence == "unknown":
         print("the card names no licence: give one with --licence NAME")
     print(f'use it: dtx.load("{kind}", path="{near(args.dir)}")')
+    if args.push:
+        from dtx.exchange.hub import push
+
+        print(f"pushed to {push(args.dir, args.push, args.private)}")
+        print(f"elsewhere: dtx import hf://{args.push}")
     return 0

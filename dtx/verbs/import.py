@@ -20,6 +20,7 @@ EXAMPLES = """
   dtx import MemoryGatedMLP.pt --as gated          writes conf/dt/gated.yaml, prints the command that uses it
   dtx import model.safetensors store.path=/data/store
   dtx import handed_over --as theirs               a folder that `dtx export` wrote
+  dtx import hf://me/memory-dt --as theirs         the same from a hub
   dtx import teacher.zip env=minigrid env.id=MiniGrid-Empty-5x5-v0    PPO or RecurrentPPO of Stable-Baselines3
   dtx import trajectories.gz --unsafe-pickle       demonstrations; a pickle, so only if you trust it
 """
@@ -31,8 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         metavar="FILE",
-        type=as_path,
-        help="a .pt or .safetensors checkpoint, a Stable-Baselines3 zip, an exported folder, or trajectories",
+        type=_source,
+        help="a .pt or .safetensors checkpoint, a Stable-Baselines3 zip, an exported folder, one on a hub "
+        "(hf://OWNER/MODEL), or trajectories",
     )
     parser.add_argument(
         "--as", dest="name", metavar="NAME", help="name of the config; default: the file's"
@@ -47,6 +49,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", help="Hydra overrides: store.path=FOLDER")
 
 
+def _source(text: str) -> Path | str:
+    """A path, or an address on a hub, which a path would lose a slash of."""
+    return text if text.startswith("hf://") else as_path(text)
+
+
 def main(args: argparse.Namespace) -> int:
     """Put the artefact into the store, write a config that uses it, and print the command.
 
@@ -55,6 +62,11 @@ def main(args: argparse.Namespace) -> int:
     from dtx.exchange.imports import recognised
     from dtx.exchange.published.source import digest_of
 
+    if isinstance(args.file, str):
+        from dtx.exchange.hub import pull
+
+        args.file = pull(args.file, Path("imported"))
+        print(f"fetched into {near(args.file)}")
     what = recognised(args.file, args.unsafe_pickle, args.config_dir)
     digest = digest_of(args.file)
     path = place_of(args, what.group)
