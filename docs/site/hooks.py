@@ -12,6 +12,7 @@ from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
 import config_pages
+import notebook_pages
 
 sys.path.pop(0)
 
@@ -23,9 +24,24 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     made |= {group: config_pages.page(conf, group) for group in config_pages.GROUPS}
     for name, text in made.items():
         files.append(File.generated(config, f"reference/config/{name}.md", content=text))
+    for path in sorted(Path(config.docs_dir, "notebooks").glob("*.ipynb")):
+        text, pictures = notebook_pages.page(path)
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=text))
+        for name, content in pictures.items():
+            files.append(File.generated(config, f"notebooks/{name}", content=content))
     stages = config_pages.stages(conf)
     files.append(File.generated(config, "reference/stages.md", content=stages))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Make each word of the glossary a heading: search then finds its meaning first."""
+    if page.file.src_uri != "glossary.md":
+        return markdown
+    page.meta["search"] = {"boost": 4}
+    row = re.compile(r"^\| (?!word \||---)(.+?) \| (.+) \|$", re.M)
+    words = row.sub(r'<div class="word" markdown>\n\n### \1\n\n\2\n\n</div>\n', markdown)
+    return re.sub(r"^\| word \| meaning \|\n\|---\|---\|\n", "", words, flags=re.M)
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -1,6 +1,7 @@
 """The documentation site builds without a network and without warnings, and what is generated is complete."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -126,3 +127,30 @@ def test_figures_of_the_gallery_are_small_and_used():
     page = (ROOT / "docs/gallery.md").read_text() + (ROOT / "docs/concepts/pairs.md").read_text()
     for figure in (ROOT / "docs/images/gallery").iterdir():
         assert figure.name in page and figure.stat().st_size <= 110_000
+
+
+def test_the_notebooks_are_pages_with_what_they_show(site):
+    for path in (ROOT / "docs/notebooks").glob("*.ipynb"):
+        page = unescape((site / f"notebooks/{path.stem}.html").read_text())
+        text = re.sub(r"<[^>]+>", "", page)
+        cells = json.loads(path.read_text())["cells"]
+        data = [o["data"] for c in cells for o in c.get("outputs", ()) if "data" in o]
+        pictures = re.findall(rf'<img[^>]* src="({path.stem}-\d+\.png)"', page)
+        assert len(pictures) == sum("image/png" in d for d in data) > 0
+        assert all((site / "notebooks" / name).stat().st_size > 1000 for name in pictures)
+        for shown in (d for d in data if "image/png" not in d):
+            assert "".join(shown["text/plain"]).splitlines()[0] in text
+
+
+def test_a_word_of_the_glossary_is_found_by_its_name(site):
+    """Each is an entry of the search index by itself, with its meaning, ahead of pages that use the word."""
+    rows = re.findall(r"(?m)^\| (?!word|---)(.+?) \|", (ROOT / "docs/glossary.md").read_text())
+    assert len(rows) > 70
+    index = json.loads((site / "search/search_index.json").read_text())["docs"]
+    found = {
+        unescape(entry["title"]): entry for entry in index if "glossary.html#" in entry["location"]
+    }
+    for word in rows:
+        title = re.sub(r"[`*]", "", word)
+        assert title in found, word
+        assert found[title]["boost"] >= 4 and len(found[title]["text"]) > 10
