@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from dtx.analysis.core.plots import LINE, counted, headline, words
 from dtx.analysis.core.result import Result
 from dtx.analysis.steering.environment import inside
-from dtx.analysis.steering.spec import UNSTEERED, Goal, Play, SteeringSpec
+from dtx.analysis.steering.spec import RANDOM, UNSTEERED, Goal, Play, SteeringSpec
 from dtx.figures import BLUE, GREEN, GREY, INK, MARKERS, ORANGE, PHONE, SKY, WHITE, new
 from dtx.statistics import Estimate, mean_estimate, share_estimate
 
@@ -158,20 +158,20 @@ def rollouts(result: Result, spec: SteeringSpec) -> Figure:
 
 def _rollouts_finding(rows: dict[str, list[tuple[str, pd.DataFrame]]], spec: SteeringSpec) -> str:
     """What the steered model does beside the unsteered one, where something shall change."""
-    said = []
+    said: dict[str, list[str]] = {}
     for goal, groups in rows.items():
         looks = spec.goals[goal].play is Play.looks_back
         target = spec.high if looks else spec.low
-        means = {
-            name: _estimate(episodes[episodes["target"] == target], looks).value
+        values = [
+            f"{_estimate(episodes[episodes['target'] == target], looks).value:.2f}"
             for name, episodes in groups
-            if ELSEWHERE not in name
-        }
-        first = f"{means.pop('not steered'):.2f}"
-        others = ", ".join(f"{value:.2f} by {name}" for name, value in means.items())
+            if ELSEWHERE not in name and not name.startswith(RANDOM)
+        ]
         what = "share that looks back" if looks else "return"
-        said.append(f"{words(goal)}: {what} at RTG {target:g} {first}, steered {others}")
-    return "; ".join(said)
+        change = f"{words(goal)} {' to '.join(values)}"
+        said.setdefault(f"{what} at RTG {target:g}", []).append(change)
+    numbers = "; ".join(f"{what}: {', '.join(each)}" for what, each in said.items())
+    return f"Episodes, not steered to steered: {numbers}"
 
 
 def _groups(name: str, goal: Goal, played: pd.DataFrame):
