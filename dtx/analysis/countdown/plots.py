@@ -58,7 +58,7 @@ def draw(result: Result) -> Figure:
     for axis in axes.values():
         axis.tick_params(labelsize=7.5)
     figure.legend(handles=handles, loc="outside lower left", fontsize=7.5, title_fontsize=7.5,
-                  title="State from a run with ...", alignment="left")  # fmt: skip
+                  title="The last state token's stream, from a run with", alignment="left")  # fmt: skip
     note = (
         f"Bars: 95%, {_counts(result.tables)}; untrained models are the control of changes, of episodes "
         "and of probes"
@@ -124,7 +124,7 @@ def _layers(axis: Axes, table: pd.DataFrame, target: float) -> None:
         axis.axhline(expected, color=LINE, lw=0.7)
     _points(axis, table)
     axis.set_ylim(-0.5, 1.5)
-    axis.set_title(f"State at the last token, RTG {target:g}", fontsize=8)
+    axis.set_title(f"Last state swapped, RTG {target:g}", fontsize=8)
     axis.set_ylabel("restored change (0-1)", fontsize=7.5)
 
 
@@ -157,7 +157,7 @@ def _curve(axis: Axes, table: pd.DataFrame) -> None:
 
 
 def _probes(axis: Axes, table: pd.DataFrame) -> None:
-    axis.set_title("What linear probes gain over inputs and untrained models", fontsize=8.5)
+    axis.set_title("What linear probes gain over baselines", fontsize=8.5)
     if not len(table):
         axis.text(0.5, 0.5, "steps left do not vary enough", ha="center", transform=axis.transAxes)
         return
