@@ -238,7 +238,9 @@ def _judge(
     names = points.drop_duplicates("order").set_index("order").point
     for order in range(last + 1):
         for lens in (LOGIT, TUNED):
-            short = f"{lens.split()[0]}_{names[order].lower().replace(' ', '_')}"
+            # Metrics keep the short name that runs of before have.
+            point = names[order].lower().replace(" ", "_").replace("attention", "attn")
+            short = f"{lens.split()[0]}_{point}"
             metrics[f"{short}_kl"] = float(rows.loc[TRAINED, lens, order].kl)
     formed = {
         (model, lens): _formed(spec, rows, model, lens, last)

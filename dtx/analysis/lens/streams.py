@@ -20,6 +20,7 @@ from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.incremental import CHUNK
 from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.names import attention_name, mlp_name
 from dtx.dt.spec import Balance, Windows
 from dtx.dt.windows import Drawn
 from dtx.progress import Bar
@@ -67,7 +68,7 @@ class Translators(torch.nn.Module):
 
 def point_names(layers: int) -> list[str]:
     """Points of the residual stream in order."""
-    return ["embed", *(f"L{i} {part}" for i in range(layers) for part in ("attn", "MLP"))]
+    return ["embed", *(name(i) for i in range(layers) for name in (attention_name, mlp_name))]
 
 
 def windows_of(

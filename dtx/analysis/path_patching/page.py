@@ -11,6 +11,7 @@ import pandas as pd
 
 from dtx.analysis.core.result import Result
 from dtx.analysis.path_patching.plots import row_of
+from dtx.dt.names import MLP, attention_name, mlp_name, part_of
 
 LEAST = 0.005
 """Cells whose |rho| is below this everywhere are not on the page; the table has them."""
@@ -151,12 +152,13 @@ def _data(result: Result) -> dict[str, Any]:
 
 
 def _head(name: str) -> int:
-    part = name.split()[-1]
-    return int(part[1:]) if part[0] == "H" else 0
+    part = part_of(name)
+    return part.unit if part else 0
 
 
 def _band(name: str) -> str:
     if name in ("embed", "logits"):
         return "embedding" if name == "embed" else name
-    layer, part = name.split()
-    return f"{layer} {'MLP' if part == 'MLP' else 'attention'}"
+    part = part_of(name)
+    assert part is not None, name
+    return mlp_name(part.layer) if part.kind == MLP else attention_name(part.layer)

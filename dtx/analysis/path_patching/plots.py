@@ -14,6 +14,7 @@ from dtx.analysis.core.donor_plots import WIDTH, beside_donors, conditions
 from dtx.analysis.core.plots import title
 from dtx.analysis.core.result import Result
 from dtx.analysis.path_patching.found import CELL
+from dtx.dt.names import MLP, part_of, renamed
 from dtx.figures import new
 
 THRESHOLD, MOST = 0.05, 10
@@ -36,8 +37,9 @@ def row_of(name: str) -> float:
     """Height of a component: the order of computing. ``embed`` 0, heads of layer 0 1, its MLP 2, ..."""
     if name in ("embed", "logits"):
         return 0.0 if name == "embed" else np.inf
-    layer, part = name[1:].split()
-    return 2 * int(layer) + (2 if part == "MLP" else 1)
+    part = part_of(name)
+    assert part is not None, name
+    return 2 * part.layer + (2 if part.kind == MLP else 1)
 
 
 def _figure(edit: str, important: pd.DataFrame, effects: pd.DataFrame) -> Figure:
@@ -101,7 +103,7 @@ def _graph(axis: Axes, shown: pd.DataFrame, rows: list[float], size: Size) -> No
         _arrow(axis, start, end, edge, (0.38, 0.5, 0.62)[i % 3], size)
     for (_, name), (x, y) in nodes.items():
         box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": "#525a6b"}
-        short = name if name in ("embed", "logits") else name.split()[1]
+        short = renamed(name)
         axis.text(x, y, short, ha="center", va="center", fontsize=7, bbox=box, zorder=5)
     axis.set_xticks(range(len(tokens)), tokens)
     axis.set_yticks(range(len(rows)), [_band(row) for row in rows], fontsize=8)
