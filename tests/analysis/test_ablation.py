@@ -265,7 +265,10 @@ def test_exactly_the_circuits_nodes_are_needed(stage):
     zero = dataclasses.replace(stage, methods=(AblationMethod.zero,), neurons=(1,), shown=8)
     found = dataclasses.replace(zero, dt=Given(planted())).compute()
     deciding = {f"L1N{i}" for i in range(8)}
-    assert needed(found) == {"L0H0", "L1H0", "L0 attention", "L1 attention", "L0 MLP", "L1 MLP"} | deciding
+    assert (
+        needed(found)
+        == {"L0H0", "L1H0", "L0 attention", "L1 attention", "L0 MLP", "L1 MLP"} | deciding
+    )
     by = found.tables["effects"].set_index(["name", "target"]).change
     # Without reward-to-go it takes the wrong turn, which it should at 0; without the rest it knows nothing.
     assert by["L0H0", "0"] == pytest.approx(0, abs=1e-4)

@@ -22,7 +22,16 @@ def test_a_part_is_written_one_way_and_read_in_every_earlier_one(part, name, ear
 
 
 @pytest.mark.parametrize(
-    "text", ["embed", "logits", "all biases", "L0 resid_pre", "before L1, last S", "attention 0.44", "XL1H3"]
+    "text",
+    [
+        "embed",
+        "logits",
+        "all biases",
+        "L0 resid_pre",
+        "before L1, last S",
+        "attention 0.44",
+        "XL1H3",
+    ],
 )
 def test_what_is_no_name_stays(text):
     assert part_of(text) is None and renamed(text) == text

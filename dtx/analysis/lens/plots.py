@@ -1,4 +1,4 @@
-"""The figure: what each lens leaves unexplained, and how the decision builds up."""
+"""The figure: the KL of each lens to the final prediction, and how the decision builds up."""
 
 from __future__ import annotations
 

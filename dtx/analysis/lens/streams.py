@@ -176,7 +176,7 @@ class Reading:
 
     Attributes:
         kl_ps: By lens, nats (p, s) from what it reads to the model's policy. baseline_s: (s,) from the
-            model's mean policy. agreement_p: By lens, share of states with the same most probable action.
+            model's average policy. agreement_p: By lens, share of states with the same most probable action.
         episode_s: (s,) whose windows they are of. points: Names of the points.
     """
 
@@ -193,7 +193,7 @@ class Reading:
 
     @property
     def baseline(self) -> Estimate:
-        """Nats from the mean policy."""
+        """Nats from the average policy."""
         return self.over_episodes(self.baseline_s)
 
     def rows(self, model: str) -> Iterator[dict[str, Any]]:

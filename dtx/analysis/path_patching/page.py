@@ -11,7 +11,7 @@ import pandas as pd
 
 from dtx.analysis.core.result import Result
 from dtx.analysis.path_patching.plots import row_of
-from dtx.dt.names import MLP, attention_name, mlp_name, part_of
+from dtx.dt.names import MLP, attention_name, mlp_name, part_of, renamed
 from dtx.figures import NEGATIVE, POSITIVE
 
 LEAST = 0.005
@@ -87,7 +87,7 @@ function draw(){
    <title>${said}</title></path>`});
  for(const k in at){const [a,b]=at[k], n=+k.split(':')[1];
   s+=`<rect x="${a-27}" y="${b-11}" width="54" height="22" rx="6" fill="#fff" stroke="#525a6b"/>
-   <text x="${a}" y="${b+4}" text-anchor="middle" font-size="12">${esc(D.names[n].split(' ').pop())}</text>`}
+   <text x="${a}" y="${b+4}" text-anchor="middle" font-size="12">${esc(D.names[n])}</text>`}
  $('graph').innerHTML=!shown.length?'<p>No edge reaches this threshold.</p>':
   `<svg viewBox="0 0 ${W} ${H}" style="width:${W}px" role="img" aria-label="edges">${s}</svg>`;
  document.querySelectorAll('path').forEach(p=>
@@ -143,7 +143,7 @@ def _data(result: Result) -> dict[str, Any]:
         )
     bands = {str(int(row)): _band(name) for name, row in zip(names, rows, strict=True)}
     return {
-        "names": names,
+        "names": [renamed(name) for name in names],
         "rows": [int(row) for row in rows],
         "bands": bands,
         "tokens": result.arrays["tokens"].tolist(),

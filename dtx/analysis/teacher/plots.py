@@ -76,7 +76,7 @@ def draw(result: Result, temperatures: Sequence[float]) -> Figure:
 
 
 def _likelihood(axis: Axes, table: pd.DataFrame, temperatures: Sequence[float]) -> None:
-    """Likelihood under the teacher at each temperature, by reward-to-go asked for; the n-gram's is flat."""
+    """Likelihood under the teacher by temperature and counterfactual reward-to-go; the n-gram's is flat."""
     asked = table[(table.model == DT) & (table.asked_for != OWN)].copy()
     asked["asked_for"] = asked.asked_for.astype(float)
     gram = table[table.model == N_GRAM].set_index("temperature").likelihood
