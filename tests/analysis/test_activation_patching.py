@@ -176,7 +176,7 @@ def test_the_published_figures(stage, pairs, network):
     for name, token, high, low in (
         ("L0 resid_pre", "S5", 1.0, 1.0),
         ("L1 resid_pre", "S9", 0.992, 0.891),
-        ("L0 H1 z", "S9", 0.992, 0.891),
+        ("L0H1 z", "S9", 0.992, 0.891),
         ("L1 mlp_out", "S9", 0.975, 0.509),
     ):
         assert rho[0.892, name, token] == pytest.approx(high, abs=0.01), name

@@ -24,7 +24,7 @@ def a_table(estimate) -> pd.DataFrame:
             "variant": np.repeat([f"v{i}" for i in range(10)], 20),
             "reward_to_go": 0.0,
             "node": "z",
-            "name": "L0 H0 z",
+            "name": "L0H0 z",
             "position": np.tile(np.arange(20), 10),
             "token": "S1",
             "open": True,

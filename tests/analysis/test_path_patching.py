@@ -197,7 +197,7 @@ def named(node: CircuitNode) -> str:
     if node.hook in ("hook_embed", "unembed"):
         return "embed" if node.hook == "hook_embed" else "logits"
     layer = node.hook.split(".")[1]
-    return f"L{layer} MLP" if node.head is None else f"L{layer} H{node.head}"
+    return f"L{layer} MLP" if node.head is None else f"L{layer}H{node.head}"
 
 
 def known(circuit: Circuit, flip: str) -> dict[tuple[str, str, str, str], str]:

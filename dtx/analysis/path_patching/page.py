@@ -11,6 +11,7 @@ import pandas as pd
 
 from dtx.analysis.core.result import Result
 from dtx.analysis.path_patching.plots import row_of
+from dtx.dt.names import MLP, attention_name, mlp_name, part_of, renamed
 from dtx.figures import NEGATIVE, POSITIVE
 
 LEAST = 0.005
@@ -86,7 +87,7 @@ function draw(){
    <title>${said}</title></path>`});
  for(const k in at){const [a,b]=at[k], n=+k.split(':')[1];
   s+=`<rect x="${a-27}" y="${b-11}" width="54" height="22" rx="6" fill="#fff" stroke="#525a6b"/>
-   <text x="${a}" y="${b+4}" text-anchor="middle" font-size="12">${esc(D.names[n].split(' ').pop())}</text>`}
+   <text x="${a}" y="${b+4}" text-anchor="middle" font-size="12">${esc(D.names[n])}</text>`}
  $('graph').innerHTML=!shown.length?'<p>No edge reaches this threshold.</p>':
   `<svg viewBox="0 0 ${W} ${H}" style="width:${W}px" role="img" aria-label="edges">${s}</svg>`;
  document.querySelectorAll('path').forEach(p=>
@@ -142,7 +143,7 @@ def _data(result: Result) -> dict[str, Any]:
         )
     bands = {str(int(row)): _band(name) for name, row in zip(names, rows, strict=True)}
     return {
-        "names": names,
+        "names": [renamed(name) for name in names],
         "rows": [int(row) for row in rows],
         "bands": bands,
         "tokens": result.arrays["tokens"].tolist(),
@@ -153,12 +154,13 @@ def _data(result: Result) -> dict[str, Any]:
 
 
 def _head(name: str) -> int:
-    part = name.split()[-1]
-    return int(part[1:]) if part[0] == "H" else 0
+    part = part_of(name)
+    return part.unit if part else 0
 
 
 def _band(name: str) -> str:
     if name in ("embed", "logits"):
         return "embedding" if name == "embed" else name
-    layer, part = name.split()
-    return f"{layer} {'MLP' if part == 'MLP' else 'attention'}"
+    part = part_of(name)
+    assert part is not None, name
+    return mlp_name(part.layer) if part.kind == MLP else attention_name(part.layer)
