@@ -17,6 +17,7 @@ from dtx.analysis.countdown.spec import (
     GREEDY,
     RECEIVER_STEPS,
     SAME_STEPS,
+    SAMPLED,
     TRAINED,
     WHOLE_CLOCK,
 )
@@ -124,7 +125,7 @@ def _layers(axis: Axes, table: pd.DataFrame, target: float) -> None:
         axis.axhline(expected, color=LINE, lw=0.7)
     _points(axis, table)
     axis.set_ylim(-0.5, 1.5)
-    axis.set_title(f"Last state swapped, RTG {target:g}", fontsize=8)
+    axis.set_title(f"state swapped, RTG {target:g}", fontsize=7.5)
     axis.set_ylabel("restored change (0-1)", fontsize=7.5)
 
 
@@ -136,9 +137,9 @@ def _points(axis: Axes, table: pd.DataFrame) -> None:
 
 def _curve(axis: Axes, table: pd.DataFrame) -> None:
     rows = table[(table.model == TRAINED) & (table.how == GREEDY)]
-    untrained = table[(table.model != TRAINED) & (table.how == GREEDY) & (table.offset == 0)]
+    untrained = table[(table.model != TRAINED) & (table.how == SAMPLED) & (table.offset == 0)]
     for index, (_, part) in enumerate(untrained.groupby("model")):
-        name = None if index else "control: untrained, clock as it is"
+        name = None if index else "control: untrained, sampled"
         axis.plot(part.target, part.length, ":", color=GREY, lw=1.3, label=name)
     for index, (offset, part) in enumerate(rows.groupby("offset")):
         colour = CLASS_COLOURS[index % len(CLASS_COLOURS)]

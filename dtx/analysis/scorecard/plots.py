@@ -29,7 +29,7 @@ GATE_COLOURS = {"holds": SKY, "fails": VERMILION}
 TINT = 0.35
 MEANING = (
     "Circuits: T0 compiled, T1 trained; T4: models in which there is nothing to find. Of each: gates that "
-    "hold; the worst of errors, of scores (0-1) or of shares found wrongly (%); white: no gate"
+    "hold; the worst of errors, of scores (0-1) or of false positives (%); white: no gate"
 )
 
 
