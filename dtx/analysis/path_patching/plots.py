@@ -180,9 +180,9 @@ def _arrow(
     ]
     text = "\n".join(_share(edge) for edge in edges.itertuples())
     box = {"boxstyle": "round,pad=0.1", "facecolor": WHITE, "edgecolor": "none", "alpha": 0.85}
-    # Beside a straight arrow, which it would hide, on the side to which it leans.
+    # Beside a straight arrow, which it would hide, on the outer side of its token's column.
     straight = passed == 0
-    side = (-1 if to_x < x else 1) if straight else 0
+    side = (-1 if x + to_x < 2 * round(x) else 1) if straight else 0
     style = {"fontsize": 7.5, "color": INK, "ha": {-1: "right", 0: "center", 1: "left"}[side]}
     away = (side * (6 + 3 * min(abs(rho), 1.2)), 0)
     axis.annotate(
