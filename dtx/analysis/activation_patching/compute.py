@@ -149,7 +149,7 @@ def _finding(measured: Measured, best: Mapping[Condition, Beside], edits: list[s
 
 
 def _by_target(measured: Measured, strongest: list[Beside]) -> str:
-    """``L1 H3 z at S5 0.84 at 0.892 and 0.18 at 0 (most there: L1 H6 z at S5 0.42), carries the answer``."""
+    """``L1H3 z at S5 0.84 at 0.892 and 0.18 at 0 (most there: L1H6 z at S5 0.42), carries the answer``."""
     first, said = strongest[0], []
     for each in strongest:
         own = measured.own(each.condition)
