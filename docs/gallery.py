@@ -136,7 +136,9 @@ def _pairs(overrides: list[str], finished: list[str]) -> Path:
 
 
 def _report(overrides: list[str], finished: list[str]) -> Path:
-    """The top of the report page on all finished analyses, by chromium."""
+    """The top of the report page on all finished analyses, in the order of the gallery, by chromium."""
+    order = re.findall(r"^### (\w+)$", PAGE.read_text(), flags=re.M)
+    finished = sorted(finished, key=order.index)
     words = [*overrides, "tracking.enabled=false", f"analysis=[{','.join([*finished, 'report'])}]"]
     composed = experiment(compose(words), words)
     stage: Stage = composed.targets["report"]
