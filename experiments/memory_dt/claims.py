@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +19,7 @@ from study import arguments, composed, run
 
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import Verdict
-from dtx.figures import BLUE, FAINT, GREY, ORANGE, SOFT, VERMILION, headline, new
+from dtx.figures import BLUE, FAINT, GREY, ORANGE, PHONE, SOFT, VERMILION, headline, new
 from dtx.report import Report
 from dtx.store.store import Store, use
 
@@ -122,7 +123,7 @@ def write(
 def draw(out: Path, judged: pd.DataFrame) -> None:
     """Claims by seed, coloured by verdict."""
     grid = judged.pivot(index="says", columns="seed", values="verdict").loc[list(STUDY)]
-    figure, axes = new(7.0, 0.3 * len(grid) + 1.0, mosaic=[["claims"]])
+    figure, axes = new(PHONE, 0.36 * len(grid) + 1.4, mosaic=[["claims"]])
     axis = axes["claims"]
     for y, verdicts in enumerate(grid.to_numpy()):
         for x, verdict in enumerate(verdicts):
@@ -138,7 +139,7 @@ def draw(out: Path, judged: pd.DataFrame) -> None:
             )
     axis.set(
         yticks=range(len(grid)),
-        yticklabels=grid.index,
+        yticklabels=[textwrap.fill(str(says), 30) for says in grid.index],
         xticks=[x + 0.5 for x in range(grid.shape[1])],
         xticklabels=[str(seed) for seed in grid.columns],
         xlabel="seed",
@@ -146,17 +147,17 @@ def draw(out: Path, judged: pd.DataFrame) -> None:
     )
     axis.invert_yaxis()
     axis.grid(False)
-    axis.tick_params(length=0)
+    axis.tick_params(length=0, labelsize=8)
     axis.spines[:].set_visible(False)
     for verdict, (colour, word) in COLOURS.items():
         axis.bar(0, 0, color=colour, label=f"{word}: {verdict}")
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     confirmed = (grid == Verdict.CONFIRMED.value).all(axis=1).sum()
     seeds = grid.shape[1]
     headline(
         figure,
         f"{confirmed} of {len(grid)} statements of the study are confirmed at every one of {seeds} seeds",
-        "a verdict needs the analysis' checks and controls; one agent, data set and DT a seed",
+        "each seed has its own agent, demonstrations and DT; what the statements need: claims.md",
     )
     Report(out).figure("claims_over_seeds", figure)
 

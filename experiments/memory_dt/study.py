@@ -273,7 +273,7 @@ def draw(out: Path, curves: pd.DataFrame, decisions: pd.DataFrame) -> None:
     seeds = curves.seed.nunique()
     headline(
         figure,
-        f"Asked for 0 the DT returns {ends.iloc[0]:.2f}, asked for 0.9 {ends[0.9]:.2f} "
+        f"Asked for 0 the DT achieves a return of {ends.iloc[0]:.2f}, asked for 0.9 of {ends[0.9]:.2f} "
         f"(mean of {seeds} seeds)",
         "thin: a seed, thick: mean; controls: behaviour clone, shuffled returns, untrained, random",
     )

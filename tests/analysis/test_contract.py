@@ -8,12 +8,16 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.listing import built_in
 from dtx.analysis.core.result import Result, Verdict
 from dtx.config.build import ConfigError
+from dtx.figures import LEAST_FONT
 from dtx.report import RESULT, read_metrics
 from dtx.run.plan import stages
 from dtx.store import store as stores
@@ -125,7 +129,23 @@ def test_every_analysis_keeps_the_contract(name, case, analysis_of, shared, tmp_
     # Figures are drawn again from what is on record; once is enough, in the case that draws most.
     assert not draws or list((folder / "figures").glob("*"))
     if case == "memory":
+        readable(stage, Result.read(folder))
         redraws(stage, folder, tmp_path / "copy", monkeypatch)
+
+
+def readable(stage: Analysis, result: Result) -> None:
+    """Every figure says what was found, and whether it is established, in letters that can be read."""
+    for name, figure in stage.figures(result):
+        if not isinstance(figure, Figure):
+            continue
+        figure.draw_without_rendering()
+        assert figure.texts, f"{name} has no headline"
+        text = figure.texts[0].get_text()
+        assert result.established or text.startswith("Not established"), name
+        written = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
+        least = min(written, key=lambda t: t.get_fontsize())
+        assert least.get_fontsize() >= LEAST_FONT, f"{name}: {least.get_text()}"
+        plt.close(figure)
 
 
 def redraws(stage: Analysis, folder: Path, copy: Path, monkeypatch) -> None:

@@ -138,8 +138,8 @@ def _moves(measured: Measured, edit: str) -> Claim:
     return Claim(
         id=f"{edit}_moves",
         text=f"{edit} moves from the edited token to the last state",
-        criterion=f"patching the stream restores over {MOST} at the edited token before the first layer and at "
-        "the last state before the last layer, there more than its control; before every layer all third "
+        criterion=f"patching the stream restores over {MOST} at the edited token before the first layer and "
+        "at the last state before the last layer, there more than its control; before every layer all third "
         f"tokens together restore 0 within {THIRD}, the edited and the last together 1 within {THIRD}",
         evidence=shown or evidence(parts, measured.gaps.words(edit)),
         verdict=verdict(parts),
@@ -217,8 +217,8 @@ def _collected(measured: Measured, edit: str) -> Claim:
     return Claim(
         id=f"{edit}_collected",
         text=f"{edit} is collected by an MLP",
-        criterion=f"one MLP's output at the last state restores over {MOST}, and more than its control; beyond "
-        "the intervals",
+        criterion=f"one MLP's output at the last state restores over {MOST}, and more than its control; "
+        "beyond the intervals",
         evidence=evidence(parts, measured.gaps.words(edit)),
         verdict=verdict(parts),
         about=About.REWARD_TO_GO,

@@ -38,8 +38,8 @@ def finding(result: Result) -> str:
     )
     start = result.metrics["unexplained_at_embedding"]
     return (
-        f"By the tuned lens the prediction forms at {formed} (untrained model: {untrained}); at the "
-        f"embedding {start:.0%} of the KL of the average policy is left"
+        f"By the tuned lens the prediction forms at {formed} (untrained model: {untrained}); "
+        f"KL at the embedding / KL of the average policy: {start:.2f}"
     )
 
 

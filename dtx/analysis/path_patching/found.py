@@ -154,6 +154,6 @@ def finding(found: Found, best: Mapping[Condition, Beside], edits: list[str]) ->
 
 
 def _place(edge: Any) -> str:
-    """``embed > L1 H0 v at S1``."""
+    """``embed > L1H0 v at S1``."""
     read = f" {edge['input']}" if edge["input"] in ("q", "k", "v") else ""
     return f"{edge['sender']} > {edge['receiver']}{read} at {edge['token']}"
