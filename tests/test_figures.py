@@ -80,7 +80,7 @@ def constants() -> list[tuple[str, str]]:
 
 
 def drawn(module: str, name: str) -> bool:
-    """Whether it holds colours that are drawn, not names of a world's colours or of a stylesheet's classes."""
+    """Whether it holds colours that are drawn, not names of a world's colours or of classes of a page."""
     values = colours(getattr(importlib.import_module(module), name))
     return all(isinstance(value, str) and value.startswith("#") for value in values)
 

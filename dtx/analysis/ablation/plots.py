@@ -50,16 +50,17 @@ def _figure(result: Result, spec: AblationSpec, ranking: pd.DataFrame) -> Figure
         handles |= _panel(axes[target], rows, names[target], spec)
         gap = f"{by_gap[target]:.2f} logits decided"
         axes[target].set_title(f"{_asked(target)}: {gap}", fontsize=8.5)
-    what = f"change of the logit difference {spec.contrast} (logits)"
-    axes[targets[-1]].set_xlabel(f"{what}\nnegative: away from the choice made", fontsize=7.5)
+        axes[target].set_xlabel(
+            "change (logits); negative: away from the choice made", fontsize=7.5
+        )
     figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=2, fontsize=7.5)
     where = "the last state" if spec.tokens is AblatedTokens.last else "all tokens"
     silent = f"; {' and '.join(spec.silent)} held at 0" if spec.silent else ""
     total = ranking["name"].nunique()
     rest = f"the {ROWS} largest of {total} nodes" if total > ROWS else f"{total} nodes"
     note = (
-        f"One node at a time, at {where}{silent}; {rest}; filled: beyond random directions and other "
-        f"nodes (Holm); bars: 95%, {counted(ranking['interval'])}"
+        f"Change of the logit difference {spec.contrast} by ablating one node at a time, at "
+        f"{where}{silent}; {rest}; filled: beyond random directions and other nodes (Holm); bars: 95%, {counted(ranking['interval'])}"
     )
     headline(figure, result, _finding(ranking, targets, spec), note)
     return figure

@@ -66,10 +66,12 @@ def draw(result: Result, faithfulness: float) -> Figure:
     for name in names[-columns:]:
         axes[name].set_xlabel("edges kept\n(sender, receiver, token)", fontsize=7.5)
         axes[name].tick_params(labelbottom=True)
-    figure.supylabel("faithfulness 1 - |1 - f| (1: all of the edit's effect)", fontsize=8)
+    for row in rows:
+        axes[row[0]].set_ylabel("faithfulness", fontsize=7.5)
     figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=2, fontsize=7.5)
     note = (
-        f"Vertical line: fewest edges that reach {faithfulness:g} (dotted); bars and bands: 95%, "
+        "Faithfulness 1 - |1 - f|, f: share of the edit's effect. Vertical line: fewest edges that reach "
+        f"{faithfulness:g} (dotted); bars and bands: 95%, "
         f"{counted(curve['interval'])}; {DIRECTIONS}"
     )
     headline(figure, result, _finding(result, keys), note)
