@@ -32,7 +32,7 @@ def draw_neurons(result: Result, spec: AblationSpec) -> Figure:
 
 def _of_kind(result: Result, neurons: bool) -> pd.DataFrame:
     ranking = result.tables["ranking"]
-    return ranking[(ranking["kind"] == NEURON) == neurons]
+    return pd.DataFrame(ranking[(ranking["kind"] == NEURON) == neurons])
 
 
 def _figure(result: Result, spec: AblationSpec, ranking: pd.DataFrame) -> Figure:
@@ -56,7 +56,7 @@ def _figure(result: Result, spec: AblationSpec, ranking: pd.DataFrame) -> Figure
     figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=2, fontsize=7.5)
     where = "the last state" if spec.tokens is AblatedTokens.last else "all tokens"
     silent = f"; {' and '.join(spec.silent)} held at 0" if spec.silent else ""
-    total = ranking["name"].nunique()
+    total = len(set(ranking["name"]))
     rest = f"the {ROWS} largest of {total} nodes" if total > ROWS else f"{total} nodes"
     note = (
         f"Change of the logit difference {spec.contrast} by ablating one node at a time, at "

@@ -112,7 +112,8 @@ def _graph(axis: Axes, shown: pd.DataFrame, rows: list[float], size: Size) -> No
     axis.set_ylim(-0.5, len(rows) - 0.5)
     _moves(axis, shown, nodes)
     pairs = list(shown.groupby(["token", "sender", "receiver"], sort=False, observed=True))
-    for i, ((token, sender, receiver), edges) in enumerate(pairs[::-1]):  # the strongest on top
+    for i, (key, edges) in enumerate(pairs[::-1]):  # the strongest on top
+        token, sender, receiver = key  # type: ignore[misc]
         start, end = (nodes[str(token), str(name)] for name in (sender, receiver))
         _arrow(axis, start, end, edges, (0.38, 0.5, 0.62)[i % 3], size)
     for (_, name), (x, y) in nodes.items():

@@ -106,17 +106,17 @@ def _finding(result: Result) -> str:
 def _box(x: int, y: int, cell: pd.Series | None) -> Rectangle:
     style: dict = {"facecolor": WHITE}
     if cell is not None:
-        fails = cell["hold"] < cell["gates"]
+        fails = int(cell["hold"]) < int(cell["gates"])
         colour = GATE_COLOURS["fails" if fails else "holds"]
         style = {"facecolor": to_rgba(colour, TINT), "hatch": "///" if fails else None}
     return Rectangle((x, y), 1, 1, edgecolor=WHITE, lw=1.5, **style)
 
 
 def _shown(cell: pd.Series) -> str:
-    value = float(cell["value"])
-    if cell["measure"] in (IDENTITY, "error"):
+    value, measure = float(cell["value"]), str(cell["measure"])
+    if measure in (IDENTITY, "error"):
         return "0" if value == 0 else f"{value:.0e}".replace("e-0", "e-")
-    if cell["measure"] in ("false_positives", STATEMENTS):
+    if measure in ("false_positives", STATEMENTS):
         return f"{value:.0%}" if value in (0, 1) else f"{value:.1%}"
     return f"{value:.2f}" if value < 1 else "1"
 
