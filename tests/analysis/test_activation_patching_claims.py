@@ -185,7 +185,7 @@ def test_an_edit_must_move_the_decision_further_than_in_untrained_models(tables)
     measured = Measured(tables, Gaps.of(runs, 0.5, every), BOTH)
     found = list(claims(measured, ["instruction_flip", "rtg_zero"]))
     assert {claim.verdict for claim in found} == {Verdict.NOT_APPLICABLE}
-    assert "untrained models, up to 1000" in found[0].evidence
+    assert "any edit in untrained models (1000.00)" in found[0].evidence
 
 
 # --- means over layouts ------------------------------------------------------------------------------

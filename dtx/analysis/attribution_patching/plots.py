@@ -45,7 +45,7 @@ def draw(result: Result) -> Figure:
     """A panel a method, and its correlation by edit and reward-to-go; a sentence if nothing was compared."""
     parts, agreement = _compared(result), result.tables["agreement"]
     if not parts:
-        return sentence(NOTHING)
+        return sentence(result, NOTHING)
     methods = [(part, method) for part in parts for method in PARTS[part]]
     rows = [[method for _, method in methods[i : i + 2]] for i in range(0, len(methods), 2)]
     rows[-1] += ["."] * (2 - len(rows[-1]))

@@ -122,9 +122,9 @@ def bars(
     axis.axvline(0, color=LINE, lw=0.7)
 
 
-def sentence(text: str) -> Figure:
+def sentence(result: Result, text: str) -> Figure:
     """A figure that says why there is nothing to draw."""
     figure, axes = new(figures.PHONE, 0.3, mosaic=[["text"]])
     axes["text"].axis("off")
-    figures.headline(figure, text)
+    headline(figure, result, text)
     return figure

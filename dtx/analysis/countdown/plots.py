@@ -36,7 +36,7 @@ WAY_WORDS = {
 def draw(result: Result) -> Figure:
     """All panels, narrow enough for a phone: what moves the policy, where it is, what another clock does."""
     if "ways" not in result.tables:
-        return sentence(result.finding)
+        return sentence(result, result.finding)
     layers = result.tables["layers"]
     layers = layers[layers["direction"] == DENOISE]
     targets = [float(target) for target in layers["target"].drop_duplicates()]

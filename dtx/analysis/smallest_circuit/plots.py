@@ -42,7 +42,7 @@ def draw(result: Result, faithfulness: float) -> Figure:
     curve = result.tables["curve"]
     if not len(curve):
         return sentence(
-            "No circuit: no edit changes the answer beyond what it does in untrained models"
+            result, "No circuit: no edit changes the answer beyond what it does in untrained models"
         )
     keys = list(curve[CELL].drop_duplicates().itertuples(index=False, name=None))
     columns = min(len(keys), 2)
