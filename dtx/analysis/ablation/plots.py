@@ -60,7 +60,8 @@ def _figure(result: Result, spec: AblationSpec, ranking: pd.DataFrame) -> Figure
     rest = f"the {ROWS} largest of {total} nodes" if total > ROWS else f"{total} nodes"
     note = (
         f"Change of the logit difference {spec.contrast} by ablating one node at a time, at "
-        f"{where}{silent}; {rest}; filled: beyond random directions and other nodes (Holm); bars: 95%, {counted(ranking['interval'])}"
+        f"{where}{silent}; {rest}; filled: beyond random directions and other nodes (Holm); bars: 95%, "
+        f"{counted(ranking['interval'])}"
     )
     headline(figure, result, _finding(ranking, targets, spec), note)
     return figure

@@ -29,7 +29,9 @@ from dtx.dt.names import renamed
 from dtx.figures import SIGNED, new
 
 MOST_COLUMNS = 30
-"""Tokens that have room side by side."""
+"""Tokens that have room side by side, in both directions; of more the strongest are shown."""
+MOST_ROWS = 14
+"""Nodes that have room; of more the strongest are shown."""
 TICKS = (-1, -0.5, 0, 0.5, 1)
 HEADS = 4
 """Heads that are drawn: the strongest; all nodes are on the page."""
@@ -54,8 +56,9 @@ def _figure(edit: str, result: Result, effects: pd.DataFrame, own: pd.DataFrame)
     every, tokens = conditions(effects, edit), result.arrays["tokens"].tolist()
     names = _rows(own)
     # Tokens at which nothing happens anywhere, most of all padding, would only make it wide.
-    moved = own.groupby("position")["rho"].apply(lambda rho: rho.abs().max() > 0.005)
-    shown = [i for i in range(len(tokens)) if moved.get(i, False)] or list(range(len(tokens)))
+    size = own.groupby("position")["rho"].apply(lambda rho: rho.abs().max())
+    moved = size[size > 0.005].nlargest(MOST_COLUMNS // 2).index
+    shown = sorted(int(i) for i in moved) or list(range(len(tokens)))
     targets = list(dict.fromkeys(target for _, target in every))
     directions = list(dict.fromkeys(direction for direction, _ in every))
     # Directions stand side by side as long as their tokens can be read.
@@ -100,7 +103,7 @@ def _figure(edit: str, result: Result, effects: pd.DataFrame, own: pd.DataFrame)
     axes["donors"].set_title("the strongest beside its control", fontsize=8.5)
     beside_donors(axes["donors"], effects, [row for row, _ in best], PLACE, lines)
     rest = len(own["name"].drop_duplicates()) - len(names)
-    note = f"Red: towards the source run; layers' parts and the strongest heads ({rest} more on the page)"
+    note = f"Red: towards the source run; {rest} more nodes on the page"
     counts = ", ".join(sorted({str(n) for n in own["n"]}))
     headline(
         figure, result, finding(result, edit, best), f"{note}; {DIRECTIONS}; n = {counts} layouts"
@@ -116,7 +119,10 @@ def _rows(own: pd.DataFrame) -> list[str]:
     strong = size[heads].sort_values(ascending=False)
     strong = set(strong[strong >= LEAST].index[:HEADS])
     parts = set(nodes[nodes["node"].isin(SHORT)]["name"]) or set(nodes[nodes["head"] < 0]["name"])
-    kept = nodes[nodes["name"].isin(parts | strong)]
+    drawn = parts | strong
+    if len(drawn) > MOST_ROWS:
+        drawn = set(size[sorted(drawn)].nlargest(MOST_ROWS).index)
+    kept = nodes[nodes["name"].isin(drawn)]
     return (kept if len(kept) else nodes.head(HEADS))["name"].tolist()
 
 
