@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from dtx.analysis.congruence.spec import FOLDED, TRAINED, UNTRAINED
 from dtx.analysis.core.notes import controls, note
 from dtx.analysis.core.plots import LAYER_COLOURS, MODEL_COLOURS, QUIET, headline
-from dtx.analysis.core.result import Result, Verdict
+from dtx.analysis.core.result import Result
 from dtx.dt.names import mlp_name
 from dtx.figures import LINES, PHONE, new
 
@@ -42,13 +42,13 @@ def draw(result: Result, actions: Sequence[str], seed: int) -> Figure:
         for name in actions:
             axes[f"curve {name}"].set_ylim(0, top)
     neurons = int(result.metrics["neurons"] or 0)
-    claim = result.claims[0]
-    about = note(f"{neurons:,} neurons, folded weights, a dot a neuron", controls(result))
-    words = "grows with layer" if claim.verdict is Verdict.CONFIRMED else "does not grow with layer"
-    named = "/".join(actions)
-    if claim.verdict not in (Verdict.CONFIRMED, Verdict.NOT_CONFIRMED):
-        words = f"grows with layer: {claim.verdict.value}"
-    headline(figure, result, f"Congruence with {named} {words}", about)
+    about = note(f"{neurons:,} neurons, folded weights", controls(result))
+    ratios = {name: result.metrics.get(f"{name}_mean_ratio") for name in actions}
+    known = ", ".join(f"{name} {value:.2f}" for name, value in ratios.items() if value is not None)
+    text = f"Mean |congruence| of the last layer / of the first: {known or '1 (a single layer)'}"
+    for claim in result.claims:
+        text += f"; grows with layer: {claim.verdict.value}"
+    headline(figure, result, text, about)
     return figure
 
 

@@ -65,7 +65,7 @@ def maps(result: Result) -> Figure:
         for channel in dict.fromkeys(table.channel)
     ]
     mosaic = [[f"{s} {c} {k}" for c, k in columns] for s in subsets]
-    figure, axes = new(PHONE, 0.9 + 1.55 * len(subsets), mosaic=mosaic)
+    figure, axes = new(PHONE, 0.9 + 1.55 * len(subsets), mosaic=mosaic, sharex=True, sharey=True)
     for subset in subsets:
         rows = table[table.subset == subset]
         share = components[components.subset == subset].set_index("component").share
@@ -96,11 +96,17 @@ def maps(result: Result) -> Figure:
         share, chance = (result.metrics[f"{subset}_{name}"] for name in ("pc12", "random_95"))
         parts.append(f"{subset} {share:.0%} (random subsets {chance:.0%})")
     headline(figure, result, f"Variance explained by PC1 and PC2: {', '.join(parts)}", note(
-        "7x7 view, triangle: the agent; opposite colours of two channels at a cell: the component "
-        "separates them there; white: does not occur",
+        f"{_observations(result)}7x7 view, triangle: the agent; opposite colours of two channels at a cell: "
+        "the component separates them there; white: does not occur",
         "in brackets: 95% of random subsets as large",
     ))  # fmt: skip
     return figure
+
+
+def _observations(result: Result) -> str:
+    """How many observations the channels were found in; results of before do not say."""
+    count = result.metrics.get("distinct_observations")
+    return f"channels of {count:.0f} distinct observations; " if count else ""
 
 
 def page(result: Result) -> go.Figure:

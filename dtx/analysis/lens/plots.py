@@ -71,7 +71,7 @@ def _points(axis: Axes, points: pd.DataFrame) -> None:
                 )  # fmt: skip
     states = int(points.states.iloc[0])
     axis.axhline(1, color=SOFT, lw=1, ls="--", label="baseline: average policy")
-    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axis.set(
         yscale="log",
         ylim=(1e-3, None),
@@ -104,7 +104,7 @@ def _decision(axis: Axes, table: pd.DataFrame, targets: Sequence[float]) -> None
                 color=colour, alpha=0.08, lw=0,
             )  # fmt: skip
     axis.axhline(0, color=SOFT, lw=0.8)
-    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axis.set(
         title=f"At the decision: mean and range of {table.layout.nunique()} layouts",
         ylabel="logit, correct minus wrong turn",
@@ -129,7 +129,7 @@ def _components(axis: Axes, table: pd.DataFrame, targets: Sequence[float]) -> No
         )
         axis.vlines(place, rows.min(), rows.max(), color=INK, lw=0.8)
     axis.axhline(0, color=SOFT, lw=0.8)
-    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axis.set(
         title="Direct contributions: mean and range",
         ylabel="logit, correct minus wrong turn",
