@@ -11,9 +11,11 @@ import pandas as pd
 
 from dtx.analysis.core.result import Result
 from dtx.analysis.path_patching.plots import row_of
+from dtx.dt.names import MLP, attention_name, mlp_name, part_of, renamed
+from dtx.figures import NEGATIVE, POSITIVE
 
 LEAST = 0.005
-"""Cells whose |rho| is below this everywhere are not on the page; the table has them."""
+"""Cells that restore less than this everywhere, of either sign, are not on the page; the table has them."""
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>Path patching</title><style>
@@ -25,15 +27,15 @@ select,input{font:inherit;vertical-align:middle} #said{min-height:1.4em;font-wei
 table{border-collapse:collapse;font-size:13px} td,th{padding:2px 10px 2px 0;text-align:left}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums} .wide{overflow-x:auto}
 </style><h1>Along which edges the difference travels</h1>
-<p>__WHERE__ Patched: __DIRECTION__. Columns are tokens, computing goes upwards. Blue edges bring the other
-run's decision (rho above 0), red ones work against it; dotted: a head moves it from one token to another.
-Point at an edge.</p>
+<p>__WHERE__ Patched: __DIRECTION__. Columns are tokens, computing goes upwards. Red edges bring
+the other run's decision (restored logit difference above 0), blue ones work against it; dotted: a head moves
+it from one token to another. Point at an edge.</p>
 <div class="controls"><label>edit <select id="edit"></select></label>
 <label>pairs <select id="kind"></select></label>
 <label>reward-to-go <select id="target"></select></label>
 <label>tokens <select id="tokens"><option value="1">each alone</option>
 <option value="0">all together</option></select></label>
-<label>|rho| from <input id="least" type="range" min="0" max="100" value="48">
+<label>restored from, of either sign <input id="least" type="range" min="0" max="100" value="48">
 <b id="value"></b></label></div>
 <div id="said" role="status"></div><div id="graph"></div>
 <div class="wide"><table id="list"></table></div><script>
@@ -41,8 +43,8 @@ const D=__DATA__, $=id=>document.getElementById(id);
 const option=(e,a,f)=>{const v=e.value;e.replaceChildren(...a.map(x=>new Option(f?f(x):x,x)));
  if(a.map(String).includes(v))e.value=v};
 option($('edit'),[...new Set(D.groups.map(g=>g.edit))],x=>x.replaceAll('_',' '));
-const kinds={edit:'the edit',donor_clean:"donors with the clean run's answer, the strongest edges",
- donor_corrupt:"donors with the corrupt run's answer, the strongest edges"};
+const kinds={edit:'the edit',donor_clean:"control: unrelated layout, clean run's answer, the strongest edges",
+ donor_corrupt:"control: unrelated layout, corrupt run's answer, the strongest edges"};
 const mine=(k,v)=>D.groups.filter(g=>g.edit==$('edit').value&&(k==null||g.kind==k)&&(v==null||g.target==v));
 const least=()=>LEAST*Math.pow(1/LEAST,$('least').value/100), LEAST=D.least;
 const fix=x=>x.toFixed(3), esc=s=>String(s).replace(/[&<>]/g,c=>({'&':'&amp;','<':'&lt;','>':'&gt;'}[c]));
@@ -79,18 +81,18 @@ function draw(){
  shown.slice().reverse().forEach(e=>{
   const [a,b]=at[e[3]+':'+e[0]],[p,q]=at[e[3]+':'+e[1]],far=(b-q)/high-1,bow=far<.5?0:50+14*far;
   const said=esc(`${name(e)} at ${token(e)}: ${fix(e[4])} [${fix(e[5])}, ${fix(e[6])}]`), third=(b-q)*.3;
-  const colour=e[4]>0?'#2a6f97':'#d1495b', thick=(.8+5*Math.min(1.2,Math.abs(e[4]))).toFixed(1);
+  const colour=e[4]>0?'__POSITIVE__':'__NEGATIVE__', thick=(.8+5*Math.min(1.2,Math.abs(e[4]))).toFixed(1);
   s+=`<path d="M${a} ${b-12} C${a+bow} ${b-12-third} ${p+bow} ${q+12+third} ${p} ${q+12}" fill="none"
    stroke="${colour}" stroke-width="${thick}" stroke-opacity=".75" data-said="${said}">
    <title>${said}</title></path>`});
  for(const k in at){const [a,b]=at[k], n=+k.split(':')[1];
   s+=`<rect x="${a-27}" y="${b-11}" width="54" height="22" rx="6" fill="#fff" stroke="#525a6b"/>
-   <text x="${a}" y="${b+4}" text-anchor="middle" font-size="12">${esc(D.names[n].split(' ').pop())}</text>`}
+   <text x="${a}" y="${b+4}" text-anchor="middle" font-size="12">${esc(D.names[n])}</text>`}
  $('graph').innerHTML=!shown.length?'<p>No edge reaches this threshold.</p>':
   `<svg viewBox="0 0 ${W} ${H}" style="width:${W}px" role="img" aria-label="edges">${s}</svg>`;
  document.querySelectorAll('path').forEach(p=>
   p.addEventListener('pointerenter',()=>$('said').textContent=p.dataset.said));
- $('list').innerHTML='<tr><th>edge<th>token<th class=n>rho<th class=n>95% interval</tr>'+shown.map(e=>
+ $('list').innerHTML='<tr><th>edge<th>token<th class=n>restored<th class=n>95% interval</tr>'+shown.map(e=>
   `<tr><td>${esc(name(e))}<td>${token(e)}<td class=n>${fix(e[4])}`+
   `<td class=n>${fix(e[5])} to ${fix(e[6])}</tr>`).join('')}
 document.querySelectorAll('select,input').forEach(e=>e.addEventListener('input',draw)); draw();
@@ -114,6 +116,7 @@ class PathsPage:
         data = _data(self.result)
         where = html.escape(f"{self.label}.")
         text = _PAGE.replace("__WHERE__", where).replace("__DIRECTION__", self.direction)
+        text = text.replace("__POSITIVE__", POSITIVE).replace("__NEGATIVE__", NEGATIVE)
         path.write_text(text.replace("__DATA__", json.dumps(data).replace("</", "<\\/")))
 
 
@@ -140,7 +143,7 @@ def _data(result: Result) -> dict[str, Any]:
         )
     bands = {str(int(row)): _band(name) for name, row in zip(names, rows, strict=True)}
     return {
-        "names": names,
+        "names": [renamed(name) for name in names],
         "rows": [int(row) for row in rows],
         "bands": bands,
         "tokens": result.arrays["tokens"].tolist(),
@@ -151,12 +154,13 @@ def _data(result: Result) -> dict[str, Any]:
 
 
 def _head(name: str) -> int:
-    part = name.split()[-1]
-    return int(part[1:]) if part[0] == "H" else 0
+    part = part_of(name)
+    return part.unit if part else 0
 
 
 def _band(name: str) -> str:
     if name in ("embed", "logits"):
         return "embedding" if name == "embed" else name
-    layer, part = name.split()
-    return f"{layer} {'MLP' if part == 'MLP' else 'attention'}"
+    part = part_of(name)
+    assert part is not None, name
+    return mlp_name(part.layer) if part.kind == MLP else attention_name(part.layer)
