@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 class Dataset(Stage):
     """Interface of stages that provide demonstrations: recorded, read from Minari, or imported."""
 
-    headline: ClassVar[tuple[str, ...]] = ("data/n_success", "data/n_wrong", "data/n_truncated", "data/n_episodes")
+    headline: ClassVar[tuple[str, ...]] = (
+        "data/n_success",
+        "data/n_wrong",
+        "data/n_truncated",
+        "data/n_episodes",
+    )
 
     @property
     def environment(self) -> Environment | None:

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 class Imported(ModelStage):
     """Maps the checkpoint to our model; conf/dt/imported.yaml says what each field means."""
 
-    headline: ClassVar[tuple[str, ...]] = ("imported/parameters", "imported/n_layers", "imported/d_model")
+    headline: ClassVar[tuple[str, ...]] = (
+        "imported/parameters",
+        "imported/n_layers",
+        "imported/d_model",
+    )
 
     file: Path | None = field(metadata=RUNTIME)
     digest: str

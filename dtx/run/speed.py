@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-_PRODUCTS = 1.13e11  # of the reference machine: operations a second in small float32 matrix products
+_PRODUCTS = (
+    1.13e11  # of the reference machine: operations a second in small float32 matrix products
+)
 _STEPS = 2.0e7  # of the same: turns a second of a Python loop, as environments have
 _SECONDS = 0.03  # for each of the two measurements
 

@@ -111,9 +111,10 @@ def _finished(job: Job, store: Store) -> list[Stage]:
 
 
 def _row(job: Job, doubts: Mapping[str, str], store: Store) -> dict[str, Any]:
-    """Swept fields as values, then the metrics; of equal names that of the first stage, not its control's."""
+    """Swept fields as values, then the metrics; of equal names a target's, else the first stage's: no control's."""
     numbers: dict[str, float] = {}
-    for stage in _finished(job, store):
+    targets = [stage for stage in job.targets() if store.where(stage) == "local"]
+    for stage in [*targets, *_finished(job, store)]:
         measured = read_metrics(store.folder(stage)).items()
         numbers = {k: v for k, v in measured if v is not None} | numbers
     swept = {k: _value(v) for k, v in job.swept.items()}

@@ -19,6 +19,7 @@ EXAMPLES = """
 """
 OWN_CLASSES = True
 
+HEADER = ("action", "stage", "artefact", "time", "why")
 _SHOWN = 40  # lines of a sweep's plan before stages of a kind are counted only
 
 
@@ -62,7 +63,7 @@ def _sweep(args: argparse.Namespace) -> int:
 
 def _print(steps: Sequence[PlannedStage], titles: Mapping[str, str]) -> None:
     """A line a stage: action, place and role, label, time and reason."""
-    rows = [("action", "stage", "artefact", "time", "why")]
+    rows = [HEADER]
     for step in steps:
         time = "" if step.action != "run" or step.seconds is None else f"~{duration(step.seconds)}"
         rows.append((step.action, titles[step.stage.label], step.stage.label, time, step.why))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 
@@ -28,6 +29,8 @@ EXAMPLES = """
   dtx run --cfg job                              show the composed config (Hydra's flags work)
 """
 OWN_CLASSES = True
+HEADER = ("stage", "artefact", "status", "result")
+"""Of the table of stages at the end."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +90,7 @@ def run_and_print(what: Experiment) -> int:
     if note := what.raw.get("note"):
         console.print(f"note: {escape(str(note))}", soft_wrap=True)
     for line in _next_steps(what):
-        console.print(line, soft_wrap=True)
+        console.print(escape(line), soft_wrap=True)
     return 0
 
 
@@ -97,7 +100,9 @@ def _next_steps(what: Experiment) -> list[str]:
     lines = [f"results: {place if place.is_absolute() else f'./{place}'}"]
     if what.tracking.enabled:
         lines.append("next: `dtx ui` shows curves, figures and numbers of these runs in MLflow")
-    lines.append("next: `dtx run -m seed=0,1,2` repeats the study with other seeds; `dtx run --help`")
+    given = shlex.join(o for o in what.overrides if not o.startswith("seed="))
+    again = " ".join(filter(None, ("dtx run -m", given, "seed=0,1,2")))
+    lines.append(f"next: `{again}` repeats it with other seeds and compares them")
     return lines
 
 
@@ -109,9 +114,9 @@ def print_outcomes(outcomes: Sequence[StageOutcome], titles: Mapping[str, str]) 
         titles: Place and role of each stage, by label.
     """
     table = Table(title=None, box=None, pad_edge=False, header_style="bold")
-    for column in ("stage", "artefact", "status"):
+    for column in HEADER[:-1]:
         table.add_column(column, no_wrap=True)
-    table.add_column("result", overflow="fold")
+    table.add_column(HEADER[-1], overflow="fold")
     done = {"ran", "reused", "pulled"}
     for outcome in outcomes:
         stage = outcome.stage

@@ -18,6 +18,7 @@ EXAMPLES = """
   dtx status --store /data/store --all
 """
 OWN_CLASSES = False
+HEADER = ("stage", "artefact", "age", "took", "size", "result")
 _SHOWN = 15
 
 
@@ -57,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
     shown = finished if args.all else finished[:_SHOWN]
     if shown:
         roles = recorded_roles((a.label, a.record) for a in finished)
-        rows = [("  stage", "artefact", "age", "took", "size", "result")]
+        rows = [(f"  {HEADER[0]}", *HEADER[1:])]
         rows += [_finished(a, roles[a.label]) for a in shown]
         print(f"finished, newest first:\n{columns(rows)}")
     if len(shown) < len(finished):

@@ -43,7 +43,9 @@ def test_a_stage_is_named_by_what_reads_it(store, experiment_of, capsys):
     capsys.readouterr()
     status(store)
     rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[2:5]]
-    assert sorted(rows) == sorted([["toys", TOTAL.label], ["left", ONE.label], ["right", TWO.label]])
+    assert sorted(rows) == sorted(
+        [["toys", TOTAL.label], ["left", ONE.label], ["right", TWO.label]]
+    )
 
 
 def test_an_analysis_shows_its_finding_or_why_it_is_not_established(store, experiment_of, capsys):

@@ -27,7 +27,12 @@ class PPO(PPOSpec, AgentStage):
     Source: Schulman et al. 2017, https://arxiv.org/abs/1707.06347. conf/agent/ppo.yaml explains the fields.
     """
 
-    headline: ClassVar[tuple[str, ...]] = ("agent/success", "agent/return", "agent/t5_success", "agent/frames_to_solved")
+    headline: ClassVar[tuple[str, ...]] = (
+        "agent/success",
+        "agent/return",
+        "agent/t5_success",
+        "agent/frames_to_solved",
+    )
 
     @property
     def environment(self) -> Environment:

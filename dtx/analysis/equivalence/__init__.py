@@ -36,7 +36,9 @@ class Equivalence(EquivalenceSpec, OfModel):
         """Every window with every rewriting, in two precisions."""
         windows = self.windows.number
         needed = self.dt.passing(50 * windows, self.windows.steps, {"windows": 2 * windows})
-        return dataclasses.replace(needed, seconds=needed.seconds + 4)  # rewriting the weights, exactly
+        return dataclasses.replace(
+            needed, seconds=needed.seconds + 4
+        )  # rewriting the weights, exactly
 
     def compute(self) -> Result:
         """Compare the logits of all rewritings."""

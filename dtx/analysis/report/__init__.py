@@ -19,7 +19,12 @@ class ReportPage(Stage):
     computes nothing and judges nothing anew: what is established is so by the analysis' own result.
     """
 
-    headline: ClassVar[tuple[str, ...]] = ("report/confirmed", "report/depends", "report/not_confirmed", "report/established")
+    headline: ClassVar[tuple[str, ...]] = (
+        "report/confirmed",
+        "report/depends",
+        "report/not_confirmed",
+        "report/established",
+    )
 
     analyses: dict[str, Stage]
 
