@@ -1,7 +1,7 @@
 """How fast this machine is beside the one on which the reference timings were taken.
 
-Stages say in :meth:`dtx.stage.Stage.resources` how many seconds they take on one core of the reference machine
-(:mod:`dtx.resources`). A quick measurement, without torch, scales them to this one.
+Stages say in :meth:`dtx.stage.Stage.resources` how many seconds they take on one core of the reference
+machine (:mod:`dtx.resources`). A quick measurement, without torch, scales them to this one.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def _finished(job: Job, store: Store) -> list[Stage]:
 
 
 def _row(job: Job, doubts: Mapping[str, str], store: Store) -> dict[str, Any]:
-    """Swept fields as values, then the metrics; of equal names a target's, else the first stage's: no control's."""
+    """Swept fields, then the metrics; of equal names a target's, else the first stage's: no control's."""
     numbers: dict[str, float] = {}
     targets = [stage for stage in job.targets() if store.where(stage) == "local"]
     for stage in [*targets, *_finished(job, store)]:

@@ -57,7 +57,7 @@ def _counts(sweep: Sweep) -> str:
 
 
 def print_summary(sweep: Sweep, ran: int, seconds: float) -> None:
-    """Print the comparison of the jobs, one line with the counts, all failures in one table, the next step."""
+    """Print the comparison of the jobs, one line with the counts, a table of failures, the next step."""
     if sweep.swept:
         _print_comparison(sweep)
     console.print(f"{len(sweep.jobs)} jobs: {_counts(sweep)}; {ran} stages ran in {seconds:.1f} s")

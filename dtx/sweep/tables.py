@@ -66,8 +66,14 @@ def _cell(mean: Estimate, kind_is_told: bool) -> str:
     if not mean.n:
         return "-"
     if mean.n == 1 or mean.low == mean.high == mean.value:
-        return f"{mean.value:.3g}"
-    return f"{mean.value:.3g} [{mean.low:.3g}, {mean.high:.3g}]" if kind_is_told else str(mean)
+        return _number(mean.value)
+    ends = f"{_number(mean.value)} [{_number(mean.low)}, {_number(mean.high)}]"
+    return ends if kind_is_told else f"{ends} ({mean.kind})"
+
+
+def _number(value: float) -> str:
+    """Three digits, or a whole number from 1,000 on."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def listing(comparison: Comparison) -> str:

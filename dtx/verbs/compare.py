@@ -66,6 +66,7 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"nothing to compare: none of the {len(sweep.jobs)} jobs has been run yet")
     for table in tables(comparison):
         console.print(table)
+        console.print()
     for line in comparison.warnings:
         console.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
     for path in comparison.paths:

@@ -67,7 +67,7 @@ def test_many_values_are_cut():
 @pytest.mark.parametrize("rows", [ROWS, [{**row, "m/score": None} for row in ROWS]])
 def test_the_listing_has_all_metrics_with_their_range(rows):
     comparison = Comparison(rows, every=["m/score", "n/other_thing"], metrics=["m/score"])
-    header, score, other, _ = listing(comparison).splitlines()
+    _, score, other, _ = listing(comparison).splitlines()
     known = rows[0]["m/score"] is not None
     assert score.split() == ["m/score*", *(["4", "0.1", "0.9"] if known else ["0", "-", "-"])]
     assert other.split() == ["n/other_thing", "4", "1", "1"]
