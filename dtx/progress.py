@@ -96,7 +96,7 @@ def report_to(folder: Path, title: str = "") -> Iterator[None]:
 
 
 def read_progress(folder: Path) -> dict | None:
-    """The last record of a bar: ``title``, ``done`` of ``total``, ``unit``, ``rate`` a second, ``note``, ``time``."""
+    """The last record of a bar: ``title``, ``done``, ``total``, ``unit``, ``rate``, ``note``, ``time``."""
     try:
         record = read_json(folder / PROGRESS)
         numbers = {k: float(record[k]) for k in ("done", "total", "rate", "time")}
