@@ -72,6 +72,7 @@ PROGRESS = "progress.json"
 
 _WRITE_EVERY, _PRINT_EVERY = 2.0, 30.0  # seconds
 _folder: ContextVar[Path | None] = ContextVar("progress folder", default=None)
+_title: ContextVar[str] = ContextVar("title of the stage", default="")
 
 
 def quiet() -> bool:
@@ -80,21 +81,27 @@ def quiet() -> bool:
 
 
 @contextmanager
-def report_to(folder: Path) -> Iterator[None]:
-    """Bars in the block write ``progress.json`` into ``folder`` (the stage's work folder)."""
-    token = _folder.set(folder)
+def report_to(folder: Path, title: str = "") -> Iterator[None]:
+    """Bars in the block write ``progress.json`` into ``folder`` (the stage's work folder).
+
+    Args:
+        title: What readers see in the place of the bars' own names: ``3 of 7 behaviour clone``.
+    """
+    tokens = _folder.set(folder), _title.set(title)
     try:
         yield
     finally:
-        _folder.reset(token)
+        _folder.reset(tokens[0])
+        _title.reset(tokens[1])
 
 
 def read_progress(folder: Path) -> dict | None:
-    """The last record of a bar: ``done``, ``total``, ``unit``, ``rate`` (a second), ``note``, ``time``."""
+    """The last record of a bar: ``title``, ``done``, ``total``, ``unit``, ``rate``, ``note``, ``time``."""
     try:
         record = read_json(folder / PROGRESS)
         numbers = {k: float(record[k]) for k in ("done", "total", "rate", "time")}
-        return {**numbers, "unit": str(record["unit"]), "note": str(record["note"])}
+        title = str(record.get("title", ""))
+        return {**numbers, "unit": str(record["unit"]), "note": str(record["note"]), "title": title}
     except (OSError, ValueError, KeyError, TypeError):  # none, or an incomplete one
         return None
 
@@ -116,7 +123,7 @@ class Bar:
         task: TaskID | None,
         name: str = "",
     ):
-        self.total, self.unit, self.name = total, unit, name
+        self.total, self.unit, self.name = total, unit, _title.get() or name
         self._progress, self._task, self._folder = progress, task, _folder.get()
         self._printed, self._written = (
             time.monotonic(),
@@ -148,7 +155,8 @@ class Bar:
             console.print(f"{self.name}: {line}", markup=False, soft_wrap=True)
 
     def _write(self, folder: Path, rate: float, note: str) -> None:
-        values = {"done": self._done, "total": self.total, "unit": self.unit, "rate": rate}
+        values = {"title": self.name, "done": self._done, "total": self.total}
+        values |= {"unit": self.unit, "rate": rate}
         text = json.dumps({**values, "note": note, "time": time.time()})
         # Not synced: it has no use after a crash. The stage itself reports a full disk.
         with contextlib.suppress(OSError):
@@ -206,5 +214,5 @@ def progress(name: str, total: float, unit: str) -> Iterator[Bar]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, transient=True) as shown:
-        task = shown.add_task(name, total=total, speed="", note="")
+        task = shown.add_task(_title.get() or name, total=total, speed="", note="")
         yield Bar(total, unit, shown, task, name)

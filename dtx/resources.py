@@ -12,8 +12,9 @@ from collections.abc import Mapping
 
 PROCESS = 430e6
 """Bytes of a process that has imported torch and plays an environment (2026-11-30)."""
-OPERATIONS = 1e11
-"""Multiplications and additions of float32 numbers that a core does in a second (2026-11-30)."""
+OPERATIONS = 2e11
+"""Multiplications and additions a second of a core in training and in passes of many windows: chosen so that
+the times of 151 finished stages are met (2026-11-30, seconds of processor time)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import fnmatch
 import functools
 import hashlib
 import inspect
@@ -77,7 +78,8 @@ class Stage:
     Attributes:
         version: Raise it when the same config should give another artefact (a bug was fixed).
         headline: Metrics that stand for the result, most important first, by full name (``agent/success``);
-            an analysis names its own without its name (``success_high``). Tables and sweeps show these.
+            an analysis names its own without its name (``success_high``). Where names depend on the config,
+            a pattern stands for all that match (``*_gap``). Tables and sweeps show these.
     """
 
     version: ClassVar[int] = 1
@@ -116,10 +118,18 @@ class Stage:
         return Resources()
 
     def headline_metrics(self) -> dict[str, float | None]:
-        """The metrics of :attr:`headline` by full name, from the committed artefact; None: missing there."""
+        """The metrics of :attr:`headline` by full name, from the committed artefact.
+
+        None: the artefact has no such number. A pattern that nothing matches gives nothing.
+        """
         known = read_metrics(self.path)
-        names = [name if "/" in name else f"{self.name}/{name}" for name in self.headline]
-        return {name: known.get(name) for name in names}
+        chosen: dict[str, float | None] = {}
+        for name in (name if "/" in name else f"{self.name}/{name}" for name in self.headline):
+            if "*" in name:
+                chosen.update({k: known[k] for k in fnmatch.filter(known, name)})
+            else:
+                chosen[name] = known.get(name)
+        return chosen
 
     def summary(self) -> str:
         """One sentence on what came out, for the final table and the run's description.

@@ -49,6 +49,7 @@ def test_file_has_amount_rate_and_note_and_is_written_every_two_seconds(tmp_path
         clock.now += 1
         bar.advance(150, "success .5")
     assert read_progress(tmp_path) == {
+        "title": "ppo",
         "done": 300,
         "total": 1000,
         "unit": "frames",
@@ -56,6 +57,24 @@ def test_file_has_amount_rate_and_note_and_is_written_every_two_seconds(tmp_path
         "note": "success .5",
         "time": 1002,
     }
+
+
+def test_a_stage_has_the_title_that_the_run_gives_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "_PRINT_EVERY", 0)
+    monkeypatch.setattr(module, "quiet", lambda: True)
+    with report_to(tmp_path, "3 of 7 behaviour clone"), progress("dt", 10, "windows") as bar:
+        bar.advance(5)
+    assert read_progress(tmp_path)["title"] == "3 of 7 behaviour clone"
+    assert "3 of 7 behaviour clone: 5 of 10 windows (50%)" in capsys.readouterr().err
+    with progress("dt", 10, "windows") as bar:
+        bar.advance(5)
+    assert "dt: 5 of 10 windows" in capsys.readouterr().err
+
+
+def test_a_file_of_an_earlier_version_has_no_title(tmp_path):
+    old = {"done": 1, "total": 2, "unit": "frames", "rate": 1, "note": "", "time": 0}
+    (tmp_path / PROGRESS).write_text(json.dumps(old))
+    assert read_progress(tmp_path) == {**old, "title": ""}
 
 
 def test_no_file_outside_report_to(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import ClassVar
 
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import About, Check, Claim, Result, Verdict
@@ -82,6 +83,8 @@ class Sum(Stage):
 @dataclass(frozen=True, kw_only=True)
 class Spread(Analysis):
     """An analysis with one claim, whose identity has a given error."""
+
+    headline: ClassVar[tuple[str, ...]] = ("spread",)
 
     of: Stage
     error: float

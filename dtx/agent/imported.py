@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from dtx.agent.agent import Agent, AgentStage
 from dtx.exchange.published.source import check_digest, copy_beside, verified
@@ -16,6 +17,8 @@ from dtx.stage import RUNTIME
 @dataclass(frozen=True, kw_only=True)
 class Imported(AgentStage):
     """Map a checkpoint to an agent that acts; conf/agent/imported.yaml explains each field."""
+
+    headline: ClassVar[tuple[str, ...]] = ("imported/*",)
 
     file: Path | None = field(metadata=RUNTIME)
     digest: str

@@ -362,7 +362,7 @@ def experiment(config: DictConfig | Mapping[str, Any], overrides: Sequence[str] 
         "resources": OnShortage,
     }
     rest = {place: builder.at(place, kind) for place, kind in kinds.items()}
-    builder.errors += without_effect(raw, {*kinds, *GROUPS, "target", "seed", "hydra"})
+    builder.errors += without_effect(raw, {*kinds, *GROUPS, "target", "seed", "hydra", "note"})
     _build_the_others(builder)
     builder.finish()
     return Experiment(targets=targets, raw=raw, overrides=tuple(overrides), **rest)

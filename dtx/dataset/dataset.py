@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dtx.stage import Stage
 
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Stage):
     """Interface of stages that provide demonstrations: recorded, read from Minari, or imported."""
+
+    headline: ClassVar[tuple[str, ...]] = (
+        "data/n_success",
+        "data/n_wrong",
+        "data/n_truncated",
+        "data/n_episodes",
+    )
 
     @property
     def environment(self) -> Environment | None:

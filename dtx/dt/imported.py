@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dtx.dt.model_stage import ModelStage
 from dtx.exchange.published.source import check_digest, copy_beside, verified
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Imported(ModelStage):
     """Maps the checkpoint to our model; conf/dt/imported.yaml says what each field means."""
+
+    headline: ClassVar[tuple[str, ...]] = (
+        "imported/parameters",
+        "imported/n_layers",
+        "imported/d_model",
+    )
 
     file: Path | None = field(metadata=RUNTIME)
     digest: str

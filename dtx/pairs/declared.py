@@ -43,6 +43,11 @@ class Declared(PairsSpec, Stage):
     """
 
     version: ClassVar[int] = 3  # since donors are chosen by their answer
+    headline: ClassVar[tuple[str, ...]] = (
+        "pairs/n_edited",
+        "pairs/n_refused",
+        "pairs/n_distinct_runs",
+    )
 
     @property
     def environment(self) -> Environment:

@@ -13,6 +13,7 @@ from dtx.errors import UserError
 from dtx.files import read_json
 from dtx.progress import duration
 from dtx.running import drift, room
+from dtx.running.speed import relative_speed
 from dtx.stage import TARGET, Stage, is_runtime
 from dtx.store.checksums import check_record
 from dtx.store.store import DONE, Store
@@ -28,7 +29,7 @@ class PlannedStage:
         action: ``run``, ``reuse``, ``pull`` (the remote store has it), or ``not needed`` (what depends on
             it is done).
         why: The reason to run it, or a warning about the reused artefact; can be empty.
-        seconds: Estimated from earlier runs, or from the sizes; None if neither says anything.
+        seconds: Estimated from earlier runs, or from reference timings; None if neither says anything.
         ran_before: Whether earlier runs say it.
     """
 
@@ -157,10 +158,13 @@ def _to_run(stage: Stage, changed: list[str], store: Store, known: Records) -> P
 
 
 def _seconds(stage: Stage, nearest: Mapping[str, Any] | None) -> float | None:
-    """How long a stage will take: as long as the nearest record, times how much more there is to do."""
+    """How long a stage will take: as long as the nearest record, times how much more there is to do.
+
+    Without a record: its reference timing, scaled to this machine's speed.
+    """
     expected = stage.resources().seconds
     if nearest is None:
-        return expected or None
+        return expected / relative_speed() if expected else None
     seconds = float(nearest["seconds"])
     before = _expected_before(nearest)
     if (
@@ -302,12 +306,12 @@ def group(stage: Stage) -> str:
 
 
 def in_one_line(steps: Iterable[PlannedStage]) -> str:
-    """One line: ``1 agent cached, 1 dataset to run (config changed: episodes 100 -> 200), 5 dt to run``."""
+    """One line: ``1 agent reused, 1 dataset to run (config changed: episodes 100 -> 200), 5 dt to run``."""
     counted: dict[tuple[str, str], list[PlannedStage]] = {}
     for step in steps:
         if step.action != "not needed":
             counted.setdefault((group(step.stage), step.action), []).append(step)
-    words = {"run": "to run", "reuse": "cached", "pull": "to pull"}
+    words = {"run": "to run", "reuse": "reused", "pull": "to pull"}
     parts = []
     for (kind, action), some in counted.items():
         reasons = {s.why for s in some}
@@ -327,12 +331,13 @@ def estimate(steps: Iterable[PlannedStage]) -> str:
     if not to_run:
         return "nothing to run"
     if not known:
-        return "no estimate: none of these stages has run here before"
+        return "no estimate: these stages have neither run here nor a reference timing"
     rest = "" if len(known) == len(to_run) else f" for {len(known)} of {len(to_run)} stages"
     ran = {s.ran_before for s in known}
-    by = " and ".join(["earlier runs"] * (True in ran) + ["sizes"] * (False in ran))
+    scaled = f"reference timings, this machine being {relative_speed():.1f} times as fast as theirs"
+    by = " and ".join(["earlier runs here"] * (True in ran) + [scaled] * (False in ran))
     seconds = sum(s.seconds for s in known if s.seconds is not None)
-    work = f"about {duration(seconds)} of work{rest}, by {by}"
+    work = f"about {duration(seconds)} of work on one core{rest}, estimated from {by}"
     return "; ".join(
         filter(None, [work, room.too_long(seconds), room.in_words([s.stage for s in to_run])])
     )

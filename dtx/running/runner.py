@@ -19,6 +19,7 @@ from dtx.progress import console, duration, report_to
 from dtx.running import plan, room
 from dtx.running.outcome import StageOutcome
 from dtx.running.provenance import cpu_seconds, peak_memory_mb, provenance
+from dtx.running.roles import titles
 from dtx.running.signals import defer_signals, raise_signal_before, signals
 from dtx.running.tracker import Tracker
 from dtx.stage import Stage
@@ -144,7 +145,7 @@ def _track_and_run(
     from dtx.tracking import open_tracker
 
     with open_tracker(experiment, parent, swept or {}) as tracker:
-        _run_all(todo, outcomes, store, tracker, experiment.on_error, failed or {})
+        _run_all(todo, outcomes, store, tracker, experiment, failed or {})
         tracker.finish(list(outcomes.values()))
     if any(o.status == "failed" for o in outcomes.values()):
         raise StagesFailed(list(outcomes.values()))
@@ -189,9 +190,10 @@ def _run_all(
     outcomes: dict[str, StageOutcome],
     store: Store,
     tracker: Tracker,
-    on_error: OnError,
+    experiment: Experiment,
     failed: dict[str, str],
 ) -> None:
+    on_error, names = experiment.on_error, titles(experiment.targets)
     lost: dict[str, Stage] = {}  # failed or skipped: what reads them is skipped
     stop = False
     for stage in todo:
@@ -207,7 +209,7 @@ def _run_all(
             continue
         try:
             with disk_errors(store.root):
-                outcomes[stage.label] = _run_stage(stage, store, tracker)
+                outcomes[stage.label] = _run_stage(stage, names[stage.label], store, tracker)
         except UserError as error:
             outcomes[stage.label] = StageOutcome(stage, "failed", error=str(error))
             stop = on_error is OnError.STOP or isinstance(error, DiskError)
@@ -220,16 +222,16 @@ def _run_all(
             lost[stage.label] = stage
 
 
-def _run_stage(stage: Stage, store: Store, tracker: Tracker) -> StageOutcome:
+def _run_stage(stage: Stage, title: str, store: Store, tracker: Tracker) -> StageOutcome:
     for parent in stage.inputs().values():
         store.fetch(parent)
     with store.work(stage) as work, contextlib.ExitStack() as ending:
         if work is None:
             return StageOutcome(stage, "reused")
         going_on = store.begun(stage)  # asked after the wait: another process may have begun it
-        console.print(f"[bold]{stage.name}[/] {stage.key} {'goes on' if going_on else 'starts'}")
+        console.print(f"[bold]{title}[/] ({stage.label}) {'goes on' if going_on else 'starts'}")
         wall, cpu = time.time(), cpu_seconds()
-        with tracker.stage(stage, work) as shown, report_to(work):
+        with tracker.stage(stage, work) as shown, report_to(work, title):
             stage.run(work)
             seconds, used = time.time() - wall, cpu_seconds() - cpu
             record = {
@@ -251,7 +253,7 @@ def _run_stage(stage: Stage, store: Store, tracker: Tracker) -> StageOutcome:
         store.amend(stage, {"summary": summary, "mlflow": shown.reference})
     store.push_or_warn(stage)
     console.print(
-        f"[bold]{stage.name}[/] {stage.key} done in {duration(seconds)}: {escape(summary)}",
+        f"[bold]{title}[/] ({stage.label}) done in {duration(seconds)}: {escape(summary)}",
         soft_wrap=True,
     )
     return StageOutcome(stage, "ran", seconds, used)

@@ -2,18 +2,16 @@
 
 A swept field whose name ends in ``seed`` is a repetition, any other is a question. There is one figure for
 each metric and question: the mean over seeds with a 95% interval (t below 30 seeds), and a dot for each job.
-A second question is shown by colour; further ones are averaged over.
+A second question is shown by colour; further ones are averaged over. Metrics are those that the targets
+declare as their headline, unless others are named.
 """
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from rich.table import Table
 
 from dtx.analysis.core.result import Result
 from dtx.beside import building, put
@@ -23,13 +21,12 @@ from dtx.running.plan import stages
 from dtx.stage import Stage
 from dtx.store.store import Store
 from dtx.sweep.grid import Job, Sweep
+from dtx.sweep.metrics import headline_names, is_seed, matching, mean_over_seeds
 from dtx.text import file_name
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-    from dtx.statistics import Estimate
 
 NOT_ESTABLISHED = "not established"
 """Column of the jobs' table."""
@@ -42,51 +39,66 @@ class Comparison:
 
     Attributes:
         rows: One a job: swept fields, status, metrics, and ``not established``: names of analyses, if any.
+        questions: Swept fields that the metrics are shown against.
+        every: Names of all metrics.
+        metrics: Names of those shown.
+        left_out: Headline metrics that are too many to be shown.
         warnings: A sentence for each analysis that is not established in some jobs.
-        metrics: Names of the metrics drawn.
-        left_out: Names of metrics that differ between jobs and were not drawn.
         paths: The figures.
     """
 
     rows: list[dict[str, Any]]
-    warnings: list[str] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
+    every: list[str] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
+
+
+def collect(
+    sweep: Sweep, store: Store, metrics: Sequence[str] = (), by: Sequence[str] = ()
+) -> Comparison:
+    """A sweep's metrics, and which of them to show.
+
+    Args:
+        sweep: Jobs that are not finished are left out.
+        store: Where the artefacts are.
+        metrics: Names or patterns (``calibration/*``); empty: the headline metrics of the sweep's targets.
+        by: Swept fields to show them against; empty: all but seeds, or the first seed if there is no other.
+
+    Raises:
+        UserError: A metric or field that the sweep does not have.
+    """
+    doubts = [_doubts(job, store) for job in sweep.jobs]
+    rows = [_row(*pair, store) for pair in zip(sweep.jobs, doubts, strict=True)]
+    every = list(dict.fromkeys(name for row in rows for name in row if "/" in name))
+    questions = _questions(sweep, by)
+    comparison = Comparison(rows, questions, every, warnings=_warnings(doubts))
+    if metrics:
+        comparison.metrics = matching(every, metrics)
+        return comparison
+    chosen = [name for name in headline_names(sweep, store) if name in every]
+    most = max(1, _FIGURES // max(len(questions), 1))
+    comparison.metrics, comparison.left_out = chosen[:most], chosen[most:]
+    return comparison
 
 
 def compare(
     sweep: Sweep, store: Store, out: Path, metrics: Sequence[str] = (), by: Sequence[str] = ()
 ) -> Comparison:
-    """Collect and draw a sweep's metrics.
-
-    Args:
-        sweep: Jobs that are not finished are left out.
-        store: Where the artefacts are.
-        out: Folder of the figures (PNG).
-        metrics: Names or patterns (``calibration/*``); empty: those that differ between jobs, ordered by
-            the share of variance that the swept fields explain.
-        by: Swept fields to draw against; empty: all but seeds, or the first seed if there is no other field.
-
-    Raises:
-        UserError: A metric or field that the sweep does not have.
-    """
+    """:func:`collect`, and a figure (PNG) in the folder ``out`` for each metric and question."""
     import pandas as pd
 
-    doubts = [_doubts(job, store) for job in sweep.jobs]
-    rows = [_row(*pair, store) for pair in zip(sweep.jobs, doubts, strict=True)]
-    comparison = Comparison(rows, _warnings(doubts))
-    frame = pd.DataFrame(rows)
-    numbers = [c for c in frame.columns if "/" in c]
-    questions = _questions(sweep, by)
-    comparison.metrics, comparison.left_out = _chosen(frame, numbers, metrics, questions)
+    comparison = collect(sweep, store, metrics, by)
     if not comparison.metrics:
         return comparison
+    frame = pd.DataFrame(comparison.rows)
     with building(out) as scratch:
         report = Report(scratch / "new")
         report.out.mkdir()
         for metric in comparison.metrics:
-            for question in questions:
+            for question in comparison.questions:
                 name = f"{metric.replace('/', '_')}_by_{question}"
                 report.figure(name, _draw(frame, metric, question, sweep.swept))
                 comparison.paths.append(out / "figures" / f"{file_name(name)}.png")
@@ -99,9 +111,10 @@ def _finished(job: Job, store: Store) -> list[Stage]:
 
 
 def _row(job: Job, doubts: Mapping[str, str], store: Store) -> dict[str, Any]:
-    """Swept fields as values, then the metrics; of equal names that of the first stage, not its control's."""
+    """Swept fields, then the metrics; of equal names a target's, else the first stage's: no control's."""
     numbers: dict[str, float] = {}
-    for stage in _finished(job, store):
+    targets = [stage for stage in job.targets() if store.where(stage) == "local"]
+    for stage in [*targets, *_finished(job, store)]:
         measured = read_metrics(store.folder(stage)).items()
         numbers = {k: v for k, v in measured if v is not None} | numbers
     swept = {k: _value(v) for k, v in job.swept.items()}
@@ -139,41 +152,11 @@ def _value(text: str) -> float | int | str:
     return text.strip("'\"")
 
 
-def is_seed(name: str) -> bool:
-    """Whether a swept field repeats the same question."""
-    return name.rsplit(".", 1)[-1] == "seed"
-
-
 def _questions(sweep: Sweep, by: Sequence[str]) -> list[str]:
     wrong = [name for name in by if name not in sweep.swept]
     if wrong:
         raise UserError(f"{wrong[0]} was not swept; swept: {', '.join(sweep.swept) or 'nothing'}")
     return list(by) or [s for s in sweep.swept if not is_seed(s)] or list(sweep.swept[:1])
-
-
-def _chosen(
-    frame: pd.DataFrame, numbers: list[str], metrics: Sequence[str], questions: list[str]
-) -> tuple[list[str], list[str]]:
-    if not metrics:
-        differ = [c for c in numbers if len(set(frame[c].dropna())) > 1]
-        differ.sort(key=lambda c: -_explained(frame, c, questions))
-        most = max(1, _FIGURES // max(len(questions), 1))
-        return differ[:most], differ[most:]
-    chosen: dict[str, None] = {}
-    for pattern in metrics:
-        some = fnmatch.filter(numbers, pattern)
-        if not some:
-            there = ", ".join(numbers) or "no finished job has any"
-            raise UserError(f"no number is named {pattern!r}; there are: {there}")
-        chosen.update(dict.fromkeys(some))
-    return list(chosen), []
-
-
-def _explained(frame: pd.DataFrame, metric: str, questions: list[str]) -> float:
-    """Share of a metric's variance that is between the values of the questions, not between seeds."""
-    known = frame.dropna(subset=[metric])
-    means = known.groupby(questions, sort=False)[metric].transform("mean")
-    return round(float(means.var(ddof=0) / known[metric].var(ddof=0)), 6)
 
 
 @dataclass
@@ -262,7 +245,7 @@ def _lines(
             jobs = some[some[question] == value].dropna(subset=[metric])
             if not len(jobs):
                 continue
-            mean = _mean(jobs, metric, question)
+            mean = mean_over_seeds(jobs, metric, question)
             line.places.append(x + shift)
             line.means.append(mean.value)
             line.lows.append(mean.low)  # NaN of a single job: no interval is drawn
@@ -273,17 +256,6 @@ def _lines(
     return lines
 
 
-def _mean(jobs: pd.DataFrame, metric: str, question: str) -> Estimate:
-    """The mean over jobs; several with one seed, which differ in further questions, count once."""
-    from dtx.statistics import mean_estimate
-
-    seeds = [column for column in jobs if is_seed(str(column)) and column != question]
-    if not seeds:
-        return mean_estimate(jobs[metric].to_numpy(float), of="jobs")
-    names = jobs[seeds].astype(str).agg("/".join, axis=1).to_numpy()
-    return mean_estimate(jobs[metric].to_numpy(float), clusters=names, of="seeds")
-
-
 def _over(
     frame: pd.DataFrame, metric: str, question: str, swept: Sequence[str], others: list[str]
 ) -> str:
@@ -292,32 +264,10 @@ def _over(
     if not over:
         return "single jobs"
     groups = frame.dropna(subset=[metric]).groupby([question, *others[:1]])
-    counts = [_mean(jobs, metric, question).n for _, jobs in groups]
+    counts = [mean_over_seeds(jobs, metric, question).n for _, jobs in groups]
     n = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}-{max(counts)}"
     if max(counts) < 2:
         return f"one job each: no interval over {', '.join(over)}"
-    kinds = {_mean(jobs, metric, question).kind.split(" over")[0] for _, jobs in groups}
+    kinds = {mean_over_seeds(jobs, metric, question).kind.split(" over")[0] for _, jobs in groups}
     kind = " or ".join(sorted(k for k in kinds if not k.startswith("no ")))
     return f"mean and 95% interval ({kind}) over {', '.join(over)} (n = {n})"
-
-
-def tables(comparison: Comparison) -> list[Table]:
-    """A table for each question: mean, interval and number of jobs for each of its values."""
-    import pandas as pd
-
-    frame = pd.DataFrame(comparison.rows)
-    shown = []
-    for question in dict.fromkeys(p.stem.rpartition("_by_")[2] for p in comparison.paths):
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column(question)
-        table.add_column("jobs", justify="right")
-        for metric in comparison.metrics:
-            table.add_column(metric.rpartition("/")[2].replace("_", " "), overflow="fold")
-        for value, group in frame.groupby(question, sort=False):
-            cells = []
-            for metric in comparison.metrics:
-                mean = _mean(group.dropna(subset=[metric]), metric, question)
-                cells.append(str(mean) if mean.n > 1 else f"{mean.value:.3g}" if mean.n else "-")
-            table.add_row(str(value), str(len(group)), *cells)
-        shown.append(table)
-    return shown

@@ -98,7 +98,8 @@ class LaunchedParts:
         result: dict[str, Any] = {"stages": [], "error": "", "log": str(log)}
         if (self.folder / STOPPED).exists():
             return {**result, "status": "skipped", "error": "after a failure (on_error=stop)"}
-        name = part.only or ",".join(f"{k}={v}" for k, v in part.swept.items()) or "defaults"
+        name = ", ".join(f"{k}={v}" for k, v in part.swept.items()) or "all jobs"
+        name += f": shared stage {part.only}" if part.only else ""
         with copied_to(log):
             console.rule(escape(name), align="left")
             try:

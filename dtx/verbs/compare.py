@@ -1,4 +1,4 @@
-"""Compare the jobs of a sweep: metrics against swept fields, with bands over seeds."""
+"""Compare the jobs of a sweep: metrics against swept fields, with intervals over seeds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from dtx.verbs._arguments import as_path, override_arguments
 EXAMPLES = """
   dtx compare                                              the last sweep of this folder
   dtx compare -m dt.model.n_layers=1,2,3 'dt.seed=range(5)'  a sweep by its overrides
-  dtx compare --metric calibration/spearman --metric 'calibration/return_*' --by dt.model.n_layers
+  dtx compare --metric spearman --metric 'calibration/return_*' --by dt.model.n_layers
+  dtx compare --list                                       all metrics of the last sweep
 """
 OWN_CLASSES = True
 
@@ -25,8 +26,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Which sweep, and which of its numbers."""
     override_arguments(parser)
     parser.add_argument(
-        "--metric", action="append", default=[], help="name of a metric; may be a pattern"
+        "--metric",
+        action="append",
+        default=[],
+        help="name or pattern of metrics to show (may be given several times); without: the headline "
+        "metrics that the analyses declare",
     )
+    parser.add_argument("--list", action="store_true", help="print the names of all metrics")
     parser.add_argument(
         "--by", action="append", default=[], help="swept field on the horizontal axis"
     )
@@ -48,24 +54,26 @@ def main(args: argparse.Namespace) -> int:
         raise UserError("nothing is swept: give the sweep's overrides, as dt.seed=0,1,2")
     store = use(sweep.store())
 
-    from dtx.sweep.compare import compare, tables
+    from dtx.sweep.compare import collect, compare
+    from dtx.sweep.tables import listing, tables
 
+    if args.list:
+        comparison = collect(sweep, store, args.metric, args.by)
+        print(listing(comparison))
+        return 0
     comparison = compare(sweep, store, args.out, args.metric, args.by)
     if not comparison.metrics:
-        what = (
-            "differs between them"
-            if any("/" in name for row in comparison.rows for name in row)
-            else "has been run"
-        )
-        raise UserError(f"nothing to compare: {len(sweep.jobs)} jobs, and no number {what} yet")
+        raise UserError(f"nothing to compare: none of the {len(sweep.jobs)} jobs has been run yet")
     for table in tables(comparison):
         console.print(table)
+        console.print()
     for line in comparison.warnings:
         console.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
     for path in comparison.paths:
         console.print(f"figure: {near(path)}", soft_wrap=True)
-    if comparison.left_out:
-        console.print(f"not drawn (name them with --metric): {', '.join(comparison.left_out)}")
+    more = len(comparison.every) - len(comparison.metrics)
+    if more:
+        console.print(f"{more} more metrics: `dtx compare --list`, then --metric NAME")
     if sweep.first.tracking.enabled:
         from dtx.tracking import log_to_sweep
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dtx.config.compose import compose, experiment
+from dtx.progress import duration
 from dtx.running.plan import PlannedStage, estimate, in_one_line, plan
+from dtx.running.roles import titles
 from dtx.running.room import require
+from dtx.text import columns
 from dtx.verbs._arguments import override_arguments
 
 EXAMPLES = """
@@ -16,6 +19,7 @@ EXAMPLES = """
 """
 OWN_CLASSES = True
 
+HEADER = ("action", "stage", "artefact", "time", "why")
 _SHOWN = 40  # lines of a sweep's plan before stages of a kind are counted only
 
 
@@ -34,18 +38,19 @@ def main(args: argparse.Namespace) -> int:
     what = experiment(compose(args.overrides, args.config_dir), args.overrides)
     steps = plan(what.targets.values(), Store.of(what.store), what.on_drift)
     require([s.stage for s in steps if s.action == "run"], what.store.path, what.resources)
-    _print(steps)
+    _print(steps, titles(what.targets))
     print(f"\n{in_one_line(steps)}; {estimate(steps)}")
     return 0
 
 
 def _sweep(args: argparse.Namespace) -> int:
     from dtx.sweep.grid import read_sweep
+    from dtx.sweep.summary import titles_of_jobs
 
     sweep = read_sweep(args.overrides, args.config_dir)
     steps = sweep.plan()
     if len(steps) <= _SHOWN or args.all:
-        _print(steps)
+        _print(steps, titles_of_jobs(sweep))
         print()
     jobs = f"{len(sweep.jobs)} jobs over {', '.join(sweep.swept) or 'nothing'}"
     print(f"{jobs}: {in_one_line(steps)}; {estimate(steps)}")
@@ -56,7 +61,10 @@ def _sweep(args: argparse.Namespace) -> int:
     return status
 
 
-def _print(steps: Sequence[PlannedStage]) -> None:
-    width = max((len(s.stage.label) for s in steps), default=0)
+def _print(steps: Sequence[PlannedStage], titles: Mapping[str, str]) -> None:
+    """A line a stage: action, place and role, label, time and reason."""
+    rows = [HEADER]
     for step in steps:
-        print(f"{step.action:10} {step.stage.label:{width}}  {step.why}".rstrip())
+        time = "" if step.action != "run" or step.seconds is None else f"~{duration(step.seconds)}"
+        rows.append((step.action, titles[step.stage.label], step.stage.label, time, step.why))
+    print(columns(rows))

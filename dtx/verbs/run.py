@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.markup import escape
 from rich.table import Table
 
 from dtx.config.compose import CONF, Experiment, compose, experiment
 from dtx.errors import UserError
-from dtx.progress import console
+from dtx.progress import console, duration
+from dtx.running.outcome import StageOutcome
 from dtx.running.processes import seconds_alive
+from dtx.running.roles import titles
 from dtx.text import near
 from dtx.verbs._arguments import override_arguments
 
@@ -26,6 +29,8 @@ EXAMPLES = """
   dtx run --cfg job                              show the composed config (Hydra's flags work)
 """
 OWN_CLASSES = True
+HEADER = ("stage", "artefact", "status", "result")
+"""Of the table of stages at the end."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,11 +70,11 @@ def run_and_print(what: Experiment) -> int:
         outcomes = run(what)
     except StagesFailed as failed:
         if len(failed.outcomes) > 1:
-            print_outcomes(failed.outcomes)
+            print_outcomes(failed.outcomes, titles(what.targets))
         for line in str(failed).splitlines():
             say(f"error: {line}")
         return 1 if failed.defect else 2
-    print_outcomes(outcomes)
+    print_outcomes(outcomes, titles(what.targets))
     ran = sum(o.status == "ran" for o in outcomes)
     summary = (
         f"{ran} of {len(outcomes)} stages ran"
@@ -77,28 +82,47 @@ def run_and_print(what: Experiment) -> int:
         else f"everything reused ({len(outcomes)} stages)"
     )
     console.print(
-        f"{summary} in {time.monotonic() - start:.1f} s ({seconds_alive():.1f} s with start-up)"
+        f"\n{summary} in {time.monotonic() - start:.1f} s ({seconds_alive():.1f} s with start-up)"
     )
     for target in what.targets.values():
         for figure in sorted((target.path / "figures").glob("*.png")):
             console.print(f"figure: {near(figure)}", soft_wrap=True)
-    console.print(
-        "review: dtx ui" if what.tracking.enabled else f"results: {near(what.store.path)}",
-        soft_wrap=True,
-    )
+    if note := what.raw.get("note"):
+        console.print(f"note: {escape(str(note))}", soft_wrap=True)
+    for line in _next_steps(what):
+        console.print(escape(line), soft_wrap=True)
     return 0
 
 
-def print_outcomes(outcomes: Sequence) -> None:
-    """Print the table of stages."""
+def _next_steps(what: Experiment) -> list[str]:
+    """Where the results are, and what to do with them."""
+    place = near(what.store.path)
+    lines = [f"results: {place if place.is_absolute() else f'./{place}'}"]
+    if what.tracking.enabled:
+        lines.append("next: `dtx ui` shows curves, figures and numbers of these runs in MLflow")
+    given = shlex.join(o for o in what.overrides if not o.startswith("seed="))
+    again = " ".join(filter(None, ("dtx run -m", given, "seed=0,1,2")))
+    lines.append(f"next: `{again}` repeats it with other seeds and compares them")
+    return lines
+
+
+def print_outcomes(outcomes: Sequence[StageOutcome], titles: Mapping[str, str]) -> None:
+    """Print the table of stages.
+
+    Args:
+        outcomes: Of every stage, inputs first.
+        titles: Place and role of each stage, by label.
+    """
     table = Table(title=None, box=None, pad_edge=False, header_style="bold")
-    for column in ("stage", "key", "status", "what came out"):
-        table.add_column(column, overflow="fold")
+    for column in HEADER[:-1]:
+        table.add_column(column, no_wrap=True)
+    table.add_column(HEADER[-1], overflow="fold")
     done = {"ran", "reused", "pulled"}
     for outcome in outcomes:
-        status = f"ran {outcome.seconds:.0f} s" if outcome.status == "ran" else outcome.status
-        text = outcome.stage.summary() if outcome.status in done else outcome.error
-        table.add_row(outcome.stage.name, outcome.stage.key[:8], status, escape(text))
+        stage = outcome.stage
+        status = f"ran {duration(outcome.seconds)}" if outcome.status == "ran" else outcome.status
+        text = stage.summary() if outcome.status in done else outcome.error
+        table.add_row(titles[stage.label], f"{stage.name}-{stage.key[:8]}", status, escape(text))
     console.print(table)
 
 

@@ -18,6 +18,7 @@ EXAMPLES = """
   dtx status --store /data/store --all
 """
 OWN_CLASSES = False
+HEADER = ("stage", "artefact", "age", "took", "size", "result")
 _SHOWN = 15
 
 
@@ -33,6 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the lists."""
     from dtx.progress import duration
+    from dtx.running.roles import recorded_roles
     from dtx.store import locks
     from dtx.store.aside import LOCKS
     from dtx.store.inventory import artefacts, existing, unfinished
@@ -55,8 +57,10 @@ def main(args: argparse.Namespace) -> int:
     finished = artefacts(root)
     shown = finished if args.all else finished[:_SHOWN]
     if shown:
-        header = ("  stage", "key", "age", "took", "size", "result")
-        print(f"finished, newest first:\n{columns([header, *map(_finished, shown)])}")
+        roles = recorded_roles((a.label, a.record) for a in finished)
+        rows = [(f"  {HEADER[0]}", *HEADER[1:])]
+        rows += [_finished(a, roles[a.label]) for a in shown]
+        print(f"finished, newest first:\n{columns(rows)}")
     if len(shown) < len(finished):
         print(f"  ... and {len(finished) - len(shown)} more (--all)")
     seconds = sum(a.record.get("seconds", 0.0) for a in finished)
@@ -112,6 +116,7 @@ def _work(root: Path, folder: Path) -> tuple[bool, str]:
         words = in_words(
             progress["done"], progress["total"], progress["unit"], rate, progress["note"]
         )
+        words = f"{progress['title']}: {words}" if progress["title"] else words
     if who is None:
         return False, f"{words}; {duration(now - last_touched(folder))} ago"
     if progress and now - progress["time"] > 60:
@@ -119,17 +124,16 @@ def _work(root: Path, folder: Path) -> tuple[bool, str]:
     return True, f"{words}; {locks.in_words(who)}"
 
 
-def _finished(artefact: Artefact) -> tuple[str, ...]:
+def _finished(artefact: Artefact, role: str) -> tuple[str, ...]:
     from dtx.progress import duration
 
-    stage, _, key = artefact.label.rpartition("-")
     size = bytes_in_words(artefact.size)
     age = duration(max(0.0, time.time() - artefact.finished))
     if not artefact.record:
         wrong = f"done.json is not readable: `dtx invalidate {artefact.label}` sets it aside"
-        return f"  {stage}", key, age, "", size, wrong
+        return f"  {role}", artefact.label, age, "", size, wrong
     took = duration(artefact.record.get("seconds", 0.0))
-    return f"  {stage}", key, age, took, size, _summary(artefact)
+    return f"  {role}", artefact.label, age, took, size, _summary(artefact)
 
 
 def _summary(artefact: Artefact) -> str:

@@ -112,6 +112,10 @@ def test_every_analysis_keeps_the_contract(name, case, analysis_of, shared, tmp_
     assert stage.summary() == result.summary
     assert stage.summary().startswith("not established (") is not result.established
 
+    # What it declares as its headline is there, so that sweeps can show it.
+    if case == "memory":
+        assert any(value is not None for value in stage.headline_metrics().values())
+
     # What does not hold is not established, and neither are its claims.
     for place, check in enumerate(result.checks):
         for error in (2 * check.tolerance + 3.0, None):

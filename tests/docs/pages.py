@@ -118,7 +118,7 @@ def shrink(conf: Path, small: Path) -> None:
 def _place(path: Path, conf: Path, text: str) -> str:
     """What Hydra puts before the names of a file's fields; a word that no field has for files left alone."""
     group = path.parent.relative_to(conf).as_posix()
-    if group == "dt" and "DecisionTransformer" not in text:
+    if group == "dt" and "DecisionTransformer" not in text and "small@_here_" not in text:
         return "left alone."  # compiled, or trained to a circuit: small already
     package = re.search(r"^# @package (\S+)", text, re.M)
     if package and package[1] == "_global_":

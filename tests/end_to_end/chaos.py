@@ -190,7 +190,9 @@ def uninterrupted(folder: Path, arguments: Iterable[str]) -> None:
 
 def _where(folder: Path, said: str) -> tuple[str, str]:
     """The stage that was being worked on as told on the screen, and what its next start finds."""
-    told = re.findall(r"^(\w+) ([0-9a-f]{16}) (starts|goes on|done)", said, re.MULTILINE)
+    told = re.findall(
+        r"^\d+ of \d+ .* \((\w+)-([0-9a-f]{16})\) (starts|goes on|done)", said, re.MULTILINE
+    )
     if not told:
         return "(starting up)", "nothing begun"
     name, key, what = told[-1]

@@ -73,7 +73,7 @@ def test_the_page_on_a_stage_works_from_a_wheel(dtx, installed, lab):
 
     values = "analysis.entropy.pseudocount=0,0.5,1"
     told = dtx("run", "-m", "analysis=entropy", values, *TINY)
-    assert "3 jobs: 1 cached, 2 ran; 2 stages ran" in told or "2 ran, 1 cached" in told
+    assert "3 jobs: 1 reused, 2 ran; 2 stages ran" in told or "2 ran, 1 reused" in told
     assert "entropy_mean_by_analysis.entropy.pseudocount.png" in dtx("compare")
 
     source = lab / "entropy.py"

@@ -59,7 +59,11 @@ class Job:
 
     def at_work(self) -> bool:
         """Whether it has begun with the agent, or gone on with it."""
-        return bool(re.search(r"^ppo [0-9a-f]{16} (starts|goes on)", self.said, re.MULTILINE))
+        return bool(
+            re.search(
+                r"^1 of \d+ agent \(ppo-[0-9a-f]{16}\) (starts|goes on)", self.said, re.MULTILINE
+            )
+        )
 
 
 @contextmanager
@@ -166,7 +170,9 @@ def test_a_waiting_process_takes_over_from_a_killed_one(together, tmp_path):
         assert killed.process.wait() == -signal.SIGKILL
     successor = [job for job in others if job.at_work()]
     assert len(successor) == 1
-    assert re.search(r"^ppo [0-9a-f]{16} goes on", successor[0].said, re.MULTILINE)
+    assert re.search(
+        r"^1 of \d+ agent \(ppo-[0-9a-f]{16}\) goes on", successor[0].said, re.MULTILINE
+    )
     assert {job.waits_for for job in others if job is not successor[0]} <= {
         killed.process.pid,
         successor[0].process.pid,

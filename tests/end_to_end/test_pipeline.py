@@ -56,6 +56,19 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
+def test_every_stage_has_the_numbers_that_its_headline_declares(finished):
+    from dtx.running.plan import stages
+    from dtx.store.store import Store, used
+
+    with used(Store(finished / "store")):
+        for stage in stages(experiment(compose(FAST), FAST).targets.values()):
+            numbers = stage.headline_metrics()
+            lacking = {name for name, value in numbers.items() if value is None}
+            # An agent of this size never solves the task, and no target is supported.
+            rare = {"agent/frames_to_solved", "calibration/mae", "calibration/spearman"}
+            assert numbers and lacking <= rare, stage.label
+
+
 def test_again_reuses_everything(finished):
     process = dtx(finished, "run", *FAST)
     assert process.returncode == 0 and "everything reused (8 stages)" in process.said

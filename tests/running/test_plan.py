@@ -116,7 +116,9 @@ def test_the_estimate_is_of_the_most_similar_run(store, experiment_of):
     near_one = dataclasses.replace(ONE, value=7, sign=ONE.sign.MINUS)  # differs from 7 in one field
     (step,) = plan.plan([near_one], store)
     assert step.seconds == 60.0
-    assert plan.estimate([step]) == "about 60 s of work, by earlier runs"
+    assert (
+        plan.estimate([step]) == "about 60 s of work on one core, estimated from earlier runs here"
+    )
 
 
 def test_drift_is_told_acted_on_or_refused(store, experiment_of, tmp_path):

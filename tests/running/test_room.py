@@ -18,6 +18,7 @@ from dtx.errors import UserError
 from dtx.resources import Resources
 from dtx.running import plan, room
 from dtx.running.runner import run
+from dtx.running.speed import relative_speed
 from dtx.stage import Stage
 from tests.fast import FAST
 from tests.toys import Number
@@ -119,8 +120,12 @@ def test_a_record_without_an_estimate_says_nothing_of_something_far_larger(store
 
 def test_without_a_run_the_sizes_say_it(store):
     steps = plan.plan([Large(value=1, seconds=120.0, memory=1e9, disk=1e7)], store)
-    said = "about 2 min of work, by sizes; at most 1.4 GB of memory, 10 MB of disk"
-    assert plan.estimate(steps) == said
+    speed = relative_speed()
+    assert steps[0].seconds == 120 / speed
+    assert plan.estimate(steps) == (
+        f"about {plan.duration(120 / speed)} of work on one core, estimated from reference timings, "
+        f"this machine being {speed:.1f} times as fast as theirs; at most 1.4 GB of memory, 10 MB of disk"
+    )
 
 
 # --- estimates of dtx's own stages -------------------------------------------------------------------

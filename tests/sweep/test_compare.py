@@ -11,6 +11,7 @@ from dtx.cli import main
 from dtx.errors import UserError
 from dtx.sweep.compare import compare
 from dtx.sweep.grid import read_sweep
+from dtx.sweep.metrics import mean_over_seeds
 from tests.toys import CHAIN, write_chain
 
 GRID = ["agent.value=1,2", "dt.value=10,20,30", "seed=0,1"]
@@ -67,6 +68,8 @@ def test_analyses_that_are_not_established_are_named_with_the_reason(tmp_path, m
     comparison = compare(sweep, sweep.store(), tmp_path / "out")
     assert [row.get("not established") for row in comparison.rows] == [None, "toys"]
     assert [row["toys/spread"] for row in comparison.rows] == [0.5, 0.5]
+    # What the analysis declares is shown, though only the other metric differs.
+    assert comparison.metrics == ["toys/spread"] and "toys/error" in comparison.every
     reason = "check failed: a sum and its parts: 3 is above 1e-06"
     assert comparison.warnings == [f"toys is not established in 1 of 2 jobs: {reason}"]
     capsys.readouterr()
@@ -101,46 +104,56 @@ def test_the_interval_is_over_the_seeds(done):
 def test_jobs_of_one_seed_count_once_and_one_job_has_no_interval():
     import pandas as pd
 
-    from dtx.sweep.compare import _mean, _over
+    from dtx.sweep.compare import _over
 
     frame = pd.DataFrame({"x": [1] * 4, "y": [0, 1, 0, 1], "seed": [0, 0, 1, 1], "m/a": range(4)})
-    mean = _mean(frame, "m/a", "x")
+    mean = mean_over_seeds(frame, "m/a", "x")
     assert (mean.value, mean.n, mean.kind) == (1.5, 2, "t over 2 seeds")
     swept = ["x", "y", "seed"]
     assert _over(frame, "m/a", "x", swept, []) == "mean and 95% interval (t) over seed (n = 2)"
-    alone = _mean(frame.iloc[:1], "m/a", "x")
+    alone = mean_over_seeds(frame.iloc[:1], "m/a", "x")
     assert alone.n == 1 and math.isnan(alone.low)
     assert _over(frame.iloc[:1], "m/a", "x", swept, []) == "one job each: no interval over seed"
-
-
-def test_what_the_swept_field_explains_best_comes_first():
-    import pandas as pd
-
-    from dtx.sweep.compare import _explained
-
-    frame = pd.DataFrame(
-        {
-            "x": [1, 1, 2, 2],
-            "seed": [0, 1, 0, 1],
-            "a/noise": [0.0, 1.0, 0.0, 1.0],
-            "a/half": [0.0, 1.0, 1.0, 2.0],
-            "a/effect": [0.0, 0.0, 3.0, 3.0],
-        }
-    )
-    shares = [_explained(frame, f"a/{name}", ["x"]) for name in ("noise", "half", "effect")]
-    assert shares == [0.0, 0.5, 1.0]
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--metric", "no/such"], "no number is named 'no/such'"),
+        (["--metric", "no/such"], "no metric is named 'no/such': did you mean"),
         (["--by", "dt.x"], "was not swept"),
     ],
 )
 def test_mistakes_are_explained(done, capsys, more, words):
     assert main(["compare", *done, *more]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_metrics_may_be_several_and_need_no_group(done, capsys):
+    assert main(["compare", *done, "--metric", "total", "--by", "dt.value"]) == 0
+    told = capsys.readouterr().err
+    assert "chain_total_by_dt.value" in told and "start_total_by_dt.value" in told
+    assert main(["compare", *done, "--metric", "start/total", "--metric", "chain/*"]) == 0
+    told = capsys.readouterr().err
+    assert told.count("figure: ") == 4
+
+
+def test_an_unknown_metric_is_answered_in_one_line(done, capsys):
+    assert main(["compare", *done, "--metric", "chain/totl"]) == 2
+    told = capsys.readouterr().err
+    assert told == (
+        "dtx: error: no metric is named 'chain/totl': did you mean chain/total or start/total? "
+        "`dtx compare --list` prints all 2\n"
+    )
+
+
+def test_all_metrics_are_listed(done, capsys, tmp_path):
+    assert main(["compare", *done, "--list"]) == 0
+    header, chain, start, star = capsys.readouterr().out.splitlines()
+    assert header.split() == ["metric", "jobs", "smallest", "largest"]
+    assert chain.split()[:2] == ["chain/total*", "12"]
+    assert start.split() == ["start/total", "12", "1", "2"]
+    assert star.startswith("* drawn")
+    assert not (tmp_path / "multirun/compare").exists()
 
 
 def test_the_last_sweep_is_found_again(done, capsys, tmp_path):

@@ -31,10 +31,10 @@ def test_each_stage_runs_once_and_only_what_changed_runs_again(user, capsys):
 
     assert sweep(*grid) == 0
     assert runs(user, "link") == 22
-    assert "6 jobs: 6 cached; 0 stages ran" in capsys.readouterr().err
+    assert "6 jobs: 6 reused; 0 stages ran" in capsys.readouterr().err
 
     assert sweep(*grid, "analysis.two.value=5", verb="plan") == 0
-    assert "16 toys cached, 6 toys to run" in capsys.readouterr().out
+    assert "16 toys reused, 6 toys to run" in capsys.readouterr().out
     assert sweep(*grid, "analysis.two.value=5") == 0
     assert runs(user, "link") == 22 + 6
 

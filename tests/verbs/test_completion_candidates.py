@@ -38,12 +38,15 @@ def folder(tmp_path, monkeypatch):
         ("dtx run -m dt=small,memory_dt_s", ["dt=small,memory_dt_study"]),
         ("dtx run --multirun agent.see", ["agent.seed="]),
         ("dtx run -m dt.seed=0,1 agent.see", ["agent.seed="]),
-        ("dtx run 'analysis=[calib", ["analysis=[calibration", "analysis=[calibration_given"]),
+        (
+            "dtx run 'analysis=[calib",
+            [f"analysis=[calibration{end}" for end in ("", "_given", "_quick")],
+        ),
         ("dtx run analysis=[calibration,demo", ["analysis=[calibration,demonstrations"]),
         ("dtx run nonsense=1 agent.see", ["agent.seed="]),
         (
             "dtx run --config-dir mine agent=",
-            ["agent=imported ", "agent=own ", "agent=ppo ", "agent=sb3 "],
+            [f"agent={name} " for name in ("imported", "own", "ppo", "quick", "sb3")],
         ),
         ("dtx run --config-dir=mine agent=o", ["agent=own "]),
         ("dtx run --config-dir nowhere agent=p", ["agent=ppo "]),

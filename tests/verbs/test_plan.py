@@ -17,22 +17,27 @@ def user(tmp_path, monkeypatch):
 
 def test_a_line_for_each_stage_with_the_reason_then_the_sum(user, capsys):
     assert main(["plan", *CHAIN]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["action", "stage", "artefact", "time", "why"]
     assert [line.split()[0] for line in lines[:5]] == ["run"] * 5
+    assert "1 of 5" in lines[0] and lines[-3].split()[1:5] == ["5", "of", "5", "two"]
     assert lines[-1] == (
-        "5 toys to run (new); no estimate: none of these stages has run here before"
+        "5 toys to run (new); no estimate: these stages have neither run here nor a reference timing"
     )
     assert not (user / "store").exists()
 
     main(["run", *CHAIN, QUIET])
     capsys.readouterr()
     assert main(["plan", *CHAIN, "analysis.two.value=9"]) == 0
-    *lines, _, last = capsys.readouterr().out.splitlines()
+    _, *lines, _, last = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["reuse"] * 4 + ["run"]
     # Analysis two is the newest of the two that are nearest; the clock may not tell them apart.
     why = lines[-1].split("  ")[-1]
     assert why in ("config changed: value 1 -> 9", "config changed: value 0 -> 9")
-    assert last == f"4 toys cached, 1 toys to run ({why}); about 0 s of work, by earlier runs"
+    assert last == (
+        f"4 toys reused, 1 toys to run ({why}); "
+        "about 0 s of work on one core, estimated from earlier runs here"
+    )
 
 
 def test_a_sweep_counts_each_stage_once_and_lists_them_if_they_are_few(user, capsys):

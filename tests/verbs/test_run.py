@@ -52,6 +52,24 @@ def test_a_name_given_by_the_user_is_remembered_for_gc(user):
     assert len(note["labels"]) == 5 and "name=kept" in note["overrides"]
 
 
+def test_the_table_names_stages_by_place_and_role_and_says_what_to_do_next(user, capsys):
+    assert main(["run", *CHAIN, QUIET, "seed=4", "note=only a toy"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    header = next(i for i, line in enumerate(lines) if line.startswith("stage"))
+    assert lines[header].split() == ["stage", "artefact", "status", "result"]
+    rows = [line.split() for line in lines[header + 1 : header + 6]]
+    assert [row[:3] for row in rows] == [[str(i), "of", "5"] for i in range(1, 6)]
+    assert [row[3] for row in rows] == ["before", "before", "before", "one", "two"]
+    assert rows[3][4].startswith("toys-") and rows[3][5] == "ran"
+    assert any(line.startswith("4 of 5 one (toys-") and line.endswith("starts") for line in lines)
+    assert lines[-3:] == [
+        "note: only a toy",
+        "results: ./store",
+        f"next: `dtx run -m {' '.join(CHAIN[:3])} 'analysis=[one,two]' tracking.enabled=false "
+        "'note=only a toy' seed=0,1,2` repeats it with other seeds and compares them",
+    ]
+
+
 def test_time_is_told_with_and_without_start_up(user, capsys):
     main(["run", *CHAIN, QUIET])
     capsys.readouterr()

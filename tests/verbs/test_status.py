@@ -32,10 +32,20 @@ def test_finished_stages_newest_first_with_what_came_out(store, experiment_of, c
     assert status(store) == 0
     title, header, *rows, totals = capsys.readouterr().out.splitlines()
     assert title == "finished, newest first:"
-    assert header.split()[:5] == ["stage", "key", "age", "took", "size"]
-    assert [row.split()[:2] for row in rows] == [["toys", TWO.key], ["toys", ONE.key]]
+    assert header.split()[:5] == ["stage", "artefact", "age", "took", "size"]
+    assert [row.split()[:2] for row in rows] == [["toys", TWO.label], ["toys", ONE.label]]
     assert rows[0].endswith("value 2") and rows[1].endswith("value 1") and " years " in rows[1]
     assert totals.startswith("2 finished (") and totals.endswith("0 in progress, 0 interrupted")
+
+
+def test_a_stage_is_named_by_what_reads_it(store, experiment_of, capsys):
+    run(experiment_of(TOTAL))
+    capsys.readouterr()
+    status(store)
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[2:5]]
+    assert sorted(rows) == sorted(
+        [["toys", TOTAL.label], ["left", ONE.label], ["right", TWO.label]]
+    )
 
 
 def test_an_analysis_shows_its_finding_or_why_it_is_not_established(store, experiment_of, capsys):

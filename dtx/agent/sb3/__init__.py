@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dtx.agent.agent import AgentStage
 from dtx.agent.sb3.observation import Observation
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class SB3(AgentStage):
     """Map the file to an agent that acts; conf/agent/sb3.yaml explains each field."""
+
+    headline: ClassVar[tuple[str, ...]] = ("sb3/parameters", "sb3/memory_size")
 
     file: Path | None = field(metadata=RUNTIME)
     digest: str

@@ -32,6 +32,7 @@ class Ablation(AblationSpec, OfModel):
 
     version: ClassVar[int] = 2  # since needed is by reward-to-go, by Holm's method, and has a sign
     question: ClassVar[str] = "Which heads, MLPs and neurons does the decision need?"
+    headline: ClassVar[tuple[str, ...]] = ("*_needed_at_*", "*_largest_at_*")
     acts_in: ClassVar[str] = "windows.env"
 
     windows: Inputs

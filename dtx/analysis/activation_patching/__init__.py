@@ -39,6 +39,7 @@ class ActivationPatching(ActivationPatchingSpec, OfModel):
     )
 
     question: ClassVar[str] = "How does the information flow?"
+    headline: ClassVar[tuple[str, ...]] = ("*_gap", "*_best_rho")
     cover: ClassVar[str] = "patching_instruction_flip"
     scoring: ClassVar[Scoring | None] = Scoring(by_ranking=True)
 

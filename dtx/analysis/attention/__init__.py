@@ -36,6 +36,12 @@ class Attention(AttentionSpec, OfModel):
 
     version: ClassVar[int] = 2  # since effects stand beside patterns
     question: ClassVar[str] = "Where do tokens look, and does reward-to-go move it?"
+    headline: ClassVar[tuple[str, ...]] = (
+        "specificity_l0_high",
+        "effect_l0_high",
+        "tv_l0",
+        "switching_heads",
+    )
     acts_in: ClassVar[str] = "env"
     cover: ClassVar[str] = "modality"
     needs: ClassVar[Mapping[str, Need]] = {"env": Need.DECISION}

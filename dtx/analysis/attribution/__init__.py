@@ -31,6 +31,7 @@ class Attribution(AttributionSpec, OfModel):
     """
 
     question: ClassVar[str] = "What adds up to the logit difference at the decision?"
+    headline: ClassVar[tuple[str, ...]] = ("ld", "largest_high", "largest_low", "random_95")
     acts_in: ClassVar[str] = "windows.env"
 
     windows: Inputs

@@ -36,6 +36,7 @@ class AttributionPatching(AttributionPatchingSpec, OfModel):
     version: ClassVar[int] = 2  # since agreement is by reward-to-go, with intervals over layouts
 
     question: ClassVar[str] = "Do gradients estimate what exact patches bring?"
+    headline: ClassVar[tuple[str, ...]] = ("*_least_r", "n_missing")
     scoring: ClassVar[Scoring | None] = Scoring(
         by_ranking=True, estimates=True, ungated=("attribution_patching", "eap")
     )

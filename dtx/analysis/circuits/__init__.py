@@ -26,6 +26,11 @@ class Circuits(CircuitsSpec, OfModel):
     """
 
     question: ClassVar[str] = "What do heads attend to and write, and which of them compose?"
+    headline: ClassVar[tuple[str, ...]] = (
+        "preference_max",
+        "composition_max",
+        "composition_above_untrained",
+    )
     acts_in: ClassVar[str] = "windows.env"
     cover: ClassVar[str] = "composition"
 

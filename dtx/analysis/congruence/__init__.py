@@ -30,6 +30,7 @@ class Congruence(CongruenceSpec, OfModel):
     """
 
     question: ClassVar[str] = "How much does each neuron raise each action's logit?"
+    headline: ClassVar[tuple[str, ...]] = ("actions_grown_mean", "actions_grown_tail")
     acts_in: ClassVar[str] = "windows.env"
 
     windows: Inputs

@@ -33,6 +33,12 @@ class Countdown(CountdownSpec, OfModel):
     """
 
     question: ClassVar[str] = "Does the model count the steps that are left?"
+    headline: ClassVar[tuple[str, ...]] = (
+        "largest_slope",
+        "largest_followed",
+        "greedy_distance",
+        "sampled_distance",
+    )
     acts_in: ClassVar[str] = "env"
     plays: ClassVar[bool] = True
     needs: ClassVar[Mapping[str, Need]] = {"env": Need.DECISION}

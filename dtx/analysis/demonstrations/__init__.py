@@ -32,6 +32,12 @@ class Demonstrations(Analysis):
     """
 
     question: ClassVar[str] = "What do the demonstrations hold, and are their windows right?"
+    headline: ClassVar[tuple[str, ...]] = (
+        "success_share",
+        "unique_episodes",
+        "split_overlap_episodes",
+        "audit_passed",
+    )
     scoring: ClassVar[Scoring | None] = None
 
     dataset: Dataset

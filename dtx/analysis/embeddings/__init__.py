@@ -28,6 +28,7 @@ class Embeddings(EmbeddingsSpec, OfModel):
     """
 
     question: ClassVar[str] = "Which channels of the view point the same or the opposite way?"
+    headline: ClassVar[tuple[str, ...]] = ("*_pc12", "antipodal_pairs")
     cover: ClassVar[str] = "components"
 
     dataset: Dataset

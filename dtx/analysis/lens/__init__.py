@@ -32,6 +32,11 @@ class Lens(LensSpec, OfModel):
     """
 
     question: ClassVar[str] = "After which layer is the prediction formed?"
+    headline: ClassVar[tuple[str, ...]] = (
+        "formed_at",
+        "unexplained_at_embedding",
+        "tuned_better_points",
+    )
     acts_in: ClassVar[str] = "env"
 
     env: Environment

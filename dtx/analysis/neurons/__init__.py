@@ -32,6 +32,7 @@ class Neurons(NeuronsSpec, OfModel):
     """
 
     question: ClassVar[str] = "What do single neurons answer to, and what do they do to the logits?"
+    headline: ClassVar[tuple[str, ...]] = ("selectivity", "selectivity_untrained")
     acts_in: ClassVar[str] = "env"
 
     env: Environment

@@ -39,6 +39,7 @@ class PathPatching(PathPatchingSpec, OfModel):
         2  # since donors have an answer, and nothing is pooled over reward-to-go
     )
     question: ClassVar[str] = "Along which edges does the information flow?"
+    headline: ClassVar[tuple[str, ...]] = ("*_best_rho", "*_random_95", "n_missing")
     cover: ClassVar[str] = "paths_instruction_flip"
     scoring: ClassVar[Scoring | None] = Scoring(by_ranking=True)
 

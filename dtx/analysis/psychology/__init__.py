@@ -38,6 +38,12 @@ class Psychology(PsychologySpec, OfModel):
 
     version: ClassVar[int] = 3  # since every claim has a control that can fail
     question: ClassVar[str] = "Where does the model decide, and how sure is it?"
+    headline: ClassVar[tuple[str, ...]] = (
+        "routine_share_high",
+        "decision_squares_high",
+        "entropy_high_on",
+        "non_kinetic_high",
+    )
     acts_in: ClassVar[str] = "env"
     plays: ClassVar[bool] = True
     needs: ClassVar[Mapping[str, Need]] = {"env": Need.DECISION}

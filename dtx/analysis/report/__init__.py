@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from dtx.report import Report, read_metrics
 from dtx.stage import Stage
@@ -17,6 +18,13 @@ class ReportPage(Stage):
     Writes the page ``figures/report.html``, the table ``lines``, and ``report/*`` counts of verdicts. It
     computes nothing and judges nothing anew: what is established is so by the analysis' own result.
     """
+
+    headline: ClassVar[tuple[str, ...]] = (
+        "report/confirmed",
+        "report/depends",
+        "report/not_confirmed",
+        "report/established",
+    )
 
     analyses: dict[str, Stage]
 

@@ -66,6 +66,12 @@ class Scorecard(ScorecardSpec, Analysis):
     """
 
     question: ClassVar[str] = "Do the analyses find what is known to be there, and nothing else?"
+    headline: ClassVar[tuple[str, ...]] = (
+        "gates_held",
+        "gates_failed",
+        "t1_auroc",
+        "t4_false_positives",
+    )
     scoring: ClassVar[Scoring | None] = None
 
     known: dict[str, ModelStage]

@@ -38,6 +38,7 @@ class SmallestCircuit(SmallestCircuitSpec, OfModel):
     """
 
     question: ClassVar[str] = "Which circuit is enough?"
+    headline: ClassVar[tuple[str, ...]] = ("*_edges", "*_held_out", "*_gap")
     version: ClassVar[int] = 2  # since circuits are pruned, two-sided and one a reward-to-go
 
     pairs: Declared

@@ -39,6 +39,11 @@ class Steering(SteeringSpec, OfModel):
 
     version: ClassVar[int] = 2
     question: ClassVar[str] = "Can the model be steered, and what else changes?"
+    headline: ClassVar[tuple[str, ...]] = (
+        "*_reward_to_go_clamp_success",
+        "*_optimised_success",
+        "*_unsteered_success",
+    )
     acts_in: ClassVar[str] = "env"
     plays: ClassVar[bool] = True
     cover: ClassVar[str] = "steering_rollouts"

@@ -27,6 +27,7 @@ class Teacher(TeacherSpec, OfModel):
     """
 
     question: ClassVar[str] = "How close is the model to the agent that gave its demonstrations?"
+    headline: ClassVar[tuple[str, ...]] = ("dt_kl_t1", "dt_agreement", "n_gram_agreement", "moved")
 
     dataset: Dataset
     agent: AgentStage

@@ -27,6 +27,11 @@ class Interchange(InterchangeSpec, ModelStage):
     """Trains on the routine with waits in it; conf/dt/interchange.yaml says what each field means."""
 
     circuit_is_known: ClassVar[bool] = True
+    headline: ClassVar[tuple[str, ...]] = (
+        "interchange/accuracy",
+        "interchange/task_accuracy",
+        "interchange/other_heads",
+    )
 
     @property
     def environment(self) -> Memory:

@@ -31,6 +31,10 @@ class Planted(PlantedSpec, ModelStage):
     """Compiles; conf/dt/planted.yaml says what each field means."""
 
     circuit_is_known: ClassVar[bool] = True
+    headline: ClassVar[tuple[str, ...]] = (
+        "planted/right_rollouts",
+        "planted/least_logit_difference",
+    )
 
     @property
     def environment(self) -> Memory:
