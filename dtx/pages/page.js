@@ -30,7 +30,10 @@ for (const box of document.querySelectorAll('[data-table]')) {
     URL.revokeObjectURL(link.href);
   });
 }
-if (!['file:', 'http:', 'https:'].includes(location.protocol))  // MLflow shows a page without an address
-  for (const link of document.querySelectorAll('a[href^=".."], a[data-beside]'))
+if (!['file:', 'http:', 'https:'].includes(location.protocol)) {
+  // MLflow shows a page without an address: it can neither follow links to files nor download.
+  for (const link of document.querySelectorAll('a[href^=".."]'))
     link.replaceWith(Object.assign(document.createElement('code'),
       {textContent: link.getAttribute('href').replace('../../', 'store/')}));
+  for (const button of document.querySelectorAll('button.tool')) button.remove();
+}

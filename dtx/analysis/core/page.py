@@ -172,12 +172,14 @@ def _numbers(result: Result, link: str) -> ShownTable:
 
 
 def _cell(value: Any) -> tuple[str, str | None]:
-    """A value with four digits, and exactly where that is something else; nothing if it is missing."""
+    """A value with four digits or as a whole number, and as it is where that differs; nothing if missing."""
     import pandas as pd
 
     if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
         return "", None
-    if isinstance(value, float):
-        text, exact = f"{value:.4g}", repr(float(value))
-        return text, None if float(text) == value else exact
+    if isinstance(value, float) and not value.is_integer():
+        text = f"{value:.4g}"
+        return text, None if float(text) == value else repr(float(value))
+    if isinstance(value, float | int) and not isinstance(value, bool) and abs(value) < 1e15:
+        return f"{int(value):,}", str(int(value)) if abs(value) >= 1000 else None
     return str(value), None

@@ -121,7 +121,7 @@ def _origin(
         for place, used in stage.inputs().items()
         if place == "dt"
     )
-    yield "model", [stage.label for stage in models]
+    yield "model", [_model(stage) for stage in models]
     configs = [stage.config() for stage in (*models, *analyses.values())]
     yield "environment", _distinct(_environment(c["env"]) for c in configs if c.get("env"))
     yield (
@@ -154,6 +154,17 @@ def _origin(
         ),
     )
     yield "machine", _distinct(record["host"] for record in records if record.get("host"))
+
+
+def _model(stage: Stage) -> str:
+    """A model's label with its size, where its config says it."""
+    sizes = stage.config().get("model") or {}
+    words = [
+        f"{sizes[name]} {word}"
+        for name, word in (("n_layers", "layers"), ("n_heads", "heads"), ("d_model", "wide"))
+        if name in sizes
+    ]
+    return f"{stage.label} ({', '.join(words)})" if words else stage.label
 
 
 def _environment(config: Any) -> str:
