@@ -1,66 +1,207 @@
-"""Make the figures of the gallery (docs/images/gallery) from the artefacts of a store.
+"""Draw the figures of the documentation (docs/images/gallery) from one run in a store.
 
-Run what is missing first, then this, in the folder of the store:
+Run what is missing first, then this:
 
-    dtx run seed=0 'analysis=[attention,lens,...]'
-    python docs/gallery.py seed=0
+    dtx run seed=200 'analysis=[attention,lens,...]' store.path=STORE
+    python docs/gallery.py seed=200 store.path=STORE
 
-Every figure is the artefact's own, with fewer colours so that the site stays small: of an analysis the one
-that it declares as its `cover`, by default that of its name. The page `report` is photographed, if chromium
-is installed.
+Each analysis' cover figure is drawn again by the code of today from its recorded result; the store stays as
+it is. Its title becomes the line **Found** in docs/gallery.md. What was drawn, from which artefact, by which
+code stands in docs/images/figures.json; tests/docs/test_gallery.py compares it, and fails when the code or
+the text has changed and the figures have not. The page `report` is photographed, if chromium is installed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from PIL import Image
 
 import dtx
+from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.listing import built_in
+from dtx.config.compose import compose, experiment
 from dtx.errors import UserError
-from dtx.store.store import current
+from dtx.report import Report
+from dtx.run.drift import read_code
+from dtx.stage import Stage
+from dtx.store.store import Store, used
 
-OUT = Path(__file__).parent / "images" / "gallery"
+DOCS = Path(__file__).parent
+PAGE, OUT, RECORD = DOCS / "gallery.md", DOCS / "images/gallery", DOCS / "images/figures.json"
+PACKAGE = Path(dtx.__file__).parent
 LARGEST = 100_000  # bytes
-PAGE = (1000, 900)  # pixels of a page that are shown
+SHOWN = (1000, 900)  # pixels of a page that are shown
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def main(overrides: list[str]) -> int:
-    """Write all figures that the store has; 1 if some are missing."""
+    """Draw all figures that the store has results for; 1 if some are missing."""
     OUT.mkdir(parents=True, exist_ok=True)
-    missing = 0
-    for group, name, figure in [
-        *(("analysis", name, f"{a.cover or name}.png") for name, a in built_in().items()),
-        ("analysis", "report", "report.html"),
-        ("pairs", "memory", "pairs.png"),
-    ]:
+    record: dict[str, Any] = {
+        "python": _PYTHON,
+        "overrides": _shareable(overrides),
+        "figures": {},
+        "missing": {},
+    }
+    finished = []
+    for name in built_in():
         try:
-            path = _artefact(group, name, overrides).figures[figure]
-        except (UserError, KeyError) as error:
-            print(f"{name}: no {figure}: {str(error).split(';')[0]}", file=sys.stderr)
-            missing = 1
+            stage, store = _stage(name, overrides)
+            with used(store):
+                record["figures"][name] = _drawn(name, stage, store)
+            finished.append(name)
+        except UserError as error:
+            record["missing"][name] = str(error)
+            print(f"{name}: {error}", file=sys.stderr)
+    for name, picture in (("pairs", _pairs), ("report", _report)):
+        try:
+            path = picture(overrides, finished)
+            record["figures"][name] = {"picture": _digest(path), "code": code_of(name)}
+        except UserError as error:
+            record["missing"][name] = str(error)
+            print(f"{name}: {error}", file=sys.stderr)
+    RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    PAGE.write_text(with_findings(PAGE.read_text(), record["figures"]))
+    return int(bool(record["missing"]))
+
+
+def _shareable(overrides: list[str]) -> list[str]:
+    """Without places of this machine."""
+    return [one for one in overrides if not one.startswith(("store.", "tracking."))]
+
+
+def _stage(name: str, overrides: list[str]) -> tuple[Any, Store]:
+    words = [*overrides, "tracking.enabled=false", f"analysis=[{name}]"]
+    composed = experiment(compose(words), words)
+    return composed.targets[name], Store.of(composed.store)
+
+
+def _drawn(name: str, stage: Analysis, store: Store) -> dict[str, Any]:
+    """Draw an analysis' cover figure; what the record says of it."""
+    if store.where(stage) != "local":
+        raise UserError(
+            f"{stage.label} is not in the store: `dtx run 'analysis=[{name}]'` computes it"
+        )
+    result = stage.result()
+    cover = stage.cover or name
+    for each, figure in stage.figures(result):
+        if each == cover and isinstance(figure, Figure):
+            if not figure.texts:
+                raise UserError(f"{stage.label}: its figure {cover} has no headline")
+            path = _put(figure, OUT / f"{name}.png")
+            title = " ".join(figure.texts[0].get_text().split())
+            plt.close("all")
+            return {
+                "artefact": stage.label,
+                "established": result.established,
+                "title": title.rstrip("."),
+                "picture": _digest(path),
+                "code": code_of(name),
+            }
+    raise UserError(f"{stage.label} draws no figure {cover}")
+
+
+def _put(figure: Figure, target: Path) -> Path:
+    with tempfile.TemporaryDirectory() as folder:
+        Report(Path(folder)).figure("figure", figure)
+        target.write_bytes(small((Path(folder) / "figures" / "figure.png").read_bytes()))
+    print(f"{target.name}: {target.stat().st_size / 1e3:.0f} kB")
+    return target
+
+
+def _pairs(overrides: list[str], finished: list[str]) -> Path:
+    """The pairs of activation patching, made anew: that takes seconds."""
+    from dtx.pairs.making import make
+    from dtx.pairs.pictures import draw
+
+    stage, store = _stage("activation_patching", overrides)
+    target = OUT / "pairs.png"
+    with used(store), tempfile.TemporaryDirectory() as folder:
+        draw(Report(Path(folder)), make(stage.pairs))
+        target.write_bytes(small((Path(folder) / "figures" / "pairs.png").read_bytes()))
+    return target
+
+
+def _report(overrides: list[str], finished: list[str]) -> Path:
+    """The top of the report page on all finished analyses, in the order of the gallery, by chromium."""
+    order = re.findall(r"^### (\w+)$", PAGE.read_text(), flags=re.M)
+    finished = sorted(finished, key=order.index)
+    words = [*overrides, "tracking.enabled=false", f"analysis=[{','.join([*finished, 'report'])}]"]
+    composed = experiment(compose(words), words)
+    stage: Stage = composed.targets["report"]
+    target = OUT / "report.png"
+    with used(Store.of(composed.store)), tempfile.TemporaryDirectory() as folder:
+        stage.run(Path(folder))
+        target.write_bytes(small(photograph(Path(folder) / "figures" / "report.html")))
+    return target
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def code_of(name: str) -> str:
+    """Hash of the code that draws a figure, without comments, docstrings and layout.
+
+    It is that of the analysis' module of plots (of the page's, the pictures') and of the modules of drawing
+    that it imports, directly or not.
+    """
+    start = {"pairs": "dtx.pairs.pictures", "report": "dtx.analysis.report.page"}
+    hashes: dict[str, str] = {}
+    todo = [start.get(name, f"dtx.analysis.{name}.plots")]
+    while todo:
+        module = todo.pop()
+        path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
+        if module in hashes or not path.is_file() or not (_draws(module) or not hashes):
             continue
-        target = OUT / f"{'pairs' if group == 'pairs' else name}.png"
-        target.write_bytes(small(photograph(path) if path.suffix == ".html" else path.read_bytes()))
-        print(f"{target.name}: {target.stat().st_size / 1e3:.0f} kB of {path.parent.parent.name}")
-    return missing
+        hashes[module], imported = read_code(path)
+        todo += [each for each in imported if each.startswith("dtx.")]
+    text = json.dumps(hashes, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _artefact(group: str, name: str, overrides: list[str]) -> Any:
-    """By config; of pages, which depend on what else was chosen, the newest."""
-    if name != "report":
-        return dtx.load(group, name, *overrides)
-    pages = sorted(current().root.glob("report-*"), key=lambda folder: folder.stat().st_mtime)
-    if not pages:
-        raise UserError("run `dtx run 'analysis=[calibration,...,report]'`")
-    return dtx.load(group, pages[-1].name)
+def _draws(module: str) -> bool:
+    last = module.rpartition(".")[2]
+    return last in ("plots", "pictures", "figures", "notes", "page") or last.endswith("_plots")
+
+
+def with_findings(page: str, figures: dict[str, dict[str, Any]]) -> str:
+    """The page with each figure's title as the line **Found** below it."""
+
+    def entry(match: re.Match[str]) -> str:
+        recorded = figures.get(match["name"], {}).get("title")
+        text = re.sub(r"^- \*\*Found\*\*: .*\n", "", match[0], flags=re.M)
+        if recorded is None:
+            return text
+        return re.sub(
+            r"(^!\[.*\n\n)",
+            lambda m: f"{m[1]}- **Found**: {recorded.rstrip('.')}.\n",
+            text,
+            count=1,
+            flags=re.M,
+        )
+
+    return re.sub(r"^### (?P<name>\w+)\n(?:(?!^#).*\n)*", entry, page, flags=re.M)
+
+
+def findings(page: str) -> Iterator[tuple[str, str]]:
+    """(analysis, what its line **Found** says)."""
+    for part in re.split(r"^### ", page, flags=re.M)[1:]:
+        if found := re.search(r"^- \*\*Found\*\*: (.*)\.$", part, flags=re.M):
+            yield part.split("\n", 1)[0], found[1]
 
 
 def small(png: bytes) -> bytes:
@@ -93,7 +234,7 @@ def photograph(page: Path) -> bytes:
                 "--disable-gpu",
                 "--hide-scrollbars",
                 f"--user-data-dir={folder}/profile",
-                f"--window-size={PAGE[0]},{PAGE[1]}",
+                f"--window-size={SHOWN[0]},{SHOWN[1]}",
                 "--virtual-time-budget=20000",
                 f"--screenshot={shot}",
                 page.resolve().as_uri(),

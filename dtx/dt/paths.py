@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from dtx.dt.names import head_name, mlp_name
+
 if TYPE_CHECKING:
     from torch import Tensor
     from transformer_lens.hook_points import HookPoint
@@ -45,7 +47,7 @@ class Sender:
 
     @property
     def name(self) -> str:
-        """``embed``, ``L0 H3``, ``L1 MLP``."""
+        """``embed``, ``L0H3``, ``L1 MLP``."""
         return "embed" if self.kind == "embed" else _name(self.layer, self.head)
 
 
@@ -64,7 +66,7 @@ class Receiver:
 
     @property
     def name(self) -> str:
-        """``L0 H3``, ``L1 MLP``, ``logits``; :attr:`input` says which of a head's inputs."""
+        """``L0H3``, ``L1 MLP``, ``logits``; :attr:`input` says which of a head's inputs."""
         return "logits" if self.input == "logits" else _name(self.layer, self.head)
 
 
@@ -82,7 +84,7 @@ class Edge:
 
 
 def _name(layer: int, head: int | None) -> str:
-    return f"L{layer} MLP" if head is None else f"L{layer} H{head}"
+    return mlp_name(layer) if head is None else head_name(layer, head)
 
 
 def senders(cfg: ModelConfig) -> list[Sender]:

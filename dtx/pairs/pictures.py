@@ -9,8 +9,8 @@ from dtx.pairs.making import NULL, Made, changed
 from dtx.pairs.runs import Run, view_picture
 from dtx.report import Report
 
-PER_PAGE = 4
-"""Worlds side by side."""
+PER_PAGE = 2
+"""Worlds side by side, so that a telephone shows them."""
 PIXELS = 112
 """Of a side of each picture: 16 for each cell of a view."""
 
@@ -48,7 +48,7 @@ def _page(
     from dtx import figures
 
     mosaic = [[f"{edit}/{variant}" for variant in variants] for edit in edits]
-    figure, axes = figures.new(7.0, 0.35 + 1.72 * len(edits), mosaic=mosaic)
+    figure, axes = figures.new(figures.PHONE, 2.1 * len(edits), mosaic=mosaic)
     for edit in edits:
         for variant in variants:
             axis = axes[f"{edit}/{variant}"]
@@ -58,19 +58,22 @@ def _page(
             for spine in axis.spines.values():
                 spine.set_visible(False)
             if variant == variants[0]:
-                axis.set_ylabel(edit.replace("_", "\n"), rotation=0, ha="right", va="center")
+                axis.set_ylabel(edit.replace("_", " "), fontsize=8)
             if edit == edits[0]:
                 axis.set_title(variant)
             if (edit, variant) not in shown:
-                axis.text(0.5, 0.5, "refused", ha="center", transform=axis.transAxes)
+                axis.text(0.5, 0.5, "rejected", ha="center", transform=axis.transAxes)
                 continue
             pair = shown[edit, variant]
             clean, corrupt = runs[pair["clean"]], runs[pair["corrupt"]]
             image, caption = _four(clean, corrupt)
             axis.imshow(image, interpolation="nearest")
-            axis.set_xlabel(caption, fontsize=7)
-    figure.suptitle(
-        "clean | corrupt: the world at the start, below what the agent sees", fontsize=8
+            axis.set_xlabel(caption, fontsize=8)
+    figures.headline(
+        figure,
+        f"{len(edits)} edits in {len(variants)} layouts: clean run left, corrupt run right",
+        "above: the world at the start, what the agent sees highlighted; below: its view at the first state "
+        "that differs; rejected: an edit that this layout cannot have",
     )
     report.figure(name, figure)
 

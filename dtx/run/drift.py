@@ -81,7 +81,7 @@ def closure(module: str, root: Path) -> dict[str, str]:
         if name in seen or path is None or not (name == module or _counts(name)):
             continue
         seen.add(name)
-        digest, imported = _read(path)
+        digest, imported = read_code(path)
         hashes[str(path.relative_to(root))] = digest
         todo += [other for other in imported if other.split(".")[0] == top]
     return dict(sorted(hashes.items()))
@@ -91,7 +91,7 @@ def closure(module: str, root: Path) -> dict[str, str]:
 def _hashes(cls: type) -> dict[str, str]:
     module, file = cls.__module__, Path(inspect.getfile(cls)).resolve()
     if module == "__main__":
-        return {file.name: _read(file)[0]}
+        return {file.name: read_code(file)[0]}
     depth = module.count(".") + (file.name == "__init__.py")
     return closure(module, file.parents[depth])
 
@@ -116,7 +116,7 @@ def _file_of(module: str, root: Path) -> Path | None:
 
 
 @functools.cache
-def _read(path: Path) -> tuple[str, tuple[str, ...]]:
+def read_code(path: Path) -> tuple[str, tuple[str, ...]]:
     """Hash of a module's code, and the names that it imports, in functions and for types too."""
     tree = ast.parse(path.read_bytes())
     imported = tuple(_imports(tree))

@@ -189,9 +189,9 @@ class _Series:
 
 
 def _draw(frame: pd.DataFrame, metric: str, question: str, swept: Sequence[str]) -> Figure:
-    from dtx.figures import new
+    from dtx.figures import CLASS_COLOURS, LINES, MARKERS, PHONE, headline, new
 
-    figure, axes = new(width=4.6, height=3.2, mosaic=[["main"]])
+    figure, axes = new(width=PHONE, height=3.2, mosaic=[["main"]])
     axis = axes["main"]
     values = list(dict.fromkeys(frame[question]))
     numeric = all(isinstance(v, (int, float)) for v in values)
@@ -201,11 +201,11 @@ def _draw(frame: pd.DataFrame, metric: str, question: str, swept: Sequence[str])
     others = [s for s in swept if s != question and not is_seed(s)]
     lines = _lines(frame, metric, question, others, place)
     for i, line in enumerate(lines):
-        colour = f"C{i}"
-        axis.plot(*zip(*line.dots, strict=True), "o", ms=3, alpha=0.35, color=colour)
-        style = "-" if numeric else ""
+        colour, mark = CLASS_COLOURS[i % len(CLASS_COLOURS)], MARKERS[i % len(MARKERS)]
+        axis.plot(*zip(*line.dots, strict=True), mark, ms=3.5, alpha=0.4, color=colour)
+        style = LINES[i % len(LINES)] if numeric else ""
         axis.plot(
-            line.places, line.means, ls=style, color=colour, marker="_", ms=14, label=line.label
+            line.places, line.means, ls=style, color=colour, marker=mark, ms=7, label=line.label
         )
         if numeric and len(line.places) > 1:
             axis.fill_between(line.places, line.lows, line.highs, color=colour, alpha=0.15, lw=0)
@@ -220,8 +220,33 @@ def _draw(frame: pd.DataFrame, metric: str, question: str, swept: Sequence[str])
     axis.set_ylabel(metric)
     if others:
         axis.legend(title=others[0], title_fontsize=8)
-    axis.set_title(_over(frame, metric, question, swept, others), fontsize=8)
+    at = {v: place[v] for v in values}
+    ends = sorted(
+        (mean, x, line.label)
+        for line in lines
+        for mean, x in zip(line.means, line.places, strict=True)
+    )
+    headline(
+        figure, _finding(metric, question, at, ends), _over(frame, metric, question, swept, others)
+    )
     return figure
+
+
+def _finding(
+    metric: str,
+    question: str,
+    place: Mapping[Any, float],
+    means: list[tuple[float, float, str | None]],
+) -> str:
+    """The lowest and the highest mean, and where they are."""
+
+    def words(mean: float, x: float, label: str | None) -> str:
+        value = min(place, key=lambda v: abs(place[v] - x))
+        return f"{mean:.3g} at {question} {value}" + (f", {label}" if label else "")
+
+    if len(means) < 2:
+        return f"{metric}: {words(*means[0])}"
+    return f"{metric}: from {words(*means[0])} to {words(*means[-1])}"
 
 
 def _lines(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +19,7 @@ from study import arguments, composed, run
 
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import Verdict
-from dtx.figures import new
+from dtx.figures import BLUE, FAINT, GREY, ORANGE, PHONE, SOFT, VERMILION, headline, new
 from dtx.report import Report
 from dtx.store.store import Store, use
 
@@ -45,13 +46,14 @@ STUDY = {  # what the study says, and where dtx judges it: analysis, id of the c
     "retarget: always look back": ("steering", "always_look_back"),
 }
 COLOURS = {
-    Verdict.CONFIRMED.value: "#2a9d5c",
-    Verdict.DEPENDS.value: "#e9a23b",
-    Verdict.NOT_CONFIRMED.value: "#d1495b",
-    Verdict.NOT_DECIDED.value: "#8fa3bf",
-    Verdict.NOT_ESTABLISHED.value: "#c9ced8",
-    Verdict.NOT_APPLICABLE.value: "#eceff4",
+    Verdict.CONFIRMED.value: (BLUE, "yes"),
+    Verdict.DEPENDS.value: (ORANGE, "part"),
+    Verdict.NOT_CONFIRMED.value: (VERMILION, "no"),
+    Verdict.NOT_DECIDED.value: (GREY, "?"),
+    Verdict.NOT_ESTABLISHED.value: (SOFT, "control"),
+    Verdict.NOT_APPLICABLE.value: (FAINT, "-"),
 }
+"""Of verdicts; and a word in each cell, so that colour does not stand alone."""
 
 
 def main() -> int:
@@ -121,14 +123,23 @@ def write(
 def draw(out: Path, judged: pd.DataFrame) -> None:
     """Claims by seed, coloured by verdict."""
     grid = judged.pivot(index="says", columns="seed", values="verdict").loc[list(STUDY)]
-    figure, axes = new(7.0, 0.3 * len(grid) + 1.0, mosaic=[["claims"]])
+    figure, axes = new(PHONE, 0.36 * len(grid) + 1.4, mosaic=[["claims"]])
     axis = axes["claims"]
     for y, verdicts in enumerate(grid.to_numpy()):
         for x, verdict in enumerate(verdicts):
-            axis.barh(y, 0.92, left=x + 0.04, height=0.84, color=COLOURS[verdict])
+            axis.barh(y, 0.92, left=x + 0.04, height=0.84, color=COLOURS[verdict][0])
+            axis.text(
+                x + 0.5,
+                y,
+                COLOURS[verdict][1],
+                ha="center",
+                va="center",
+                fontsize=8,
+                color=_ink(verdict),
+            )
     axis.set(
         yticks=range(len(grid)),
-        yticklabels=grid.index,
+        yticklabels=[textwrap.fill(str(says), 30) for says in grid.index],
         xticks=[x + 0.5 for x in range(grid.shape[1])],
         xticklabels=[str(seed) for seed in grid.columns],
         xlabel="seed",
@@ -136,12 +147,25 @@ def draw(out: Path, judged: pd.DataFrame) -> None:
     )
     axis.invert_yaxis()
     axis.grid(False)
-    axis.tick_params(length=0)
+    axis.tick_params(length=0, labelsize=8)
     axis.spines[:].set_visible(False)
-    for verdict, colour in COLOURS.items():
-        axis.bar(0, 0, color=colour, label=verdict)
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    for verdict, (colour, word) in COLOURS.items():
+        axis.bar(0, 0, color=colour, label=f"{word}: {verdict}")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    confirmed = (grid == Verdict.CONFIRMED.value).all(axis=1).sum()
+    seeds = grid.shape[1]
+    headline(
+        figure,
+        f"{confirmed} of {len(grid)} statements of the study are confirmed at every one of {seeds} seeds",
+        "each seed has its own agent, demonstrations and DT; what the statements need: claims.md",
+    )
     Report(out).figure("claims_over_seeds", figure)
+
+
+def _ink(verdict: str) -> str:
+    """The colour of a word on a verdict's colour."""
+    dark = (Verdict.CONFIRMED, Verdict.NOT_CONFIRMED, Verdict.NOT_ESTABLISHED)
+    return "white" if verdict in [each.value for each in dark] else "black"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from dtx.analysis.core.result import Verdict
 from dtx.config.compose import Experiment, compose, experiment
 from dtx.config.expected import judge, measure, path_of, read
 from dtx.dataset.dataset import Dataset
-from dtx.figures import new
+from dtx.figures import BLACK, GREY, MODEL_COLOURS, OUTCOME_COLOURS, PHONE, headline, new
 from dtx.report import Report, read_curves, read_metrics
 from dtx.statistics import Estimate, mean_estimate, share_estimate
 from dtx.store.store import Store, use
@@ -230,57 +230,53 @@ def draw(out: Path, curves: pd.DataFrame, decisions: pd.DataFrame) -> None:
 
     Curves of a model that was not played (an older record has none with shuffled returns) are left out.
     """
-    from dtx.analysis.calibration.spec import CLONE, DT, RANDOM, SHUFFLED, UNTRAINED
+    from dtx.analysis.calibration.spec import CLONE, DT, RANDOM, RECORDED, SHUFFLED, UNTRAINED
 
-    figure, axes = new(7.0, 3.6, mosaic=[["curve", "junction"]], width_ratios=[1.4, 1])
+    heights = [1.5, 1]
+    figure, axes = new(PHONE, 6.4, mosaic=[["curve"], ["junction"]], height_ratios=heights)
     axis = axes["curve"]
-    axis.plot([0, 1], [0, 1], color="#c9ced8", ls="--", lw=1)
-    for name, colour in (
-        (DT, "#1d3557"),
-        (CLONE, "#e9a23b"),
-        (SHUFFLED, "#8b5fbf"),
-        (UNTRAINED, "#8d99ae"),
-        (RANDOM, "#b9c0cf"),
+    axis.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1, label="return = target")
+    for name, colour, line in (
+        (DT, MODEL_COLOURS["dt"], "-"),
+        (CLONE, MODEL_COLOURS["behaviour clone"], "--"),
+        (SHUFFLED, MODEL_COLOURS["shuffled"], "-."),
+        (UNTRAINED, MODEL_COLOURS["untrained"], "-"),
+        (RANDOM, BLACK, ":"),
     ):
         part = curves[curves.model == name].pivot_table(
             index="target", columns="seed", values="mean_return"
         )
         if len(part):
-            axis.plot(part.index, part, color=colour, alpha=0.35, lw=0.9)
-            axis.plot(part.index, part.mean(axis=1), color=colour, lw=2.2, label=name)
-    axis.set(
-        xlabel="target reward-to-go",
-        ylabel="achieved return",
-        title=f"Calibration, {curves.seed.nunique()} seeds",
-        ylim=(-0.03, 1.03),
-    )
-    axis.legend(loc="upper left")
+            axis.plot(part.index, part, color=colour, alpha=0.35, lw=0.8, ls=line)
+            axis.plot(part.index, part.mean(axis=1), color=colour, lw=2.2, ls=line, label=name)
+    axis.set(xlabel="target reward-to-go", ylabel="achieved return", ylim=(-0.03, 1.03))
+    axis.legend(loc="upper left", fontsize=7.5)
     axis = axes["junction"]
-    for column, colour, name in (
-        ("wrong_turn", "#d1495b", "wrong turn"),
-        ("right_turn", "#2a9d5c", "right turn"),
+    for column, outcome, name, line, mark in (
+        ("wrong_turn", "wrong", "wrong turn", "--", "D"),
+        ("right_turn", "success", "right turn", "-", "o"),
     ):
+        colour = OUTCOME_COLOURS[outcome]
         model = decisions[decisions.source == DT].pivot_table(
             index="target", columns="seed", values=column
         )
-        axis.plot(model.index, model, color=colour, alpha=0.35, lw=0.9)
-        axis.plot(model.index, model.mean(axis=1), color=colour, lw=2.2, label=name)
-        data = (
-            decisions[decisions.source == "demonstrations, as recorded"]
-            .groupby("target")[column]
-            .mean()
-        )
-        axis.plot(data.index, data, ls="", marker="D", ms=6, mfc="white", mec=colour, mew=1.6)
-    axis.plot(
-        [], [], ls="", marker="D", ms=6, mfc="white", mec="#555", mew=1.6, label="demonstrations"
-    )
+        axis.plot(model.index, model, color=colour, alpha=0.35, lw=0.8, ls=line)
+        axis.plot(model.index, model.mean(axis=1), color=colour, lw=2.2, ls=line, label=name)
+        data = decisions[decisions.source == RECORDED].groupby("target")[column].mean()
+        axis.plot(data.index, data, ls="", marker=mark, ms=6, mfc="white", mec=colour, mew=1.6,
+                  label=f"demonstrations, {name}")  # fmt: skip
     axis.set(
-        xlabel="target reward-to-go",
-        ylabel="probability",
-        title="At the junction",
-        ylim=(-0.03, 1.03),
+        xlabel="target reward-to-go", ylabel="P(turn)", title="At the decision", ylim=(-0.03, 1.03)
     )
-    axis.legend(loc="upper left")
+    axis.legend(loc="upper left", fontsize=7.5)
+    ends = curves[curves.model == DT].groupby("target").mean_return.mean()
+    seeds = curves.seed.nunique()
+    headline(
+        figure,
+        f"Asked for 0 the DT achieves a return of {ends.iloc[0]:.2f}, asked for 0.9 of {ends[0.9]:.2f} "
+        f"(mean of {seeds} seeds)",
+        "thin: a seed, thick: mean; controls: behaviour clone, shuffled returns, untrained, random",
+    )
     Report(out).figure("calibration_over_seeds", figure)
 
 

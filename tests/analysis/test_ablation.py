@@ -112,7 +112,7 @@ CASES = {
     ),
     "left padding": ({"left_padding": True}, {"tokens": AblatedTokens.all}),
     "behaviour clone": ({"reward_to_go": False, "n_ctx": 17}, {}),
-    "with silent nodes": ({}, {"silent": ("L0H1", "MLP1N3")}),
+    "with silent nodes": ({}, {"silent": ("L0H1", "L1N3")}),
 }
 
 
@@ -264,13 +264,16 @@ def needed(found, method: str = "zero", *kinds: str, what: str = "needed") -> se
 def test_exactly_the_circuits_nodes_are_needed(stage):
     zero = dataclasses.replace(stage, methods=(AblationMethod.zero,), neurons=(1,), shown=8)
     found = dataclasses.replace(zero, dt=Given(planted())).compute()
-    deciding = {f"MLP1N{i}" for i in range(8)}
-    assert needed(found) == {"L0H0", "L1H0", "ATTN0", "ATTN1", "MLP0", "MLP1"} | deciding
+    deciding = {f"L1N{i}" for i in range(8)}
+    assert (
+        needed(found)
+        == {"L0H0", "L1H0", "L0 attention", "L1 attention", "L0 MLP", "L1 MLP"} | deciding
+    )
     by = found.tables["effects"].set_index(["name", "target"]).change
     # Without reward-to-go it takes the wrong turn, which it should at 0; without the rest it knows nothing.
     assert by["L0H0", "0"] == pytest.approx(0, abs=1e-4)
     assert by["L0H0", "0.892"] == pytest.approx(-80, abs=1e-3)
-    for name in ("L1H0", "MLP0", "MLP1", "ATTN1"):
+    for name in ("L1H0", "L0 MLP", "L1 MLP", "L1 attention"):
         for target in ("0", "0.892"):
             assert by[name, target] == pytest.approx(-40, abs=1e-3), name
     flip = found.tables["effects"].set_index(["name", "target"]).flip
@@ -280,7 +283,7 @@ def test_exactly_the_circuits_nodes_are_needed(stage):
 def test_heads_that_only_distract_have_no_effect(stage):
     network = planted("dt.distractor_heads=9")
     found = dataclasses.replace(stage, dt=Given(network)).compute()
-    assert needed(found, "zero", "head", "mlp") == {"L0H0", "L1H0", "MLP0", "MLP1"}
+    assert needed(found, "zero", "head", "mlp") == {"L0H0", "L1H0", "L0 MLP", "L1 MLP"}
     others = found.tables["windows"][
         (found.tables["windows"].kind == "head")
         & ~found.tables["windows"]["name"].isin(["L0H0", "L1H0"])
@@ -310,10 +313,10 @@ def test_a_negative_head_stands_in_the_way(stage):
     by = found.tables["effects"].set_index(["name", "target"]).change
     for target in ("0", "0.892"):
         assert by["L2H0", target] == pytest.approx(10, abs=1e-3)
-        assert by["MLP1", target] == pytest.approx(-30, abs=1e-3)
+        assert by["L1 MLP", target] == pytest.approx(-30, abs=1e-3)
     # What it takes away is no need: the sign counts.
-    assert needed(found, what="hinders") == {"L2H0", "ATTN2"}
-    assert not needed(found) & {"L2H0", "ATTN2"}
+    assert needed(found, what="hinders") == {"L2H0", "L2 attention"}
+    assert not needed(found) & {"L2H0", "L2 attention"}
 
 
 # --- the stage ---------------------------------------------------------------------------------------

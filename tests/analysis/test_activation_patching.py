@@ -136,9 +136,11 @@ def test_pairs_closer_than_the_gap_are_missing_not_numbers(stage, pairs):
     assert found.tables["patches"]["rho"].isna().all()
     assert not found.tables["runs"]["measurable"].any()
     assert [check.error is None for check in found.checks] == [False]  # that of the null pairs
-    assert list(found.reasons()) == ["in no pair do the two runs differ by min_ld_gap"]
+    assert list(found.reasons()) == [
+        "no edit changes the logit difference by min_ld_gap; not analysed"
+    ]
     assert {claim.verdict for claim in found.claims} == {Verdict.NOT_APPLICABLE}
-    assert all("it moves the decision by" in claim.evidence for claim in found.claims)
+    assert all("edit changes the logit difference by" in claim.evidence for claim in found.claims)
 
 
 def test_a_broken_identity_establishes_nothing(stage, pairs, monkeypatch):
@@ -176,7 +178,7 @@ def test_the_published_figures(stage, pairs, network):
     for name, token, high, low in (
         ("L0 resid_pre", "S5", 1.0, 1.0),
         ("L1 resid_pre", "S9", 0.992, 0.891),
-        ("L0 H1 z", "S9", 0.992, 0.891),
+        ("L0H1 z", "S9", 0.992, 0.891),
         ("L1 mlp_out", "S9", 0.975, 0.509),
     ):
         assert rho[0.892, name, token] == pytest.approx(high, abs=0.01), name
@@ -246,11 +248,11 @@ def test_the_stage_writes_tables_figures_and_claims(stage, store, experiment_of,
     assert set(known["interval"]) <= {f"t over {n} layouts" for n in (2, 3, 4)}
     assert (whole.path / "figures" / "patching_swap_targets.png").stat().st_size > 5000
     page = (whole.path / "figures" / "patching.html").read_text()
-    assert "swap_targets, asked for 0.9, denoise: the edit" in page
-    assert "another world with the corrupt run's answer (expected 0)" in page
+    assert "swap targets, RTG 0.9, denoise: activations from the edit" in page
+    assert "control: unrelated layout, base run" in page
     assert Page(page).problems == [] and Page(page).external == []
     # Random weights: no edit moves a decision, so there is nothing to say of them.
-    assert "swap_targets: it moves the decision by" in whole.summary()
+    assert "swap_targets: edit changes the logit difference by" in whole.summary()
     assert {c.verdict for c in whole.result().claims} <= {
         Verdict.NOT_APPLICABLE,
         Verdict.NOT_ESTABLISHED,

@@ -78,7 +78,7 @@ def test_the_planted_model_meets_both(tables):
     measured = Measured(tables, Gaps.of(tables["runs"], 0.5, {}), BOTH)
     found = {claim.id: claim for claim in claims(measured, ["instruction_flip", "rtg_zero"])}
     assert found[MOVES].about is About.MODEL and found[COLLECTED].about is About.REWARD_TO_GO
-    for target in ("asked for 0.892", "asked for 0:"):
+    for target in ("RTG 0.892", "RTG 0:"):
         for direction in ("denoise", "noise"):
             assert f"{direction}, {target}" in found[MOVES].evidence
     assert "carries what was edited" in found[CARRIED].evidence

@@ -51,7 +51,7 @@ def test_parts_add_to_the_logit_difference(variant):
             assert torch.allclose(
                 found.source_blhm[:, layer, head].sum(-1), value[f"L{layer}H{head}"]
             )
-        assert torch.allclose(found.neuron_blf[:, layer].sum(-1), value[f"MLP{layer}"])
+        assert torch.allclose(found.neuron_blf[:, layer].sum(-1), value[f"L{layer} MLP"])
     assert torch.allclose(found.channel_bc.sum(-1), value["state embedding"])
 
 
@@ -133,7 +133,7 @@ def test_stage_writes_tables_figure_and_verdict(store, experiment_of, stage):
     assert (value.sum() - total).abs().max() < 1e-9 and value.index[-1] == "all biases"
     sign = np.sign(parts.ld)
     first = result.tables["neurons"].iloc[0]
-    of_it = (parts.component == f"MLP{first.layer:.0f}") & (parts.part == f"{first.neuron:.0f}")
+    of_it = (parts.component == f"L{first.layer:.0f} MLP") & (parts.part == f"{first.neuron:.0f}")
     of_target = parts.target == first.target
     assert (parts.value * sign)[of_it & of_target].mean() == pytest.approx(first.support)
     of_view = (parts.component == "state embedding") & of_target

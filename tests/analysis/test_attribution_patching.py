@@ -263,7 +263,7 @@ def test_the_stage_writes_tables_figures_and_claims(stage, store, experiment_of,
     for column, value, words in (
         ("random_high", 1.0, "random pairings up to 1.00"),
         ("random_high", np.nan, "random pairings not measured"),
-        ("donor_r", 1.0, "donors with the base run's answer 1.00"),
+        ("donor_r", 1.0, "unrelated layouts 1.00"),
     ):
         (eap,) = [c for c in claims(table.assign(**{column: value}), True) if c.id == "eap_agrees"]
         assert not eap.verdict.states and words in eap.evidence
@@ -307,7 +307,9 @@ def test_without_edges_and_above_every_gap_nothing_is_claimed(stage, pairs, stor
     quick = dataclasses.replace(stage, nodes=(Node.mlp_out,), edges=0, steps=2)
     found = compute(quick, model(), only(wide, "key/left"))
     assert found.tables["nodes"]["exact"].isna().all() and "edges" not in found.tables
-    assert list(found.reasons()) == ["in no pair do the two runs differ by min_ld_gap"]
+    assert list(found.reasons()) == [
+        "no edit changes the logit difference by min_ld_gap; not analysed"
+    ]
     assert len(found.checks) == 1 and not found.claims
     assert not len(found.tables["agreement"])
     assert [name for name, _ in quick.figures(found)] == ["attribution_patching"] * 2

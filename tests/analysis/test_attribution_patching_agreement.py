@@ -24,7 +24,7 @@ def a_table(estimate) -> pd.DataFrame:
             "variant": np.repeat([f"v{i}" for i in range(10)], 20),
             "reward_to_go": 0.0,
             "node": "z",
-            "name": "L0 H0 z",
+            "name": "L0H0 z",
             "position": np.tile(np.arange(20), 10),
             "token": "S1",
             "open": True,
@@ -65,7 +65,7 @@ def test_agreement_is_told_at_each_reward_to_go():
     whole = table[(table["group"] == "all") & (table["method"] == "attribution_patching")]
     assert dict(zip(whole["reward_to_go"], whole["r"].round(6), strict=True)) == {0.9: 1, 0.0: -1}
     (claim,) = [c for c in claims(table, True) if c.id == "attribution_patching_agrees"]
-    assert claim.verdict is Verdict.DEPENDS and "asked for 0: r -1.00" in claim.evidence
+    assert claim.verdict is Verdict.DEPENDS and "at RTG 0: r -1.00" in claim.evidence
 
 
 def test_the_estimates_of_a_donor_without_the_answer_are_compared_with_the_edit():

@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
+from matplotlib.figure import Figure
 
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.listing import built_in
@@ -19,6 +21,7 @@ from dtx.run.plan import stages
 from dtx.store import store as stores
 from tests.agents import Constant
 from tests.analysis.contract import small
+from tests.legible import problems
 
 CASES = ("memory", "door_key", "behaviour_clone", "untrained")
 ALONE = [name for name, analysis in built_in().items() if name != "scorecard"]
@@ -125,7 +128,21 @@ def test_every_analysis_keeps_the_contract(name, case, analysis_of, shared, tmp_
     # Figures are drawn again from what is on record; once is enough, in the case that draws most.
     assert not draws or list((folder / "figures").glob("*"))
     if case == "memory":
+        readable(stage, Result.read(folder))
         redraws(stage, folder, tmp_path / "copy", monkeypatch)
+
+
+def readable(stage: Analysis, result: Result) -> None:
+    """Every figure says what was found and whether it is established, and all of it can be read."""
+    found = {}
+    for name, figure in stage.figures(result):
+        if not isinstance(figure, Figure):
+            continue
+        found[name] = problems(figure)
+        text = figure.texts[0].get_text() if figure.texts else ""
+        assert result.established or text.startswith("Not established"), name
+        plt.close(figure)
+    assert not any(found.values()), found
 
 
 def redraws(stage: Analysis, folder: Path, copy: Path, monkeypatch) -> None:

@@ -26,7 +26,7 @@ from tests.analysis.test_ablation import Given, model
 from tests.dt.toy import Recorded
 from tests.pages.reading import Page
 
-EIGHT = tuple(f"MLP1N{i}" for i in range(8))
+EIGHT = tuple(f"L1N{i}" for i in range(8))
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_activations_that_are_not_the_models_are_not_established(stage, monkeypa
         return broken * original(*args)
 
     monkeypatch.setattr(States, "activations", scaled)
-    assert not small(stage, named=("MLP0N1",)).checks[0].holds
+    assert not small(stage, named=("L0N1",)).checks[0].holds
 
 
 def test_congruence_that_is_not_what_the_mlp_adds_is_not_established(stage, monkeypatch):
@@ -259,8 +259,8 @@ def test_an_untrained_model_is_not_more_selective_than_another(stage):
 
 
 def test_what_is_not_there_is_named(stage):
-    with pytest.raises(UserError, match="named: the model has no neuron MLP0N99"):
-        small(stage, named=("MLP0N99",))
+    with pytest.raises(UserError, match="named: the model has no neuron L0N99"):
+        small(stage, named=("L0N99",))
     with pytest.raises(UserError, match="layers: the model has layers 0 to 1, not 4"):
         small(stage, layers=(4,))
 

@@ -157,7 +157,9 @@ def test_pairs_closer_than_the_gap_are_missing_not_numbers(stage, pairs):
     wide = dataclasses.replace(pairs, about={**pairs.about, "min_ld_gap": 1e6})
     found = compute(stage, model(), only(wide, "key/left"))
     assert not len(found.tables["edges"]) and not len(found.tables["important"])
-    assert list(found.reasons()) == ["in no pair do the two runs differ by min_ld_gap"]
+    assert list(found.reasons()) == [
+        "no edit changes the logit difference by min_ld_gap; not analysed"
+    ]
     assert len(found.checks) == 1
     assert {claim.verdict for claim in found.claims} == {Verdict.NOT_APPLICABLE}
 
@@ -198,7 +200,7 @@ def named(node: CircuitNode) -> str:
     if node.hook in ("hook_embed", "unembed"):
         return "embed" if node.hook == "hook_embed" else "logits"
     layer = node.hook.split(".")[1]
-    return f"L{layer} MLP" if node.head is None else f"L{layer} H{node.head}"
+    return f"L{layer} MLP" if node.head is None else f"L{layer}H{node.head}"
 
 
 def known(circuit: Circuit, flip: str) -> dict[tuple[str, str, str, str], str]:
@@ -317,7 +319,7 @@ def test_the_stage_writes_tables_figures_a_page_and_claims(stage, store, experim
     read = Page(page)
     assert read.problems == [] and read.external == [] and '"groups"' in read.scripts[-1]
     # Random weights: no edit moves a decision, so there is nothing to say of them.
-    assert "swap_targets: it moves the decision by" in whole.summary()
+    assert "swap_targets: edit changes the logit difference by" in whole.summary()
     assert not any(claim.verdict.states for claim in whole.result().claims)
     redrawn = drawn_again(whole, tmp_path / "copy")
     assert (redrawn / "paths_swap_targets.png").stat().st_size > 5000

@@ -221,11 +221,11 @@ def test_what_is_true_of_planted_nodes_and_edges(planted):
     assert known.node("rtg_zero", resid, None, 9) == NOTHING
     assert known.node("decoy", resid, None, 1) == OPEN
     edge = known.edge
-    assert edge("instruction_flip", "embed", "L1 H0", "v", 1) == Truth(1, 1.0)
-    assert edge("instruction_flip", "embed", "L1 H0", "v", TOGETHER) == Truth(1, 1.0)
-    assert edge("instruction_flip", "embed", "L1 H0", "v", 4) == NOTHING
-    assert edge("instruction_flip", "embed", "L1 H0", "k", 1) == OPEN
-    assert edge("swap_targets", "embed", "L1 H0", "v", 1) == NOTHING
+    assert edge("instruction_flip", "embed", "L1H0", "v", 1) == Truth(1, 1.0)
+    assert edge("instruction_flip", "embed", "L1H0", "v", TOGETHER) == Truth(1, 1.0)
+    assert edge("instruction_flip", "embed", "L1H0", "v", 4) == NOTHING
+    assert edge("instruction_flip", "embed", "L1H0", "k", 1) == OPEN
+    assert edge("swap_targets", "embed", "L1H0", "v", 1) == NOTHING
     assert edge("swap_targets", "L1 MLP", "logits", "logits", 13) == Truth(1, 1.0)
     negative = Known(circuit(planted["negative_head"]), 5)
     assert negative.node("swap_targets", "blocks.2.attn.hook_z", 0, 13).rho < 0
@@ -233,7 +233,7 @@ def test_what_is_true_of_planted_nodes_and_edges(planted):
         1, pytest.approx(1 / 0.7)
     )
     backup = Known(circuit(planted["backup_head"]), 5)
-    assert backup.edge("instruction_flip", "embed", "L2 H0", "v", 1) == OPEN
+    assert backup.edge("instruction_flip", "embed", "L2H0", "v", 1) == OPEN
 
 
 def test_what_a_trained_circuit_leaves_open():
@@ -242,10 +242,10 @@ def test_what_a_trained_circuit_leaves_open():
     stage = build_group("dt/interchange")
     inputs = {"instruction": {"v": 1.0}, "reward_to_go": {"k": 1.0}}
     now = Known(circuit_of(stage, inputs), 5)  # keys where it is keys
-    assert now.edge("rtg_zero", "embed", "L0 H1", "k", TOGETHER) == Truth(1, 1.0)
-    assert now.edge("rtg_zero", "embed", "L0 H1", "v", TOGETHER) == NOTHING
-    assert now.edge("instruction_flip", "embed", "L0 H0", "v", 1) == Truth(1, 1.0)
-    assert now.edge("instruction_flip", "embed", "L0 H0", "k", 1) == NOTHING
+    assert now.edge("rtg_zero", "embed", "L0H1", "k", TOGETHER) == Truth(1, 1.0)
+    assert now.edge("rtg_zero", "embed", "L0H1", "v", TOGETHER) == NOTHING
+    assert now.edge("instruction_flip", "embed", "L0H0", "v", 1) == Truth(1, 1.0)
+    assert now.edge("instruction_flip", "embed", "L0H0", "k", 1) == NOTHING
     assert not now.any_input
     # Of a model from before it was measured: one edge for all inputs.
     known = Known(dataclasses.replace(circuit_of(stage, inputs), variant={}), 5)
@@ -257,12 +257,12 @@ def test_what_a_trained_circuit_leaves_open():
     assert known.node("rtg_zero", resid, None, 4) == NOTHING
     assert known.node("instruction_flip", "blocks.0.hook_mlp_out", None, 13) == OPEN
     # By keys or by values: one edge, whose size is the larger of the two.
-    assert known.edge("instruction_flip", "embed", "L0 H0", ANY_INPUT, 1) == Truth(1, None)
-    assert known.edge("rtg_zero", "embed", "L0 H1", ANY_INPUT, TOGETHER) == Truth(1, None)
-    assert known.edge("rtg_zero", "embed", "L0 H1", ANY_INPUT, 3) == OPEN
-    assert known.edge("instruction_flip", "embed", "L0 H1", ANY_INPUT, 1) == NOTHING
-    assert known.edge("instruction_flip", "L0 H0", "L1 MLP", "mlp", 13) == OPEN
-    assert known.edge("instruction_flip", "L0 H0", "L1 H2", ANY_INPUT, 13) == NOTHING
+    assert known.edge("instruction_flip", "embed", "L0H0", ANY_INPUT, 1) == Truth(1, None)
+    assert known.edge("rtg_zero", "embed", "L0H1", ANY_INPUT, TOGETHER) == Truth(1, None)
+    assert known.edge("rtg_zero", "embed", "L0H1", ANY_INPUT, 3) == OPEN
+    assert known.edge("instruction_flip", "embed", "L0H1", ANY_INPUT, 1) == NOTHING
+    assert known.edge("instruction_flip", "L0H0", "L1 MLP", "mlp", 13) == OPEN
+    assert known.edge("instruction_flip", "L0H0", "L1H2", ANY_INPUT, 13) == NOTHING
     assert not known.carriers()
 
 

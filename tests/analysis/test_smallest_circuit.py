@@ -39,13 +39,13 @@ FEW = [
 ]
 PLANTED = {  # of dtx/dt/planted/truth.py, along which the two runs differ
     "instruction_flip": {
-        ("embed", "L1 H0", "v", "S1"),
-        ("L1 H0", "L1 MLP", "mlp", "S5"),
+        ("embed", "L1H0", "v", "S1"),
+        ("L1H0", "L1 MLP", "mlp", "S5"),
         ("L1 MLP", "logits", "logits", "S5"),
     },
     "rtg_zero": {
-        ("embed", "L0 H0", "v", "R5"),
-        ("L0 H0", "L0 MLP", "mlp", "S5"),
+        ("embed", "L0H0", "v", "R5"),
+        ("L0H0", "L0 MLP", "mlp", "S5"),
         ("L0 MLP", "L1 MLP", "mlp", "S5"),
         ("L1 MLP", "logits", "logits", "S5"),
     },
@@ -146,7 +146,7 @@ def test_too_much_is_not_faithful(wide_gap):
     runs = MaskedRuns(
         network, batch.where(chosen.to_numpy() & batch.kind("edit")), Direction.denoise, 0.5
     )
-    negative = [s.name for s in runs.senders].index("L2 H0")
+    negative = [s.name for s in runs.senders].index("L2H0")
     mask = runs.cells_nrs.copy()
     mask[:, :, negative] = False
     assert runs.kept([mask])[0] == pytest.approx(4 / 3, abs=1e-3)

@@ -194,9 +194,9 @@ def test_the_planted_models_reward_to_go_is_switched_off_by_asking(stage, plante
     assert max(found.errors.values()) < 1e-4
     assert set(found.errors) == {NOTHING, PART, OWN, WHOLE, EPISODES}
     sites = found.tables["sites"].set_index("site")
-    for site in ("R tokens", "L0H0", "MLP0", "before L1, last S"):
+    for site in ("R tokens", "L0H0", "L0 MLP", "before L1, last S"):
         assert sites.loc[site, "success"] == 1 and abs(sites.loc[site, "kl"]) < 1e-3, site
-    others = [s for s in sites.index if s[0] == "L" and s != "L0H0"] + ["MLP1", "MLP2"]
+    others = [s for s in sites.index if s[0] == "L" and s not in ("L0H0", "L0 MLP")]
     assert (sites.loc[[s for s in others if s[:2] in ("L0", "L2")], "success"] == 0).all()
     asks = found.tables["asks"].set_index("method").loc["activation_addition"]
     assert (asks["remaining"] < 0.01).all() and (asks["kl"] < 1e-3).all()  # at layer 1, by a vector

@@ -40,7 +40,7 @@ def lab(tmp_path, monkeypatch):
         for name in ("lab", "lab.mine"):
             sys.modules.pop(name, None)
         importlib.invalidate_caches()
-        drift._read.cache_clear()
+        drift.read_code.cache_clear()
         return drift.sources(importlib.import_module("lab.mine").Mine(n=1))
 
     yield sources
@@ -123,7 +123,7 @@ def stages_changed_by(tmp_path_factory):
         texts = {root / "dtx" / name: (root / "dtx" / name).read_text() for name in names}
         for path, text in texts.items():
             path.write_text(f"{text}\nADDED = 1\n")
-        drift._read.cache_clear()
+        drift.read_code.cache_clear()
         after = {m: drift.closure(m, root) for m in modules}
         for path, text in texts.items():
             path.write_text(text)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dtx.analysis.core.answers import Subject
+    from dtx.report import Page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +60,12 @@ class Ablation(AblationSpec, OfModel):
         turns = turn_signs(self.windows.env.decision, frame, self.contrast)
         return compute(self, model, context, frame, reference, turns)
 
-    def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:
-        """``ablation``: heads and outputs; ``ablation_neurons``, if any are ablated."""
-        from dtx.analysis.ablation.plots import draw, draw_neurons
+    def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
+        """``ablation``: the largest effects, and a page of all; ``ablation_neurons``, if any are ablated."""
+        from dtx.analysis.ablation.plots import draw, draw_neurons, page
 
         yield "ablation", draw(result, self)
+        yield "ablation", page(result, self)
         if self.neurons:
             yield "ablation_neurons", draw_neurons(result, self)
 

@@ -16,12 +16,13 @@ from dtx.analysis.ablation.data import data_of
 from dtx.analysis.ablation.effects import effects_of, ranking_of
 from dtx.analysis.ablation.identities import self_change, together
 from dtx.analysis.ablation.nodes import AblatedNode, nodes_of
-from dtx.analysis.ablation.spec import ALL, HEAD, NEURON, AblationSpec
+from dtx.analysis.ablation.spec import ALL, AblationSpec
 from dtx.analysis.ablation.sweep import Ablations
 from dtx.analysis.core.result import Check, Control, Relation, Result
 from dtx.analysis.core.windows import distinct_inputs
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.names import HEAD, NEURON
 from dtx.errors import UserError
 from dtx.training.threads import one_thread
 

@@ -6,9 +6,10 @@ import torch
 
 from dtx.analysis.ablation.data import Data
 from dtx.analysis.ablation.nodes import AblatedNode
-from dtx.analysis.ablation.spec import ATTENTION, HEAD, MLP, NEURON, AblationMethod
+from dtx.analysis.ablation.spec import AblationMethod
 from dtx.analysis.ablation.sweep import Ablations
 from dtx.analysis.core.result import largest
+from dtx.dt.names import ATTENTION, HEAD, MLP, NEURON
 
 
 def self_change(ablations: Ablations) -> float:

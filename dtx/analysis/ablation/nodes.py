@@ -7,16 +7,15 @@ hook (head, neuron; one of an output), w width of a unit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dtx.analysis.ablation.spec import ATTENTION, HEAD, MLP, NEURON, place_of
 from dtx.dt.context import Context
 from dtx.dt.forward import run_from
 from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.names import ATTENTION, HEAD, MLP, NEURON, Part, part_of
 
 HOOKS = {
     HEAD: "attn.hook_z",
@@ -38,28 +37,20 @@ def units(value: Tensor, kind: str) -> Tensor:
     return value.unsqueeze(-1) if kind == NEURON else value.unsqueeze(2)
 
 
-@dataclass(frozen=True)
-class AblatedNode:
-    """A head, an attention's output, an MLP's output or a neuron. ``unit`` is 0 for an output."""
-
-    layer: int
-    kind: str
-    unit: int = 0
-
-    @property
-    def name(self) -> str:
-        """``L1H0``, ``ATTN1``, ``MLP1``, ``MLP1N5``."""
-        return {
-            HEAD: f"L{self.layer}H{self.unit}",
-            ATTENTION: f"ATTN{self.layer}",
-            MLP: f"MLP{self.layer}",
-            NEURON: f"MLP{self.layer}N{self.unit}",
-        }[self.kind]
+class AblatedNode(Part):
+    """A head, an attention's output, an MLP's output or a neuron."""
 
     @staticmethod
     def parse(name: str) -> AblatedNode:
-        """A node by its name; see :func:`dtx.analysis.ablation.spec.place_of`."""
-        return AblatedNode(*place_of(name))
+        """A node by its name.
+
+        Raises:
+            ValueError: It is no node's name.
+        """
+        part = part_of(name)
+        if part is None:
+            raise ValueError(f"{name!r} is no node")
+        return AblatedNode(*part)
 
     def silence(self) -> tuple[str, Callable]:
         """A hook that holds it at 0 at every token."""

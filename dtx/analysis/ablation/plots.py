@@ -1,116 +1,168 @@
-"""The figures: what ablations do to the logit difference: nodes by reward-to-go, beside random directions."""
+"""What ablations do to the logit difference: the largest beside random ones, and a page of all."""
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
-from dtx.analysis.ablation.spec import ALL, NEURON, AblatedTokens, AblationSpec
-from dtx.analysis.core.plots import ACCENT, LINE, QUIET, bars, heatmap, limit_of, title
+from dtx.analysis.ablation.spec import ALL, AblatedTokens, AblationSpec
+from dtx.analysis.core.plots import LINE, counted, headline, limit_of
 from dtx.analysis.core.result import Result
-from dtx.figures import new
+from dtx.dt.names import NEURON, renamed
+from dtx.figures import CLASS_COLOURS, FAINT, MARKERS, PHONE, SIGNED, WHITE, new
 
-BAND = "#e6e8ee"
+ROWS = 12
+"""Nodes that a panel has room for: the page has all."""
+PANELS = 3
+"""Rewards-to-go that a figure has room for: those where most is decided."""
 
 
 def draw(result: Result, spec: AblationSpec) -> Figure:
     """Heads and outputs."""
-    effects = result.tables["effects"]
-    return _figure(result, spec, effects[effects.kind != NEURON]["name"].unique().tolist())
+    return _figure(result, spec, _of_kind(result, neurons=False))
 
 
 def draw_neurons(result: Result, spec: AblationSpec) -> Figure:
-    """The strongest neurons of each method."""
+    """Neurons."""
+    return _figure(result, spec, _of_kind(result, neurons=True))
+
+
+def _of_kind(result: Result, neurons: bool) -> pd.DataFrame:
     ranking = result.tables["ranking"]
-    neurons = ranking[ranking.kind == NEURON].groupby(["method", "target"], sort=False)
-    return _figure(result, spec, sorted(set(neurons.head(spec.shown)["name"]), key=_place))
+    return ranking[(ranking["kind"] == NEURON) == neurons]
 
 
-def _place(name: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", name))
-
-
-def _figure(result: Result, spec: AblationSpec, names: list[str]) -> Figure:
-    """One row a node: a panel a method, and bars of the first method, at the reward-to-go where most is
-    decided, beside random directions."""
-    effects, ranking = result.tables["effects"], result.tables["ranking"]
-    methods = [method.value for method in spec.methods]
-    effects = effects[effects["name"].isin(names)]
-    targets = effects.target.unique().tolist()
+def _figure(result: Result, spec: AblationSpec, ranking: pd.DataFrame) -> Figure:
+    """A panel a reward-to-go: its largest changes by every method, beside what random directions do."""
+    by_gap = ranking.groupby("target", sort=False)["gap"].first().sort_values(ascending=False)
+    targets = [str(target) for target in by_gap.index[:PANELS]]
+    names = {target: _largest(ranking[ranking["target"] == target], spec) for target in targets}
+    heights = [0.75 + 0.24 * len(of) for of in names.values()]
     figure, axes = new(
-        7.0,
-        1.9 + 0.16 * len(names),
-        mosaic=[[*methods, "bars"]],
-        width_ratios=[*[1.0] * len(methods), 1.5],
+        PHONE, sum(heights) + 0.5, mosaic=[[target] for target in targets], height_ratios=heights
     )
-    limit = limit_of(effects.change)
-    image = None
-    for method in methods:
-        rows = effects[effects.method == method]
-        grid = rows.pivot(index="name", columns="target", values="change").loc[names, targets]
-        image = _panel(axes[method], grid, method, limit)
-        if method != methods[0]:
-            axes[method].set_yticks(range(len(names)), [])
-        _lines(axes[method], names)
-    most = effects.loc[effects.gap.idxmax(), "target"]
-    _bars(axes["bars"], ranking, names, methods[0], most)
-    bar = figure.colorbar(
-        image, ax=[axes[m] for m in methods], location="bottom", shrink=0.8, pad=0.02, aspect=35
-    )
-    bar.set_label("change of the logit difference (negative: away from the choice)", fontsize=8)
+    handles: dict = {}
+    for target in targets:
+        rows = ranking[ranking["target"] == target]
+        handles |= _panel(axes[target], rows, names[target], spec)
+        gap = f"{by_gap[target]:.2f} logits decided"
+        axes[target].set_title(f"{_asked(target)}: {gap}", fontsize=8.5)
+        axes[target].set_xlabel(
+            "change (logits); negative: away from the choice made", fontsize=7.5
+        )
+    figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=2, fontsize=7.5)
     where = "the last state" if spec.tokens is AblatedTokens.last else "all tokens"
-    silent = f", {' and '.join(spec.silent)} silent" if spec.silent else ""
-    title(figure, f"Ablation at {where}: logit {spec.contrast}{silent}")
+    silent = f"; {' and '.join(spec.silent)} held at 0" if spec.silent else ""
+    total = ranking["name"].nunique()
+    rest = f"the {ROWS} largest of {total} nodes" if total > ROWS else f"{total} nodes"
+    note = (
+        f"Change of the logit difference {spec.contrast} by ablating one node at a time, at "
+        f"{where}{silent}; {rest}; filled: beyond random directions and other nodes (Holm); bars: 95%, {counted(ranking['interval'])}"
+    )
+    headline(figure, result, _finding(ranking, targets, spec), note)
     return figure
 
 
-def _panel(axis: Axes, grid: pd.DataFrame, method: str, limit: float) -> AxesImage:
-    targets = ["as recorded" if t == ALL else f"RTG {t}" for t in grid.columns]
-    rotation = 90 if len(targets) > 2 else 0
-    image = heatmap(
-        axis, grid, grid.index.tolist(), targets, limit=limit, cmap="RdBu", rotation=rotation
-    )
-    axis.set_title(method)
-    for (i, j), value in np.ndenumerate(grid.to_numpy()):
-        if abs(value) >= 0.02 * limit and grid.shape[1] <= 4:
-            colour = "white" if abs(value) > 0.6 * limit else LINE
-            axis.text(
-                j, i, _number(value, limit), ha="center", va="center", fontsize=6, color=colour
-            )
-    return image
+def _finding(ranking: pd.DataFrame, targets: list[str], spec: AblationSpec) -> str:
+    method = spec.methods[0].value
+    said = []
+    for target in targets:
+        rows = ranking[(ranking["target"] == target) & (ranking["method"] == method)]
+        needed = rows[rows["needed"]].sort_values("change")
+        first = ", ".join(
+            f"{renamed(r.name)} {r.change:+.2f}" for r in needed.head(3).itertuples(False)
+        )
+        more = f" and {len(needed) - 3} more" if len(needed) > 3 else ""
+        said.append(f"{_asked(target)}: {first or 'none beyond random ones'}{more}")
+    return f"Needed by {method} ablation, of {ranking['name'].nunique()} nodes: " + "; ".join(said)
 
 
-def _number(value: float, limit: float) -> str:
-    return f"{value:+.0f}" if limit >= 20 else f"{value:+.1f}" if limit >= 2 else f"{value:+.2f}"
+def _largest(rows: pd.DataFrame, spec: AblationSpec) -> list[str]:
+    """Nodes of a panel: those with a verdict first, then the largest changes; in the order of size."""
+    first = rows[rows["method"] == spec.methods[0].value]
+    stands = (first["needed"] | first["hinders"]).to_numpy()
+    order = np.lexsort([-first["change"].abs().to_numpy(), ~stands])
+    kept = first.iloc[order[:ROWS]]
+    return kept.iloc[np.argsort(-kept["change"].abs().to_numpy(), kind="stable")]["name"].tolist()
 
 
-def _lines(axis: Axes, names: list[str]) -> None:
-    """Between layers; a name's first number is its layer."""
-    layer = [re.findall(r"\d+", name)[0] for name in names]
-    for i in range(1, len(names)):
-        if layer[i] != layer[i - 1]:
-            axis.axhline(i - 0.5, color=LINE, linewidth=0.7)
-
-
-def _bars(axis: Axes, ranking: pd.DataFrame, names: list[str], method: str, target: str) -> None:
-    rows = ranking[(ranking.method == method) & (ranking.target == target)]
-    rows = rows.set_index("name").loc[names]
+def _panel(axis: Axes, rows: pd.DataFrame, names: list[str], spec: AblationSpec) -> dict:
+    """Handles of the legend by their words."""
     place = np.arange(len(names))
-    # What random directions bring, to both sides, behind the node's own bar.
-    random = rows.random_95.fillna(0)
-    axis.barh(place, 2 * random, left=-random, height=0.9, color=BAND)
-    colours = np.where(rows.needed | rows.hinders, ACCENT, QUIET)
-    bars(axis, place, rows.change, rows.low, rows.high, height=0.55, color=colours)
+    methods = _methods(spec)
+    table = {m: rows[rows["method"] == m].set_index("name").loc[names] for m in methods}
+    random = table[methods[0]]["random_95"].fillna(0).to_numpy()
+    band = axis.barh(place, 2 * random, left=-random, height=0.9, color=FAINT)
+    handles: dict = {f"control: 95% of random\ndirections ({methods[0]})": band}
+    for i, method in enumerate(methods):
+        of = table[method]
+        y = place + (i - (len(methods) - 1) / 2) * 0.26
+        colour, marker = CLASS_COLOURS[i], MARKERS[i]
+        axis.hlines(y, of["low"], of["high"], color=colour, lw=1)
+        filled = (of["needed"] | of["hinders"]).to_numpy()
+        for which, face in ((filled, colour), (~filled, WHITE)):
+            axis.plot(
+                of["change"][which], y[which], marker, ms=4.5, color=colour, markerfacecolor=face
+            )
+        handles[method] = axis.plot([], [], marker, color=colour, ms=4.5)[0]
+    axis.axvline(0, color=LINE, lw=0.7)
     axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.set_yticks([])
-    axis.set_title(f"{method}: {'as recorded' if target == ALL else f'RTG {target}'}")
-    axis.tick_params(axis="x", labelsize=7)
-    axis.set_xlabel(
-        "orange: needed (left) or hinders (right)\ngrey band: 95% of random directions", fontsize=7
+    axis.set_yticks(place, [renamed(name) for name in names], fontsize=7.5)
+    axis.tick_params(axis="x", labelsize=7.5)
+    return handles
+
+
+def _asked(target: str) -> str:
+    return "RTG as recorded" if target == ALL else f"RTG {target}"
+
+
+def page(result: Result, spec: AblationSpec) -> go.Figure:
+    """Every node by method and reward-to-go, with its interval, its control and its verdict."""
+    effects = result.tables["effects"]
+    said = effects.assign(said=[_said(row) for row in effects.to_dict("records")])
+    tables = [
+        said.pivot(index="name", columns=["target", "method"], values=value)
+        .loc[effects["name"].unique()]
+        .reindex(columns=pd.MultiIndex.from_product([effects["target"].unique(), _methods(spec)]))
+        for value in ("change", "said")
+    ]
+    change, text = (table.to_numpy() for table in tables)
+    columns, names = tables[0].columns, tables[0].index
+    limit = limit_of(change)
+    figure = go.Figure(
+        go.Heatmap(
+            z=change.astype(float).round(4),
+            x=[f"{method}, {_asked(target)}" for target, method in columns],
+            y=[renamed(name) for name in names],
+            customdata=text,
+            colorscale=SIGNED,
+            zmin=-limit,
+            zmax=limit,
+            colorbar={"title": {"text": "change (logits)", "side": "right"}},
+            hovertemplate="%{y}, %{x}: %{z:+.3f}<br>%{customdata}<extra></extra>",
+        )
     )
-    _lines(axis, names)
+    figure.update_layout(
+        template="plotly_white",
+        title=f"Ablation: change of the logit difference {spec.contrast}, by node",
+        yaxis={"autorange": "reversed", "dtick": 1},
+        height=max(420, 160 + 18 * len(names)),
+    )
+    return figure
+
+
+def _methods(spec: AblationSpec) -> list[str]:
+    return [method.value for method in spec.methods]
+
+
+def _said(row: dict) -> str:
+    verdict = (
+        "needed" if row["needed"] else "hinders" if row["hinders"] else "not beyond random ones"
+    )
+    return (
+        f"[{row['low']:+.3f}, {row['high']:+.3f}] ({row['interval']}); "
+        f"95% of random directions: {row['random_95']:.3f}; {verdict}"
+    )

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from dtx.analysis.core.controls import RandomControls
 from dtx.analysis.core.inputs import Contrast
 from dtx.analysis.core.parts import Parts, Problem, no_contrast, no_layers
 from dtx.config.ranges import Count, Natural, NotEmpty, Positive, Seed, Share
+from dtx.dt.names import HEAD, NEURON, part_of
 from dtx.stage import RUNTIME
 
-if TYPE_CHECKING:
-    pass
-
-
-NAME = re.compile(r"L(\d+)H(\d+)|ATTN(\d+)|MLP(\d+)(?:N(\d+))?")
-"""What nodes are called: a head, an attention's output, an MLP's output or one of its neurons."""
-HEAD, ATTENTION, MLP, NEURON = "head", "attention", "mlp", "neuron"
-"""Kinds of nodes in the tables."""
 ALL = "all"
 """Of the column ``target``: windows as recorded, each at its own reward-to-go, where none is asked for."""
 
@@ -78,32 +70,17 @@ class AblationSpec:
                 "one window of data has no mean and is every window's donor: at least 2",
             )
         for name in self.silent:
-            if not NAME.fullmatch(name):
-                yield "silent", f"'{name}' is no node; L1H0, ATTN1, MLP1 and MLP1N5 are"
+            if part_of(name) is None:
+                yield "silent", f"'{name}' is no node; L1H0, L1 attention, L1 MLP and L1N5 are"
 
     def misfits(self, sizes: Parts) -> Iterator[Problem]:
         """Nodes, layers and actions that a model does not have."""
         counts = {HEAD: sizes.n_heads, NEURON: sizes.d_mlp}
-        for name in filter(NAME.fullmatch, self.silent):  # check() tells what is no name
-            layer, kind, unit = place_of(name)
-            if layer >= sizes.n_layers or unit >= counts.get(kind, 1):
+        for name in self.silent:
+            part = part_of(name)
+            if part is None:  # check() tells what is no name
+                continue
+            if part.layer >= sizes.n_layers or part.unit >= counts.get(part.kind, 1):
                 yield "silent", f"the model has no node {name}"
         yield from no_layers(sizes, "neurons", self.neurons)
         yield from no_contrast(sizes, self.contrast)
-
-
-def place_of(name: str) -> tuple[int, str, int]:
-    """Layer, kind and unit of a node by its name; the unit of an output is 0.
-
-    Raises:
-        ValueError: It is no node's name.
-    """
-    match = NAME.fullmatch(name)
-    if match is None:
-        raise ValueError(f"{name!r} is no node")
-    layer, head, attention, mlp, neuron = match.groups()
-    if layer is not None:
-        return int(layer), HEAD, int(head)
-    if attention is not None:
-        return int(attention), ATTENTION, 0
-    return (int(mlp), MLP, 0) if neuron is None else (int(mlp), NEURON, int(neuron))

@@ -18,8 +18,6 @@ from dtx.analysis.ablation.data import Data
 from dtx.analysis.ablation.nodes import AblatedNode, Ablator, hook_of, units
 from dtx.analysis.ablation.spec import (
     EACH,
-    HEAD,
-    NEURON,
     ONE,
     AblatedTokens,
     AblationMethod,
@@ -29,6 +27,7 @@ from dtx.analysis.core.windows import real_tokens
 from dtx.dt.context import Context
 from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.names import HEAD, NEURON
 from dtx.progress import progress
 
 New = Callable[[Tensor, Tensor, Tensor], Tensor]

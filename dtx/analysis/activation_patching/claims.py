@@ -110,9 +110,9 @@ def _carried(measured: Measured, edit: str) -> Claim:
     unmeasured = bool(found) and not any(best.donors for _, best in found)
     return Claim(
         id=f"{edit}_carried",
-        text=f"the strongest component of {edit} brings more than its donors",
-        criterion="the strongest component at one token brings more than activations from a world that must "
-        "bring nothing there, and so do those from one that must bring all; beyond the intervals",
+        text=f"the strongest component of {edit} restores more than its control",
+        criterion="at one token it restores more than activations from an unrelated layout without the "
+        "answer, and so do activations from one with it; beyond the intervals",
         evidence=evidence(parts, measured.gaps.words(edit)),
         verdict=Verdict.NOT_ESTABLISHED if unmeasured else verdict(parts),
         about=about(measured.tables["runs"], edit),
@@ -138,10 +138,9 @@ def _moves(measured: Measured, edit: str) -> Claim:
     return Claim(
         id=f"{edit}_moves",
         text=f"{edit} moves from the edited token to the last state",
-        criterion=f"patching the stream brings over {MOST} at the edited token before the first layer and at "
-        "the last state before the last layer, there more than donors that must bring nothing; before every "
-        f"layer all third tokens together bring 0 within {THIRD}, the edited and the last together 1 within "
-        f"{THIRD}",
+        criterion=f"patching the stream restores over {MOST} at the edited token before the first layer and "
+        "at the last state before the last layer, there more than its control; before every layer all third "
+        f"tokens together restore 0 within {THIRD}, the edited and the last together 1 within {THIRD}",
         evidence=shown or evidence(parts, measured.gaps.words(edit)),
         verdict=verdict(parts),
     )
@@ -218,8 +217,8 @@ def _collected(measured: Measured, edit: str) -> Claim:
     return Claim(
         id=f"{edit}_collected",
         text=f"{edit} is collected by an MLP",
-        criterion=f"one MLP's output at the last state brings over {MOST}, and more than donors that must "
-        "bring nothing; beyond the intervals",
+        criterion=f"one MLP's output at the last state restores over {MOST}, and more than its control; "
+        "beyond the intervals",
         evidence=evidence(parts, measured.gaps.words(edit)),
         verdict=verdict(parts),
         about=About.REWARD_TO_GO,

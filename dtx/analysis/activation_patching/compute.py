@@ -149,7 +149,7 @@ def _finding(measured: Measured, best: Mapping[Condition, Beside], edits: list[s
 
 
 def _by_target(measured: Measured, strongest: list[Beside]) -> str:
-    """``L1 H3 z at S5 0.84 at 0.892 and 0.18 at 0 (most there: L1 H6 z at S5 0.42), carries the answer``."""
+    """``L1H3 z at S5 restores 0.84 at RTG 0.892 and 0.18 at RTG 0 (...), carries the answer``."""
     first, said = strongest[0], []
     for each in strongest:
         own = measured.own(each.condition)
@@ -158,8 +158,8 @@ def _by_target(measured: Measured, strongest: list[Beside]) -> str:
         most = (
             "" if each.place == first.place else f" (most there: {each.place} {each.own.value:.2f})"
         )
-        said.append(f"{value} at {each.condition.target:g}{most}")
+        said.append(f"{value} at RTG {each.condition.target:g}{most}")
     carries = first.carries()
-    return f"{first.place} {' and '.join(said)}, " + (
-        f"carries {carries}" if carries else "not beyond its donors"
+    return f"{first.place} restores {' and '.join(said)}, " + (
+        f"carries {carries}" if carries else "no larger than its control"
     )

@@ -18,6 +18,7 @@ from dtx.analysis.attention.tables import leads, looks, switching
 from dtx.analysis.core.controls import spread
 from dtx.analysis.core.policies import unmoved
 from dtx.analysis.core.verdicts import About, Claim, Control, Relation, Verdict
+from dtx.dt.names import head_name
 from dtx.dt.tokens import NamedTokens as Tokens
 from dtx.statistics import Estimate, enumerated
 
@@ -208,8 +209,8 @@ class Judge:
             "head whose moved attention has an effect in both directions, above every untrained model's; "
             "depends: of a head with an effect in one direction",
             evidence=why
-            or f"mean {mean.value:.2f} (untrained at most {mean_chance.high:.2f}), most by L0H{head} "
-            f"{best.value:.2f} ({chance.high:.2f}); {effect}"
+            or f"mean {mean.value:.2f} (untrained at most {mean_chance.high:.2f}), "
+            f"most by {head_name(0, head)} {best.value:.2f} ({chance.high:.2f}); {effect}"
             + self._basis(),
             verdict=Verdict.NOT_APPLICABLE
             if why
@@ -226,7 +227,7 @@ class Judge:
         ]
         chance = max(len(n.switching) for n in self.untrained)
         first = {kind for layer, _, kind in heads if layer == 0}
-        names = ", ".join(f"L{layer}H{head} from {kind}" for layer, head, kind in heads)
+        names = ", ".join(f"{head_name(layer, head)} from {kind}" for layer, head, kind in heads)
         idle = len(self.own.switching) - len(heads)
         found = f"{names or 'no head'} (untrained: at most {chance}; without effect: {idle})"
         more = len(heads) > chance
@@ -251,8 +252,8 @@ class Judge:
         head, kind = change.idxmax()
         low, high = (lead.loc[(head, kind), t] for t in (self.spec.low, self.spec.high))
         return (
-            f"; most: L0H{head} from {kind}, {INSTRUCTION} minus R {high:+.2f} at {self.spec.high:g}, "
-            f"{low:+.2f} at {self.spec.low:g}"
+            f"; most: {head_name(0, head)} from {kind}, {INSTRUCTION} minus R {high:+.2f} "
+            f"at {self.spec.high:g}, {low:+.2f} at {self.spec.low:g}"
         )
 
     def _basis(self) -> str:

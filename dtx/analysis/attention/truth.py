@@ -8,6 +8,7 @@ import pandas as pd
 
 from dtx.analysis.core.answers import Subject, rows
 from dtx.analysis.core.truth import Known
+from dtx.dt.names import head_name
 
 
 def answers(subject: Subject) -> Iterator[pd.DataFrame]:
@@ -22,5 +23,5 @@ def answers(subject: Subject) -> Iterator[pd.DataFrame]:
         attention = mean[layer, head]
         label = [1 if key in places else 0 for key in attention.index]
         # It has to choose among tokens, not to look at all that are as good.
-        name, score = f"L{layer} H{head}", attention.to_numpy()
+        name, score = head_name(layer, head), attention.to_numpy()
         yield rows(name, score, label, part="where", position=attention.index)

@@ -52,7 +52,7 @@ class Attribution(AttributionSpec, OfModel):
         return compute(self, model, *self.windows.deciding(model))
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
-        """``attribution``: the parts by window, ranked, by neuron and cell; the first also as a page."""
+        """``attribution``: the parts ranked, by neuron and cell; as a page by window."""
         from dtx.analysis.attribution.plots import draw, page
 
         yield "attribution", draw(result, str(self.contrast), self.shown)

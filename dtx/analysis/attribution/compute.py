@@ -23,6 +23,7 @@ from dtx.analysis.core.windows import clusters_of, distinct_inputs, positions, t
 from dtx.dt.context import Context
 from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.names import attention_name, head_name, mlp_name
 from dtx.dt.processing import copy_of, processed
 from dtx.env.encoding import CHANNELS, VIEW
 from dtx.statistics import Estimate, mean_columns
@@ -194,10 +195,10 @@ def attribute(
         )
         z_bhe = torch.einsum("bhm,bmhe->bhe", pattern_bhm, v_bmhe)
         for head in range(twin.cfg.n_heads):
-            add(f"L{layer}H{head}", "head", z_bhe[:, head] @ attn.W_O[head])
-        add(f"bias of attention {layer}", BIAS, attn.b_O.expand(rows, -1))
-        add(f"MLP{layer}", "mlp", post_bf @ mlp.W_out)
-        add(f"bias of MLP{layer}", BIAS, mlp.b_out.expand(rows, -1))
+            add(head_name(layer, head), "head", z_bhe[:, head] @ attn.W_O[head])
+        add(f"bias of {attention_name(layer)}", BIAS, attn.b_O.expand(rows, -1))
+        add(mlp_name(layer), "mlp", post_bf @ mlp.W_out)
+        add(f"bias of {mlp_name(layer)}", BIAS, mlp.b_out.expand(rows, -1))
         read_bmh = torch.einsum("bmhe,he->bmh", v_bmhe, attn.W_O @ contrast_d)
         sources.append(torch.einsum("bhm,bmh->bhm", pattern_bhm, read_bmh) / scale_b1[..., None])
         neurons.append(post_bf * (mlp.W_out @ contrast_d) / scale_b1)
@@ -337,10 +338,10 @@ def _parts(attributed: Attributed, frame: pd.DataFrame, tokens: list[str]) -> pd
     for layer in range(attributed.source_blhm.shape[1]):
         for head in range(attributed.source_blhm.shape[2]):
             value_bm = attributed.source_blhm[:, layer, head].numpy()
-            tables.append(_grid(frame, f"L{layer}H{head}", tokens, value_bm))
+            tables.append(_grid(frame, head_name(layer, head), tokens, value_bm))
         value_bf = attributed.neuron_blf[:, layer].numpy()
         neurons = [str(f) for f in range(value_bf.shape[1])]
-        tables.append(_grid(frame, f"MLP{layer}", neurons, value_bf))
+        tables.append(_grid(frame, mlp_name(layer), neurons, value_bf))
     return pd.concat(tables, ignore_index=True)
 
 

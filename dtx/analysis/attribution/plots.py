@@ -1,4 +1,4 @@
-"""The figures: the logit difference in parts: by window, ranked, by cell of the view, by neuron."""
+"""The logit difference in parts: ranked, by neuron, by cell of the view; a page of all by window."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dtx.analysis.attribution.spec import BIAS
-from dtx.analysis.core.plots import TARGET_COLOURS, bars, heatmap, limit_of, title
+from dtx.analysis.core.plots import LINE, TARGET_COLOURS, bars, counted, headline, heatmap, limit_of
 from dtx.analysis.core.result import Result
-from dtx.figures import new
+from dtx.dt.names import neuron_name, renamed
+from dtx.figures import HATCHES, NEGATIVE, PHONE, POSITIVE, SIGNED, WHITE, new
 
-COLUMNS = 16
-"""Windows that a picture has room for; the table has all."""
-MLP_COLOUR = "#d1803a"
+NEURONS = 10
+"""Neurons that have room; the table has more."""
 
 
 def by_window(components: pd.DataFrame) -> pd.DataFrame:
@@ -37,33 +37,52 @@ def window_names(components: pd.DataFrame) -> list[str]:
 
 
 def draw(result: Result, contrast: str, shown: int) -> Figure:
-    """Components by window; beside them the ranking, the strongest neurons, the cells of the view.
+    """The components ranked, the strongest neurons, the cells of the view; by window on the page.
 
     Args:
         result: Of the analysis. contrast: The difference, in words. shown: Components in the ranking.
     """
-    value = by_window(result.tables["components"]).iloc[:, :COLUMNS]
-    names = window_names(result.tables["components"])[:COLUMNS]
-    figure, axes = new(
-        7.0,
-        max(7.0, 1.6 + 0.17 * len(value)),
-        mosaic=[["windows", "ranking"], ["windows", "neurons"], ["windows", "cells"]],
-        width_ratios=[1.25, 1],
-        height_ratios=[1.1, 1, 1.15],
-    )
-    title(figure, f"Direct attribution of logit {contrast}")
-    main = axes["windows"]
-    image = heatmap(main, value, value.index.tolist(), names)
-    main.set(title="by window: layout and RTG")
-    figure.colorbar(image, ax=main, location="bottom", shrink=0.7, pad=0.01, label="logits")
     ranking, neurons = result.tables["ranking"], result.tables["neurons"]
-    _ranking(axes["ranking"], ranking, shown)
-    targets = neurons.target.unique()
-    lead = int(np.flatnonzero(_same(targets, ranking.target.iloc[0]))[0])
-    _neurons(axes["neurons"], neurons[_same(neurons.target, targets[lead])])
+    top = ranking[ranking.kind != BIAS]
+    names = top.sort_values("support", ascending=False).component.drop_duplicates()[:shown]
+    targets = np.sort(top.target.unique())
+    asked = neurons.target.unique()
+    lead = int(np.flatnonzero(_same(asked, ranking.target.iloc[0]))[0])
+    strongest = neurons[_same(neurons.target, asked[lead])].head(NEURONS)
+    heights = [
+        0.7 + (0.08 + 0.13 * len(targets)) * len(names),
+        0.7 + 0.19 * len(strongest),
+        2.4,
+    ]
+    figure, axes = new(
+        PHONE,
+        sum(heights) + 0.3,
+        mosaic=[["ranking"], ["neurons"], ["cells"]],
+        height_ratios=heights,
+    )
+    _ranking(axes["ranking"], top, names, targets)
+    _neurons(axes["neurons"], strongest)
     _cells(figure, axes["cells"], result.arrays["cells"][lead])
-    axes["cells"].set_title(f"last view, by cell: support{_at(targets[lead])}")
+    axes["cells"].set_title(f"cells of the last view{_at(asked[lead])}", fontsize=8.5)
+    note = (
+        f"Support: logits towards the choice made, of {contrast}; bars: 95%, {counted(top.interval)}; "
+        "control: 95% of random directions (dashed)"
+    )
+    headline(figure, result, _finding(top), note)
     return figure
+
+
+def _finding(ranking: pd.DataFrame) -> str:
+    """The strongest component at each reward-to-go, and whether it is beyond random directions."""
+    said = []
+    for _, rows in ranking.groupby("target", sort=False, dropna=False):
+        best = rows.loc[rows.support.idxmax()]
+        beyond = "beyond" if best.low > best.random_95 else "not beyond"
+        said.append(
+            f"{renamed(best.component)} {best.support:+.2f} of {best.ld:.2f} logits{_at(best.target)} "
+            f"({beyond} random directions, {best.random_95:.2f})"
+        )
+    return "Most of the choice is written by " + "; ".join(said)
 
 
 def _same(targets: pd.Series | np.ndarray, target: float) -> np.ndarray:
@@ -76,42 +95,48 @@ def _at(target: float) -> str:
     return "" if np.isnan(target) else f" at RTG {target:g}"
 
 
-def _ranking(axis: Axes, ranking: pd.DataFrame, shown: int) -> None:
+def _ranking(axis: Axes, top: pd.DataFrame, names: pd.Series, targets: np.ndarray) -> None:
     """The components that are largest at any target, with a bar for each target."""
-    top = ranking[ranking.kind != BIAS]
-    names = top.sort_values("support", ascending=False).component.drop_duplicates()[:shown]
-    targets = np.sort(top.target.unique())
     for index, target in enumerate(targets):
         rows = top[_same(top.target, target)].set_index("component").loc[names].reset_index()
         place = np.arange(len(rows))[::-1] + (0.5 - (index + 0.5) / len(targets)) * 0.8
-        colour = TARGET_COLOURS[index % len(TARGET_COLOURS)]
-        label = _at(target).removeprefix(" at ") or None
-        height = 0.8 / len(targets)
-        bars(
-            axis, place, rows.support, rows.low, rows.high, height=height, color=colour, label=label
-        )
-    axis.axvline(float(top.random_95.iloc[0]), color="#333", lw=1, ls="--", label="random, 95%")
-    axis.set_yticks(np.arange(len(names))[::-1], names)
-    axis.tick_params(axis="y", labelsize=7)
-    axis.set(title=f"components: support, {top.interval.iloc[0]}")
-    axis.set_xlabel("logits towards the choice made")
-    axis.legend(loc="lower right", fontsize=7)
+        style = {
+            "color": TARGET_COLOURS[index % len(TARGET_COLOURS)],
+            "hatch": HATCHES[index % len(HATCHES)],
+            "label": _at(target).removeprefix(" at ") or None,
+            "edgecolor": WHITE,
+            "linewidth": 0.4,
+        }
+        bars(axis, place, rows.support, rows.low, rows.high, height=0.8 / len(targets), **style)
+    axis.axvline(
+        float(top.random_95.iloc[0]), color=LINE, lw=1, ls="--", label="control: random, 95%"
+    )
+    labels = [renamed(name) for name in names]
+    axis.set_yticks(np.arange(len(names))[::-1], labels, fontsize=7.5)
+    axis.tick_params(axis="x", labelsize=7.5)
+    axis.set_title("components", fontsize=8.5)
+    axis.set_xlabel("support (logits)", fontsize=7.5)
+    axis.legend(loc="lower right", fontsize=7.5)
 
 
 def _neurons(axis: Axes, neurons: pd.DataFrame) -> None:
     rows = neurons[::-1]
-    names = [f"MLP{i} neuron {f}" for i, f in zip(rows.layer, rows.neuron, strict=True)]
-    bars(axis, names, rows.support, rows.low, rows.high, color=MLP_COLOUR)
-    axis.tick_params(axis="y", labelsize=7)
-    axis.set(title=f"neurons: support{_at(rows.target.iloc[0])}")
-    axis.set_xlabel("logits towards the choice made")
+    names = [neuron_name(i, f) for i, f in zip(rows.layer, rows.neuron, strict=True)]
+    colours = np.where(rows.support > 0, POSITIVE, NEGATIVE)
+    bars(axis, names, rows.support, rows.low, rows.high, color=colours)
+    axis.tick_params(labelsize=7.5)
+    axis.set_title(f"the strongest neurons{_at(rows.target.iloc[0])}", fontsize=8.5)
+    axis.set_xlabel("support (logits)", fontsize=7.5)
 
 
 def _cells(figure: Figure, axis: Axes, cell_xy: np.ndarray) -> None:
-    image = heatmap(axis, cell_xy.T, range(7), range(7), size=9, rotation=0, aspect="equal")
-    axis.plot(3, 6, marker="^", color="#333", ms=6)
-    axis.set(xlabel="column (the agent is the triangle)")
-    figure.colorbar(image, ax=axis, shrink=0.8, label="logits")
+    image = heatmap(axis, cell_xy.T, range(7), range(7), size=7.5, rotation=0, aspect="equal")
+    axis.plot(3, 6, marker="^", color=LINE, mec=WHITE, ms=8)
+    axis.set_xlabel("column (triangle: the agent)", fontsize=7.5)
+    axis.set_ylabel("row", fontsize=7.5)
+    bar = figure.colorbar(image, ax=axis, shrink=0.8)
+    bar.set_label("support (logits)", fontsize=7.5)
+    bar.ax.tick_params(labelsize=7.5)
 
 
 def page(result: Result, contrast: str) -> go.Figure:
@@ -122,8 +147,8 @@ def page(result: Result, contrast: str) -> go.Figure:
         go.Heatmap(
             z=value.to_numpy(),
             x=[f"{i}: {name}" for i, name in enumerate(names)],
-            y=value.index.tolist(),
-            colorscale="RdBu_r",
+            y=[renamed(name) for name in value.index],
+            colorscale=SIGNED,
             zmin=-limit,
             zmax=limit,
             hovertemplate="%{y}<br>%{x}<br>%{z:.3f} logits<extra></extra>",
@@ -131,7 +156,7 @@ def page(result: Result, contrast: str) -> go.Figure:
     )
     figure.update_layout(
         template="plotly_white",
-        title=f"Direct attribution of logit {contrast}, by window",
+        title=f"Direct attribution of the logit difference {contrast}, by window",
         yaxis={"autorange": "reversed"},
         height=max(500, 90 + 20 * len(value)),
     )

@@ -10,6 +10,7 @@ from dtx.analysis.core.answers import Subject, rows
 from dtx.analysis.core.scoring import Wrong
 from dtx.analysis.core.truth import name_of
 from dtx.dt.circuit import Circuit
+from dtx.dt.names import renamed
 
 
 def answers(subject: Subject) -> Iterator[pd.DataFrame]:
@@ -33,8 +34,7 @@ def _writes(circuit: Circuit | None, component: str) -> int | None:
     """Whether a component has an edge to the logits; None where the model leaves it open."""
     if circuit is None:
         return 0
-    writers = {name_of(e.sender).replace(" H", "H") for e in circuit.edges if e.input == "logits"}
-    writers = {w.replace(" MLP", "").replace("L", "MLP") if "MLP" in w else w for w in writers}
-    if component in writers:
+    writers = {name_of(e.sender) for e in circuit.edges if e.input == "logits"}
+    if renamed(component) in writers:
         return 1 if circuit.neurons else None
     return 0

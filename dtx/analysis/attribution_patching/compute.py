@@ -180,7 +180,11 @@ def _finding(spec: AttributionPatchingSpec, table: pd.DataFrame, integrated: flo
         "; ".join(parts) or "nothing to compare"
     )
     if parts and not _converged(spec, integrated):
-        off = "not measured" if integrated is None else f"off by {integrated:.2g} of rho"
+        off = (
+            "not measured"
+            if integrated is None
+            else f"off by {integrated:.2g} of the logit difference"
+        )
         said += f"; integrated gradients have not converged in {spec.most_steps} steps ({off})"
     return said
 
@@ -193,7 +197,7 @@ def _r(row: Mapping) -> str:
 
 
 def _where(row: Mapping) -> str:
-    return f"{row['edit']} asked for {row['reward_to_go']:g}"
+    return f"{row['edit']} at RTG {row['reward_to_go']:g}"
 
 
 def claims(table: pd.DataFrame, converged: bool) -> Iterator[Claim]:
@@ -218,7 +222,7 @@ def claims(table: pd.DataFrame, converged: bool) -> Iterator[Claim]:
             id=f"{method}_agrees",
             text=f"{words} agrees with exact patching",
             criterion="at every edit and reward-to-go the interval of r over layouts lies above that of "
-            "random pairings, and above r of estimates for donors with the base run's answer",
+            "random pairings, and above r of estimates for unrelated layouts with the base run's answer",
             evidence="; ".join(_said(row) for row in rows.to_dict("records"))
             + ("" if converged or method not in INTEGRATED else "; not converged"),
             verdict=verdict,
@@ -240,5 +244,5 @@ def _said(row: Mapping) -> str:
     random = row["random_high"]
     beside = "not measured" if not np.isfinite(random) else f"up to {random:.2f}"
     donor = row["donor_r"]
-    donors = "" if not np.isfinite(donor) else f", donors with the base run's answer {donor:.2f}"
+    donors = "" if not np.isfinite(donor) else f", unrelated layouts {donor:.2f}"
     return f"{_where(row)}: r {_r(row)} ({row['interval']}), random pairings {beside}{donors}"

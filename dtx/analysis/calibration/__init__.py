@@ -91,5 +91,5 @@ class Calibration(CalibrationSpec, Analysis):
         """``calibration``: the curve with its controls, outcomes, and the choice at the decision."""
         from dtx.analysis.calibration.plots import draw, page
 
-        yield "calibration", draw(result, self.targets, self.support)
-        yield "calibration", page(result)
+        yield "calibration", draw(result, self)
+        yield "calibration", page(result, self)

@@ -23,6 +23,7 @@ from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.names import attention_name, head_name, mlp_name
 from dtx.dt.processing import processed
 from dtx.env.actions import Action
 from dtx.statistics import Estimate, effective_rank, enumerated, mean_columns, next_estimate
@@ -136,7 +137,7 @@ def _result(
         metrics["composition_above_untrained"] = float((composed.score > limit.high).mean())
     at = "" if math.isnan(first.target) else f" at reward-to-go {first.target:g}"
     finding = (
-        f"L{first.layer}H{first['head']} scores {first.key} tokens {first.preference:+.2f} "
+        f"{head_name(first.layer, first['head'])} scores {first.key} tokens {first.preference:+.2f} "
         f"[{first.low:+.2f}, {first.high:+.2f}] ({first.interval}) beside what its {first['query']} tokens "
         f"see on average{at}, and writes {first.written:.2f} of what heads write on average (untrained: at "
         f"most {untrained_preference.high:.2f}); factorised scores are those at run time within "
@@ -241,8 +242,8 @@ class Scores:
             self.part_hpp.append(means)
             self.total.append(total)
             self.real.append(cache[f"blocks.{layer}.attn.hook_attn_scores"])
-            parts[f"attention {layer}"] = cache[f"blocks.{layer}.hook_attn_out"]
-            parts[f"MLP{layer}"] = cache[f"blocks.{layer}.hook_mlp_out"]
+            parts[attention_name(layer)] = cache[f"blocks.{layer}.hook_attn_out"]
+            parts[mlp_name(layer)] = cache[f"blocks.{layer}.hook_mlp_out"]
 
     def error(self) -> float:
         """Largest distance of a factorised score from the one at run time."""

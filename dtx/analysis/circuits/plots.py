@@ -7,9 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dtx.analysis.circuits.spec import TRAINED, UNTRAINED
-from dtx.analysis.core.plots import MODEL_COLOURS, heatmap, limit_of, title
+from dtx.analysis.core.notes import controls, note
+from dtx.analysis.core.plots import MODEL_COLOURS, headline, heatmap, limit_of
 from dtx.analysis.core.result import Result
-from dtx.figures import new
+from dtx.dt.names import head_name
+from dtx.figures import PHONE, new
 from dtx.statistics import effective_rank
 
 
@@ -22,12 +24,11 @@ def circuits(result: Result) -> Figure:
     )
     names, pairs = list(dict.fromkeys(heads.name)), list(dict.fromkeys(heads.pair))
     panels = _panels(modality)
-    figure, axes = new(
-        7.0,
-        max(3.4, 1.3 + 0.19 * len(names)),
-        mosaic=[[*panels, "QK", "OV"]],
-        width_ratios=[*(1.3 for _ in panels), 1, 1],
-    )
+    tall = 0.9 + 0.17 * max(len(names), 8)
+    scores, ranks_row = list(panels), ["QK", *["OV"] * (len(panels) - 1)]
+    if len(panels) == 3:  # the ranks' panels are equally wide
+        scores, ranks_row = [p for p in panels for _ in "ab"], ["QK"] * 3 + ["OV"] * 3
+    figure, axes = new(PHONE, 2 * tall, mosaic=[scores, ranks_row])
     limit = limit_of(heads.preference)
     image = None
     for panel, (model, target) in panels.items():
@@ -36,17 +37,32 @@ def circuits(result: Result) -> Figure:
         image = heatmap(axes[panel], grid, names, pairs, limit=limit)
         if panel != next(iter(panels)):
             axes[panel].set_yticks(range(len(names)), [])
-        axes[panel].set_title(panel, fontsize=8)
+        axes[panel].set_title(panel.replace(", ", ",\n"), fontsize=8)
     figure.colorbar(
         image, ax=[axes[panel] for panel in panels], location="bottom", shrink=0.7, pad=0.02,
-        label="score less the query's mean (query\u2192key)",
+        label="score less the query's mean, before softmax",
     )  # fmt: skip
     singular = result.tables["singular"]
     ranks = singular.groupby(["model", "circuit", "layer", "head"]).value.apply(effective_rank)
     for circuit in ("QK", "OV"):
-        _ranks(axes[circuit], ranks, circuit, len(names))
+        _ranks(axes[circuit], ranks, circuit, names if circuit == "QK" else [""] * len(names))
     handles, labels = axes["OV"].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower right", ncols=1, markerscale=1.2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, markerscale=1.2)
+    own = modality[modality.model == TRAINED]
+    first = own.loc[own.preference.abs().idxmax()]
+    qk, untrained = (result.metrics[f"qk_effective_rank{name}"] for name in ("", "_untrained"))
+    verb = "prefers" if first.preference > 0 else "avoids"
+    text = (
+        f"{head_name(int(first.layer), int(first['head']))} {verb} a kind of token most: "
+        f"{first['query']} to {first.key} {first.preference:+.1f}; QK effective rank {qk:.0f} "
+        f"(untrained {untrained:.0f})"
+    )
+    headline(
+        figure,
+        result,
+        text,
+        note("query\u2192key: R reward-to-go, S state, A action", controls(result)),
+    )
     return figure
 
 
@@ -58,12 +74,15 @@ def _panels(modality: pd.DataFrame) -> dict[str, tuple[str, float]]:
     return {f"{m}, RTG {t:g}" if t >= 0 else f"scores, {m}": (m, t) for m, t in shown}
 
 
-def _ranks(axis: Axes, ranks: pd.Series, circuit: str, heads: int) -> None:
+def _ranks(axis: Axes, ranks: pd.Series, circuit: str, names: list[str]) -> None:
     for model, colour in MODEL_COLOURS.items():
         value = ranks[model, circuit].to_numpy()
-        axis.scatter(value, range(heads), s=18, color=colour, label=model)
-    axis.set_yticks(range(heads), [])
-    axis.set(title=f"{circuit} rank", xlim=(0, 1.08 * float(ranks.max())), ylim=(heads - 0.5, -0.5))
+        mark = "o" if model == TRAINED else "v"
+        axis.scatter(value, range(len(names)), s=20, marker=mark, color=colour, label=model)
+    axis.set_yticks(range(len(names)), names, fontsize=7.5)
+    axis.set(
+        title=f"{circuit} rank", xlim=(0, 1.08 * float(ranks.max())), ylim=(len(names) - 0.5, -0.5)
+    )
     axis.set_xlabel("effective rank", fontsize=8)
 
 
@@ -71,8 +90,9 @@ def composition(result: Result) -> Figure:
     """One panel a model and kind of input: what a head writes (row) that a later head reads (column)."""
     table = result.tables["composition"]
     kinds = ("Q", "K", "V")
-    figure, axes = new(7.0, 5.2, mosaic=[[f"{m} {k}" for k in kinds] for m in (TRAINED, UNTRAINED)])
-    title(figure, "Composition: what a head writes (row), a later head reads (column)")
+    figure, axes = new(
+        PHONE, 6.6, mosaic=[[f"{m} {k}" for m in (TRAINED, UNTRAINED)] for k in kinds]
+    )
     sources, targets = list(dict.fromkeys(table.source)), list(dict.fromkeys(table.target))
     limit, image = limit_of(table.score), None
     step = max(1, len(sources) // 8)
@@ -84,9 +104,12 @@ def composition(result: Result) -> Figure:
             grid = grid.reindex(index=sources, columns=targets)
             image = heatmap(axis, grid, (), (), limit=limit, cmap="viridis", low=0, aspect="equal")
             axis.set_xticks(
-                range(0, len(targets), step), targets[::step], rotation=90, fontsize=6.5
+                range(0, len(targets), step), targets[::step], rotation=90, fontsize=7.5
             )
-            axis.set_yticks(range(0, len(sources), step), sources[::step], fontsize=6.5)
-            axis.set(title=f"{kind}, {model}")
+            axis.set_yticks(range(0, len(sources), step), sources[::step], fontsize=7.5)
+            axis.set_title(f"{kind}, {model}", fontsize=9)
     figure.colorbar(image, ax=list(axes.values()), shrink=0.6, label="composition score")
+    claim = next(claim for claim in result.claims if claim.id == "heads_compose")
+    about = "row: the head that writes, column: the later head that reads it as query, key or value"
+    headline(figure, result, f"Heads compose: {claim.verdict.value}. {claim.evidence}", about)
     return figure

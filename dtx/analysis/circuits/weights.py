@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.names import head_name
 
 
 def written(model: DecisionTransformerModel) -> Tensor:
@@ -58,7 +59,7 @@ def _gram(matrix_hde: Tensor) -> Tensor:
 
 
 def _head(place: tuple[int, int]) -> str:
-    return f"L{place[0]}H{place[1]}"
+    return head_name(*place)
 
 
 def singular(model: DecisionTransformerModel) -> pd.DataFrame:

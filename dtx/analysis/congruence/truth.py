@@ -8,6 +8,7 @@ import pandas as pd
 
 from dtx.analysis.congruence.spec import RAW, TRAINED
 from dtx.analysis.core.answers import Subject, rows
+from dtx.dt.names import neuron_name
 
 
 def answers(subject: Subject) -> Iterator[pd.DataFrame]:
@@ -19,5 +20,5 @@ def answers(subject: Subject) -> Iterator[pd.DataFrame]:
     size = table.pivot_table(index=["layer", "neuron"], columns="action", values="congruence")
     score = (size["left"] - size["right"]).abs()
     true = {(n.layer, n.neuron) for n in subject.circuit.neurons}
-    names = [f"MLP{layer}N{neuron}" for layer, neuron in score.index.to_list()]
+    names = [neuron_name(layer, neuron) for layer, neuron in score.index.to_list()]
     yield rows(names, (score / score.max()).to_numpy(), [int(i in true) for i in score.index])

@@ -22,6 +22,7 @@ from dtx.analysis.core.scoring import Wrong
 from dtx.analysis.core.truth import ANY_INPUT, FLIPS, TOGETHER, Known, Truth
 from dtx.dt.circuit import Circuit
 from dtx.dt.model import ModelConfig
+from dtx.dt.names import renamed
 from dtx.dt.paths import edges as all_edges
 
 COLUMNS = ["part", "edit", "what", "position", "score", "label", "expected", "verdict"]
@@ -184,6 +185,7 @@ def edges(
     """
     by = ["edit", "sender", "receiver", "input", "position"]
     table = table.assign(**{name: table[name].astype(str) for name in by[:-1]})
+    table = table.assign(**{name: _renamed(table[name]) for name in ("sender", "receiver")})
     means = table.groupby(by)[score].mean()
     edits = sorted(set(subject.edits(runs)["edit"]))
     places = sorted(set(means.index.get_level_values("position"))) or [TOGETHER]
@@ -210,6 +212,11 @@ def edges(
         return known.edge(row.edit, row.sender, row.receiver, row.input, row.position)  # type: ignore[union-attr]
 
     return beside(frame, known, truth, part)
+
+
+def _renamed(names: pd.Series) -> pd.Series:
+    """Today's names: recorded results may have those of before."""
+    return names.map({name: renamed(name) for name in names.unique()})
 
 
 def beside(

@@ -61,7 +61,7 @@ class Beside:
         """For each thing that the place may carry, its two controls."""
         for what, zero, one in self.readings():
             name = f"{self.condition.edit} ({self.condition}): {self.place}"
-            none = f"donors without {what} there, expected 0"
+            none = f"unrelated layouts without {what}, expected 0"
             yield (
                 what,
                 (
@@ -69,7 +69,7 @@ class Beside:
                         f"{name} against {none}", self.own, Relation.ABOVE, self.donors[zero]
                     ),
                     Control.of(
-                        f"{name}, donors with {what}, expected 1, against {none}",
+                        f"{name}, unrelated layouts with {what}, expected 1, against {none}",
                         self.donors[one],
                         Relation.ABOVE,
                         self.donors[zero],
@@ -100,16 +100,18 @@ class Beside:
         """The numbers, and what they say: ``L1 mlp_out at S5 0.84 [...]; donors with the answer ...``."""
         said = f"{self.place} {words(self.own)}"
         if not self.donors:
-            return f"{said}; no donor measured"
+            return f"{said}; no control measured"
         readings = list(self.readings())
         carries = self.carries()
         shown = [r for r in readings if r[0] == carries] or readings
         beside = "; ".join(
-            f"donors with {what} {words(self.donors[one])} (expected 1), without {words(self.donors[zero])} "
-            "(expected 0)"
+            f"unrelated layouts with {what} {words(self.donors[one])} (expected 1), without it "
+            f"{words(self.donors[zero])} (expected 0)"
             for what, zero, one in shown
         )
-        return f"{said}; {beside}: " + (f"it carries {carries}" if carries else "no control holds")
+        return f"{said}; control: {beside}: " + (
+            f"it carries {carries}" if carries else "no control holds"
+        )
 
 
 def beside(condition: Condition, table: pd.DataFrame, row: pd.Series, of: list[str], place: str,
@@ -182,7 +184,9 @@ def chosen_controls(measured: Iterable[Beside]) -> list[Control]:
         elif pairs:
             failed += pairs[0][1]
         else:
-            name = f"{each.condition.edit} ({each.condition}): {each.place} against donors"
+            name = (
+                f"{each.condition.edit} ({each.condition}): {each.place} against unrelated layouts"
+            )
             failed.append(
                 Control(name=name, value=each.own.value, must_be=Relation.ABOVE, against=None)
             )

@@ -35,7 +35,7 @@ class Condition:
     target: float
 
     def __str__(self) -> str:
-        return f"{self.direction.value}, asked for {self.target:g}"
+        return f"{self.direction.value}, RTG {self.target:g}"
 
     def rows(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a table that are measured there."""
@@ -110,14 +110,12 @@ class Gaps:
     def words(self, edit: str) -> str:
         """How far it moves the decision, by reward-to-go; or that the model does not read what it edits."""
         if edit in self.unread:
-            return (
-                "in no pair does it change the logit difference at all: the model does not read it"
-            )
+            return "edit changes the logit difference in no pair: the model does not read it"
         keys = sorted((key for key in self.size if key[0] == edit), key=lambda key: -key[1])
-        sizes = ", ".join(f"{words(self.size[key])} at {key[1]:g}" for key in keys)
+        sizes = ", ".join(f"{words(self.size[key])} at RTG {key[1]:g}" for key in keys)
         return (
-            f"it moves the decision by {sizes} logits, wanted at least {self.least:g} and more than any edit "
-            f"in untrained models, up to {self.most_untrained:.2f}"
+            f"edit changes the logit difference by {sizes} logits; needed: at least {self.least:g}, and "
+            f"more than any edit in untrained models ({self.most_untrained:.2f})"
         )
 
 

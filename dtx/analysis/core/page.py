@@ -8,13 +8,15 @@ it; a page of an analysis' own derives from :class:`ResultPage`, its template fr
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dtx import pages
 from dtx.analysis.core.result import CLAIMS, Result
+from dtx.analysis.core.verdicts import Claim
+from dtx.dt.names import renamed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +133,30 @@ def parts_of(result: Result, folder: Path, *, rows: int = ROWS, link: str = "../
     tables += [
         shown(name, table, rows, link) for name, table in result.tables.items() if name != CLAIMS
     ]
-    return Parts(result, list(result.reasons()), list(pictures(folder)), tables)
+    return Parts(
+        worded(result), [renamed(why) for why in result.reasons()], list(pictures(folder)), tables
+    )
+
+
+def worded(result: Result) -> Result:
+    """A result with today's names of the model's parts in its sentences."""
+    return replace(
+        result,
+        finding=renamed(result.finding),
+        claims=worded_claims(result.claims),
+        checks=[replace(check, name=renamed(check.name)) for check in result.checks],
+        controls=[replace(control, name=renamed(control.name)) for control in result.controls],
+    )
+
+
+def worded_claims(claims: Iterable[Claim]) -> tuple[Claim, ...]:
+    """Claims with today's names of the model's parts."""
+    return tuple(
+        replace(
+            c, text=renamed(c.text), criterion=renamed(c.criterion), evidence=renamed(c.evidence)
+        )
+        for c in claims
+    )
 
 
 def pictures(folder: Path) -> Iterator[Picture]:
@@ -182,4 +207,5 @@ def _cell(value: Any) -> tuple[str, str | None]:
         return text, None if float(text) == value else repr(float(value))
     if isinstance(value, float | int) and not isinstance(value, bool) and abs(value) < 1e15:
         return f"{int(value):,}", str(int(value)) if abs(value) >= 1000 else None
-    return str(value), None
+    text = renamed(str(value))
+    return text, None if text == str(value) else str(value)

@@ -21,7 +21,7 @@ from dtx.dt.forward import Changed
 from dtx.dt.model import DecisionTransformerModel
 from dtx.pairs.pair_set import PairBatch
 
-NO_GAP = "in no pair do the two runs differ by min_ld_gap"
+NO_GAP = "no edit changes the logit difference by min_ld_gap; not analysed"
 """Why nothing is established where no pair has a rho."""
 SAME_RUNS = (
     "in every pair both runs have the same logit difference: the model does not read what is edited"

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, field
 
 from dtx.config.ranges import Count, Positive
+from dtx.dt.names import head_name
 from dtx.stage import RUNTIME
 
 
@@ -65,8 +66,8 @@ def hook_of(layer: int, node: str) -> str:
 
 
 def name_of(layer: int, node: str, head: int | None) -> str:
-    """``L0 resid_pre``, ``L0 H1 z``, ``L1 mlp_out``."""
-    return f"L{layer} {node}" if head is None else f"L{layer} H{head} {node}"
+    """``L0 resid_pre``, ``L0H1 z``, ``L1 mlp_out``."""
+    return f"L{layer} {node}" if head is None else f"{head_name(layer, head)} {node}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -11,16 +13,49 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from dtx.figures import new
+from dtx import figures
+from dtx.analysis.core.result import Result
+from dtx.figures import BLUE, CLASS_COLOURS, GREY, INK, ORANGE, SIGNED, new
 
-TARGET_COLOURS = ("#d1495b", "#1d3557", "#2a9d5c", "#e9a23b")
-"""Of targets, in their order."""
-LAYER_COLOURS = ("#d1803a", "#3a6ea5", "#2a9d5c", "#7a3e12", "#173753", "#8d5a97")
-"""Of layers, in their order; they repeat."""
-MODEL_COLOURS = {"trained": "#3a6ea5", "untrained": "#b9bfcc"}
+TARGET_COLOURS = LAYER_COLOURS = CLASS_COLOURS
+"""Of targets and of layers, in their order; they repeat."""
+MODEL_COLOURS = {"trained": BLUE, "untrained": GREY}
 """A model and its control."""
-ACCENT, QUIET, LINE = "#d1803a", "#8d99ae", "#333"
+ACCENT, QUIET, LINE = ORANGE, GREY, INK
 """What stands out, what does not, and thin lines."""
+
+
+def headline(figure: Figure, result: Result, text: str, note: str = "") -> None:
+    """Title a figure with what it says, and below it with what is drawn, n and the control.
+
+    Args:
+        figure: It grows by the title's height.
+        result: "Not established" and its first reason are added where it is not.
+        text: The finding, with its numbers. note: Below it; the number of distinct inputs is added.
+    """
+    said = [note] if note else []
+    if result.distinct_inputs is not None:
+        said.append(f"{result.distinct_inputs:,} distinct inputs")
+    if not result.established:
+        text = f"Not established: {text}"
+        said.append(shorten(next(result.reasons()), 140, placeholder=" ..."))
+    figures.headline(figure, text, "; ".join(said))
+
+
+def words(name: str) -> str:
+    """A name in the config as a reader would write it: ``RTG zero`` of ``rtg_zero``."""
+    spelled = name.replace("reward_to_go", "RTG").replace("_", " ")
+    return re.sub(r"\brtg\b", "RTG", spelled)
+
+
+def sentence_case(text: str) -> str:
+    """The text with a capital at its beginning; the rest stays."""
+    return text[:1].upper() + text[1:]
+
+
+def counted(kinds: Iterable[str]) -> str:
+    """The kinds of intervals of a figure, each once: ``t over 4 layouts``."""
+    return ", ".join(dict.fromkeys(str(kind) for kind in kinds))
 
 
 def title(figure: Figure, text: str, size: float = 10) -> None:
@@ -35,9 +70,9 @@ def heatmap(
     columns: Sequence[Any],
     *,
     limit: float | None = None,
-    cmap: str = "RdBu_r",
+    cmap: str = SIGNED,
     low: float | None = None,
-    size: float = 7,
+    size: float = 7.5,
     rotation: float = 90,
     aspect: str = "auto",
 ) -> AxesImage:
@@ -89,7 +124,7 @@ def bars(
 
 def sentence(text: str) -> Figure:
     """A figure that says why there is nothing to draw."""
-    figure, axes = new(7.0, 1.2, mosaic=[["text"]])
+    figure, axes = new(figures.PHONE, 0.3, mosaic=[["text"]])
     axes["text"].axis("off")
-    axes["text"].text(0.5, 0.5, text, ha="center", va="center", transform=axes["text"].transAxes)
+    figures.headline(figure, text)
     return figure

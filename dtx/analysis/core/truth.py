@@ -12,6 +12,7 @@ from dtx.dt.circuit import (
     CircuitNode,
     positions,
 )
+from dtx.dt.names import head_name, mlp_name
 
 FLIPS = {
     "instruction_flip": "instruction",
@@ -128,10 +129,10 @@ def _of(rho: float | None) -> Truth:
 
 
 def name_of(node: CircuitNode) -> str:
-    """A node of the circuit as :mod:`dtx.dt.paths` calls it: ``embed``, ``L0 H3``, ``L1 MLP``, ``logits``."""
+    """A node of the circuit as :mod:`dtx.dt.paths` calls it: ``embed``, ``L0H3``, ``L1 MLP``, ``logits``."""
     if node.hook in ("hook_embed", "hook_pos_embed"):
         return "embed"
     if node.hook == "unembed":
         return "logits"
-    layer = node.hook.split(".")[1]
-    return f"L{layer} MLP" if node.head is None else f"L{layer} H{node.head}"
+    layer = int(node.hook.split(".")[1])
+    return mlp_name(layer) if node.head is None else head_name(layer, node.head)

@@ -69,7 +69,7 @@ class Lens(LensSpec, OfModel):
         return answers(subject)
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:
-        """``lens``: what each lens leaves unexplained, and how the decision builds up."""
+        """``lens``: the KL of each lens to the final prediction, and how the decision builds up."""
         from dtx.analysis.lens.plots import draw
 
         yield "lens", draw(result, self.targets)

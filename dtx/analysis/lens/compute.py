@@ -74,9 +74,9 @@ def compute(
 
     Returns:
         Tables ``points``: one row a model, lens and point of the residual stream: kl (nats, mean over
-        held-out states) and unexplained (KL over that of the mean policy), each with the ends of an interval
-        over episodes, of which n and interval say how many and how; agreement (top-1), states (distinct
-        ones). ``decision``: one row a lens, layout, target and point: logit of
+        held-out states) and unexplained (KL over that of the average policy), each with the ends of an
+        interval over episodes, of which n and interval say how many and how; agreement (top-1), states
+        (distinct ones). ``decision``: one row a lens, layout, target and point: logit of
         the right minus the wrong turn. ``components``: one row a layout, target and component: its
         contribution to that difference, the normalisation's scale frozen.
     """
@@ -129,7 +129,7 @@ def _at_embedding(
     held_out: Drawing,
     bar: Bar,
 ) -> tuple[Estimate, Estimate]:
-    """Where one more untrained model lies: share unexplained at the embedding, nats from the mean policy."""
+    """Where one more untrained model lies: KL at the embedding over that of the average policy, and that."""
     fitting, held_out = fitting.every(FEWER), held_out.every(FEWER)
     unexplained, baseline = [], []
     for twin in fresh:
@@ -238,7 +238,9 @@ def _judge(
     names = points.drop_duplicates("order").set_index("order").point
     for order in range(last + 1):
         for lens in (LOGIT, TUNED):
-            short = f"{lens.split()[0]}_{names[order].lower().replace(' ', '_')}"
+            # Metrics keep the short name that runs of before have.
+            point = names[order].lower().replace(" ", "_").replace("attention", "attn")
+            short = f"{lens.split()[0]}_{point}"
             metrics[f"{short}_kl"] = float(rows.loc[TRAINED, lens, order].kl)
     formed = {
         (model, lens): _formed(spec, rows, model, lens, last)
@@ -270,8 +272,8 @@ def _judge(
             criterion=f"the tuned lens explains {spec.explained:.0%} before the last point, beyond the "
             f"interval, and at the embedding less than in one more untrained model ({TWINS} were fitted)",
             evidence=f"at {place[TRAINED, TUNED]} (logit lens {place[TRAINED, LOGIT]}; untrained "
-            f"{place[UNTRAINED, TUNED]}); at the embedding {embed} unexplained, untrained "
-            f"[{chance.low:.2f}, {chance.high:.2f}]",
+            f"{place[UNTRAINED, TUNED]}); KL to the final prediction / KL of the average "
+            f"policy at the embedding {embed}, untrained [{chance.low:.2f}, {chance.high:.2f}]",
             verdict=Verdict.judge(
                 [formed[TRAINED, TUNED] < last, Relation.ABOVE.decides(embed, chance)]
             ),

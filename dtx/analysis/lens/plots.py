@@ -1,4 +1,4 @@
-"""The figure: what each lens leaves unexplained, and how the decision builds up."""
+"""The figure: the KL of each lens to the final prediction, and how the decision builds up."""
 
 from __future__ import annotations
 
@@ -8,38 +8,58 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dtx.analysis.core.plots import TARGET_COLOURS
+from dtx.analysis.core.notes import controls
+from dtx.analysis.core.plots import TARGET_COLOURS, headline
 from dtx.analysis.core.result import Result
 from dtx.analysis.lens.spec import LOGIT, TRAINED, TUNED, UNTRAINED
-from dtx.figures import new
+from dtx.dt.names import renamed
+from dtx.figures import BLUE, HATCHES, INK, MARKERS, ORANGE, PHONE, SOFT, new
 
 
 def draw(result: Result, targets: Sequence[float]) -> Figure:
     """One panel of all states; two more at the decision, where there is one."""
     points, decision = result.tables["points"], result.tables["decision"]
-    if not len(decision):
-        figure, axes = new(6.0, 3.6, mosaic=[["points"]])
-        _points(axes["points"], points)
-        return figure
-    figure, axes = new(7.0, 6.0, mosaic=[["points", "points"], ["decision", "components"]])
+    panels = ["points", *(("decision", "components") if len(decision) else ())]
+    figure, axes = new(PHONE, 0.4 + 3.1 * len(panels), mosaic=[[name] for name in panels])
     _points(axes["points"], points)
-    _decision(axes["decision"], decision, targets)
-    _components(axes["components"], result.tables["components"], targets)
+    if len(decision):
+        _decision(axes["decision"], decision, targets)
+        _components(axes["components"], result.tables["components"], targets)
+    headline(figure, result, finding(result), controls(result))
     return figure
 
 
+def finding(result: Result) -> str:
+    """Where the prediction forms, in the model and in an untrained one."""
+    points = result.tables["points"]
+    names = _names(points)
+    formed, untrained = (
+        names[int(result.metrics[name] or 0)] for name in ("formed_at", "untrained_formed_at")
+    )
+    start = result.metrics["unexplained_at_embedding"]
+    return (
+        f"By the tuned lens the prediction forms at {formed} (untrained model: {untrained}); "
+        f"KL at the embedding / KL of the average policy: {start:.2f}"
+    )
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    """Points of the residual stream in their order."""
+    return [renamed(point) for point in table.drop_duplicates("order").sort_values("order").point]
+
+
 def _points(axis: Axes, points: pd.DataFrame) -> None:
-    names = points.drop_duplicates("order").point.tolist()
+    names = _names(points)
     for model, style in ((TRAINED, "-"), (UNTRAINED, ":")):
-        for lens, colour in ((LOGIT, "#e9a23b"), (TUNED, "#1d3557")):
+        for lens, colour, mark in ((LOGIT, ORANGE, "s"), (TUNED, BLUE, "o")):
             rows = points[(points.model == model) & (points.lens == lens)]
             name = lens if model == TRAINED else f"{lens}, untrained model"
             axis.plot(
                 rows.order,
                 rows.unexplained.clip(1e-4),
                 style,
-                marker="o",
-                ms=3.5,
+                marker=mark,
+                ms=4,
                 color=colour,
                 label=name,
             )
@@ -50,47 +70,50 @@ def _points(axis: Axes, points: pd.DataFrame) -> None:
                     color=colour, alpha=0.2, lw=0,
                 )  # fmt: skip
     states = int(points.states.iloc[0])
-    axis.axhline(1, color="#7a8194", lw=1, ls="--")
-    axis.text(
-        len(names) - 1,
-        1.06,
-        "baseline: average policy",
-        ha="right",
-        va="bottom",
-        fontsize=7,
-        color="#7a8194",
-    )
-    axis.set_xticks(range(len(names)), names)
+    axis.axhline(1, color=SOFT, lw=1, ls="--", label="baseline: average policy")
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
     axis.set(
         yscale="log",
         ylim=(1e-3, None),
         xlabel="residual stream after",
-        ylabel="KL to final prediction / KL of average policy",
-        title=f"What a lens misses of the prediction, {states:,} distinct held-out states",
+        ylabel="KL to final prediction /\nKL of average policy",
+        title=f"{states:,} distinct held-out states",
     )
-    axis.legend(loc="lower left")
+    axis.legend(loc="lower left", fontsize=7.5)
 
 
 def _decision(axis: Axes, table: pd.DataFrame, targets: Sequence[float]) -> None:
-    names = table.drop_duplicates("order").point.tolist()
+    names = _names(table)
     for index, target in enumerate(targets):
         for lens, style in ((LOGIT, "--"), (TUNED, "-")):
+            mark = MARKERS[index % len(MARKERS)]
             rows = table[(table.target == target) & (table.lens == lens)]
             mean = rows.groupby("order").value.mean()
             colour = TARGET_COLOURS[index % len(TARGET_COLOURS)]
-            axis.plot(mean.index, mean, style, color=colour, label=f"{lens}, RTG {target:g}")
+            axis.plot(
+                mean.index,
+                mean,
+                style,
+                marker=mark,
+                ms=4,
+                color=colour,
+                label=f"{lens}, RTG {target:g}",
+            )
             axis.fill_between(
                 mean.index, rows.groupby("order").value.min(), rows.groupby("order").value.max(),
                 color=colour, alpha=0.08, lw=0,
             )  # fmt: skip
-    axis.axhline(0, color="#7a8194", lw=0.8)
+    axis.axhline(0, color=SOFT, lw=0.8)
     axis.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
-    axis.set(title="At the decision square", ylabel="logit, correct minus wrong turn")
-    axis.legend(fontsize=6.5, title="band: layouts", title_fontsize=6.5)
+    axis.set(
+        title=f"At the decision: mean and range of {table.layout.nunique()} layouts",
+        ylabel="logit, correct minus wrong turn",
+    )
+    axis.legend(fontsize=7.5)
 
 
 def _components(axis: Axes, table: pd.DataFrame, targets: Sequence[float]) -> None:
-    names = table.drop_duplicates("order").point.tolist()
+    names = _names(table)
     width = 0.8 / len(targets)
     for index, target in enumerate(targets):
         rows = table[table.target == target].groupby("order").value
@@ -100,10 +123,15 @@ def _components(axis: Axes, table: pd.DataFrame, targets: Sequence[float]) -> No
             rows.mean(),
             width,
             color=TARGET_COLOURS[index % len(TARGET_COLOURS)],
+            hatch=HATCHES[index % len(HATCHES)],
+            edgecolor="white",
             label=f"RTG {target:g}",
         )
-        axis.vlines(place, rows.min(), rows.max(), color="black", lw=0.8)
-    axis.axhline(0, color="#7a8194", lw=0.8)
+        axis.vlines(place, rows.min(), rows.max(), color=INK, lw=0.8)
+    axis.axhline(0, color=SOFT, lw=0.8)
     axis.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
-    axis.set(title="Direct contributions (scale frozen)", ylabel="logit, correct minus wrong turn")
-    axis.legend(fontsize=7)
+    axis.set(
+        title="Direct contributions: mean and range",
+        ylabel="logit, correct minus wrong turn",
+    )
+    axis.legend(fontsize=7.5)

@@ -20,6 +20,7 @@ from dtx.dataset.episodes import Episodes
 from dtx.dt.context import Context
 from dtx.dt.incremental import CHUNK
 from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.names import attention_name, mlp_name
 from dtx.dt.spec import Balance, Windows
 from dtx.dt.windows import Drawn
 from dtx.progress import Bar
@@ -67,7 +68,7 @@ class Translators(torch.nn.Module):
 
 def point_names(layers: int) -> list[str]:
     """Points of the residual stream in order."""
-    return ["embed", *(f"L{i} {part}" for i in range(layers) for part in ("attn", "MLP"))]
+    return ["embed", *(name(i) for i in range(layers) for name in (attention_name, mlp_name))]
 
 
 def windows_of(
@@ -175,7 +176,7 @@ class Reading:
 
     Attributes:
         kl_ps: By lens, nats (p, s) from what it reads to the model's policy. baseline_s: (s,) from the
-            model's mean policy. agreement_p: By lens, share of states with the same most probable action.
+            model's average policy. agreement_p: By lens, share of states with the same most probable action.
         episode_s: (s,) whose windows they are of. points: Names of the points.
     """
 
@@ -192,7 +193,7 @@ class Reading:
 
     @property
     def baseline(self) -> Estimate:
-        """Nats from the mean policy."""
+        """Nats from the average policy."""
         return self.over_episodes(self.baseline_s)
 
     def rows(self, model: str) -> Iterator[dict[str, Any]]:

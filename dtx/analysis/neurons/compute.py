@@ -19,6 +19,7 @@ from dtx.analysis.neurons.states import States, states_of
 from dtx.analysis.neurons.worlds import views_and_worlds
 from dtx.dataset.episodes import Episodes
 from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.names import neuron_name
 from dtx.dt.processing import EXACT, processed
 from dtx.dt.windows import observation_table
 from dtx.env.actions import Action
@@ -77,7 +78,7 @@ def compute(
         weight_lfa = {name: _congruence(each)[layers] for name, each in models.items()}
         score_lf = np.abs(weight_lfa[TRAINED]).max(-1) * value_slf[TRAINED].std(0)
         chosen = _chosen(spec, layers, score_lf)
-        names = [f"MLP{layers[i]}N{f}" for i, f in chosen]
+        names = [neuron_name(layers[i], f) for i, f in chosen]
         at = tuple(np.array(chosen).T)
         value_si = {name: value[:, *at] for name, value in value_slf.items()}
         weight_ia = {name: weight[at] for name, weight in weight_lfa.items()}

@@ -15,6 +15,7 @@ from dtx.analysis.core.result import Result
 from dtx.analysis.neurons.plots import actions_of, names_of
 from dtx.analysis.neurons.spec import RANDOM, TRAINED, UNTRAINED
 from dtx.analysis.neurons.worlds import NO_WORLD
+from dtx.dt.names import renamed
 from dtx.pairs.runs import view_picture
 
 BINS = 30
@@ -57,7 +58,7 @@ class NeuronsPage(ResultPage):
         rows = self.states[self.states["name"] == name]
         actions = {action: float(own[action]) for action in actions_of(self.neurons)}
         return {
-            "name": name,
+            "name": renamed(name),
             "own": own,
             "untrained": table.loc[UNTRAINED, name],
             "histograms": self._histograms(name),

@@ -7,41 +7,55 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dtx.analysis.core.plots import ACCENT, MODEL_COLOURS, heatmap
+from dtx.analysis.core.notes import controls, note
+from dtx.analysis.core.plots import MODEL_COLOURS, headline, heatmap
 from dtx.analysis.core.result import Result
 from dtx.analysis.neurons.spec import TRAINED, UNTRAINED
+from dtx.dt.names import renamed
 from dtx.env.actions import Action
-from dtx.figures import new
+from dtx.figures import PHONE, SIGNED, new
 
-COLOURS = {UNTRAINED: MODEL_COLOURS[UNTRAINED], TRAINED: ACCENT}
+COLOURS = {model: MODEL_COLOURS[model] for model in (UNTRAINED, TRAINED)}
 
 
 def draw(result: Result) -> Figure:
-    """Logits a unit, mean activation by decision (or reward-to-go where there is none), and selectivity."""
+    """Effect on logits, mean activation by decision (or reward-to-go without one), and selectivity."""
     table, facts = result.tables["neurons"], result.tables["facts"]
     names, actions = names_of(table), actions_of(table)
     count = len(names)
+    shown = [renamed(name) for name in names]
     figure, axes = new(
-        7.0,
-        1.9 + 0.2 * max(count, 6),
-        mosaic=[["logits", "facts", "selectivity"]],
-        width_ratios=[1, 1.2, 0.9],
+        PHONE,
+        2 * (1.9 + 0.19 * max(count, 6)),
+        mosaic=[["logits", "facts"], ["selectivity", "selectivity"]],
     )
     table = table.set_index(["model", "name"])
     weight = table.loc[TRAINED].loc[names, actions].to_numpy(float)
-    _heat(figure, axes["logits"], weight, names, actions, "logits")
-    axes["logits"].set_title("logits a unit")
+    _heat(
+        figure, axes["logits"], weight, shown, actions, "effect on logits per\nunit of activation"
+    )
+    axes["logits"].set_title("Effect on each logit")
     fact, words, grid = _activity(facts[facts.model == TRAINED], names)
-    _heat(figure, axes["facts"], grid, [], words, "share of its largest")
-    axes["facts"].set_title(f"active, by {fact}")
+    _heat(figure, axes["facts"], grid, [], words, "activation / max")
+    axes["facts"].set_title(f"Active, by {fact}")
     axis = axes["selectivity"]
     for model, colour in COLOURS.items():
         value = table.loc[model].loc[names].selectivity
-        axis.scatter(value, range(count), s=22, color=colour, label=model, zorder=3)
-    axis.set(title="selectivity", xlim=(-0.03, 1.03), ylim=(count - 0.5, -0.5))
-    axis.set_xlabel("variance explained by one fact", fontsize=8)
-    axis.set_yticks([])
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22 * 4 / (1.9 + 0.2 * count)))
+        mark = "o" if model == TRAINED else "v"
+        axis.scatter(value, range(count), s=26, marker=mark, color=colour, label=model, zorder=3)
+    axis.set(title="Selectivity", xlim=(-0.03, 1.03), ylim=(count - 0.5, -0.5))
+    axis.set_xlabel("variance explained by best single feature")
+    axis.set_yticks(range(count), shown, fontsize=8)
+    axis.legend(loc="best")
+    own = table.loc[TRAINED].loc[names]
+    best = own.selectivity.idxmax()
+    text = (
+        f"The best single feature explains {own.selectivity.mean():.0%} of a neuron's variance on average "
+        f"({result.metrics['selectivity_untrained']:.0%} in untrained models), most of "
+        f"{renamed(best)}: {own.fact[best]}, {own.selectivity[best]:.0%}"
+    )
+    about = f"the {count} neurons with the largest effect on the logits"
+    headline(figure, result, text, note(about, controls(result)))
     return figure
 
 
@@ -68,7 +82,7 @@ def _activity(facts: pd.DataFrame, names: list[str]) -> tuple[str, list[str], np
 def _heat(
     figure: Figure, axis: Axes, grid: np.ndarray, names: list[str], words: list[str], label: str
 ) -> None:
-    image = heatmap(axis, grid, names, words, cmap="RdBu")
+    image = heatmap(axis, grid, names, words, cmap=SIGNED)
     if not names:
         axis.set_yticks([])
     bar = figure.colorbar(image, ax=axis, location="bottom", shrink=0.8, pad=0.02, label=label)

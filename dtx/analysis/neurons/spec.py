@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
 from dtx.analysis.core.parts import Parts, Problem, no_layers
 from dtx.config.ranges import Count, Natural, NotEmpty, Number, Positive, Seed
+from dtx.dt.names import NEURON, part_of
 
-NAME = re.compile(r"MLP(\d+)N(\d+)")
-"""What a neuron is called."""
 TRAINED, UNTRAINED, RANDOM = "trained", "untrained", "random"
 """Names of the models, and of the sets of states that are shown: a model's strongest, or random ones."""
 
@@ -33,14 +31,14 @@ class NeuronsSpec:
     def check(self) -> Iterator[tuple[str, str]]:
         """Names of neurons; enough states to show the strongest and as many others."""
         for name in self.named:
-            if not NAME.fullmatch(name):
-                yield "named", f"'{name}' is no neuron; MLP1N5 is"
+            if not _is_neuron(name):
+                yield "named", f"'{name}' is no neuron; L1N5 is"
         if self.states < 2 * self.shown:
             yield "states", f"must be at least twice what is shown, {2 * self.shown}"
 
     def misfits(self, sizes: Parts) -> Iterator[Problem]:
         """Neurons and layers that a model does not have."""
-        for name in filter(NAME.fullmatch, self.named):  # check() tells what is no name
+        for name in filter(_is_neuron, self.named):  # check() tells what is no name
             layer, neuron = place_of(name)
             if layer >= sizes.n_layers or neuron >= sizes.d_mlp:
                 yield "named", f"the model has no neuron {name}"
@@ -48,12 +46,17 @@ class NeuronsSpec:
 
 
 def place_of(name: str) -> tuple[int, int]:
-    """Layer and number of a neuron by its name.
+    """Layer and number of a neuron by its name, ``L1N5`` or ``MLP1N5`` as before.
 
     Raises:
         ValueError: It is no neuron's name.
     """
-    match = NAME.fullmatch(name)
-    if match is None:
+    part = part_of(name)
+    if part is None or part.kind != NEURON:
         raise ValueError(f"{name!r} is no neuron")
-    return int(match[1]), int(match[2])
+    return part.layer, part.unit
+
+
+def _is_neuron(name: str) -> bool:
+    part = part_of(name)
+    return part is not None and part.kind == NEURON

@@ -123,9 +123,9 @@ def claim(found: Found, best: Mapping[Condition, Beside], edit: str) -> Claim:
     unmeasured = bool(of_edit) and not any(each.donors for each in of_edit)
     return Claim(
         id=f"{edit}_carried",
-        text=f"the strongest edge of {edit} brings more than its donors",
-        criterion="the strongest edge at one token brings more than activations from a world that must bring "
-        "nothing there, and so do those from one that must bring all; beyond the intervals",
+        text=f"the strongest edge of {edit} restores more than its control",
+        criterion="at one token it restores more than activations from an unrelated layout without the "
+        "answer, and so do activations from one with it; beyond the intervals",
         evidence=evidence(parts, found.gaps.words(edit)),
         verdict=Verdict.NOT_ESTABLISHED if unmeasured else verdict(parts),
         about=about(found.runs, edit),
@@ -144,7 +144,9 @@ def finding(found: Found, best: Mapping[Condition, Beside], edits: list[str]) ->
             names = ", ".join(f"{_place(row)} {row['rho']:.2f}" for _, row in first.iterrows())
             carries = best[c].carries()
             said = (
-                f"the first carries {carries}" if carries else "the first is not beyond its donors"
+                f"the first carries {carries}"
+                if carries
+                else "the first is no larger than its control"
             )
             parts.append(f"{edit} ({c}): {names}; {said}")
     kinds = dict.fromkeys(each.own.kind for each in best.values())
@@ -152,6 +154,6 @@ def finding(found: Found, best: Mapping[Condition, Beside], edits: list[str]) ->
 
 
 def _place(edge: Any) -> str:
-    """``embed > L1 H0 v at S1``."""
+    """``embed > L1H0 v at S1``."""
     read = f" {edge['input']}" if edge["input"] in ("q", "k", "v") else ""
     return f"{edge['sender']} > {edge['receiver']}{read} at {edge['token']}"

@@ -10,9 +10,10 @@ import pandas as pd
 from dtx.analysis.core.page import Heading, ResultPage
 from dtx.analysis.core.result import Result
 from dtx.analysis.path_patching.plots import row_of
+from dtx.dt.names import MLP, attention_name, mlp_name, part_of, renamed
 
 LEAST = 0.005
-"""Cells whose |rho| is below this everywhere are not on the page; the table has them."""
+"""Cells that restore less than this everywhere, of either sign, are not on the page; the table has them."""
 
 
 class PathsPage(ResultPage):
@@ -56,7 +57,7 @@ def _data(result: Result) -> dict[str, Any]:
         )
     bands = {str(int(row)): _band(name) for name, row in zip(names, rows, strict=True)}
     return {
-        "names": names,
+        "names": [renamed(name) for name in names],
         "rows": [int(row) for row in rows],
         "bands": bands,
         "tokens": result.arrays["tokens"].tolist(),
@@ -67,12 +68,13 @@ def _data(result: Result) -> dict[str, Any]:
 
 
 def _head(name: str) -> int:
-    part = name.split()[-1]
-    return int(part[1:]) if part[0] == "H" else 0
+    part = part_of(name)
+    return part.unit if part else 0
 
 
 def _band(name: str) -> str:
     if name in ("embed", "logits"):
         return "embedding" if name == "embed" else name
-    layer, part = name.split()
-    return f"{layer} {'MLP' if part == 'MLP' else 'attention'}"
+    part = part_of(name)
+    assert part is not None, name
+    return mlp_name(part.layer) if part.kind == MLP else attention_name(part.layer)

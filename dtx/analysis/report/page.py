@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 
 from dtx import pages
 from dtx.analysis.core.analysis import Analysis
-from dtx.analysis.core.page import Parts, Picture, parts_of, pictures
+from dtx.analysis.core.page import Parts, Picture, parts_of, pictures, worded_claims
 from dtx.analysis.core.result import Result
 from dtx.analysis.report.lines import NOT_ASKED, Line
+from dtx.dt.names import renamed
 from dtx.files import read_json
 from dtx.stage import TARGET, Stage
 from dtx.store.checksums import DONE
@@ -67,12 +68,16 @@ class ReportHtml:
     def write_html(self, path: Path, **_: Any) -> None:
         """Write the page with all pictures in it; other pages and tables are links into the store."""
         below = _below(self.analyses)
+        lines = [
+            replace(line, answer=renamed(line.answer), claims=worded_claims(line.claims))
+            for line in self.lines
+        ]
         sections = [self._section(name, stage) for name, stage in self.analyses.items()]
         pages.write(
             path,
             "analysis/report/page.html",
-            asked=[line for line in self.lines if line.status != NOT_ASKED],
-            not_asked=[line for line in self.lines if line.status == NOT_ASKED],
+            asked=[line for line in lines if line.status != NOT_ASKED],
+            not_asked=[line for line in lines if line.status == NOT_ASKED],
             sections=sections,
             origin=list(_origin(self.analyses, sections)),
             again=_again(sections),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dtx.analysis.scorecard.gates import Case
+    from dtx.report import Page
 
 
 TARGETS = (0.0, 0.9)
@@ -119,11 +120,12 @@ class Scorecard(ScorecardSpec, Analysis):
 
         return compute(self, [self._case(cell) for cell in self.cells])
 
-    def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:
-        """``scorecard``: analyses down, models and measures across."""
-        from dtx.analysis.scorecard.plots import draw
+    def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
+        """``scorecard``: gates by analysis, as a figure; every score, as a page."""
+        from dtx.analysis.scorecard.plots import draw, page
 
         yield "scorecard", draw(result)
+        yield "scorecard", page(result)
 
     def _case(self, cell: Cell) -> Case:
         from dtx.analysis.core.answers import Subject, answers_of

@@ -105,7 +105,7 @@ def score(answers: pd.DataFrame, positive: float) -> Iterator[dict]:
 
 
 SHOWN = 8
-"""Names of what was missed or found wrongly that a row tells."""
+"""Names of misses or false positives that a row tells."""
 
 
 def _names(answers: pd.DataFrame, which: np.ndarray) -> str:

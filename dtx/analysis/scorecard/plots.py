@@ -1,109 +1,158 @@
-"""The scorecard as one page: analyses down, models and measures across, every value printed."""
+"""The scorecard: analyses down, kinds of gates across; and a page of every score."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 
 from dtx import figures
+from dtx.analysis.core.plots import headline
 from dtx.analysis.core.result import Result
 from dtx.analysis.scorecard.gates import SMALL_IS_GOOD
+from dtx.analysis.scorecard.spec import T0, T1, T4
+from dtx.figures import INK, PHONE, SKY, VERMILION, WHITE
 
-WORDS = {
-    "identity": "identity\nerror",
-    "error": "largest\nerror",
-    "recall": "recall",
-    "auroc": "AUROC",
-    "position": "right\ntoken",
-    "false_positives": "false\npositives",
-    "false_statements": "false\nstatements",
+IDENTITY, STATEMENTS = "identity", "false_statements"
+COLUMNS = {
+    "exact\nchecks": "largest error",
+    "finds it\n(T0)": "least score",
+    "ranks it\n(T1)": "least AUROC",
+    "finds none\n(T4)": "most found",
+    "no false\nclaims": "largest share",
 }
-GOOD, BAD, NONE = "#d7eee0", "#f6d5d8", "#ffffff"
+"""What is held to a gate, and the value that is printed below how many hold."""
+GATE_COLOURS = {"holds": SKY, "fails": VERMILION}
+TINT = 0.35
+MEANING = (
+    "Circuits: T0 compiled, T1 trained; T4: models in which there is nothing to find. Of each: gates that "
+    "hold; the worst of errors, of scores (0-1) or of false positives (%); white: no gate"
+)
 
 
-def columns(scores: pd.DataFrame) -> list[tuple[str, str]]:
-    """(model or T0, measure): T0 with its variants is one group, the worst of them shown."""
-    apart = ("error", "false_statements")
-    wanted = [("T0", m) for m in WORDS] + [("T1", m) for m in WORDS if m not in apart]
-    negatives = scores.loc[scores["kind"] == "T4", "model"].drop_duplicates()
-    return [*wanted, *((str(name), "false_positives") for name in negatives)]
+def column_of(scores: pd.DataFrame) -> pd.Series:
+    """The column of :data:`COLUMNS` to which each score belongs; missing: it is in none."""
+    checks, t0, t1, t4, claims = COLUMNS
+    measure, kind = scores["measure"], scores["kind"]
+    cases = [measure == IDENTITY, measure == STATEMENTS, kind == T0, kind == T1, kind == T4]
+    return pd.Series(np.select(cases, [checks, claims, t0, t1, t4], ""), scores.index)
 
 
-def worst(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row an analysis (and part), one column a group of models and measure: the worst value of them.
-
-    A model's claims are shown among the false positives of the whole analysis.
-    """
-    table = scores.copy()
-    table["group"] = np.where(table["kind"] == "T4", table["model"], table["kind"])
-    named = table["analysis"] + table["part"].map(lambda part: f": {part}" if part else "")
-    table["row"] = named.str.replace("_", " ")
-    order = {name: i for i, name in enumerate(table["analysis"].drop_duplicates())}
-    table = table.iloc[np.argsort(table["analysis"].map(order).to_numpy(), kind="stable")]
-    largest = table["measure"].isin(["identity", *SMALL_IS_GOOD])
-    table["signed"] = np.where(largest, -table["value"], table["value"])
-    table = table[table["value"].notna()]
-    shown = table.groupby(["row", "group", "measure"], sort=False)["signed"].min().abs()
-    return pd.DataFrame(shown.unstack(["group", "measure"]))
+def cells(scores: pd.DataFrame) -> pd.DataFrame:
+    """A row an analysis and column: how many gates there are and hold, and the worst value of them."""
+    held = scores[scores["holds"].notna() & scores["value"].notna()]
+    held = held.assign(column=column_of(held), holds=held["holds"].astype(bool))
+    small = held["measure"].isin([IDENTITY, *SMALL_IS_GOOD])
+    # What fails comes first, then what should be large, so that one value stands for the cell.
+    held = held.assign(small=small, rank=np.where(small, -held["value"], held["value"]))
+    held = held.sort_values(["holds", "small", "rank"], kind="stable")
+    grouped = held.groupby(["analysis", "column"], sort=False)
+    table = grouped.agg(
+        gates=("holds", "size"),
+        hold=("holds", "sum"),
+        value=("value", "first"),
+        measure=("measure", "first"),
+    )
+    return pd.DataFrame(table.reset_index())
 
 
 def draw(result: Result) -> Figure:
-    """Analyses down, models and measures across, every value printed; red where a gate fails.
-
-    White: shown without a gate.
-    """
+    """Analyses down, kinds of gates across: how many hold, and the worst value; hatched where one fails."""
     scores = result.tables["scores"]
-    table, wanted = worst(scores), columns(scores)
-    beyond = worst(scores[scores["holds"].eq(False)])  # what fails in some model
-    held = worst(scores[scores["holds"].notna()])
-    names = list(table.index)
-    height = 1.1 + 0.23 * len(names)
-    figure, axes = figures.new(7.0, height, mosaic=[["table"]])
+    table = cells(scores).set_index(["analysis", "column"])
+    names = list(scores["analysis"].drop_duplicates())
+    figure, axes = figures.new(PHONE, 1.0 + 0.32 * len(names), mosaic=[["table"]])
     axis = axes["table"]
-    axis.set(xlim=(0, len(wanted)), ylim=(len(names), 0))
+    axis.set(xlim=(0, len(COLUMNS)), ylim=(len(names), 0))
     axis.grid(visible=False)
     for spine in axis.spines.values():
         spine.set_visible(False)
     for y, name in enumerate(names):
-        for x, column in enumerate(wanted):
-            value = float(table.loc[name, column]) if column in table else np.nan
-            colour = BAD if _has(beyond, name, column) else GOOD
-            colour = colour if _has(held, name, column) else NONE
-            axis.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, edgecolor="white", lw=1.5))
-            axis.text(x + 0.5, y + 0.5, _shown(column[1], value), ha="center", va="center", size=6)
-    axis.set_yticks(np.arange(len(names)) + 0.5, names, size=6.5)
-    axis.set_xticks(np.arange(len(wanted)) + 0.5, [_head(*column) for column in wanted], size=5)
+        for x, column in enumerate(COLUMNS):
+            cell = table.loc[(name, column)] if (name, column) in table.index else None
+            axis.add_patch(_box(x, y, cell))
+            text = "" if cell is None else f"{cell['hold']}/{cell['gates']}\n{_shown(cell)}"
+            axis.text(x + 0.5, y + 0.52, text, ha="center", va="center", size=7.5, color=INK)
+    axis.set_yticks(np.arange(len(names)) + 0.5, [n.replace("_", " ") for n in names], size=7.5)
+    axis.set_xticks(np.arange(len(COLUMNS)) + 0.5, list(COLUMNS), size=7.5)
     axis.tick_params(length=0)
     axis.xaxis.tick_top()
-    titles = {"T0": "T0, compiled (worst variant)", "T1": "T1, trained to a circuit"}
-    names_of = [titles.get(group, "T4, negatives") for group, _ in wanted]
-    for title in dict.fromkeys(names_of):
-        places = [x for x, other in enumerate(names_of) if other == title]
-        middle = (places[0] + places[-1] + 1) / 2
-        axis.text(middle, -1.75, title, ha="center", va="center", size=6.5, weight="bold")
-        if places[0]:
-            axis.axvline(places[0], color="#8d99ae", lw=0.8)
+    handles = [
+        Patch(facecolor=to_rgba(GATE_COLOURS["holds"], TINT), label="all gates hold"),
+        Patch(facecolor=to_rgba(GATE_COLOURS["fails"], TINT), hatch="///", label="a gate fails"),
+    ]
+    figure.legend(handles=handles, loc="outside lower left", ncols=2, fontsize=7.5)
+    headline(figure, result, _finding(result), MEANING)
     return figure
 
 
-def _head(group: str, measure: str) -> str:
-    """Of a negative its name: all that is shown of it is what was found wrongly."""
-    if group in ("T0", "T1"):
-        return WORDS[measure]
-    return group.replace("behaviour_", "behaviour\n").replace("_", " ")
+def _finding(result: Result) -> str:
+    gates, scores = result.tables["gates"], result.tables["scores"]
+    holds = gates["holds"].astype(bool)
+    failing = gates[~holds]
+    where = [f"{g.analysis} on {g.model}".replace("_", " ") for g in failing.itertuples()]
+    where = list(dict.fromkeys(where))
+    more = f" and {len(where) - 3} more" if len(where) > 3 else ""
+    fails = f"; fails: {', '.join(where[:3])}{more}" if where else ""
+    return (
+        f"{holds.sum()} of {len(gates)} gates hold, for {scores['analysis'].nunique()} analyses on "
+        f"{scores['model'].nunique()} models{fails}"
+    )
 
 
-def _has(table: pd.DataFrame, name: str, column: tuple[str, str]) -> bool:
-    return name in table.index and column in table and bool(np.isfinite(table.loc[name, column]))
+def _box(x: int, y: int, cell: pd.Series | None) -> Rectangle:
+    style: dict = {"facecolor": WHITE}
+    if cell is not None:
+        fails = cell["hold"] < cell["gates"]
+        colour = GATE_COLOURS["fails" if fails else "holds"]
+        style = {"facecolor": to_rgba(colour, TINT), "hatch": "///" if fails else None}
+    return Rectangle((x, y), 1, 1, edgecolor=WHITE, lw=1.5, **style)
 
 
-def _shown(measure: str, value: float) -> str:
-    if np.isnan(value):
-        return "-"
-    if measure in ("identity", "error"):
+def _shown(cell: pd.Series) -> str:
+    value = float(cell["value"])
+    if cell["measure"] in (IDENTITY, "error"):
         return "0" if value == 0 else f"{value:.0e}".replace("e-0", "e-")
-    if measure in ("false_positives", "false_statements"):
+    if cell["measure"] in ("false_positives", STATEMENTS):
         return f"{value:.0%}" if value in (0, 1) else f"{value:.1%}"
     return f"{value:.2f}" if value < 1 else "1"
+
+
+def page(result: Result) -> go.Figure:
+    """Every score: those that fail first, then by analysis."""
+    scores = result.tables["scores"]
+    state = np.select(
+        [scores["holds"].isna(), scores["holds"].eq(True)], ["no gate", "holds"], "fails"
+    )
+    table = scores.assign(state=state, order=state != "fails")
+    table = table.sort_values(["order", "analysis", "model"], kind="stable")
+    fills = {"holds": SKY, "fails": VERMILION, "no gate": WHITE}
+    columns = [
+        "analysis",
+        "part",
+        "model",
+        "kind",
+        "measure",
+        "value",
+        "interval",
+        "limit",
+        "state",
+    ]
+    shown = table[columns].assign(
+        value=table["value"].map("{:.3g}".format), limit=table["limit"].map("{:.3g}".format)
+    )
+    figure = go.Figure(
+        go.Table(
+            header={"values": columns, "align": "left"},
+            cells={
+                "values": [shown[name].astype(str).str.replace("_", " ") for name in columns],
+                "align": "left",
+                "fill": {"color": [*[WHITE] * (len(columns) - 1), shown["state"].map(fills)]},
+            },
+        )
+    )
+    figure.update_layout(title=_finding(result), template="plotly_white", height=900)
+    return figure

@@ -323,13 +323,14 @@ def _words(key: Key) -> str:
 
 def _evidence(f: Found) -> str:
     parts = [
-        f"{f.edges:,} of {f.of:,} edges at tokens keep {f.kept.value:.2f} (faithfulness {f.faithfulness})",
-        f"random ones in its structure at most {f.random.high:.2f}, "
+        f"{f.edges:,} of {f.of:,} edges (sender, receiver, token) restore {f.kept.value:.2f} "
+        f"(faithfulness {f.faithfulness})",
+        f"control: random circuits of its structure at most {f.random.high:.2f}, "
         f"between its nodes {f.same_nodes.high:.2f}",
-        f"all other edges keep {f.rest.value:.2f}",
+        f"all other edges restore {f.rest.value:.2f}",
     ]
     if f.held_out is not None and f.needed is not None:
-        parts.insert(1, f"found on other layouts {f.held_out}, where {f.needed} edges are needed")
+        parts.insert(1, f"pruned on other layouts {f.held_out}, where {f.needed} edges are needed")
     return ", ".join(parts)
 
 

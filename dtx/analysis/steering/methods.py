@@ -17,6 +17,7 @@ from dtx.analysis.steering.runs import Runs
 from dtx.analysis.steering.spec import Goal, Site, SteeringMethod, SteeringSpec, Tokens
 from dtx.analysis.steering.windows import CHANGE, KEEP, GoalWindows, towards
 from dtx.dt.model import DecisionTransformerModel
+from dtx.dt.names import head_name, mlp_name
 
 EMBED = residual(0)
 
@@ -108,11 +109,11 @@ def _clamps(
     for layer in range(model.cfg.n_layers if spec.clamp_parts else 0):
         z = f"blocks.{layer}.attn.hook_z"
         sites += [
-            ActivationEdit(f"L{layer}H{head}", z, Tokens.all, head=head, clamp=value)
+            ActivationEdit(head_name(layer, head), z, Tokens.all, head=head, clamp=value)
             for head in range(model.cfg.n_heads)
         ]
         sites.append(
-            ActivationEdit(f"MLP{layer}", f"blocks.{layer}.hook_mlp_out", Tokens.all, clamp=value)
+            ActivationEdit(mlp_name(layer), f"blocks.{layer}.hook_mlp_out", Tokens.all, clamp=value)
         )
     yield from sites
     if goal.only_if is None:

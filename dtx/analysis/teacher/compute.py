@@ -263,7 +263,7 @@ def _judge(
             criterion="top-1 agreement above the n-gram's, and less surprised by the demonstrated actions, "
             "on the same episodes: the intervals of both differences above 0",
             evidence=f"{dt.agreement:.2f} [{dt.agreement_low:.2f}, {dt.agreement_high:.2f}] "
-            f"({dt.interval}), {_signed(found.agreement)} above the n-gram; {dt.nll:.2f} nats an action, "
+            f"({dt.interval}), {_signed(found.agreement)} above the n-gram; {dt.nll:.2f} nats per action, "
             f"{_signed(found.surprise)} fewer than the n-gram's {gram.nll:.2f}",
             verdict=Verdict.judge(
                 Relation.ABOVE.decides(e, 0.0) for e in (found.agreement, found.surprise)

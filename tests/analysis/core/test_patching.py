@@ -68,8 +68,8 @@ def test_one_edit_of_several_is_told_by_its_name(pairs):
     runs = pd.DataFrame(rows)
     gaps = Gaps.of(runs, 0.5, {})
     assert gaps.words("idle") == (
-        "in no pair does it change the logit difference at all: the model does not read it"
+        "edit changes the logit difference in no pair: the model does not read it"
     )
-    assert "moves the decision by" in gaps.words("small") and gaps.unread == {"idle"}
+    assert "changes the logit difference by" in gaps.words("small") and gaps.unread == {"idle"}
     assert without_gap(runs) == [NO_GAP]
     assert without_gap(runs[runs["edit"] != "small"]) == [SAME_RUNS]
