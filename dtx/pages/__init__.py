@@ -15,6 +15,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dtx.text import discreet
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -40,8 +42,8 @@ def render(template: str, **values: Any) -> str:
 
 
 def write(path: Path, template: str, **values: Any) -> None:
-    """Write a page."""
-    path.write_text(render(template, **values), encoding="utf-8")
+    """Write a page; no secret of a URL is written."""
+    path.write_text(discreet(render(template, **values)), encoding="utf-8")
 
 
 def is_plotly(page: Any) -> bool:

@@ -66,7 +66,7 @@ class ResultPage:
             path,
             self.template,
             heading=self.heading,
-            page=parts_of(self.result, path.parents[1]),
+            page=parts_of(self.result, path.parents[1], self.heading.name),
             plot=None if self.plot is None else pages.plot(self.plot, path.stem),
             **self.values(),
         )
@@ -120,12 +120,15 @@ class Parts:
     tables: list[ShownTable]
 
 
-def parts_of(result: Result, folder: Path, *, rows: int = ROWS, link: str = "../tables") -> Parts:
+def parts_of(
+    result: Result, folder: Path, name: str, *, rows: int = ROWS, link: str = "../tables"
+) -> Parts:
     """A result as a page shows it.
 
     Args:
         result: The result.
         folder: Of the artefact, for the pictures in its ``figures/``.
+        name: Of the analysis.
         rows: Most rows of a table.
         link: From the page to the folder of the tables.
     """
@@ -134,7 +137,10 @@ def parts_of(result: Result, folder: Path, *, rows: int = ROWS, link: str = "../
         shown(name, table, rows, link) for name, table in result.tables.items() if name != CLAIMS
     ]
     return Parts(
-        worded(result), [renamed(why) for why in result.reasons()], list(pictures(folder)), tables
+        worded(result),
+        [renamed(why) for why in result.reasons()],
+        list(pictures(folder, name)),
+        tables,
     )
 
 
@@ -159,11 +165,14 @@ def worded_claims(claims: Iterable[Claim]) -> tuple[Claim, ...]:
     )
 
 
-def pictures(folder: Path) -> Iterator[Picture]:
-    """The pictures among an artefact's figures, by name."""
+def pictures(folder: Path, of: str) -> Iterator[Picture]:
+    """The pictures among an artefact's figures, by name.
+
+    Args:
+        folder: Of the artefact. of: Name of the analysis.
+    """
     from PIL import Image
 
-    of = folder.name.rpartition("-")[0]
     paths = [path for pattern in PICTURES for path in (folder / "figures").glob(pattern)]
     for path in sorted(paths):
         with Image.open(path) as image:

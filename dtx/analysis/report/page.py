@@ -92,8 +92,8 @@ class ReportHtml:
             status=next((line.status for line in self.lines if line.analysis == name), ""),
             parts=None
             if result is None
-            else parts_of(result, stage.path, rows=_ROWS, link=f"{there}/tables"),
-            pictures=list(pictures(stage.path)),
+            else parts_of(result, stage.path, stage.name, rows=_ROWS, link=f"{there}/tables"),
+            pictures=list(pictures(stage.path, stage.name)),
             links=[
                 (page.stem.replace("_", " "), f"{there}/figures/{page.name}")
                 for page in sorted((stage.path / "figures").glob("*.html"))

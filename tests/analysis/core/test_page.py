@@ -20,7 +20,7 @@ def test_pictures_and_videos_are_in_the_page_with_their_sizes(tmp_path):
     frames = [Image.new("P", (30, 20), colour) for colour in (0, 1)]
     frames[0].save(figures / "at_rtg_0.gif", save_all=True, append_images=frames[1:])
     Image.new("RGB", (7, 5)).save(figures / "curve.png")
-    video, curve = pictures(figures.parent)
+    video, curve = pictures(figures.parent, "videos")
     assert (video.width, video.height, video.caption) == (30, 20, "at rtg 0")
     assert (curve.width, curve.height, curve.alt) == (7, 5, "videos: curve")
     kind, _, data = video.source.partition(",")
@@ -62,6 +62,6 @@ def test_sentences_have_todays_names(tmp_path):
     )
     check = Check(name="MLP1N4", error=0.0, tolerance=0.0)
     result = Result(metrics={}, checks=[check], claims=[claim], problems=["no MLP1N5"])
-    parts = parts_of(result, tmp_path / "x-0123456789abcdef")
+    parts = parts_of(result, tmp_path, "x")
     assert parts.result.claims[0].text == "L1H3" and parts.result.checks[0].name == "L1N4"
     assert parts.reasons == ["no L1N5"] and parts.result.is_claims
