@@ -35,7 +35,7 @@ from dtx.analysis.core.listing import built_in
 from dtx.config.compose import compose, experiment
 from dtx.errors import UserError
 from dtx.report import Report
-from dtx.run.drift import read_code
+from dtx.running.drift import read_code
 from dtx.stage import Stage
 from dtx.store.store import Store, used
 

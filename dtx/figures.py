@@ -44,7 +44,7 @@ OUTCOME_HATCHES = {"success": "", "wrong": "///", "truncated": "..."}
 ACTION_COLOURS = {"left": ORANGE, "right": SKY, "forward": BLACK, "other": GREY}
 """By what an action does."""
 MODEL_COLOURS = {"dt": BLUE, "behaviour clone": ORANGE, "shuffled": GREEN, "untrained": GREY}
-"""By the role of a model (:mod:`dtx.run.roles`); more are added where an analysis draws more."""
+"""By the role of a model (:mod:`dtx.running.roles`); more are added where an analysis draws more."""
 PHONE = 4.6
 """Inches: in a figure of this width letters of 7.5 points are 9 pixels high on a screen of 390."""
 LEAST_FONT = 7.0

@@ -16,7 +16,7 @@ from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import About, Check, Claim, Control, Relation, Result, Verdict
 from dtx.figures import new
 from dtx.report import Report
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.pages.reading import Page
 
 HOSTILE = "</script><script>alert('x')</script>\"&<b onclick=x>"
