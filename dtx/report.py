@@ -7,7 +7,7 @@ them to MLflow while the stage runs, and the store keeps them::
     timing.jsonl        the same for speeds and seconds, which differ between two equal runs
     headline.json       metrics named group/name: {"agent/success": 0.98}; analyses write result.json
     tables/NAME.parquet one observation a row
-    figures/NAME.png    matplotlib, at most 7 inches wide; NAME.html: interactive, opens offline
+    figures/NAME.png    matplotlib, at most 7 inches wide; NAME.html: a page, opens offline
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from dtx import pages
 from dtx.errors import UnknownName
 from dtx.files import DamagedFileError, read_json, read_lines, read_table, taken_from
 from dtx.text import discreet, file_name, suggest
@@ -37,8 +38,8 @@ RESULT = "result.json"
 class Page(Protocol):
     """A figure that is one HTML file: a plotly figure, or an object that writes its own page."""
 
-    def write_html(self, path: Path, **options: Any) -> Any:
-        """Write the file. The options are plotly's; other pages ignore them."""
+    def write_html(self, path: Path) -> Any:
+        """Write the file."""
         ...
 
 
@@ -100,10 +101,16 @@ class Report:
         plt.close(figure)
 
     def page(self, name: str, figure: Page) -> None:
-        """Write a page or a plotly figure as ``figures/NAME.html``, which opens without a network."""
+        """Write a page or a plotly figure as ``figures/NAME.html``, which opens without a network.
+
+        A plotly figure reads plotly's script from the store (:mod:`dtx.pages`).
+        """
         path = self.out / "figures" / f"{file_name(name)}.html"
         path.parent.mkdir(exist_ok=True)
-        figure.write_html(path, include_plotlyjs=True, full_html=True, div_id=name)
+        if pages.is_plotly(figure):
+            pages.write(path, "pages/plot.html", drawn=pages.plot(figure, name))
+        else:
+            figure.write_html(path)
 
     def position(self) -> int:
         """Bytes of ``curves.jsonl`` so far, to be kept in a checkpoint for :meth:`rewind`."""

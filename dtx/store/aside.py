@@ -7,6 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
+from dtx import pages
 from dtx.errors import UserError
 from dtx.files import link_in
 from dtx.store import locks
@@ -34,6 +35,12 @@ def own(root: Path, name: str) -> Path:
         raise _a_link(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def share_script(root: Path, folder: Path) -> None:
+    """Have plotly's script in the store, once, if pages of an artefact that is being placed read it."""
+    if pages.read_script(folder):
+        pages.share_script(own(root, pages.FOLDER))
 
 
 def without_links(folder: Path) -> None:

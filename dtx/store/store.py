@@ -242,6 +242,7 @@ class Store:
         final = self.folder(stage)
         if final.exists():  # a folder without done.json, made by a user: never overwrite it
             self.set_aside(final)
+        aside.share_script(self.root, work)
         work.rename(final)
         sync_folder(self.root)
         return final
@@ -283,6 +284,7 @@ class Store:
             if (folder / name).exists():
                 (folder / name).rename(scratch / "before")
             if (copy / name).is_dir():
+                aside.share_script(self.root, copy)
                 (copy / name).rename(folder / name)
             new = files_of(folder, name)
             self.amend(stage, {"files": dict(sorted({**rest, **new}.items()))})

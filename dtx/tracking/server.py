@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from dtx.config.compose import TrackingConfig
 from dtx.errors import UserError
+from dtx.pages import standalone
 from dtx.progress import console
 from dtx.running.processes import alive, process_tags
 from dtx.running.signals import defer_signals
@@ -173,7 +174,10 @@ class Server:
             for name in (*files, *tables):
                 Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
             for name, path in files.items():
-                Path(folder, name).symlink_to(path.absolute())
+                if text := standalone(path):
+                    Path(folder, name).write_text(text, encoding="utf-8")
+                else:
+                    Path(folder, name).symlink_to(path.absolute())
             for name, frame in tables.items():
                 table = frame.to_json(orient="split", index=False, date_format="iso") or ""
                 # JSON writes a slash as \\/, after which no URL is recognised.

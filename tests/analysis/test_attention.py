@@ -26,6 +26,7 @@ from dtx.env.minigrid import MiniGrid
 from dtx.report import read_metrics
 from dtx.running.runner import run
 from tests.analysis.core.test_windows import model
+from tests.pages.reading import Page
 
 
 @pytest.fixture
@@ -113,8 +114,10 @@ def test_stage_writes_tables_figures_and_verdicts(store, experiment_of, stage):
         assert (stage.path / "figures" / name).stat().st_size > 4000
     again = {f"attention/{name}": value for name, value in stage.compute().metrics.items()}
     assert again == numbers  # the same again
-    page = (stage.path / "figures" / "attention.html").read_text()
-    assert "http" not in page and "__" not in page
+    page = Page.of(stage.path / "figures" / "attention.html")
+    assert (
+        page.problems == [] and page.external == [] and "masked (a later token)" in page.scripts[-1]
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from dtx.running.runner import run
 from tests.analysis.scripted import Scripted
 from tests.analysis.test_ablation import Given, model
 from tests.dt.toy import Recorded
+from tests.pages.reading import Page
 
 EIGHT = tuple(f"L1N{i}" for i in range(8))
 
@@ -90,7 +91,9 @@ def test_the_planted_neurons_are_described_and_the_page_shows_them(
     assert result.established
     assert read_metrics(built.path)["neurons/selectivity"] == pytest.approx(1)
     page = (built.path / "figures" / "neurons.html").read_text()
-    assert page.count("<section") == 8 and "http" not in page
+    read = Page(page)
+    assert read.problems == [] and read.external == [] and set(EIGHT) <= set(read.anchors)
+    assert page.count('<section class="neuron"') == 8
     drawn = {int(n) for n in re.findall(r'data-p="(\d+)"', page)}
     assert drawn == set(range(len(re.findall(r'"iVBOR[^"]+"', page)))) and len(drawn) > 10
     assert (built.path / "figures" / "neurons.png").stat().st_size > 10_000

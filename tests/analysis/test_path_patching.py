@@ -29,6 +29,7 @@ from dtx.pairs.making import make
 from dtx.pairs.pair_set import PairSet
 from dtx.report import Report, read_metrics
 from tests.analysis.test_activation_patching import Random, drawn_again, model, only
+from tests.pages.reading import Page
 
 FLIPS = {"instruction_flip": "instruction", "swap_targets": "target", "rtg_zero": "reward_to_go"}
 
@@ -315,7 +316,8 @@ def test_the_stage_writes_tables_figures_a_page_and_claims(stage, store, experim
     figures = whole.path / "figures"
     assert (figures / "paths_swap_targets.png").stat().st_size > 5000
     page = (figures / "paths.html").read_text()
-    assert "__DATA__" not in page and "http" not in page
+    read = Page(page)
+    assert read.problems == [] and read.external == [] and '"groups"' in read.scripts[-1]
     # Random weights: no edit moves a decision, so there is nothing to say of them.
     assert "swap_targets: edit changes the logit difference by" in whole.summary()
     assert not any(claim.verdict.states for claim in whole.result().claims)

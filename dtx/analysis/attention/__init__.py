@@ -74,7 +74,7 @@ class Attention(AttentionSpec, OfModel):
         yield "modality", modality(result, self)
         yield "moved", moved(result, self)
         yield "maps", maps(result, self)
-        yield "attention", AttentionPage(result, self, self.dt.label)
+        yield "attention", AttentionPage(result, self.heading, self)
 
     def answers(self, subject: Subject) -> Iterator[pd.DataFrame]:
         """Where the heads of a known model look."""

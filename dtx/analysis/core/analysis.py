@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
+from dtx.analysis.core.page import Heading, ResultPage
 from dtx.analysis.core.result import Result
 from dtx.analysis.core.scoring import Scoring
+from dtx.pages import is_plotly
 from dtx.report import Page, Report
 from dtx.stage import Stage
 
@@ -67,11 +69,18 @@ class Analysis(Stage, abc.ABC):
         """What was found. Inputs are committed when this is called: use their ``load()``."""
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
-        """Yield (name, figure): a matplotlib figure, or a page that writes itself as HTML.
+        """Yield (name, figure): a matplotlib figure, a plotly figure, or a page that writes itself as HTML.
 
-        Drawn from the result's metrics, tables and arrays alone, so that they can be drawn again.
+        Drawn from the result's metrics, tables and arrays alone, so that they can be drawn again. A plotly
+        figure becomes a part of a page with finding, verdicts, pictures and tables; an analysis that yields
+        no HTML gets such a page under its own name.
         """
         yield from ()
+
+    @property
+    def heading(self) -> Heading:
+        """What stands at the top of its pages."""
+        return Heading(self.name, self.question, {k: s.label for k, s in self.inputs().items()})
 
     def answers(self, subject: Subject) -> Iterable[pd.DataFrame]:
         """What it answers about a model whose truth is known, for the scorecard; see core/answers.py."""
@@ -111,8 +120,15 @@ class Analysis(Stage, abc.ABC):
 
     def _draw(self, result: Result, out: Path) -> None:
         report = Report(out)
+        written: dict[str, Page] = {}
         for name, figure in self.figures(result):
-            if isinstance(figure, Page):
-                report.page(name, figure)
+            if is_plotly(figure):
+                written[name] = ResultPage(result, self.heading, figure)
+            elif isinstance(figure, Page):
+                written[name] = figure
             else:
                 report.figure(name, figure)
+        if not written:
+            written[self.name] = ResultPage(result, self.heading)
+        for name, page in written.items():  # after the pictures, which they show
+            report.page(name, page)

@@ -111,9 +111,14 @@ class Result:
         """The finding; with the reasons where nothing is established, else with the claims' verdicts."""
         if reasons := list(self.reasons()):
             return f"not established ({'; '.join(reasons)}): {self.finding}"
-        if self.claims and self.finding == self._claims_in_words():
+        if self.is_claims:
             return "; ".join(f"{c.text}: {c.verdict.value} ({c.evidence})" for c in self.claims)
         return "; ".join([self.finding, *(f"{c.text}: {c.verdict.value}" for c in self.claims)])
+
+    @property
+    def is_claims(self) -> bool:
+        """Whether the finding is nothing but the claims with their evidence."""
+        return bool(self.claims) and self.finding == self._claims_in_words()
 
     def _claims_in_words(self) -> str:
         return "; ".join(f"{claim.text} ({claim.evidence})" for claim in self.claims)

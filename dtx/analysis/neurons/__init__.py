@@ -67,4 +67,4 @@ class Neurons(NeuronsSpec, OfModel):
         from dtx.analysis.neurons.plots import draw
 
         yield "neurons", draw(result)
-        yield "neurons", NeuronsPage(result, self.dt.label)
+        yield "neurons", NeuronsPage(result, self.heading)

@@ -80,4 +80,4 @@ class PathPatching(PathPatchingSpec, OfModel):
         from dtx.analysis.path_patching.plots import graphs
 
         yield from graphs(result)
-        yield "paths", PathsPage(result, self.dt.label, self.direction.value)
+        yield "paths", PathsPage(result, self.heading, self.direction.value)

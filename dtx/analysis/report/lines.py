@@ -31,6 +31,7 @@ class Line:
         answer: The finding, after the reasons if it is not established; or which analysis would answer it.
         status: What became of it, see above.
         source: Labels of the artefacts that it comes from.
+        analysis: Its name in the config, or the name to add there; empty for a line on all of them.
         claims: The answers one by one, each with its verdict; none where the finding is the answer.
     """
 
@@ -38,6 +39,7 @@ class Line:
     answer: str
     status: str
     source: str
+    analysis: str = ""
     claims: tuple[Claim, ...] = field(default=())
 
 
@@ -55,15 +57,15 @@ def lines(analyses: Mapping[str, Stage], results: Mapping[str, Result]) -> list[
         if result.about.needs_control:
             shown = tuple(result.claims) if result.established else ()
             answer = result.finding if shown else result.summary
-            summary.append(Line(stage.question, answer, status(result), stage.label, shown))
+            summary.append(Line(stage.question, answer, status(result), stage.label, name, shown))
         else:
             state = HOLDS if result.established else FAILED
-            apart.append(Line(stage.question, result.summary, state, stage.label))
+            apart.append(Line(stage.question, result.summary, state, stage.label, name))
     if results:
         apart.append(_checks(results, " ".join(analyses[name].label for name in results)))
     given = {stage.name for stage in analyses.values()}
     not_asked = [
-        Line(analysis.question, f"not run: add {name} to `analysis=`", NOT_ASKED, "")
+        Line(analysis.question, f"not run: add {name} to `analysis=`", NOT_ASKED, "", name)
         for name, analysis in built_in().items()
         if name not in given
     ]
