@@ -22,7 +22,8 @@ class Parameters:
         raw: The composed config as plain values, references unresolved.
 
     Attributes:
-        values: Every value once, as text by ``group.field``; a reference to a group of values is shown as such.
+        values: Every value once, as text by ``group.field``; a reference to a group of values
+            is shown as such.
     """
 
     def __init__(self, raw: Mapping[str, Any]):
@@ -92,7 +93,7 @@ class Parameters:
         resolved = OmegaConf.select(OmegaConf.create(dict(self._raw)), place)
         if isinstance(resolved, DictConfig):
             return value
-        return OmegaConf.to_container(resolved) if isinstance(resolved, ListConfig) else resolved
+        return OmegaConf.to_container(resolved, resolve=True) if isinstance(resolved, ListConfig) else resolved
 
     def _node(self, place: str) -> Any:
         node: Any = self._raw

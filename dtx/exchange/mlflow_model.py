@@ -43,8 +43,8 @@ class DTPredictor:
         """Logits (b, t, a) at each state of a window.
 
         Args:
-            inputs: ``observation`` (b, t, 7, 7, 3) uint8, MiniGrid's index encoding; ``action`` (b, t) int64, of
-                which the last is not read; ``reward_to_go`` (b, t) float32; ``timestep`` (b, t) int64.
+            inputs: ``observation`` (b, t, 7, 7, 3) uint8, MiniGrid's index encoding; ``action`` (b, t) int64,
+                of which the last is not read; ``reward_to_go`` (b, t) float32; ``timestep`` (b, t) int64.
             params: Not used.
         """
         observation = torch.as_tensor(np.asarray(inputs["observation"], dtype=np.uint8))
@@ -87,14 +87,18 @@ class AgentPredictor:
 
 
 def _load_pyfunc(path: str) -> DTPredictor | AgentPredictor:
-    folder = Path(path)
+    return predictor(Path(path))
+
+
+def predictor(folder: Path) -> DTPredictor | AgentPredictor:
+    """What predicts with the model in a folder."""
     if kind_of(folder) == "dt":
         return DTPredictor(load(folder))
     return AgentPredictor(load_agent(folder))
 
 
 def example_of(folder: Path, demonstrations: Path | None) -> dict[str, np.ndarray]:
-    """An input of the model in a folder: the first steps of a recorded episode, or of one where nothing is seen.
+    """An input of the model in a folder: the first steps of a recorded episode, or zeros without episodes.
 
     Args:
         folder: Of a DT or an agent.

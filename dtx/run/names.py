@@ -96,7 +96,7 @@ def title(values: Mapping[str, str], begin: str = "") -> str:
 
 
 def short_names(fields: list[str]) -> dict[str, str]:
-    """The shortest endings of fields that tell them apart: ``dt.seed`` is ``seed`` unless ``agent.seed`` is there."""
+    """The shortest endings that tell fields apart: ``dt.seed`` is ``seed`` unless ``agent.seed`` is there."""
     parts = {name: name.lstrip("+~").split(".") for name in fields}
     length = dict.fromkeys(fields, 1)
     while True:

@@ -73,9 +73,7 @@ class Records:
     """Role and parameters of the stages of all jobs, for records of earlier versions, which lack them."""
 
     def __init__(self, sweep: Sweep):
-        self._names = {
-            label: jobs[0].experiment for label, jobs in sweep.stages_of_jobs().items()
-        }
+        self._names = {label: jobs[0].experiment for label, jobs in sweep.stages_of_jobs().items()}
 
     def of(self, stage: Stage) -> Mapping[str, object]:
         """Those of one stage, as its first job names them."""
@@ -92,10 +90,8 @@ def _jobs(sweep: Sweep) -> dict[int, Job]:
     }
 
 
-def _headline(
-    sweep: Sweep, store: Store, rows: Sequence[Mapping[str, object]]
-) -> list[str]:
-    """Names of the headline metrics of all stages; of a stage that declares none, those that differ between jobs."""
+def _headline(sweep: Sweep, store: Store, rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """Names of all headline metrics; of a stage that declares none, its metrics that differ between jobs."""
     names: dict[str, None] = {}
     for stage in stages(sweep.targets()):
         if stage.headline:

@@ -1,10 +1,10 @@
 """Mirror runs to MLflow; the only package that imports it.
 
-A sweep has a run, each of its jobs one under it, and each stage that is executed one under its job; stages that
-jobs share are directly under the sweep's. ``dtx run`` is one job. Stages found in the store are linked, not
-copied. Stages write files; here they are mirrored. Demonstrations are dataset inputs with their key as digest,
-agents and DTs are models; every run of a stage has its key and those of its inputs as tags. What MLflow lacks,
-for it was lost or deleted, is mirrored from the store by the next command.
+A sweep has a run, each of its jobs one under it, and each executed stage one under its job; stages that jobs
+share are directly under the sweep's. ``dtx run`` is one job. Stages found in the store are linked.
+Stages write files; here they are mirrored. Demonstrations are dataset inputs with their key as digest, agents
+and DTs are models; the run of a stage has its key and those of its inputs as tags. What MLflow lacks, because
+it was lost or deleted, is mirrored from the store by the next command.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def begin(
 ) -> tuple[str, Mapping[str, str]]:
     """Start the run of a command, or go on with the one that it left.
 
-    A run that a living process works on is left alone: the same command at the same time gets a run of its own.
+    A run that a living process works on is left alone: the same command at the same time gets its own.
 
     Args:
         server: Of MLflow.

@@ -35,8 +35,8 @@ def open_tracker(
     Args:
         experiment: What is run.
         parent: Run of the sweep.
-        swept: Swept fields, the name of the job's run in a sweep. None in a sweep: stages that jobs share, whose
-            runs go directly under the sweep's.
+        swept: Swept fields, the name of the job's run in a sweep. None in a sweep: stages that jobs share,
+            whose runs go directly under the sweep's.
 
     Raises:
         UserError: Tracking is on and the server cannot be reached; nothing has been run yet.
@@ -150,8 +150,6 @@ class ExperimentRun:
             return
         error = next((o.error for o in outcomes if o.status == "failed"), "")
         lineage = Lineage(self.server)
-        self.server.safely(
-            lambda: show(self.server, self.run_id, job, outcomes, lineage, error)
-        )
+        self.server.safely(lambda: show(self.server, self.run_id, job, outcomes, lineage, error))
         if self.experiment.tracking.register:
             self.server.safely(lambda: register_models(self.server, job))

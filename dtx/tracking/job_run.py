@@ -1,7 +1,7 @@
 """The MLflow run of a job: its parameters, and what all its stages found. ``dtx run`` is one job.
 
-The run of a command that was killed, or that failed, is gone on with by the same command: a command has one run,
-however often it is given.
+The same command continues the run that it left when it was killed or failed: a command has one run, however
+often it is given.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class Job:
             "dtx.targets": ", ".join(experiment.targets),
             "dtx.overrides": " ".join(experiment.overrides)[:5000],
         }
-        run_id, known = begin(server, self.title or self.names.title, tags, self.command, self.parent)
+        run_id, known = begin(
+            server, self.title or self.names.title, tags, self.command, self.parent
+        )
         server.safely(lambda: server.log_params(run_id, self.names.parameters, known))
         return run_id
 

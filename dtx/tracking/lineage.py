@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _LINKED_AT_ONCE = 100
 INPUTS = "dtx.inputs"
-"""Tag with the labels of all that a run read: ``tags.`dtx.inputs` LIKE '%KEY%'`` finds the readers of a key."""
+"""Tag with the labels of all that a run read: ``tags.`dtx.inputs` LIKE '%KEY%'`` finds a key's readers."""
 
 
 class Lineage:

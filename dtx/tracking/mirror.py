@@ -44,7 +44,7 @@ def artefacts_of(
 
 
 def is_behind(config: TrackingConfig, stages: Sequence[Stage], command: str) -> bool:
-    """Whether MLflow lacks something of these stages or of a command, or runs that a killed process did not end.
+    """Whether MLflow lacks something of these stages or of a command, or has runs of killed processes.
 
     Raises:
         UserError: MLflow cannot be asked.

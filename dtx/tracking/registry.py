@@ -1,10 +1,12 @@
-"""Models in MLflow's registry, on request (``tracking.register=true``): loadable, with a signature and an example."""
+"""Models in MLflow's registry (``tracking.register=true``): loadable, with a signature and an example."""
 
 from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dtx.run.plan import stages
 from dtx.stage import Stage
@@ -12,6 +14,10 @@ from dtx.store.store import DONE, current
 from dtx.text import discreet
 from dtx.tracking.job_run import Job
 from dtx.tracking.server import Server
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow.types import Schema
 
 _MODEL = "weights.safetensors"
 _ROLES = ("agent", "dt")
@@ -21,7 +27,7 @@ _NO_NAME = re.compile(r"[/:]")
 
 
 def register_models(server: Server, job: Job) -> list[str]:
-    """Register the agent and the DT of a job as ``EXPERIMENT.ROLE``; one that has a version gets no second one.
+    """Register the agent and the DT of a job as ``EXPERIMENT.ROLE``, each artefact once.
 
     Args:
         server: Of MLflow.
@@ -81,13 +87,13 @@ def _save(stage: Stage, out: Path, episodes: Path | None) -> None:
     """Write what MLflow loads: a copy of the artefact's model with a signature and an example of an input."""
     import numpy as np
     from mlflow import pyfunc
-    from mlflow.models import infer_signature
+    from mlflow.models import ModelSignature
 
     from dtx.exchange import mlflow_model
 
     folder = stage.path
     example = mlflow_model.example_of(folder, episodes)
-    logits = np.asarray(mlflow_model._load_pyfunc(str(folder)).predict(example))
+    logits = np.asarray(mlflow_model.predictor(folder).predict(example))
     with tempfile.TemporaryDirectory(prefix="dtx-") as scratch:
         data = Path(scratch) / stage.label
         data.mkdir()
@@ -98,7 +104,19 @@ def _save(stage: Stage, out: Path, episodes: Path | None) -> None:
             out,
             loader_module=_LOADER,
             data_path=str(data),
-            signature=infer_signature(example, logits),
+            signature=ModelSignature(_schema(example), _schema({"": logits})),
             input_example=example,
             pip_requirements=["dtx"],
         )
+
+
+def _schema(arrays: Mapping[str, np.ndarray]) -> Schema:
+    """Types and shapes; the first two axes, windows and steps, have any length."""
+    from mlflow.types import Schema, TensorSpec
+
+    return Schema(
+        [
+            TensorSpec(array.dtype, (-1, -1, *array.shape[2:]), name or None)
+            for name, array in arrays.items()
+        ]
+    )

@@ -28,8 +28,8 @@ from dtx.tracking.uri import database_of, tracking_uri, uri_of
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
-    from mlflow.entities import Run
     from mlflow.entities import Experiment as MlflowExperiment
+    from mlflow.entities import Run
 
 T = TypeVar("T")
 _SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+)")  # MLflow's own words

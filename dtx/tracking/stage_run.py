@@ -15,8 +15,8 @@ from dtx.files import parse_json, read_table, taken_from
 from dtx.report import CURVES, RESULT, TIMING, read_metrics
 from dtx.run.provenance import provenance
 from dtx.stage import Stage
-from dtx.store.inventory import Artefact, artefact
-from dtx.store.store import DONE, current
+from dtx.store.inventory import Artefact
+from dtx.store.store import DONE
 from dtx.text import discreet
 from dtx.tracking.lineage import INPUTS, Lineage, read_by
 from dtx.tracking.server import Point, Server, files_in, flat, metric_name
@@ -89,7 +89,9 @@ class StageRun:
 
     def failed(self, what: str, details: str) -> None:
         """Show why the stage failed."""
-        self._safely(lambda: self.server.log_metrics(self._id, [], {"dtx.error": what[:_TAG_CHARACTERS]}))
+        self._safely(
+            lambda: self.server.log_metrics(self._id, [], {"dtx.error": what[:_TAG_CHARACTERS]})
+        )
         self._safely(lambda: self.server.log_text(self._id, "error.txt", details))
 
     def close(self, status: str) -> None:
@@ -169,7 +171,7 @@ def log_origin(
 
 
 def _group(record: Mapping[str, Any]) -> str:
-    """Where a config has such a stage: ``dt``, ``analysis.calibration``; its name, if it is no class of dtx's."""
+    """Where a config has such a stage: ``dt``, ``analysis.calibration``; else the stage's name."""
     package, group, *_ = [*str(record.get("class", "")).split("."), "", ""]
     if package != "dtx" or group not in GROUPS:
         return str(record["stage"])

@@ -70,7 +70,7 @@ class SweepRun:
         self.server.safely(send)
 
     def _end_jobs(self, jobs: Sequence[EndedJob]) -> None:
-        """Give a run to the jobs that have none, for nothing was left to run, and end those of killed workers."""
+        """Give a run to jobs that have none, as nothing was left to run, and end those of killed workers."""
         shown = self.server.safely(lambda: children(self.server, self.run_id)) or {}
         lineage = Lineage(self.server)
         for ended in jobs:

@@ -1,28 +1,47 @@
 """A sweep in a real database: one run a job, named by what is swept, with the same names everywhere."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from dtx.cli import main
-from tests.toys import CHAIN, write_chain
+from tests.toys import write_chain
 
 ROOT = Path(__file__).parents[2]
+CHAIN = ["agent=toy", "dataset=toy", "dt=toy", "analysis=[one,total]"]
 GRID = ["agent.value=1,2", "dt.value=10,25"]
+TOTAL = "# @package analysis.total\n_target_: tests.toys.Total\nof: ${dt}\n"
+
+
+def write(folder: Path, made_database: Path) -> None:
+    """Toy configs and a database without runs."""
+    write_chain(folder / "mine")
+    (folder / "mine" / "analysis" / "total.yaml").write_text(TOTAL)
+    (folder / "mlflow.db").write_bytes(made_database.read_bytes())
 
 
 @pytest.fixture
 def user(tmp_path, monkeypatch, made_database):
-    """A folder with toy configs and a database without runs."""
-    write_chain(tmp_path / "mine")
-    (tmp_path / "mlflow.db").write_bytes(made_database.read_bytes())
+    write(tmp_path, made_database)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, made_database):
+    """A folder with a default run and a sweep of 4 jobs."""
+    folder = tmp_path_factory.mktemp("finished")
+    write(folder, made_database)
+    with contextlib.chdir(folder):
+        assert single() == 0 and sweep(*GRID) == 0
+    return folder
 
 
 def sweep(*args: str) -> int:
@@ -52,83 +71,68 @@ def parent_of(run) -> str | None:
     return run.data.tags.get("mlflow.parentRunId")
 
 
-def test_a_job_has_a_run_named_by_what_is_swept_and_shared_stages_are_under_the_sweep(user):
-    assert sweep(*GRID) == 0
-    (parent,) = found(user, "sweep")
-    jobs = {r.info.run_name: r for r in found(user, "job")}
+def test_a_job_has_a_run_named_by_what_is_swept(finished):
+    (parent,) = found(finished, "sweep")
+    jobs = {r.info.run_name: r for r in found(finished, "job") if parent_of(r)}
     assert set(jobs) == {f"agent.value={a} dt.value={d}" for a in (1, 2) for d in (10, 25)}
     assert {parent_of(r) for r in jobs.values()} == {parent.info.run_id}
-    assert {r.info.status for r in found(user)} == {"FINISHED"}
+    (alone,) = [r for r in found(finished, "job") if not parent_of(r)]
+    assert alone.info.run_name == f"memory_dt {' '.join(CHAIN)}"
+    assert {r.info.status for r in found(finished)} == {"FINISHED"}
     job = jobs["agent.value=2 dt.value=25"]
-    for run in (job, parent):
-        assert {"agent.value", "dataset.value", "dt.value", "analysis.one.value"} <= set(
-            run.data.params
-        )
     assert (job.data.params["agent.value"], job.data.params["dt.value"]) == ("2", "25")
     assert parent.data.params["agent.value"] == parent.data.params["dt.value"] == "(swept)"
-    assert not any(name.startswith(("store", "tracking")) for name in job.data.params)
-
-    stages = [r for r in found(user) if "dtx.key" in r.data.tags]
-    assert len(stages) == 2 + 2 + 4 + 8
-    by_role: dict[str, list] = {}
-    for run in stages:
-        by_role.setdefault(run.data.tags["dtx.role"], []).append(run)
-    shared = {r.info.run_id for role in ("before", "dataset") for r in by_role.get(role, ())}
-    assert {parent_of(r) for r in stages if r.info.run_id in shared} <= {parent.info.run_id}
-    own = [r for r in stages if parent_of(r) == job.info.run_id]
-    assert sorted(r.data.tags["dtx.role"] for r in own) == sorted(["one", "two", *_dt_role(own)])
-    # One name for each parameter, on the runs of stages as well.
-    one = next(r for r in own if r.data.tags["dtx.role"] == "one")
-    assert one.data.params["dt.value"] == "25" and one.data.params["agent.value"] == "2"
-    assert set(one.data.params) <= set(job.data.params)
-    assert one.info.run_name == f"one {one.data.tags['dtx.key'][:6]}"
+    assert set(parent.data.params) == set(job.data.params) == set(alone.data.params)
+    # Neither what the targets do not need, nor how the command works.
+    assert not any(n.startswith(("store", "tracking", "pairs")) for n in job.data.params)
 
 
-def _dt_role(runs) -> list[str]:
-    return [r.data.tags["dtx.role"] for r in runs if r.data.tags["dtx.role"] not in ("one", "two")]
+def test_stages_are_under_the_job_that_ran_them_with_the_same_names(finished):
+    (parent,) = found(finished, "sweep")
+    job = next(r for r in found(finished) if r.info.run_name == "agent.value=2 dt.value=25")
+    stages = [r for r in found(finished) if "dtx.key" in r.data.tags]
+    shared = Counter(r.data.tags["dtx.role"] for r in stages if parent_of(r) == parent.info.run_id)
+    assert shared == {"before": 4}  # 2 agents and 2 datasets, each in the field `before`
+    own = {r.data.tags["dtx.role"]: r for r in stages if parent_of(r) == job.info.run_id}
+    assert {"one", "total"} <= set(own) and len(own) == 3
+    total = own["total"]
+    assert total.info.run_name == f"total {total.data.tags['dtx.key'][:6]}"
+    assert total.data.params["dt.value"] == "25" and total.data.params["agent.value"] == "2"
+    assert total.data.params.items() <= job.data.params.items()
+    assert "analysis.one.value" not in total.data.params
+    note = job.data.tags["mlflow.note.content"]
+    assert "- **total** (ran): a total" in note and "(reused)" in note
 
 
-def test_a_sweep_shows_its_numbers_as_curves_over_what_is_swept(user):
-    assert sweep(*GRID) == 0
-    client, (parent,) = client_of(user), found(user, "sweep")
-
-    def curve(name: str) -> list[tuple[int, float]]:
-        history = client.get_metric_history(parent.info.run_id, name)
-        return [(p.step, p.value) for p in history]
-
-    # chain/total of a job: agent + dataset + dt + analysis one
-    names = [name for name in parent.data.metrics if name.startswith("chain/total by dt.value")]
-    assert sorted(curve(name) for name in names) == [
-        [(10, 11.0), (25, 26.0)],
-        [(10, 12.0), (25, 27.0)],
-    ]
-
-
-def test_one_row_a_job_answers_which_setting_gave_which_result(user, monkeypatch):
-    """At most 40% of the cells of parameters and metrics are empty, of a default run and a sweep of 4 jobs."""
+def test_one_row_a_job_answers_which_setting_gave_which_result(finished, monkeypatch):
+    """At most 40% of the cells of parameters and metrics are empty."""
     import mlflow
     import pandas as pd
 
-    assert single() == 0 and sweep(*GRID) == 0
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{user}/mlflow.db")
-    frame = mlflow.search_runs(
-        experiment_names=["dtx"], filter_string="tags.`dtx.role` = 'job'", output_format="pandas"
-    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{finished}/mlflow.db")
+    frame = mlflow.search_runs(experiment_names=["dtx"], filter_string="tags.`dtx.role` = 'job'")
     assert isinstance(frame, pd.DataFrame) and len(frame) == 5
     cells = frame[[c for c in frame.columns if c.startswith(("params.", "metrics."))]]
     assert cells.isna().to_numpy().mean() <= 0.4
     assert all("/" in c for c in cells.columns if c.startswith("metrics."))
-    totals = {
-        (row["params.agent.value"], row["params.dt.value"]): row["metrics.chain/total"]
-        for _, row in frame.iterrows()
-    }
-    assert totals == {
-        ("0", "0"): 0.0,
-        ("1", "10"): 11.0,
-        ("1", "25"): 26.0,
-        ("2", "10"): 12.0,
-        ("2", "25"): 27.0,
-    }
+    values = [frame[f"params.{name}.value"].astype(int) for name in ("agent", "dt")]
+    assert sorted(values[1]) == [0, 10, 10, 25, 25]
+    assert (frame["metrics.toys/total"] == values[0] + values[1]).all()
+    assert "metrics.toys/half" not in frame  # no headline metric
+
+
+def test_curves_are_stepped_metrics_of_the_job_and_of_what_is_swept(finished):
+    client, (parent,) = client_of(finished), found(finished, "sweep")
+    job = next(r for r in found(finished) if r.info.run_name == "agent.value=1 dt.value=10")
+
+    def curve(run, name: str) -> list[tuple[int, float]]:
+        return [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, name)]
+
+    assert curve(job, "toys multiples/of the total") == [(0, 0.0), (1, 11.0), (2, 22.0)]
+    by = "toys/total by dt.value/value"
+    assert curve(parent, f"{by} 1") == [(10, 11.0), (25, 26.0)]
+    assert curve(parent, f"{by} 2") == [(10, 12.0), (25, 27.0)]
+    assert curve(parent, "toys/total by agent.value/value 25") == [(1, 26.0), (2, 27.0)]
 
 
 def test_the_same_command_adds_no_run_and_jobs_that_are_cached_get_theirs(user):
@@ -136,37 +140,32 @@ def test_the_same_command_adds_no_run_and_jobs_that_are_cached_get_theirs(user):
     before = len(found(user))
     assert sweep(*GRID) == 0
     assert len(found(user)) == before
-    # Another sweep over the same jobs and one more value of a field: a run for each of its jobs.
+    # Another sweep over some of the jobs: a run for each.
     assert sweep("agent.value=1,2", "dt.value=10") == 0
     jobs = found(user, "job")
     assert len(found(user, "sweep")) == 2 and len(jobs) == 4 + 2
     assert len(found(user)) == before + 1 + 2
     cached = [r for r in jobs if r.data.tags["mlflow.note.content"].count("(reused)") == 5]
     assert len(cached) == 2 and {r.info.status for r in cached} == {"FINISHED"}
-    assert sorted(r.data.metrics["chain/total"] for r in cached) == [11.0, 12.0]
+    assert sorted(r.data.metrics["toys/total"] for r in cached) == [11.0, 12.0]
     # A single run of one of the jobs is a command of its own.
     assert single("agent.value=1", "dt.value=10") == 0
-    (alone,) = [r for r in found(user, "job") if parent_of(r) is None]
-    assert alone.info.run_name == "memory_dt agent=toy dataset=toy dt=toy analysis=[one,two] " + (
-        "agent.value=1 dt.value=10"
-    )
     assert single("agent.value=1", "dt.value=10") == 0
     assert len([r for r in found(user, "job") if parent_of(r) is None]) == 1
 
 
-def test_a_job_that_failed_says_why_and_is_completed_by_the_same_command(user):
-    assert sweep("dt.value=1,2", "analysis.two.fail=true") == 1
+def test_a_job_that_failed_says_why(user):
+    assert sweep("dataset.fail=true", "dt.value=1,2") == 1  # a stage that both need
     jobs = found(user, "job")
-    assert {r.info.status for r in jobs} == {"FAILED"}
-    assert {r.data.tags["dtx.error"] for r in jobs} == {"told to fail at 1"}
-    assert sweep("dataset.fail=true", "dt.value=1,2") == 1  # a stage that they share
-    failed = [r for r in found(user, "job") if "dataset" in r.data.tags.get("dtx.error", "")]
-    needs = [r for r in found(user, "job") if r.data.tags.get("dtx.error", "").startswith("needs ")]
-    assert len(needs) == 2 and not failed
-    assert {r.info.status for r in needs} == {"FAILED"}
+    assert {r.info.run_name for r in jobs} == {"value=1", "value=2"}
+    assert {r.info.status for r in found(user) if "dtx.key" not in r.data.tags} == {"FAILED"}
+    assert all("told to fail at 0" in r.data.tags["dtx.error"] for r in jobs)
+    assert single("dataset.fail=true") == 2
+    (alone,) = [r for r in found(user, "job") if parent_of(r) is None]
+    assert alone.data.tags["dtx.error"] == "told to fail at 0" and alone.info.status == "FAILED"
 
 
-HELD = '''
+HELD = """
 from dataclasses import dataclass
 from tests.toys import Link
 import time, os
@@ -180,7 +179,7 @@ class Held(Link):
             Path(self.hold).touch()
             time.sleep(600)
         super().run(out)
-'''
+"""
 
 
 def test_a_sweep_that_is_killed_goes_on_in_the_same_runs(user):
