@@ -93,7 +93,11 @@ class Parameters:
         resolved = OmegaConf.select(OmegaConf.create(dict(self._raw)), place)
         if isinstance(resolved, DictConfig):
             return value
-        return OmegaConf.to_container(resolved, resolve=True) if isinstance(resolved, ListConfig) else resolved
+        return (
+            OmegaConf.to_container(resolved, resolve=True)
+            if isinstance(resolved, ListConfig)
+            else resolved
+        )
 
     def _node(self, place: str) -> Any:
         node: Any = self._raw

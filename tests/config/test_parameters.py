@@ -19,7 +19,9 @@ def flat(raw: Any, resolved: Any, place: str = "") -> Iterator[tuple[str, str]]:
         yield place, str(raw if isinstance(resolved, Mapping) else resolved)
 
 
-@pytest.mark.parametrize("overrides", [[], ["analysis=[calibration,report,path_patching]", "seed=3"]])
+@pytest.mark.parametrize(
+    "overrides", [[], ["analysis=[calibration,report,path_patching]", "seed=3"]]
+)
 def test_values_are_those_that_omegaconf_resolves(overrides):
     what = experiment(compose(overrides))
     values = Parameters(what.raw).values
@@ -55,6 +57,12 @@ def test_every_stage_has_a_place():
 
 
 def test_texts_and_lists_with_references_are_resolved():
-    raw = {"seed": 3, "name": "x${seed}", "all": ["${seed}", 4], "to": "${group}", "group": {"a": 1}}
+    raw = {
+        "seed": 3,
+        "name": "x${seed}",
+        "all": ["${seed}", 4],
+        "to": "${group}",
+        "group": {"a": 1},
+    }
     values = Parameters(raw).values
     assert values == {"seed": "3", "name": "x3", "all": "[3, 4]", "to": "${group}", "group.a": "1"}
