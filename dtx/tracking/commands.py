@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dtx.run.processes import alive, process_tags
+from dtx.text import discreet
 from dtx.tracking import database as sqlite
 from dtx.tracking.lacking import all_of, unreachable
 from dtx.tracking.server import Server, client_of
@@ -20,7 +21,14 @@ _PARENT = "mlflow.parentRunId"
 
 
 def begin(
-    server: Server, name: str, tags: Mapping[str, str], command: str, parent: str | None = None
+    server: Server,
+    name: str,
+    tags: Mapping[str, str],
+    command: str,
+    parent: str | None = None,
+    *,
+    look: bool = True,
+    earlier: Run | None = None,
 ) -> tuple[str, Mapping[str, str]]:
     """Start the run of a command, or go on with the one that it left.
 
@@ -32,6 +40,8 @@ def begin(
         tags: Of the run.
         command: What it is found by.
         parent: Run of the sweep.
+        look: Whether to look for an earlier run; a sweep knows those of all its jobs.
+        earlier: The one that is known.
 
     Returns:
         The run's id, and the parameters that it has.
@@ -40,14 +50,15 @@ def begin(
         UserError: MLflow cannot make it.
     """
     tags = {**tags, COMMAND: command}
-    earlier = server.safely(lambda: _earlier(server, command, parent))
+    if look:
+        earlier = server.safely(lambda: _earlier(server, command, parent))
     if earlier is None:
         return server.start(name, tags, parent), {}
     run_id = earlier.info.run_id
 
     def go_on() -> None:
         server.log_metrics(run_id, [], {**tags, **process_tags()})
-        server.client.update_run(run_id, "RUNNING", name)
+        server.client.update_run(run_id, "RUNNING", discreet(name))
         if "dtx.error" in earlier.data.tags:
             server.client.delete_tag(run_id, "dtx.error")
 

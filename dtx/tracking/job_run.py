@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import Result
@@ -24,6 +25,9 @@ from dtx.store.store import current
 from dtx.tracking.commands import begin
 from dtx.tracking.lineage import Lineage
 from dtx.tracking.server import Point, Server, files_in
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 ROLE = "job"
 """Tag ``dtx.role`` of a job's run."""
@@ -54,8 +58,13 @@ class Job:
         labels = {name: stage.label for name, stage in self.experiment.targets.items()}
         return digest([self.names.parameters, labels, "job of a sweep" if self.parent else "run"])
 
-    def begin(self, server: Server) -> str:
+    def begin(self, server: Server, *, look: bool = True, earlier: Run | None = None) -> str:
         """Start the job's run, or go on with the one that the same command left; gives its id.
+
+        Args:
+            server: Of MLflow.
+            look: Whether to look for that one.
+            earlier: The one that is known.
 
         Raises:
             UserError: MLflow cannot make it.
@@ -67,8 +76,9 @@ class Job:
             "dtx.targets": ", ".join(experiment.targets),
             "dtx.overrides": " ".join(experiment.overrides)[:5000],
         }
+        name = self.title or self.names.title
         run_id, known = begin(
-            server, self.title or self.names.title, tags, self.command, self.parent
+            server, name, tags, self.command, self.parent, look=look, earlier=earlier
         )
         server.safely(lambda: server.log_params(run_id, self.names.parameters, known))
         return run_id

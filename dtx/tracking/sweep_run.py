@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dtx.config.compose import TrackingConfig
 from dtx.errors import Interrupted
@@ -21,6 +21,9 @@ from dtx.tracking.job_run import Job, digest, show
 from dtx.tracking.lineage import Lineage
 from dtx.tracking.mirror import make_up
 from dtx.tracking.server import Point, Server
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 class SweepRun:
@@ -80,10 +83,12 @@ class SweepRun:
                 continue  # its worker has shown it
             if run and run.info.status == "FINISHED":
                 continue
-            self.server.safely(lambda job=job, ended=ended: self._show(job, ended, lineage))
+            self.server.safely(
+                lambda job=job, ended=ended, run=run: self._show(job, ended, lineage, run)
+            )
 
-    def _show(self, job: Job, ended: EndedJob, lineage: Lineage) -> None:
-        run_id, status = job.begin(self.server), "FAILED"
+    def _show(self, job: Job, ended: EndedJob, lineage: Lineage, earlier: Run | None) -> None:
+        run_id, status = job.begin(self.server, look=False, earlier=earlier), "FAILED"
         try:
             show(self.server, run_id, job, ended.outcomes(), lineage, ended.error)
             status = "FAILED" if ended.error else "FINISHED"
