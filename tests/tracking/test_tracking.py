@@ -42,7 +42,7 @@ def test_runs_are_nested_with_curves_lineage_and_description(store, experiment_o
     points = client.get_metric_history(one.info.run_id, "toy/loss")
     assert [(p.step, p.value) for p in points] == [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]
     assert parent.data.metrics["toy/value"] == 1.0  # of the first stage of that name
-    assert "toys" in parent.data.tags["mlflow.note.content"]
+    assert "- **left** (ran): value 1" in parent.data.tags["mlflow.note.content"]
 
     # Lineage: the runs of readers have the keys of what they read. Numbers are neither data nor models.
     consumer = next(r for r in found.values() if r.data.tags["dtx.key"] == total.key)
