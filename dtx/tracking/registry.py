@@ -75,7 +75,8 @@ def _register(server: Server, name: str, stage: Stage, episodes: Path | None) ->
         client.log_model_artifacts(model_id, str(Path(scratch) / "model"))
     version = client.create_model_version(
         name,
-        f"models:/{model_id}",
+        # By its folder: of a name, models:/ID, MLflow's registry asks the database of its global setting.
+        client.get_logged_model(model_id).artifact_location,
         reference.get("run_id"),
         tags={"dtx.key": stage.key, "dtx.stage": stage.name},
         description=stage.summary(),

@@ -33,7 +33,7 @@ def test_models_are_registered_once_with_signature_and_example_and_can_be_loaded
     names = {m.name for m in client.search_registered_models()}
     assert names == {"memory_dt.agent", "memory_dt.dt"}
     (version,) = client.search_model_versions("name = 'memory_dt.dt'")
-    assert version.tags["dtx.key"] == dt.key and version.version == "1"
+    assert version.tags["dtx.key"] == dt.key and int(version.version) == 1
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", uri)
