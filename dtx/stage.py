@@ -118,17 +118,20 @@ class Stage:
         return Resources()
 
     def headline_metrics(self) -> dict[str, float | None]:
-        """The metrics of :attr:`headline` by full name, from the committed artefact.
+        """The metrics of :attr:`headline` by full name, from the committed artefact; None: missing there."""
+        return self.headline_of(read_metrics(self.path))
 
-        None: the artefact has no such number. A pattern that nothing matches gives nothing.
+    def headline_of(self, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+        """Those of an artefact's metrics that :attr:`headline` names, by full name; None: missing.
+
+        A pattern that nothing matches gives nothing.
         """
-        known = read_metrics(self.path)
         chosen: dict[str, float | None] = {}
         for name in (name if "/" in name else f"{self.name}/{name}" for name in self.headline):
             if "*" in name:
-                chosen.update({k: known[k] for k in fnmatch.filter(known, name)})
+                chosen.update({k: metrics[k] for k in fnmatch.filter(metrics, name)})
             else:
-                chosen[name] = known.get(name)
+                chosen[name] = metrics.get(name)
         return chosen
 
     def summary(self) -> str:

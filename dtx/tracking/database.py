@@ -76,6 +76,21 @@ def known_runs(database: Path, run_ids: Sequence[str], keys: Sequence[str]) -> l
     ]
 
 
+def runs_tagged(database: Path, tag: str, value: str) -> list[KnownRun]:
+    """The runs with a tag of this value; their key is left empty.
+
+    Raises:
+        UserError: It cannot be read: what is wrong, and what to do.
+    """
+    query = (
+        "SELECT runs.run_uuid, runs.status, runs.lifecycle_stage FROM runs "
+        "JOIN tags ON tags.run_uuid = runs.run_uuid WHERE tags.key = ? AND tags.value = ?"
+    )
+    with _opened(database, _ASK_SECONDS) as connection:
+        found = connection.execute(query, (tag, value)).fetchall()
+    return [KnownRun(run, "", status, stage == "deleted") for run, status, stage in found]
+
+
 @contextlib.contextmanager
 def _opened(database: Path, seconds: float) -> Iterator[sqlite3.Connection]:
     if database.exists() and not database.is_file():

@@ -150,17 +150,18 @@ def test_a_server_on_postgres_shows_what_sqlite_shows(server, user, tmp_path):
     found = shape(client_of(server.uri), tmp_path / "b")
     assert found == expected
     # It is all there, and not equal by being empty on both sides.
-    parent = found.pop("memory_dt")
+    parent = found.pop("memory_dt analysis=[toy]")
     assert parent["status"] == "FINISHED" and "figures/returns.png" in parent["files"]
     assert len(found) == 3
     for stage in found.values():
-        assert stage["parent"] == "memory_dt" and stage["models made"]
+        assert stage["parent"] == "memory_dt analysis=[toy]" and stage["models made"]
         assert [step for step, _ in stage["metrics"]["train/curve_2"]] == list(range(20))
         assert {"figures/returns.png", "tables/returns.json", "tables/returns.parquet"} <= set(
             stage["files"]
         )
-    last = next(s for s in found.values() if s["params"]["number"] == "3")
-    assert len(last["models read"]) == 2 and len(last["datasets"]) == 3
+    last = next(s for s in found.values() if s["params"].get("analysis.toy.number") == "3")
+    assert len(last["models read"]) == 2 and not last["datasets"]
+    assert last["tags"]["dtx.inputs"].count("reporting-") == 2
     # The artefacts went through the server into its own folder; the user's has none.
     assert list(server.artifacts.rglob("returns.png")) and not (served / "mlartifacts").exists()
     assert not (served / "mlflow.db").exists()
@@ -169,7 +170,7 @@ def test_a_server_on_postgres_shows_what_sqlite_shows(server, user, tmp_path):
 @needs_postgres
 @pytest.mark.timeout(300)
 def test_four_processes_at_once_on_a_fresh_server(server, user):
-    """They share a store too: each stage runs once, and each process has its run in a new experiment."""
+    """They share a store too: each stage runs once. One that begins when another has ended takes its run."""
     folder = user("group")
     jobs = [dtx(folder, server.uri, "tracking.experiment=group") for _ in range(4)]
     for status, error in map(ended, jobs):
@@ -178,7 +179,7 @@ def test_four_processes_at_once_on_a_fresh_server(server, user):
     assert {r.info.status for r in runs} == {"FINISHED"}
     keys = [r.data.tags["dtx.key"] for r in runs if "dtx.key" in r.data.tags]
     assert len(keys) == len(set(keys)) == 3
-    assert sum("dtx.key" not in r.data.tags for r in runs) == 4
+    assert 1 <= sum("dtx.key" not in r.data.tags for r in runs) <= 4
 
 
 @needs_postgres
