@@ -16,7 +16,8 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -41,6 +42,20 @@ class Page(Protocol):
         ...
 
 
+_Show = Callable[[Path, int, Mapping[str, float]], None]
+_shown_to: ContextVar[_Show | None] = ContextVar("who is shown curves", default=None)
+
+
+@contextlib.contextmanager
+def curves_shown_to(show: _Show) -> Iterator[None]:
+    """Call ``show(folder, step, values)`` for every point of a curve that is written in the block."""
+    token = _shown_to.set(show)
+    try:
+        yield
+    finally:
+        _shown_to.reset(token)
+
+
 class Report:
     """Writer of a stage's curves, numbers, tables and figures.
 
@@ -59,6 +74,8 @@ class Report:
             values: By curve, ``group/name``. A value that is not finite is written as missing.
         """
         _append(self.out / CURVES, step, values)
+        if (show := _shown_to.get()) is not None:
+            show(self.out, step, values)
 
     def timing(self, step: int, values: Mapping[str, float]) -> None:
         """Append speeds or seconds, in a file of their own: equal runs have equal ``curves.jsonl``."""
