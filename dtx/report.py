@@ -7,7 +7,7 @@ them to MLflow while the stage runs, and the store keeps them::
     timing.jsonl        the same for speeds and seconds, which differ between two equal runs
     headline.json       metrics named group/name: {"agent/success": 0.98}; analyses write result.json
     tables/NAME.parquet one observation a row
-    figures/NAME.png    matplotlib, at most 7 inches wide; NAME.html: interactive, opens offline
+    figures/NAME.png    matplotlib, at most 7 inches wide; NAME.html: interactive, opens offline; NAME.gif
 """
 
 from __future__ import annotations
@@ -39,6 +39,15 @@ class Page(Protocol):
 
     def write_html(self, path: Path, **options: Any) -> Any:
         """Write the file. The options are plotly's; other pages ignore them."""
+        ...
+
+
+@runtime_checkable
+class Animation(Protocol):
+    """A figure that moves."""
+
+    def write_gif(self, path: Path) -> None:
+        """Write the file."""
         ...
 
 
@@ -120,6 +129,12 @@ class Report:
         path = self.out / "figures" / f"{file_name(name)}.html"
         path.parent.mkdir(exist_ok=True)
         figure.write_html(path, include_plotlyjs=True, full_html=True, div_id=name)
+
+    def animation(self, name: str, animation: Animation) -> None:
+        """Write an animation as ``figures/NAME.gif``, which every browser, MLflow and Markdown show."""
+        path = self.out / "figures" / f"{file_name(name)}.gif"
+        path.parent.mkdir(exist_ok=True)
+        animation.write_gif(path)
 
     def position(self) -> int:
         """Bytes of ``curves.jsonl`` so far, to be kept in a checkpoint for :meth:`rewind`."""

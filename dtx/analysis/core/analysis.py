@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from dtx.analysis.core.result import Result
 from dtx.analysis.core.scoring import Scoring
-from dtx.report import Page, Report
+from dtx.report import Animation, Page, Report
 from dtx.stage import Stage
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class Analysis(Stage, abc.ABC):
     def compute(self) -> Result:
         """What was found. Inputs are committed when this is called: use their ``load()``."""
 
-    def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
-        """Yield (name, figure): a matplotlib figure, or a page that writes itself as HTML.
+    def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page | Animation]]:
+        """Yield (name, figure): a matplotlib figure, a page that writes itself as HTML, or an animation.
 
         Drawn from the result's metrics, tables and arrays alone, so that they can be drawn again.
         """
@@ -114,5 +114,7 @@ class Analysis(Stage, abc.ABC):
         for name, figure in self.figures(result):
             if isinstance(figure, Page):
                 report.page(name, figure)
+            elif isinstance(figure, Animation):
+                report.animation(name, figure)
             else:
                 report.figure(name, figure)

@@ -1,4 +1,4 @@
-"""The study: suggested trials and how they came out, in Optuna's database. Only this folder imports Optuna."""
+"""The study: suggested trials and results, in Optuna's database. Only this folder uses Optuna."""
 
 from __future__ import annotations
 
