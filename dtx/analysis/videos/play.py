@@ -145,7 +145,7 @@ def play(
             episode.rewards.append(float(np.float32(reward)))
             to_go[number] -= np.float32(reward)
             if terminated:
-                episode.outcome = Outcome.SUCCESS if reward > 0 else Outcome.WRONG
+                episode.outcome = Outcome.SUCCESS if float(reward) > 0 else Outcome.WRONG
             if terminated or truncated or step + 1 == horizon:
                 episode.scenes.append(scene(worlds[number]))
             else:

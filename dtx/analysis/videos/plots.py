@@ -191,7 +191,7 @@ def _palette(frames: list[Image.Image]) -> Image.Image:
     counts: Counter[tuple[int, ...]] = Counter()
     for frame in frames:
         for count, colour in frame.getcolors(frame.width * frame.height) or ():
-            counts[colour] += count  # type: ignore[index]  # RGB: a tuple
+            counts[colour] += count
     palette = Image.new("P", (1, 1))
     palette.putpalette([value for colour, _ in counts.most_common(256) for value in colour])
     return palette

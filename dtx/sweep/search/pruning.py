@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtx.errors import Pruned, UserError
-from dtx.report import curves_shown_to
+from dtx.report import curves_shown_to, read_curves
 from dtx.sweep.search.settings import Direction, Pruner
 from dtx.text import suggest
 
@@ -58,6 +58,16 @@ class Watch:
         with curves_shown_to(show):
             yield
 
+    def curve(self, folder: Path) -> dict[int, float]:
+        """The curve of a finished stage, as it is reported: by step."""
+        points = read_curves(folder) if folder.is_dir() else []
+        name = self.pruner.curve
+        return {int(p["step"]): self._signed(p[name]) for p in points if p.get(name) is not None}
+
+    def _signed(self, value: float) -> float:
+        """A value of the curve in the search's direction."""
+        return value if self.pruner.direction is self.direction else -value
+
     def _report(
         self, trial: Trial, step: int, values: Mapping[str, float], reported: set[int]
     ) -> None:
@@ -68,7 +78,7 @@ class Watch:
         value = float(values[curve])
         if step not in reported:  # by a run of this trial that was killed
             reported.add(step)
-            trial.report(value if self.pruner.direction is self.direction else -value, step)
+            trial.report(self._signed(value), step)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pruners that are given few trials
             if trial.should_prune():

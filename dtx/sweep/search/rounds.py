@@ -24,7 +24,7 @@ from dtx.store.needs import protected
 from dtx.store.store import Store, use
 from dtx.sweep.grid import Job
 from dtx.sweep.launch import run_parts
-from dtx.sweep.search.metric import require_known, value_in
+from dtx.sweep.search.metric import NoSuchMetric, require_known, value_in
 from dtx.sweep.search.search import Search
 from dtx.sweep.search.settings import Direction
 from dtx.sweep.search.study import Study, TrialRecord
@@ -97,24 +97,35 @@ def _rounds(search: Search, study: Study, store: Store) -> Iterator[dict[int, li
         if lost:  # no fault of the trials: they are run again by the next command
             say(f"error: {lost[0]}, which every trial needs, failed: the search ends here")
             return
-        for job in jobs:
-            _tell(search, study, job, store)
+        has_metric = [_tell(search, study, job, store) for job in jobs]
+        if False in has_metric and not any(job.status in ("ran", "cached") for job in search.jobs):
+            what = next(
+                job.error for job, has in zip(jobs, has_metric, strict=True) if has is False
+            )
+            say(f"error: hydra.sweeper.metric: {what}: the search ends here")
+            return
         if first.on_error is OnError.STOP and any(job.status == "failed" for job in jobs):
             return
 
 
-def _tell(search: Search, study: Study, job: Job, store: Store) -> None:
+def _tell(search: Search, study: Study, job: Job, store: Store) -> bool | None:
+    """Tell the study how a trial came out; gives whether it has the metric, None if that is not known."""
+    has_metric = None
     number = search.trials[job.number].number
     if job.status == "pruned":
         study.pruned(number)
     elif job.status in ("ran", "cached"):
         try:
-            study.complete(number, value_in(search.settings.metric, job.targets(), store))
+            value = value_in(search.settings.metric, job.targets(), store)
+            watch = search.watches.get(job.number)
+            study.complete(number, value, watch.curve(store.root / watch.label) if watch else {})
+            has_metric = True
         except UserError as error:
             job.status, job.error = "failed", str(error)
+            has_metric = not isinstance(error, NoSuchMetric)
     if job.status == "failed":
         study.failed(number, job.error)
-    # A job that was skipped has not been tried: the next command runs it.
+    return has_metric  # a job that was skipped is not told: the next command runs it
 
 
 def _print_best(search: Search, ended: list[TrialRecord]) -> None:

@@ -36,6 +36,7 @@ class Search(Sweep):
         space: What is searched over.
         samples: Experiments at the ends of the space; nothing of them is run.
         trials: The trial of each job, by the job's number.
+        watches: What watches the jobs that may be pruned, by their numbers.
     """
 
     settings: SearchSettings
@@ -44,6 +45,7 @@ class Search(Sweep):
     samples: list[Experiment]
     compose_quickly: Composer
     trials: dict[int, TrialRecord] = field(default_factory=dict)
+    watches: dict[int, Watch] = field(default_factory=dict)
 
     @property
     def first(self) -> Experiment:
@@ -80,6 +82,7 @@ class Search(Sweep):
         study = open_study(self.storage, self.name, self.settings, self.space, make=make)
         self.jobs.clear()
         self.trials.clear()
+        self.watches.clear()
         for trial in study.ended() if study else ():
             if trial.state != "failed":  # it is tried again
                 self.add(trial)
@@ -94,6 +97,7 @@ class Search(Sweep):
             job.experiment = experiment(self.compose_quickly(texts), texts)
             if self.settings.pruner and trial.state == "running":
                 job.watch = self._watch(job.experiment, trial.number)
+                self.watches[job.number] = job.watch
         except ConfigError as error:
             job.error, job.status = str(error), "failed"
         self.jobs.append(job)

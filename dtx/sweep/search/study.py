@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -100,8 +100,12 @@ class Study:
         """A trial that runs."""
         return running_trial(self.study, number)
 
-    def complete(self, number: int, value: float) -> None:
-        """A trial has ended with a value."""
+    def complete(self, number: int, value: float, curve: Mapping[int, float]) -> None:
+        """A trial has ended with a value; its curve is added, should its stage have been there already."""
+        known = self.study.get_trials(deepcopy=False)[number].intermediate_values
+        running = self.trial(number)
+        for step in curve.keys() - known.keys():
+            running.report(curve[step], step)
         self.study.tell(number, value)
 
     def pruned(self, number: int) -> None:

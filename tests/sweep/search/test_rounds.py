@@ -96,6 +96,15 @@ def test_a_trial_that_falls_behind_is_pruned_and_is_no_failure(user, capsys):
     assert runs(user, "valley") == 10
 
 
+def test_trials_that_were_there_already_count_for_pruning_with_their_curves(user):
+    three = ["hydra/sweeper/sampler=random", "hydra.sweeper.n_trials=3"]
+    assert search(*three) == 0
+    assert search(*PRUNED, "hydra.sweeper.n_trials=3") == 0  # the same draws
+    assert runs(user, "valley") == 3
+    curves = [t.intermediate_values for t in trials(user, 1)]
+    assert [list(curve) for curve in curves] == [[1, 2, 3, 4, 5]] * 3
+
+
 def test_a_curve_that_is_better_when_it_falls_prunes_a_search_for_a_maximum(user):
     args = [*PRUNED, "hydra.sweeper.n_trials=8", "hydra.sweeper.direction=maximize"]
     assert search(*args) == 0
@@ -182,6 +191,13 @@ def test_a_curve_that_the_stage_does_not_write_fails_with_those_that_it_writes(u
     pruner = ["hydra/sweeper/pruner=median", "hydra.sweeper.pruner.curve=losss"]
     assert search(*pruner, "hydra.sweeper.n_trials=2") == 1
     assert "writes no curve 'losss' (did you mean 'loss'?)" in capsys.readouterr().err
+
+
+def test_a_metric_that_the_first_trials_do_not_have_ends_the_search(user, capsys):
+    assert search("hydra.sweeper.metric=dt/loss", "hydra.sweeper.n_trials=8") == 1
+    told = capsys.readouterr().err
+    assert "there is no metric 'dt/loss' (did you mean 'valley/loss'?): the search ends" in told
+    assert states(user) == ["FAIL", "FAIL"]
 
 
 def test_a_study_of_another_space_is_not_gone_on_with(user, capsys):
