@@ -104,7 +104,7 @@ class Study:
         """A trial has ended with a value; its curve is added, should its stage have been there already."""
         known = self.study.get_trials(deepcopy=False)[number].intermediate_values
         running = self.trial(number)
-        for step in curve.keys() - known.keys():
+        for step in sorted(curve.keys() - known.keys()):
             running.report(curve[step], step)
         self.study.tell(number, value)
 

@@ -99,10 +99,12 @@ def test_a_trial_that_falls_behind_is_pruned_and_is_no_failure(user, capsys):
 def test_trials_that_were_there_already_count_for_pruning_with_their_curves(user):
     three = ["hydra/sweeper/sampler=random", "hydra.sweeper.n_trials=3"]
     assert search(*three) == 0
-    assert search(*PRUNED, "hydra.sweeper.n_trials=3") == 0  # the same draws
+    another = ["hydra.sweeper.n_trials=3", "hydra.sweeper.study_name=another"]
+    assert search(*PRUNED, *another) == 0  # the same draws
     assert runs(user, "valley") == 3
-    curves = [t.intermediate_values for t in trials(user, 1)]
-    assert [list(curve) for curve in curves] == [[1, 2, 3, 4, 5]] * 3
+    storage = f"sqlite:///{user}/optuna.db"
+    done = optuna.load_study(study_name="another", storage=storage).trials
+    assert [sorted(trial.intermediate_values) for trial in done] == [[1, 2, 3, 4, 5]] * 3
 
 
 def test_a_curve_that_is_better_when_it_falls_prunes_a_search_for_a_maximum(user):
