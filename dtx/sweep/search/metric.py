@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dtx.config.build import ConfigError
 from dtx.errors import UserError
 from dtx.report import read_metrics
-from dtx.run.plan import stages
+from dtx.running.plan import stages
 from dtx.stage import Stage
 from dtx.store.store import Store
 from dtx.text import suggest

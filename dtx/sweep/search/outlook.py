@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from dtx.run.plan import PlannedStage, estimate, in_one_line, plan
+from dtx.running.plan import PlannedStage, estimate, in_one_line, plan
 from dtx.sweep.search.metric import require_known
 from dtx.sweep.search.rounds import progress
 from dtx.sweep.search.search import Search

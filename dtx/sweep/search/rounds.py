@@ -13,9 +13,9 @@ from dtx.config.compose import OnError
 from dtx.config.options import own_configs
 from dtx.errors import UserError
 from dtx.progress import console
-from dtx.run import plan, room
-from dtx.run.runner import make_way
-from dtx.run.signals import signals
+from dtx.running import plan, room
+from dtx.running.runner import make_way
+from dtx.running.signals import signals
 from dtx.stage import Stage
 from dtx.store import locks
 from dtx.store.aside import LOCKS

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 
 from dtx.config.build import Builder, ConfigError
 from dtx.config.compose import Experiment, experiment
-from dtx.run.plan import stages
+from dtx.running.plan import stages
 from dtx.stage import Stage
 from dtx.sweep.grid import Composer, Job, Sweep, is_hydras, refuse_values
 from dtx.sweep.search.pruning import Watch
