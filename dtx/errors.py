@@ -1,4 +1,4 @@
-"""The two ways in which a command ends early on purpose."""
+"""The ways in which a command ends early on purpose."""
 
 from __future__ import annotations
 
@@ -23,3 +23,7 @@ class UnknownName(UserError, KeyError):
 
 class Interrupted(BaseException):
     """Ctrl-C, SIGTERM or a closed terminal. Not an ``Exception``: nothing but the runner may swallow it."""
+
+
+class Pruned(Interrupted):
+    """A trial of a search was given up. Its stage ends as after any interruption, and keeps what it has."""

@@ -7,7 +7,7 @@ them to MLflow while the stage runs, and the store keeps them::
     timing.jsonl        the same for speeds and seconds, which differ between two equal runs
     headline.json       metrics named group/name: {"agent/success": 0.98}; analyses write result.json
     tables/NAME.parquet one observation a row
-    figures/NAME.png    matplotlib, at most 7 inches wide; NAME.html: a page, opens offline
+    figures/NAME.png    matplotlib, at most 7 inches wide; NAME.html: a page, opens offline; NAME.gif
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -43,6 +44,29 @@ class Page(Protocol):
         ...
 
 
+@runtime_checkable
+class Animation(Protocol):
+    """A figure that moves."""
+
+    def write_gif(self, path: Path) -> None:
+        """Write the file."""
+        ...
+
+
+_Show = Callable[[Path, int, Mapping[str, float]], None]
+_shown_to: ContextVar[_Show | None] = ContextVar("who is shown curves", default=None)
+
+
+@contextlib.contextmanager
+def curves_shown_to(show: _Show) -> Iterator[None]:
+    """Call ``show(folder, step, values)`` for every point of a curve that is written in the block."""
+    token = _shown_to.set(show)
+    try:
+        yield
+    finally:
+        _shown_to.reset(token)
+
+
 class Report:
     """Writer of a stage's curves, numbers, tables and figures.
 
@@ -61,6 +85,8 @@ class Report:
             values: By curve, ``group/name``. A value that is not finite is written as missing.
         """
         _append(self.out / CURVES, step, values)
+        if (show := _shown_to.get()) is not None:
+            show(self.out, step, values)
 
     def timing(self, step: int, values: Mapping[str, float]) -> None:
         """Append speeds or seconds, in a file of their own: equal runs have equal ``curves.jsonl``."""
@@ -111,6 +137,12 @@ class Report:
             pages.write(path, "pages/plot.html", drawn=pages.plot(figure, name))
         else:
             figure.write_html(path)
+
+    def animation(self, name: str, animation: Animation) -> None:
+        """Write an animation as ``figures/NAME.gif``, which every browser, MLflow and Markdown show."""
+        path = self.out / "figures" / f"{file_name(name)}.gif"
+        path.parent.mkdir(exist_ok=True)
+        animation.write_gif(path)
 
     def position(self) -> int:
         """Bytes of ``curves.jsonl`` so far, to be kept in a checkpoint for :meth:`rewind`."""

@@ -150,6 +150,43 @@ class Total(Analysis):
             yield "multiples/of the total", times, times * (result.metrics["total"] or 0.0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Valley(Stage):
+    """Has a loss that is least at ``x = 0.3``, with a curve that falls towards it; for tests of searches."""
+
+    headline: ClassVar[tuple[str, ...]] = ("valley/loss",)
+
+    before: Stage | None
+    x: float
+    method: str
+    seconds: float  # a step of the curve takes
+    fail_above: float
+
+    def run(self, out: Path) -> None:
+        count_run(out, "valley")
+        loss = (self.x - 0.3) ** 2 + (self.before.load() if isinstance(self.before, Link) else 0)
+        for step in range(1, 6):
+            time.sleep(self.seconds)
+            Report(out).curve(step, {"loss": loss + 1 / step, "other": 0.0})
+        if self.x > self.fail_above:
+            raise UserError(f"told to fail at {self.x}")
+        count_run(out, "valley_end")
+        Report(out).headline({"valley/loss": loss, "valley/steepness": abs(self.x - 0.3)})
+
+
+def write_valley(folder: Path) -> None:
+    """Configs of a user: a toy agent that all trials share, and a valley as the target."""
+    (folder / "agent").mkdir(parents=True)
+    (folder / "agent" / "toy.yaml").write_text(LINK.format(before="null"))
+    (folder / "dt").mkdir()
+    fields = "x: 0.0\nmethod: plain\nseconds: 0.0\nfail_above: 10.0\n"
+    (folder / "dt" / "valley.yaml").write_text(
+        "_target_: tests.toys.Valley\nbefore: ${agent}\n" + fields
+    )
+
+
+VALLEY = ["agent=toy", "dt=valley", "target=dt"]
+
 LINK = "_target_: tests.toys.Link\nbefore: {before}\nvalue: 0\nfail: false\n"
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -26,6 +26,7 @@ from dtx.errors import UserError
 from dtx.running.plan import PlannedStage, missing, plan, stages
 from dtx.stage import Stage
 from dtx.store.store import Store
+from dtx.sweep.parts import Watched
 from dtx.text import first_line
 
 
@@ -39,8 +40,9 @@ class Job:
         swept: The swept ones by name: ``{"dt.seed": "3"}``.
         experiment: The composed experiment; None if it cannot be composed.
         error: Why it cannot be composed, or why it failed; one line for each error.
-        status: ``cached``, ``ran``, ``failed``, ``skipped``; empty before.
+        status: ``cached``, ``ran``, ``pruned``, ``failed``, ``skipped``; empty before.
         log: File with the full output.
+        watch: Watches it while it runs; None: nobody does.
     """
 
     number: int
@@ -50,6 +52,7 @@ class Job:
     error: str = ""
     status: str = ""
     log: str = ""
+    watch: Watched | None = None
 
     @property
     def name(self) -> str:
@@ -97,6 +100,11 @@ class Sweep:
         """16 hexadecimal digits, equal for sweeps with the same targets."""
         labels = sorted({t.label for job in self.jobs for t in job.targets()})
         return hashlib.sha256(" ".join(labels).encode()).hexdigest()[:16]
+
+    @property
+    def knows_its_jobs(self) -> bool:
+        """Whether all jobs are known before any has run."""
+        return True
 
     @property
     def here(self) -> bool:
@@ -149,10 +157,10 @@ def read_sweep(overrides: Sequence[str], config_dir: Path | None = None) -> Swee
     Raises:
         ConfigError: An override that cannot be read, or not swept.
     """
-    parsed = _parse([*_of_preset(overrides, config_dir), *overrides], config_dir)
+    parsed = parse([*of_preset(overrides, config_dir), *overrides], config_dir)
     _refuse(parsed)
-    to_hydra = [o for o in parsed if _is_hydras(o)]
-    to_jobs = [o for o in parsed if not _is_hydras(o)]
+    to_hydra = [o for o in parsed if is_hydras(o)]
+    to_jobs = [o for o in parsed if not is_hydras(o)]
     lines = tuple(str(o.input_line) for o in to_hydra)
     swept = tuple(o.get_key_element() for o in to_jobs if o.is_sweep_override())
     try:
@@ -161,7 +169,7 @@ def read_sweep(overrides: Sequence[str], config_dir: Path | None = None) -> Swee
         raise ConfigError([("", first_line(error))]) from None
     if not expanded:
         raise ConfigError([(", ".join(swept), "no job: the sweep is over nothing")])
-    compose_quickly = _Composer(
+    compose_quickly = Composer(
         config_dir, [o for o in lines if o.lstrip("+").startswith(_SEARCH_PATH)]
     )
     jobs = []
@@ -184,7 +192,7 @@ _OF_THE_SWEEP = ("store", "tracking", "on_error", "on_drift", "resources")
 
 
 def _refuse(overrides: Sequence[Override]) -> None:
-    """Refuse what a sweep cannot do.
+    """Refuse what a grid cannot do.
 
     Raises:
         ConfigError: Of every such override.
@@ -193,8 +201,24 @@ def _refuse(overrides: Sequence[Override]) -> None:
     for override in overrides:
         name = override.key_or_group
         if name.startswith(("hydra/sweeper", "hydra.sweeper")):
-            errors.append(("hydra/sweeper", "dtx reads sweeps itself: no other sweeper is used"))
-        elif override.is_sweep_override() and name.split(".")[0] in _OF_THE_SWEEP:
+            errors.append((name, "means nothing to a grid; for a search: hydra/sweeper=optuna"))
+        elif override.value_type is ValueType.INTERVAL_SWEEP:
+            errors.append((name, "a grid has no intervals; for a search: hydra/sweeper=optuna"))
+    if errors:
+        raise ConfigError(errors)
+    refuse_values(overrides)
+
+
+def refuse_values(overrides: Sequence[Override]) -> None:
+    """Refuse several values for what all jobs of a sweep have in common.
+
+    Raises:
+        ConfigError: Of every such override.
+    """
+    errors = []
+    for override in overrides:
+        name = override.key_or_group
+        if override.is_sweep_override() and name.split(".")[0] in _OF_THE_SWEEP:
             errors.append((name, "is the same for all jobs of a sweep: give one value"))
     if errors:
         raise ConfigError(errors)
@@ -205,7 +229,7 @@ def value_of(override: str) -> Any:
     return OverridesParser.create().parse_override(override).value()
 
 
-def _parse(overrides: Sequence[str], config_dir: Path | None) -> list[Override]:
+def parse(overrides: Sequence[str], config_dir: Path | None) -> list[Override]:
     """Parse all overrides.
 
     Raises:
@@ -226,7 +250,7 @@ def _parse(overrides: Sequence[str], config_dir: Path | None) -> list[Override]:
     return parsed
 
 
-def _of_preset(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
+def of_preset(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
     """Sweeps of the chosen preset (``hydra.sweeper.params``) that the user does not override."""
     chosen = [o for o in overrides if o.startswith("experiment=") and "," not in o]
     if not chosen:
@@ -238,7 +262,7 @@ def _of_preset(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
     return [f"{name}={value}" for name, value in params.items() if name not in given]
 
 
-def _is_hydras(override: Override) -> bool:
+def is_hydras(override: Override) -> bool:
     return override.key_or_group == "hydra" or override.key_or_group.startswith(
         ("hydra.", "hydra/")
     )
@@ -247,7 +271,7 @@ def _is_hydras(override: Override) -> bool:
 _ABSENT = object()
 
 
-class _Composer:
+class Composer:
     """Composes jobs that differ in few overrides; gives plain values, references unresolved."""
 
     def __init__(self, config_dir: Path | None, search_path: Sequence[str] = ()):

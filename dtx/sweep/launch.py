@@ -7,10 +7,10 @@ import secrets
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dtx.config.compose import OnError, hydra_configs
 from dtx.errors import Interrupted, UserError
@@ -29,9 +29,6 @@ from dtx.sweep.parts import STOPPED, LaunchedParts, SweepPart
 from dtx.sweep.summary import print_summary
 from dtx.sweep.workers import RUNNING, are_children, end_children, launch
 from dtx.text import first_line
-
-if TYPE_CHECKING:
-    pass
 
 MANIFEST = "sweep.json"
 _TRIES = 3  # of jobs whose workers are killed before any of them ends
@@ -54,7 +51,7 @@ def run_sweep(sweep: Sweep) -> int:
         room.warn_if_long(every)
         if every:
             make_way(every, store, again)
-            ran = _run_parts(sweep, todo, _folder(sweep), store)
+            ran = run_parts(sweep, [todo], store)
         else:
             _make_up_for_lost_tracking(sweep, everything, todo, store)
     labels = [s.label for s in everything]
@@ -74,13 +71,23 @@ def _make_up_for_lost_tracking(
 
     with only_told():
         if is_behind(sweep.first.tracking, everything, ShownSweep(sweep).command):
-            _run_parts(sweep, todo, _folder(sweep), store)
+            run_parts(sweep, [todo], store)
 
 
-def _run_parts(sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, store: Store) -> set[str]:
+def run_parts(sweep: Sweep, rounds: Iterable[dict[int, list[Stage]]], store: Store) -> set[str]:
+    """Run the jobs of a sweep and show it in MLflow.
+
+    Args:
+        sweep: A round may add jobs to it.
+        rounds: The stages that jobs have to run, by number of the job; a grid has one round.
+        store: Where the artefacts are.
+
+    Returns:
+        Labels of the stages that ran.
+    """
     from dtx.sweep.shown import ShownSweep
 
-    tracking = ShownSweep(sweep)
+    tracking, folder = ShownSweep(sweep), _folder(sweep)
     with tracking.open() as shown:
         ran: set[str] = set()
         failed: dict[str, str] = {}
@@ -88,12 +95,13 @@ def _run_parts(sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, store: 
         launched: set[int] = set()
         launcher = _Launcher(sweep, folder, parent, frozenset(store.only_here))
         try:
-            for parts in _phases(sweep, todo):
-                for part, result in launcher.launch(_runnable(parts, todo, failed), failed):
-                    _record(sweep.jobs[part.job], part, result, ran, failed)
-                    if part.only is None:
-                        launched.add(part.job)
-            _set_statuses(sweep, todo, ran, failed)
+            for todo in rounds:
+                for parts in _phases(sweep, todo):
+                    for part, result in launcher.launch(_runnable(parts, todo, failed), failed):
+                        _record(sweep.jobs[part.job], part, result, ran, failed)
+                        if part.only is None:
+                            launched.add(part.job)
+                _set_statuses(sweep, todo, ran, failed)
         except BaseException:
             end_children(folder)
             raise
@@ -123,7 +131,7 @@ def _phases(sweep: Sweep, todo: dict[int, list[Stage]]) -> list[list[SweepPart]]
     for label, (number, _) in first.items():
         phases[level[label]].append(SweepPart(number, label, _in_common(jobs_of[label])))
     own = [n for n, stages in todo.items() if any(s.label not in shared for s in stages)]
-    phases.append([SweepPart(n, None, sweep.jobs[n].swept) for n in own])
+    phases.append([SweepPart(n, None, sweep.jobs[n].swept, sweep.jobs[n].watch) for n in own])
     return [p for p in phases if p]
 
 
@@ -177,7 +185,7 @@ def _set_statuses(
 ) -> None:
     """Set the status of jobs that had no stages of their own to run, or whose inputs failed."""
     for job in sweep.jobs:
-        labels = [s.label for s in todo[job.number]]
+        labels = [s.label for s in todo.get(job.number, ())]  # none: of an earlier round
         lost = [label for label in labels if label in failed]
         if job.status in ("", "ran") and lost:
             job.status, job.error = "failed", f"needs {lost[0]}: {failed[lost[0]]}"

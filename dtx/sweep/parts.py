@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.markup import escape
 
 from dtx.config.compose import Experiment, OnError, experiment
 from dtx.config.own_classes import look_in
-from dtx.errors import Interrupted, UserError
+from dtx.errors import Interrupted, Pruned, UserError
 from dtx.progress import console, copied_to
 from dtx.running.outcome import StageOutcome
 from dtx.running.processes import end_with, process_tags
@@ -27,6 +28,14 @@ STOPPED = "stopped"
 """A file in a sweep's folder: parts that have not begun are not run."""
 
 
+class Watched(Protocol):
+    """Watches a job while it runs, in the process that runs it; it can be pickled."""
+
+    def watching(self) -> AbstractContextManager[None]:
+        """The job runs in the block, which may end it with :class:`dtx.errors.Pruned`."""
+        ...
+
+
 @dataclass
 class SweepPart:
     """The unit that is launched: a job, or one stage for all jobs that share it.
@@ -35,12 +44,14 @@ class SweepPart:
         job: The job whose config is composed.
         only: Label of the shared stage; None for the whole job.
         swept: Swept fields to show on the stages' runs.
+        watch: Watches the part; None: nobody does.
         failed: Stages that failed before, with their errors; they are not run again.
     """
 
     job: int
     only: str | None
     swept: dict[str, str]
+    watch: Watched | None = None
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -105,7 +116,11 @@ class LaunchedParts:
             try:
                 composed = experiment(config, overrides)
                 store = replace(composed.store, path=self.base / composed.store.path)
-                outcomes = self._run(replace(composed, store=store), part)
+                with part.watch.watching() if part.watch else nullcontext():
+                    outcomes = self._run(replace(composed, store=store), part)
+            except Pruned as why:
+                console.print(f"pruned: {why}", soft_wrap=True)
+                return {**result, "status": "pruned"}
             except StagesFailed as error:
                 outcomes, result["error"] = error.outcomes, str(error)
             except UserError as error:

@@ -28,11 +28,13 @@ class ShownSweep:
 
     def __init__(self, sweep: Sweep):
         self._sweep = sweep
+        self._known: dict[int, Job] = {}
 
     @property
     def command(self) -> str:
         """What the sweep's run is found by."""
-        return command_of(list(self._jobs.values()))
+        jobs = list(self._jobs().values()) if self._sweep.knows_its_jobs else []
+        return command_of(self._sweep.identity, jobs)
 
     def open(self) -> AbstractContextManager[SweepRun | None]:
         """The run of the sweep while it runs; None with tracking off."""
@@ -41,7 +43,7 @@ class ShownSweep:
             first.tracking,
             name=f"{first.name} over {', '.join(sweep.swept)}" if sweep.swept else first.name,
             identity=sweep.identity,
-            jobs=lambda: list(self._jobs.values()),
+            command=self.command if first.tracking.enabled else "",
             overrides=sweep.overrides,
             config=first.config(),
             parameters=parameters(sweep),
@@ -74,19 +76,18 @@ class ShownSweep:
         points = over_swept(rows, sweep.swept, _headline(sweep, store, rows))
         jobs = [
             EndedJob(job, ran, failed, number in launched, sweep.jobs[number].error)
-            for number, job in self._jobs.items()
+            for number, job in self._jobs().items()
         ]
         description = note(sweep, comparison, len(ran))
         shown.finish(rows, description, comparison.paths, points, jobs)
 
-    @cached_property
     def _jobs(self) -> dict[int, Job]:
-        """The jobs that can be composed, by number."""
-        return {
-            job.number: Job(Names(job.experiment), title(job.swept) or job.experiment.name)
-            for job in self._sweep.jobs
-            if job.experiment
-        }
+        """The jobs so far that can be composed, by number."""
+        for job in self._sweep.jobs:
+            if job.experiment and job.number not in self._known:
+                name = title(job.swept) or job.experiment.name
+                self._known[job.number] = Job(Names(job.experiment), name)
+        return self._known
 
     @cached_property
     def _first_jobs(self) -> dict[str, int]:
@@ -95,7 +96,7 @@ class ShownSweep:
 
     def _record(self, stage: Stage) -> Mapping[str, object]:
         """Role and parameters of a stage, as its first job names them."""
-        return self._jobs[self._first_jobs[stage.label]].names.record(stage)
+        return self._jobs()[self._first_jobs[stage.label]].names.record(stage)
 
 
 def _headline(sweep: Sweep, store: Store, rows: Sequence[Mapping[str, object]]) -> list[str]:

@@ -131,9 +131,9 @@ class EndedJob:
         return found
 
 
-def command_of(jobs: Sequence[Job]) -> str:
-    """16 hexadecimal digits, equal for sweeps with the same jobs."""
-    return digest(sorted(job.command for job in jobs))
+def command_of(identity: str, jobs: Sequence[Job]) -> str:
+    """16 hexadecimal digits, equal for sweeps with the same identity and jobs."""
+    return digest([identity, sorted(job.command for job in jobs)])
 
 
 @contextmanager
@@ -142,7 +142,7 @@ def open_sweep(
     *,
     name: str,
     identity: str,
-    jobs: Callable[[], Sequence[Job]],
+    command: str,
     overrides: Sequence[str],
     config: Mapping[str, Any],
     parameters: Mapping[str, str],
@@ -155,7 +155,7 @@ def open_sweep(
         tracking: The server and its experiment.
         name: Of the run.
         identity: Equal for sweeps with the same targets; :func:`log_to_sweep` finds the run by it.
-        jobs: Gives all jobs that can be composed.
+        command: Equal for commands that go on with the same run.
         overrides: From the command line.
         config: Of the first job, resolved.
         parameters: Of the run.
@@ -177,7 +177,7 @@ def open_sweep(
         run, status = SweepRun(server), "FAILED"
         try:
             with defer_signals():  # a signal between a run's start and its id would lose the run
-                run.run_id, known = begin(server, name, tags, command_of(jobs()))
+                run.run_id, known = begin(server, name, tags, command)
             server.safely(lambda: server.log_config(run.run_id, config))
             server.safely(lambda: server.log_params(run.run_id, dict(parameters), known))
             make_up(server, made_from(), run.run_id)

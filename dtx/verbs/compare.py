@@ -44,12 +44,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Draw, print the table and log the figures to the sweep's run."""
     from dtx.store.store import use
-    from dtx.sweep.grid import read_sweep
+    from dtx.sweep.read import read
 
     overrides, config_dir = args.overrides, args.config_dir
     if not overrides:
         overrides, config_dir = _last()
-    sweep = read_sweep(overrides, config_dir)
+    sweep = read(overrides, config_dir)
     if not sweep.swept:
         raise UserError("nothing is swept: give the sweep's overrides, as dt.seed=0,1,2")
     store = use(sweep.store())

@@ -16,6 +16,7 @@ from dtx.verbs._arguments import override_arguments
 EXAMPLES = """
   dtx plan dataset.episodes=6000                 what would run again, and why
   dtx plan -m 'dt.seed=range(20)' dt=small       a sweep: each stage counted once
+  dtx plan -m experiment=tune_small              a search: trials done and left
 """
 OWN_CLASSES = True
 
@@ -44,10 +45,15 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    from dtx.sweep.grid import read_sweep
+    from dtx.sweep.read import read
+    from dtx.sweep.search.outlook import outlook
+    from dtx.sweep.search.search import Search
     from dtx.sweep.summary import titles_of_jobs
 
-    sweep = read_sweep(args.overrides, args.config_dir)
+    sweep = read(args.overrides, args.config_dir)
+    if isinstance(sweep, Search):
+        print("\n".join(outlook(sweep)))
+        return 0
     steps = sweep.plan()
     if len(steps) <= _SHOWN or args.all:
         _print(steps, titles_of_jobs(sweep))

@@ -41,9 +41,9 @@ def main(args: argparse.Namespace) -> int:
     names = [w for w in args.overrides if "=" not in w and not w.startswith("~")]
     overrides = [w for w in args.overrides if w not in names]
     if args.multirun:
-        from dtx.sweep.grid import read_sweep
+        from dtx.sweep.read import read
 
-        sweep = read_sweep(overrides, args.config_dir)
+        sweep = read(overrides, args.config_dir)
         experiments = [job.experiment for job in sweep.jobs if job.experiment]
         store, status = sweep.store(), sweep.print_errors()
     else:

@@ -26,6 +26,7 @@ EXAMPLES = """
   dtx run target=dataset                         only as far as the demonstrations
   dtx run -m dt.seed=0,1,2                       a sweep: agent and dataset are shared
   dtx run -m dt=small,memory_dt 'dt.seed=range(5)' hydra/launcher=joblib
+  dtx run -m experiment=tune_small               a search for the best values, by Optuna
   dtx run --cfg job                              show the composed config (Hydra's flags work)
 """
 OWN_CLASSES = True
@@ -52,10 +53,9 @@ def main(args: argparse.Namespace) -> int:
     if args.cfg or args.info or args.hydra_help:
         return _hydra(args)
     if args.multirun:
-        from dtx.sweep.grid import read_sweep
-        from dtx.sweep.launch import run_sweep
+        from dtx.sweep.read import read, run_jobs
 
-        return run_sweep(read_sweep(args.overrides, args.config_dir))
+        return run_jobs(read(args.overrides, args.config_dir))
     what = experiment(compose(args.overrides, args.config_dir), args.overrides)
     return run_and_print(what)
 

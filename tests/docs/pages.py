@@ -41,8 +41,11 @@ SMALL = [
 ]
 _OWN_PROCESS = ("joblib", "slurm", "submitit_local", "ray")
 """Launchers whose processes read dtx's own configs: sweeps on them are planned."""
-_LONG = ("analysis=[scorecard]", "experiment=memory_dt_claims")
-"""Planned, too: over a hundred analyses, which tests of their own run."""
+_LONG = (
+    *("analysis=[scorecard]", "experiment=memory_dt_claims"),
+    *("experiment=tune_small", "hydra/sweeper=optuna"),
+)
+"""Planned, too: over a hundred analyses or trainings, which tests of their own run."""
 _FULL_SIZE = ("analysis.activation_patching.checkpoint=152,534,1000",)
 """Planned, too, and with ``_LONGER``: steps that models have kept which are trained as dtx's configs say."""
 _LONGER = ("dt.steps=1000", "dt.kept_checkpoints=12")

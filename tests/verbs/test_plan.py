@@ -78,6 +78,10 @@ def test_what_only_a_sweep_reads_is_refused_without_m(user, capsys, override):
     assert f"{override}: is for sweeps: add -m" in capsys.readouterr().err
 
 
-def test_another_sweeper_is_refused(user, capsys):
-    assert main(["plan", "-m", *CHAIN, "dt.value=1,2", "hydra/sweeper=basic"]) == 2
-    assert "dtx reads sweeps itself" in capsys.readouterr().err
+def test_another_sweeper_is_refused_and_hydras_own_is_a_grid(user, capsys):
+    assert main(["plan", "-m", *CHAIN, "dt.value=1,2", "hydra/sweeper=nevergrad"]) == 2
+    assert "basic (a grid) and optuna (a search) are there" in capsys.readouterr().err
+    assert main(["plan", "-m", *CHAIN, "dt.value=1,2", "hydra/sweeper=basic"]) == 0
+    assert "2 jobs over dt.value" in capsys.readouterr().out
+    assert main(["plan", "-m", *CHAIN, "dt.value=interval(1,2)"]) == 2
+    assert "a grid has no intervals; for a search: hydra/sweeper=optuna" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from dtx.analysis.core.page import Heading, ResultPage
 from dtx.analysis.core.result import Result
 from dtx.analysis.core.scoring import Scoring
 from dtx.pages import is_plotly
-from dtx.report import Page, Report
+from dtx.report import Animation, Page, Report
 from dtx.stage import Stage
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ class Analysis(Stage, abc.ABC):
     def compute(self) -> Result:
         """What was found. Inputs are committed when this is called: use their ``load()``."""
 
-    def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
-        """Yield (name, figure): a matplotlib figure, a plotly figure, or a page that writes itself as HTML.
+    def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page | Animation]]:
+        """Yield (name, figure): a matplotlib or plotly figure, a page that writes itself, or an animation.
 
         Drawn from the result's metrics, tables and arrays alone, so that they can be drawn again. A plotly
         figure becomes a part of a page with finding, verdicts, pictures and tables; an analysis that yields
@@ -134,6 +134,8 @@ class Analysis(Stage, abc.ABC):
                 written[name] = ResultPage(result, self.heading, figure)
             elif isinstance(figure, Page):
                 written[name] = figure
+            elif isinstance(figure, Animation):
+                report.animation(name, figure)
             else:
                 report.figure(name, figure)
         if not written:
