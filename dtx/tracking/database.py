@@ -48,7 +48,7 @@ def check(database: Path) -> None:
     Raises:
         UserError: It cannot: what is wrong, and what to do.
     """
-    with _opened(database, _WAIT_SECONDS) as connection:
+    with opened(database) as connection:
         connection.execute("BEGIN IMMEDIATE")  # refused where nothing can be written
         connection.execute("SELECT version_num FROM alembic_version").fetchall()
         connection.execute("ROLLBACK")
@@ -61,7 +61,7 @@ def known_runs(database: Path, run_ids: Sequence[str], keys: Sequence[str]) -> l
         UserError: It cannot be read: what is wrong, and what to do.
     """
     found = []
-    with _opened(database, _ASK_SECONDS) as connection:
+    with opened(database, _ASK_SECONDS) as connection:
         for column, values in (("runs.run_uuid", run_ids), ("tags.value", keys)):
             for i in range(0, len(values), _AT_ONCE):
                 some = values[i : i + _AT_ONCE]
@@ -76,8 +76,34 @@ def known_runs(database: Path, run_ids: Sequence[str], keys: Sequence[str]) -> l
     ]
 
 
+def experiment_and_parent(database: Path, run_id: str) -> tuple[str, str] | None:
+    """The experiment's id and the parent's, empty for none, of a run; None: there is no such run.
+
+    Raises:
+        UserError: It cannot be read: what is wrong, and what to do.
+    """
+    query = (
+        "SELECT runs.experiment_id, tags.value FROM runs LEFT JOIN tags ON tags.run_uuid = "
+        "runs.run_uuid AND tags.key = 'mlflow.parentRunId' WHERE runs.run_uuid = ?"
+    )
+    if unmade(database):
+        return None
+    with opened(database, _ASK_SECONDS) as connection:
+        found = connection.execute(query, [run_id]).fetchone()
+    return (str(found[0]), found[1] or "") if found else None
+
+
 @contextlib.contextmanager
-def _opened(database: Path, seconds: float) -> Iterator[sqlite3.Connection]:
+def opened(database: Path, seconds: float = _WAIT_SECONDS) -> Iterator[sqlite3.Connection]:
+    """A connection to a database that is there.
+
+    Args:
+        database: Its file.
+        seconds: To wait for another program's lock.
+
+    Raises:
+        UserError: It cannot be used: what is wrong, and what to do.
+    """
     if database.exists() and not database.is_file():
         kind = "folder" if database.is_dir() else "device or pipe"
         raise _unusable(database, f"is a {kind}, no database; move it aside")
