@@ -12,6 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from rich.markup import escape
+
 from dtx.progress import console
 from dtx.tracking.database import opened
 
@@ -45,13 +47,14 @@ def follow(database: Path) -> None:
         for old in _strangers(connection, here):
             _change(connection, old, here)
             console.print(
-                f"[dim]this project was at {old}: its MLflow database now names {here}[/]",
+                f"[dim]this project was at {escape(str(old))}: its MLflow database now names "
+                f"{escape(str(here))}[/]",
                 soft_wrap=True,
             )
             if not (here / FOLDER).exists() and (old / FOLDER).exists():
                 console.print(
-                    f"[yellow]files of earlier runs are not here; to see them in MLflow, copy {old / FOLDER} "
-                    f"to {here / FOLDER}[/]",
+                    "[yellow]files of earlier runs are not here; to see them in MLflow, copy "
+                    f"{escape(str(old / FOLDER))} to {escape(str(here / FOLDER))}[/]",
                     soft_wrap=True,
                 )
         connection.execute("COMMIT")

@@ -264,7 +264,7 @@ def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> st
 def _check_artifacts(experiment: MlflowExperiment) -> None:
     """Check that files of runs can be written, if the experiment keeps them in a local folder.
 
-    MLflow records the folder once: it stays the old one when the project is moved, or is another machine's.
+    That of another program, or of another machine: dtx's own folder follows the database (see moved.py).
     """
     from mlflow.utils.file_utils import local_file_uri_to_path
 

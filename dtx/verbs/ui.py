@@ -12,6 +12,8 @@ import threading
 import webbrowser
 from pathlib import Path
 
+from rich.markup import escape
+
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console
 from dtx.tracking.links import PORT
@@ -124,8 +126,8 @@ def _serve(
     name = in_url(socket.gethostname() if ip.is_unspecified else args.host)
     if not ip.is_loopback:
         console.print(
-            f"[yellow]the UI has no login: whoever reaches {name}:{port} can read, change and delete "
-            "all runs[/]",
+            f"[yellow]the UI has no login: whoever reaches {escape(name)}:{port} can read, change and "
+            "delete all runs[/]",
             soft_wrap=True,
         )
         let_in(own_names() | {in_url(args.host)}, port)
@@ -137,7 +139,8 @@ def _serve(
 
     def started() -> None:
         link = f"http://{name}:{port}/{runs}"
-        console.print(f"runs: {link} (Ctrl-C ends it)", soft_wrap=True, highlight=False)
+        line = f"runs: {link} (Ctrl-C ends it)"
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
         if args.open:
             threading.Thread(target=_open, args=[link], daemon=True).start()
 

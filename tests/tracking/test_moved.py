@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,16 @@ ROOT = Path(__file__).absolute().parents[2]
 ONE, TWO = Number(value=1), Number(value=2)
 TOTAL = Sum(left=ONE, right=TWO)
 SHOWN = Spread(of=ONE, error=0.0)
-PLACES = ["renamed", "a b/50% off", "was?here=1", "über größe", "project2", "project/below", "it's"]
+PLACES = [
+    "renamed",
+    "run[1]",
+    "a b/50% off",
+    "was?here=1",
+    "über größe",
+    "project2",
+    "project/below",
+    "it's",
+]
 
 
 def work(folder, *stages):
@@ -118,9 +128,7 @@ def test_nothing_in_the_database_names_the_old_place(project, made):
 
 
 def dump(database):
-    """Every text of a database, but that of runs which say what was given on a command line."""
-    import sqlite3
-
+    """Every text of a database that may be a place."""
     with sqlite3.connect(database) as rows:
         for (table,) in rows.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
             for row in rows.execute(f"SELECT * FROM {table}").fetchall():
