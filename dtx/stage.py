@@ -117,9 +117,12 @@ class Stage:
 
     def headline_metrics(self) -> dict[str, float | None]:
         """The metrics of :attr:`headline` by full name, from the committed artefact; None: missing there."""
-        known = read_metrics(self.path)
+        return self.headline_of(read_metrics(self.path))
+
+    def headline_of(self, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+        """Those of an artefact's metrics that :attr:`headline` names, by full name; None: missing."""
         names = [name if "/" in name else f"{self.name}/{name}" for name in self.headline]
-        return {name: known.get(name) for name in names}
+        return {name: metrics.get(name) for name in names}
 
     def summary(self) -> str:
         """One sentence on what came out, for the final table and the run's description.

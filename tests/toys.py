@@ -128,6 +128,25 @@ class Link(Stage):
         return int((self.path / "value.txt").read_text())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Total(Analysis):
+    """An analysis whose one headline metric is a link's total, and a curve of its multiples."""
+
+    headline = ("total",)
+
+    of: Link
+
+    def compute(self) -> Result:
+        check = Check(name="a sum and its parts", error=0.0, tolerance=1e-6)
+        total = float(self.of.load())
+        metrics = {"total": total, "half": total / 2}
+        return Result(finding="a total", metrics=metrics, checks=[check], about=About.INSTRUMENT)
+
+    def curves(self, result: Result) -> Iterator[tuple[str, int, float]]:
+        for times in range(3):
+            yield "multiples/of the total", times, times * (result.metrics["total"] or 0.0)
+
+
 LINK = "_target_: tests.toys.Link\nbefore: {before}\nvalue: 0\nfail: false\n"
 
 

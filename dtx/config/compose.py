@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from dtx.config.build import Builder, ConfigError
+from dtx.config.parameters import Parameters
 from dtx.config.unread import refuse_unread, without_effect
 from dtx.stage import Stage
 from dtx.text import first_line, suggest
@@ -44,11 +45,15 @@ class StoreConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """Where runs are shown. ``uri: null`` means MLFLOW_TRACKING_URI, else ``mlflow.db`` beside the store."""
+    """Where runs are shown, and whether models are registered there.
+
+    ``uri: null`` means MLFLOW_TRACKING_URI, else ``mlflow.db`` beside the store.
+    """
 
     enabled: bool
     uri: str | None
     experiment: str
+    register: bool = False
 
     def check(self) -> Iterator[tuple[str, str]]:
         """MLflow refuses an experiment without a name."""
@@ -101,15 +106,7 @@ class Experiment:
 
     def parameters(self) -> dict[str, str]:
         """Every value once, as text by ``group.field``; a reference to another place is shown as such."""
-        return dict(_parameters(self.raw, self.config()))
-
-
-def _parameters(raw: Any, resolved: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(raw, Mapping) and raw:
-        for name, inner in raw.items():
-            yield from _parameters(inner, resolved[name], f"{place}.{name}" if place else str(name))
-    else:
-        yield place, str(raw if isinstance(resolved, Mapping) else resolved)
+        return Parameters(self.raw).values
 
 
 # --- composing ---------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def run(
         experiment: What is wanted.
         only: Label of the one stage to run, instead of the experiment's targets.
         parent: MLflow run of the sweep that this is a part of; without, the experiment gets a run.
-        swept: Swept fields of this job, shown on the MLflow runs of its stages.
+        swept: Swept fields of this job of a sweep: its name in MLflow.
         failed: Stages by label that failed in another part of the sweep, with their errors; not tried again.
         only_here: Labels of stages that are made here though the remote store has them (from older code).
 
@@ -104,6 +104,7 @@ def run(
             if todo:
                 store.root.mkdir(parents=True, exist_ok=True)
                 make_way(todo, store, again)
+                swept = None if only else swept
                 _track_and_run(experiment, todo, outcomes, store, parent, swept, failed)
             elif not parent:
                 _make_up_for_lost_tracking(experiment, everything, outcomes, store)
@@ -143,7 +144,7 @@ def _track_and_run(
 ) -> None:
     from dtx.tracking import open_tracker
 
-    with open_tracker(experiment, parent, swept or {}) as tracker:
+    with open_tracker(experiment, parent, swept) as tracker:
         _run_all(todo, outcomes, store, tracker, experiment.on_error, failed or {})
         tracker.finish(list(outcomes.values()))
     if any(o.status == "failed" for o in outcomes.values()):
@@ -158,10 +159,10 @@ def _make_up_for_lost_tracking(
     store: Store,
 ) -> None:
     """Show in MLflow what it lacks, when no stage is left to run."""
-    from dtx.tracking import is_behind, only_told
+    from dtx.tracking import Job, is_behind, only_told
 
     with only_told():
-        if is_behind(experiment.tracking, everything):
+        if is_behind(experiment.tracking, everything, Job(experiment).command):
             _track_and_run(experiment, [], outcomes, store, None, None, None)
 
 
@@ -234,6 +235,7 @@ def _run_stage(stage: Stage, store: Store, tracker: Tracker) -> StageOutcome:
             seconds, used = time.time() - wall, cpu_seconds() - cpu
             record = {
                 **provenance(stage),
+                **tracker.names.record(stage),
                 "overrides": list(tracker.overrides),
                 "seconds": round(seconds + store.earlier_seconds(stage), 3),
                 "interruptions": store.interruptions(stage),

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from dtx.run.names import Names
 from dtx.run.outcome import StageOutcome
 from dtx.stage import Stage
 
@@ -36,6 +37,11 @@ class Tracker(Protocol):
     @property
     def overrides(self) -> tuple[str, ...]:
         """What the user gave on the command line."""
+        ...
+
+    @property
+    def names(self) -> Names:
+        """Roles and parameters of the experiment's stages, for their records."""
         ...
 
     def stage(self, stage: Stage, work: Path) -> AbstractContextManager[StageTracker]:

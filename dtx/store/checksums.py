@@ -49,8 +49,8 @@ def files_in(record: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
 
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("stage", "key", "class", "finished", "summary"), str),
-    **dict.fromkeys(("config", "inputs", "packages", "mlflow"), Mapping),
+    **dict.fromkeys(("stage", "key", "class", "finished", "summary", "role"), str),
+    **dict.fromkeys(("config", "inputs", "packages", "mlflow", "parameters"), Mapping),
     **dict.fromkeys(("seconds", "cpu_seconds", "peak_memory_mb"), (int, float)),
     "git": (Mapping, type(None)),
     "env_id": (str, type(None)),

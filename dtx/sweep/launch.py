@@ -26,7 +26,7 @@ from dtx.store.store import Store, use
 from dtx.sweep.grid import Job, Sweep, value_of
 from dtx.sweep.launchers import compose_launcher, launcher_of
 from dtx.sweep.parts import STOPPED, LaunchedParts, SweepPart
-from dtx.sweep.summary import note, parameters, print_summary
+from dtx.sweep.summary import print_summary
 from dtx.sweep.workers import RUNNING, are_children, end_children, launch
 from dtx.text import first_line
 
@@ -39,6 +39,7 @@ _TRIES = 3  # of jobs whose workers are killed before any of them ends
 
 def run_sweep(sweep: Sweep) -> int:
     """Run missing stages, print a summary with every failure; gives the exit status."""
+    from dtx.sweep.shown import command
     from dtx.tracking.links import review
 
     start = time.monotonic()
@@ -64,7 +65,7 @@ def run_sweep(sweep: Sweep) -> int:
     for job in sweep.jobs:
         job.status = job.status or "cached"
     print_summary(sweep, len(ran), time.monotonic() - start)
-    console.print(review(first, everything), soft_wrap=True, highlight=False, markup=False)
+    console.print(review(first, command(sweep)), soft_wrap=True, highlight=False, markup=False)
     return 1 if any(j.status in ("failed", "skipped") for j in sweep.jobs) else 0
 
 
@@ -72,35 +73,29 @@ def _make_up_for_lost_tracking(
     sweep: Sweep, everything: list[Stage], todo: dict[int, list[Stage]], store: Store
 ) -> None:
     """Show in MLflow what it lacks, when no job is left to run."""
+    from dtx.sweep.shown import command
     from dtx.tracking import is_behind, only_told
 
     with only_told():
-        if is_behind(sweep.first.tracking, everything):
+        if is_behind(sweep.first.tracking, everything, command(sweep)):
             _run_parts(sweep, todo, _folder(sweep), store)
 
 
 def _run_parts(sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, store: Store) -> set[str]:
-    from dtx.tracking import open_sweep
+    from dtx.sweep.shown import finish, open_run
 
-    first = sweep.first
-    with open_sweep(
-        first.tracking,
-        name=f"{first.name} over {', '.join(sweep.swept)}" if sweep.swept else first.name,
-        identity=sweep.identity,
-        overrides=sweep.overrides,
-        config=first.config(),
-        parameters=parameters(sweep),
-        note=f"{len(sweep.jobs)} jobs, running",
-        stages=plan.stages(sweep.targets()),
-    ) as shown:
+    with open_run(sweep) as shown:
         ran: set[str] = set()
         failed: dict[str, str] = {}
         parent = shown.run_id if shown else None
+        launched: set[int] = set()
         launcher = _Launcher(sweep, folder, parent, frozenset(store.only_here))
         try:
             for parts in _phases(sweep, todo):
                 for part, result in launcher.launch(_runnable(parts, todo, failed), failed):
                     _record(sweep.jobs[part.job], part, result, ran, failed)
+                    if part.only is None:
+                        launched.add(part.job)
             _set_statuses(sweep, todo, ran, failed)
         except BaseException:
             end_children(folder)
@@ -108,16 +103,7 @@ def _run_parts(sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, store: 
         finally:
             _write_manifest(sweep, folder)
         if shown:
-            from dtx.sweep.compare import compare
-
-            comparison = compare(sweep, store, folder / "compare")
-            linked = [
-                (stage, "ran" if stage.label in ran else "reused")
-                for stage in plan.stages(sweep.targets())
-                if store.where(stage) == "local"
-            ]
-            description = note(sweep, comparison, len(ran))
-            shown.finish(comparison.rows, description, comparison.paths, linked)
+            finish(shown, sweep, store, folder, ran, failed, launched)
     if shown:
         shown.server.raise_if_broken(store.root)
     return ran

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dtx.progress import console
+from dtx.run.names import Names
 from dtx.sweep.grid import Sweep
 from dtx.text import near
 
@@ -23,7 +24,7 @@ def parameters(sweep: Sweep) -> dict[str, str]:
     """Parameters for MLflow: the first job's values, with ``(swept)`` for swept fields."""
     swept = tuple(sweep.swept)
     below = tuple(f"{name}." for name in swept)
-    values = sweep.first.parameters()
+    values = Names(sweep.first).parameters
     fixed = {k: v for k, v in values.items() if k not in swept and not k.startswith(below or "\0")}
     return dict.fromkeys(swept, "(swept)") | fixed
 

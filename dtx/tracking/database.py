@@ -29,12 +29,14 @@ class KnownRun:
         key: Of the stage; empty for other runs.
         status: ``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``.
         deleted: Somebody deleted it, by hand or with its experiment; MLflow still has it.
+        experiment_id: Of MLflow's experiment, where that was asked for.
     """
 
     run_id: str
     key: str
     status: str
     deleted: bool
+    experiment_id: str = ""
 
 
 def unmade(database: Path) -> bool:
@@ -76,21 +78,23 @@ def known_runs(database: Path, run_ids: Sequence[str], keys: Sequence[str]) -> l
     ]
 
 
-def experiment_and_parent(database: Path, run_id: str) -> tuple[str, str] | None:
-    """The experiment's id and the parent's, empty for none, of a run; None: there is no such run.
+def runs_tagged(database: Path, tag: str, value: str) -> list[KnownRun]:
+    """The runs with a tag of this value, newest first; their key is left empty.
 
     Raises:
         UserError: It cannot be read: what is wrong, and what to do.
     """
     query = (
-        "SELECT runs.experiment_id, tags.value FROM runs LEFT JOIN tags ON tags.run_uuid = "
-        "runs.run_uuid AND tags.key = 'mlflow.parentRunId' WHERE runs.run_uuid = ?"
+        "SELECT runs.run_uuid, runs.status, runs.lifecycle_stage, runs.experiment_id FROM runs "
+        "JOIN tags ON tags.run_uuid = runs.run_uuid WHERE tags.key = ? AND tags.value = ? "
+        "ORDER BY runs.start_time DESC"
     )
-    if unmade(database):
-        return None
     with opened(database, _ASK_SECONDS) as connection:
-        found = connection.execute(query, [run_id]).fetchone()
-    return (str(found[0]), found[1] or "") if found else None
+        found = connection.execute(query, (tag, value)).fetchall()
+    return [
+        KnownRun(run, "", status, stage == "deleted", str(experiment))
+        for run, status, stage, experiment in found
+    ]
 
 
 @contextlib.contextmanager

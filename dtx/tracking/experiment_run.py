@@ -1,4 +1,4 @@
-"""The MLflow run of an experiment, or the stages' runs that one job adds under its sweep's run."""
+"""Tracking of one experiment: the run of a job with those of its stages, or a shared stage of a sweep."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dtx.analysis.core.result import Result
 from dtx.config.compose import Experiment
 from dtx.errors import Interrupted
-from dtx.report import RESULT, read_metrics
+from dtx.run.names import Names, title
 from dtx.run.outcome import StageOutcome
 from dtx.run.plan import stages
 from dtx.run.processes import marked
@@ -19,8 +18,11 @@ from dtx.run.signals import defer_signals
 from dtx.run.tracker import StageTracker, Tracker
 from dtx.stage import Stage
 from dtx.store.store import current
+from dtx.tracking.job_run import Job, show
+from dtx.tracking.lineage import Lineage
 from dtx.tracking.mirror import artefacts_of, make_up
-from dtx.tracking.server import Server, dataset_input, files_in
+from dtx.tracking.registry import register_models
+from dtx.tracking.server import Server
 from dtx.tracking.stage_run import StageRun
 
 
@@ -28,32 +30,33 @@ from dtx.tracking.stage_run import StageRun
 def open_tracker(
     experiment: Experiment, parent: str | None = None, swept: Mapping[str, str] | None = None
 ) -> Iterator[Tracker]:
-    """The experiment's run; its status is finished, failed or killed when the block ends.
+    """The run of a job; its status is finished, failed or killed when the block ends.
 
     Args:
         experiment: What is run.
-        parent: Run of the sweep; the stages' runs go under it and the experiment gets none of its own.
-        swept: Swept fields, shown on the stages' runs.
+        parent: Run of the sweep.
+        swept: Swept fields, the name of the job's run in a sweep. None in a sweep: stages that jobs share,
+            whose runs go directly under the sweep's.
 
     Raises:
         UserError: Tracking is on and the server cannot be reached; nothing has been run yet.
     """
     if not experiment.tracking.enabled:
-        yield NoTracking(experiment.overrides)
+        yield NoTracking(experiment)
         return
     with marked(current().root) as mark:
-        tracker = ExperimentRun(experiment, parent, swept or {})
+        tracker = ExperimentRun(experiment, parent, swept)
         status = "FAILED"
         try:
             with defer_signals():  # a signal between a run's start and its id would lose the run
-                tracker.begin(experiment)
+                tracker.begin()
             yield tracker
             status = "FAILED" if tracker.any_failed else "FINISHED"
         except Interrupted:
             status = "KILLED"
             raise
         finally:
-            if tracker.run_id and not parent:
+            if tracker.job and tracker.run_id:
                 tracker.server.end(tracker.run_id, status)
             mark.stays = tracker.server.broken is not None
 
@@ -61,8 +64,8 @@ def open_tracker(
 class NoTracking:
     """Tracking is off: nothing is shown."""
 
-    def __init__(self, overrides: tuple[str, ...]):
-        self.overrides = overrides
+    def __init__(self, experiment: Experiment):
+        self.overrides, self.names = experiment.overrides, Names(experiment)
 
     @property
     def reference(self) -> Mapping[str, str]:
@@ -85,29 +88,35 @@ class NoTracking:
 
 
 class ExperimentRun:
-    """The experiment's MLflow run; opens the stages' runs under it."""
+    """The run of a job, and those of its stages under it.
 
-    def __init__(self, experiment: Experiment, parent: str | None, swept: Mapping[str, str]):
+    Attributes:
+        job: None for stages that the jobs of a sweep share.
+        run_id: The run that the stages' runs go under.
+    """
+
+    def __init__(self, experiment: Experiment, parent: str | None, swept: Mapping[str, str] | None):
         self.server = Server(experiment.tracking)
-        self.overrides, self.parent, self.swept = experiment.overrides, parent, swept
+        self.experiment, self.overrides = experiment, experiment.overrides
+        self.names = Names(experiment)
+        shared = parent is not None and swept is None
+        name = self.names.title if swept is None else title(swept) or experiment.name
+        self.job = None if shared else Job(experiment, name, parent)
+        self.single = parent is None
         self.any_failed = False
-        self.run_id = parent or ""
+        self.run_id = parent if shared and parent else ""
 
-    def begin(self, experiment: Experiment) -> None:
-        """Start the experiment's run, unless the stages go under a sweep's."""
-        if self.parent:
+    def begin(self) -> None:
+        """Start the job's run; for a single one, mirror what MLflow lacks of its stages first."""
+        if not self.job:
             return
-        tags = {
-            "mlflow.source.name": "dtx run",
-            "dtx.targets": ", ".join(experiment.targets),
-            "dtx.overrides": " ".join(experiment.overrides)[:5000],
-        }
-        self.run_id = self.server.start(experiment.name, tags)
-        config = experiment.config()
-        safely = self.server.safely
-        safely(lambda: self.server.log_config(self.run_id, config))
-        safely(lambda: self.server.log_params(self.run_id, experiment.parameters()))
-        make_up(self.server, artefacts_of(stages(experiment.targets.values())), self.run_id)
+        self.run_id = self.job.begin(self.server)
+        if not self.single:  # the sweep's process does the rest
+            return
+        config = self.experiment.config()
+        self.server.safely(lambda: self.server.log_config(self.run_id, config))
+        there = artefacts_of(stages(self.experiment.targets.values()), self.names.record)
+        make_up(self.server, there, self.run_id)
 
     def raise_if_broken(self, store: Path) -> None:
         """See :meth:`Server.raise_if_broken`."""
@@ -115,11 +124,12 @@ class ExperimentRun:
 
     @contextmanager
     def stage(self, stage: Stage, work: Path) -> Iterator[StageTracker]:
-        """A run for one executed stage, nested under the experiment's or the sweep's."""
+        """A run for one executed stage, under the job's or the sweep's."""
         shown, status = None, "FAILED"
         try:
             with defer_signals():
-                shown = StageRun(self.server, self.run_id, stage, work, self.swept, self.overrides)
+                named = self.names.record(stage)
+                shown = StageRun(self.server, self.run_id, stage, work, named, self.overrides)
             yield shown
             status = "FINISHED"
         except Interrupted:
@@ -134,44 +144,12 @@ class ExperimentRun:
                 shown.close(status)
 
     def finish(self, outcomes: Sequence[StageOutcome]) -> None:
-        """Log headline numbers, figures, a table of stages and a description to the experiment's run."""
+        """Show what all stages found in the job's run, and register models if that is wanted."""
         self.any_failed = any(o.status == "failed" for o in outcomes)
-        if not self.parent:
-            self.server.safely(lambda: self._finish(outcomes))
-
-    def _finish(self, outcomes: Sequence[StageOutcome]) -> None:
-        import pandas as pd
-
-        store, server = current(), self.server
-        headline: dict[str, float] = {}
-        lines, rows = [], []
-        for outcome in outcomes:
-            stage = outcome.stage
-            there = store.where(stage) == "local"
-            summary = stage.summary() if there else outcome.error
-            if there or outcome.error:
-                lines.append(f"- **{stage.name}** ({outcome.status}): {summary}")
-                seconds = round(outcome.seconds, 1)
-                established = _established(stage.path) if there else None
-                rows.append([stage.name, stage.key, outcome.status, seconds, established, summary])
-            if there:
-                # The first stage of a name wins: what is analysed comes before its controls.
-                numbers = read_metrics(stage.path).items()
-                headline = {k: v for k, v in numbers if v is not None} | headline
-        columns = ["stage", "key", "status", "seconds", "established", "result"]
-        frame = pd.DataFrame(rows, columns=columns)
-        read = {s.label for o in outcomes for s in o.stage.inputs().values()}
-        local = [o for o in outcomes if store.where(o.stage) == "local"]
-        files: dict[str, Path] = {}
-        for outcome in local:
-            if outcome.stage.label not in read:
-                files |= files_in(outcome.stage.path, "figures")
-        points = [(k, v, 0) for k, v in headline.items()]
-        server.show(self.run_id, points, "\n".join(lines), files, {"stages.json": frame})
-        inputs = [dataset_input(o.stage, o.status) for o in local]
-        server.client.log_inputs(self.run_id, datasets=inputs)
-
-
-def _established(folder: Path) -> bool | None:
-    """Whether an analysis' finding is established; None for a stage that is no analysis."""
-    return Result.read(folder).established if (folder / RESULT).is_file() else None
+        if not (job := self.job):
+            return
+        error = next((o.error for o in outcomes if o.status == "failed"), "")
+        lineage = Lineage(self.server)
+        self.server.safely(lambda: show(self.server, self.run_id, job, outcomes, lineage, error))
+        if self.experiment.tracking.register:
+            self.server.safely(lambda: register_models(self.server, job))

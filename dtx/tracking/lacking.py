@@ -97,10 +97,13 @@ def _known_runs(uri: str, run_ids: Sequence[str], keys: Sequence[str]) -> list[K
         try:
             return _served_runs(client_of(uri), run_ids, keys)
         except Exception as error:  # of the server or the network
-            raise UserError(
-                f"cannot reach MLflow at {uri}: {short(error)}; start it, {WAYS_ON}"
-            ) from error
+            raise unreachable(uri, error) from error
     return [] if sqlite.unmade(database) else sqlite.known_runs(database, run_ids, keys)
+
+
+def unreachable(uri: str, error: Exception) -> UserError:
+    """What to tell of a server that cannot be asked."""
+    return UserError(f"cannot reach MLflow at {uri}: {short(error)}; start it, {WAYS_ON}")
 
 
 def _served_runs(
@@ -111,38 +114,36 @@ def _served_runs(
 
     experiments = [
         experiment.experiment_id
-        for experiment in _all(
+        for experiment in all_of(
             lambda token: client.search_experiments(
                 ViewType.ALL, max_results=_PAGE, page_token=token
             )
         )
     ]
     found: dict[str, KnownRun] = {}
-    wanted = set(keys)
 
-    def search(attribute: str, values: Sequence[str]) -> None:
-        for i in range(0, len(values), _AT_ONCE):
-            named = ", ".join(f"'{value}'" for value in values[i : i + _AT_ONCE])
-            query = f"{attribute} IN ({named})"
-            for run in _all(
-                lambda token, query=query: client.search_runs(
-                    experiments, query, ViewType.ALL, _PAGE, page_token=token
-                )
-            ):
-                info, key = run.info, run.data.tags.get("dtx.key", "")
-                if key in wanted or info.run_id in run_ids:  # not what only reads it
-                    deleted = info.lifecycle_stage == "deleted"
-                    found[info.run_id] = KnownRun(info.run_id, key, info.status, deleted)
+    def search(query: str) -> None:
+        for run in all_of(
+            lambda token: client.search_runs(
+                experiments, query, ViewType.ALL, _PAGE, page_token=token
+            )
+        ):
+            info, key = run.info, run.data.tags.get("dtx.key", "")
+            deleted = info.lifecycle_stage == "deleted"
+            found[info.run_id] = KnownRun(info.run_id, key, info.status, deleted)
 
     if experiments:
-        search("attributes.run_id", run_ids)
+        for i in range(0, len(run_ids), _AT_ONCE):
+            named = ", ".join(f"'{run_id}'" for run_id in run_ids[i : i + _AT_ONCE])
+            search(f"attributes.run_id IN ({named})")
         shown = {run.key for run in found.values() if run.status == "FINISHED"}
-        # The digest of a dataset is its artefact's key; of a tag, MLflow finds only one value at once.
-        search("datasets.digest", [key for key in keys if key not in shown])
+        for key in dict.fromkeys(keys):  # of a tag, MLflow finds only one value at once
+            if key not in shown:
+                search(f"tags.`dtx.key` = '{key}'")
     return list(found.values())
 
 
-def _all(search: Callable[[str | None], PagedList]) -> Iterator[Any]:
+def all_of(search: Callable[[str | None], PagedList]) -> Iterator[Any]:
     """The content of all pages of a search."""
     token = None
     while True:

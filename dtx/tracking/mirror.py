@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 from rich.markup import escape
 
@@ -20,20 +22,29 @@ from dtx.store.inventory import Artefact, artefact
 from dtx.store.label import Label, is_label
 from dtx.store.store import current
 from dtx.text import discreet
+from dtx.tracking.commands import is_shown
 from dtx.tracking.lacking import lacking, run_of
 from dtx.tracking.server import Server
 from dtx.tracking.stage_run import Results, curve_points, log_origin, start_run, unsent
 from dtx.tracking.uri import tracking_uri
 
 
-def artefacts_of(stages: Sequence[Stage]) -> list[Artefact]:
-    """The artefacts of those stages that are in this store."""
+def artefacts_of(
+    stages: Sequence[Stage], named: Callable[[Stage], Mapping[str, Any]] = lambda _: {}
+) -> list[Artefact]:
+    """The artefacts of those stages that are in this store.
+
+    Args:
+        stages: Any.
+        named: Role and parameters of a stage, for records of earlier versions, which lack them.
+    """
     store = current()
-    return [artefact(store.folder(s)) for s in stages if store.where(s) == "local"]
+    there = [(s, artefact(store.folder(s))) for s in stages if store.where(s) == "local"]
+    return [replace(a, record={**named(s), **a.record}) if a.record else a for s, a in there]
 
 
-def is_behind(config: TrackingConfig, stages: Sequence[Stage]) -> bool:
-    """Whether MLflow lacks something of these stages, or runs that a killed process did not end.
+def is_behind(config: TrackingConfig, stages: Sequence[Stage], command: str) -> bool:
+    """Whether MLflow lacks something of these stages or of a command, or has runs of killed processes.
 
     Raises:
         UserError: MLflow cannot be asked.
@@ -42,7 +53,10 @@ def is_behind(config: TrackingConfig, stages: Sequence[Stage]) -> bool:
         return False
     if killed_before(current().root):
         return True
-    return bool(lacking(tracking_uri(config.uri), artefacts_of(stages)).artefacts)
+    uri = tracking_uri(config.uri)
+    if not is_shown(uri, config.experiment, command):
+        return True
+    return bool(lacking(uri, artefacts_of(stages)).artefacts)
 
 
 @contextmanager
@@ -102,7 +116,8 @@ def mirror(server: Server, what: Artefact, parent: str | None = None) -> bool:
     with locks.free(current().root / LOCKS, what.label) as mine:
         if not mine:
             return False
-        what = artefact(what.folder)  # another process may have mirrored it since
+        now = artefact(what.folder)  # another process may have mirrored it since
+        what = replace(now, record={**what.record, **now.record})
         gap = lacking(server.uri, [what], mine=True)
         if not gap.artefacts:
             return False
@@ -122,7 +137,7 @@ def _send(server: Server, what: Artefact, parent: str | None, *, begun: bool) ->
     record = {"stage": name[0], "key": name[2], "config": {}, "inputs": {}, **what.record}
     store.verify(label)
     what = Artefact(what.folder, record, what.size)
-    results, points = Results.read(what, _summary(what)), curve_points(what.folder)
+    results, points = Results.read(what, _summary(what)), curve_points(what)
     run = server.client.get_run(run_of(what)) if begun else None
     if (
         run is None or run.info.experiment_id != server.experiment_id
@@ -131,7 +146,7 @@ def _send(server: Server, what: Artefact, parent: str | None, *, begun: bool) ->
         run = server.client.get_run(start_run(server, record, parent, start))
     run_id = run.info.run_id
     store.amend(label, {"summary": results.summary, "mlflow": _reference(server, run_id)})
-    log_origin(server, run_id, record, {}, run.data.params)
+    log_origin(server, run_id, record, run.data.params)
     model = results.log(server, run_id, unsent(server, run, points), run)
     store.amend(label, {"mlflow": _reference(server, run_id, model)})
     server.client.set_terminated(run_id, "FINISHED", int(what.finished * 1000))

@@ -19,8 +19,6 @@ from dtx.errors import UserError
 from dtx.progress import console
 from dtx.run.processes import alive, process_tags
 from dtx.run.signals import defer_signals
-from dtx.stage import Stage
-from dtx.store.store import current
 from dtx.text import discreet
 from dtx.tracking.connection import connected, short
 from dtx.tracking.database import WAYS_ON
@@ -30,8 +28,8 @@ from dtx.tracking.uri import database_of, tracking_uri
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Run
     from mlflow.entities import Experiment as MlflowExperiment
+    from mlflow.entities import Run
 
 T = TypeVar("T")
 _PARAM_CHARACTERS = 6000  # MLflow's limit
@@ -191,21 +189,6 @@ class Server:
         return left
 
 
-def dataset_input(stage: Stage, context: str) -> DatasetInput:
-    """An artefact as MLflow's dataset, its key as digest: what lineage is searched by."""
-    return dataset_of(stage.label, context)
-
-
-def dataset_of(label: str, context: str) -> DatasetInput:
-    """The same of an artefact whose stage is not at hand."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    name, _, key = label.rpartition("-")
-    source = json.dumps({"uri": (current().root / label).as_uri()})
-    dataset = Dataset(name, key, "local", source)
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
-
-
 def files_in(folder: Path, name: str) -> dict[str, Path]:
     """The files of an artefact's subfolder by their place: ``figures/returns.png``."""
     return {f"{name}/{path.name}": path for path in sorted((folder / name).glob("*"))}
@@ -218,7 +201,7 @@ def metric_name(name: str) -> str:
 
 def flat(values: Any, prefix: str = "") -> dict[str, str]:
     """Nested values as ``group.field`` to text."""
-    if isinstance(values, dict) and values:
+    if isinstance(values, dict):
         return {
             k: v
             for name, inner in values.items()

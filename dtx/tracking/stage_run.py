@@ -10,20 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtx.analysis.core.result import Result
+from dtx.config.compose import GROUPS
 from dtx.files import parse_json, read_table, taken_from
 from dtx.report import CURVES, RESULT, TIMING, read_metrics
 from dtx.run.provenance import provenance
 from dtx.stage import Stage
-from dtx.store.inventory import Artefact, artefact
-from dtx.store.store import DONE, current
+from dtx.store.inventory import Artefact
+from dtx.store.store import DONE
 from dtx.text import discreet
-from dtx.tracking.server import Point, Server, dataset_of, files_in, flat, metric_name
+from dtx.tracking.lineage import INPUTS, Lineage, read_by
+from dtx.tracking.server import Point, Server, files_in, flat, metric_name
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import Run
 
 _EVERY_SECONDS = 3.0
+_TAG_CHARACTERS = 5000
 _TABLE_ROWS = 2000  # MLflow's table viewer loads a table whole
 
 
@@ -35,7 +38,7 @@ class StageRun:
         parent: Run of the experiment or sweep.
         stage: The stage.
         work: Folder that the stage writes to.
-        swept: Swept fields that the stage depends on, shown among its parameters.
+        named: Its role and parameters, as its record has them.
         overrides: From the command line.
     """
 
@@ -45,16 +48,17 @@ class StageRun:
         parent: str,
         stage: Stage,
         work: Path,
-        swept: Mapping[str, str],
+        named: Mapping[str, Any],
         overrides: tuple[str, ...],
     ):
         self.server, self.stage, self.folder = server, stage, work
         self.model_id: str | None = None
         self._sent = {CURVES: 0, TIMING: 0}
         self._stop = threading.Event()
-        record = {**provenance(stage), "overrides": list(overrides)}
+        record = {**provenance(stage), **named, "overrides": list(overrides)}
+        self._group = curve_group(record)
         self.run_id: str | None = server.safely(lambda: start_run(server, record, parent))
-        self._safely(lambda: log_origin(server, self._id, record, swept))
+        self._safely(lambda: log_origin(server, self._id, record))
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
@@ -85,7 +89,9 @@ class StageRun:
 
     def failed(self, what: str, details: str) -> None:
         """Show why the stage failed."""
-        self._safely(lambda: self.server.log_metrics(self._id, [], {"dtx.error": what[:5000]}))
+        self._safely(
+            lambda: self.server.log_metrics(self._id, [], {"dtx.error": what[:_TAG_CHARACTERS]})
+        )
         self._safely(lambda: self.server.log_text(self._id, "error.txt", details))
 
     def close(self, status: str) -> None:
@@ -117,7 +123,7 @@ class StageRun:
         for name, sent in self._sent.items():
             path = self.folder / name
             if path.exists():
-                new, self._sent[name] = _points(path, sent)
+                new, self._sent[name] = _points(path, sent, self._group)
                 points += new
         return points
 
@@ -134,49 +140,50 @@ def start_run(
         at: When the stage began (ms); None: now.
     """
     name, key, git = record["stage"], record["key"], record.get("git")
+    role = record.get("role", name)
+    read = "; ".join(f"{field}: {label}" for field, label in record["inputs"].items())
     tags = {
         "mlflow.source.name": f"dtx {name}",
         "dtx.stage": name,
         "dtx.key": key,
-        "dtx.overrides": " ".join(record.get("overrides", ()))[:5000],
+        "dtx.role": role,
+        **({INPUTS: read[:_TAG_CHARACTERS]} if read else {}),
+        "dtx.overrides": " ".join(record.get("overrides", ()))[:_TAG_CHARACTERS],
         "dtx.packages": json.dumps(record.get("packages", {})),
         **({"mlflow.source.git.commit": git["sha"]} if git else {}),
         **({"dtx.uncommitted": "yes"} if git and git["diff"] else {}),
     }
-    return server.start(f"{name} {key[:6]}", tags, parent, at)
+    shown = role if role.endswith(key[:6]) else f"{role} {key[:6]}"
+    return server.start(shown, tags, parent, at)
 
 
 def log_origin(
     server: Server,
     run_id: str,
     record: Mapping[str, Any],
-    swept: Mapping[str, str],
     known: Mapping[str, str] | None = None,
 ) -> None:
-    """Log what a stage is made from: parameters, but those ``known`` to the run, inputs and their models."""
-    from mlflow.entities import LoggedModelInput
-
-    server.log_params(run_id, flat(record["config"]) | dict(swept), known)
-    inputs = record["inputs"]
-    datasets = [dataset_of(label, field) for field, label in inputs.items()]
-    references = [_reference(current().root / label) for label in inputs.values()]
-    # The id of a model that was logged to another database is not known in this one.
-    model_ids = [
-        r["model_id"]
-        for r in references
-        if r.get("uri") == discreet(server.uri) and "model_id" in r
-    ]
-    models = [LoggedModelInput(m) for m in dict.fromkeys(model_ids)]
-    if datasets or models:
-        server.client.log_inputs(run_id, datasets=datasets, models=models or None)
+    """Log what a stage is made from: parameters, but those ``known`` to the run, and inputs."""
+    # Records of earlier versions, and of stages that no config describes, have their own fields alone.
+    own = flat(record.get("parameters", {})) or flat(record["config"], f"{_group(record)}.")
+    server.log_params(run_id, own, known)
+    Lineage(server).link(run_id, read_by(record))
 
 
-def _reference(folder: Path) -> dict[str, str]:
-    """Where an artefact is shown; empty if it is not here."""
-    return artefact(folder).record.get("mlflow", {})
+def _group(record: Mapping[str, Any]) -> str:
+    """Where a config has such a stage: ``dt``, ``analysis.calibration``; else the stage's name."""
+    package, group, *_ = [*str(record.get("class", "")).split("."), "", ""]
+    if package != "dtx" or group not in GROUPS:
+        return str(record["stage"])
+    return f"analysis.{record['stage']}" if group == "analysis" else group
 
 
-def _points(path: Path, sent: int) -> tuple[list[Point], int]:
+def curve_group(record: Mapping[str, Any]) -> str:
+    """The group of a stage's metrics whose names have none: ``loss`` of a DT is ``dt/loss``."""
+    return _group(record).removeprefix("analysis.")
+
+
+def _points(path: Path, sent: int, group: str) -> tuple[list[Point], int]:
     """Points of the whole lines after ``sent`` bytes, and the bytes read by then."""
     data = path.read_bytes()
     whole = data.rfind(b"\n") + 1
@@ -185,14 +192,19 @@ def _points(path: Path, sent: int) -> tuple[list[Point], int]:
         for line in data[min(sent, whole) : whole].splitlines():
             point = parse_json(line, str(path))
             step = point.pop("step")
-            points += [(k, v, step) for k, v in point.items() if v is not None]
+            points += [
+                (k if "/" in k else f"{group}/{k}", v, step)
+                for k, v in point.items()
+                if v is not None
+            ]
     return points, whole
 
 
-def curve_points(folder: Path) -> list[Point]:
+def curve_points(what: Artefact) -> list[Point]:
     """All points of an artefact's curves."""
-    paths = [folder / name for name in (CURVES, TIMING)]
-    return [point for path in paths if path.exists() for point in _points(path, 0)[0]]
+    paths = [what.folder / name for name in (CURVES, TIMING)]
+    group = curve_group(what.record)
+    return [point for path in paths if path.exists() for point in _points(path, 0, group)[0]]
 
 
 def unsent(server: Server, run: Run, points: Sequence[Point]) -> list[Point]:
@@ -253,7 +265,10 @@ class Results:
         if (folder / RESULT).is_file():
             files[RESULT] = folder / RESULT
             tags["dtx.established"] = str(Result.read(folder).established).lower()
-        measured = [(k, v, 0) for k, v in numbers.items() if v is not None]
+        # A number that ends a curve of the same name stands at the curve's end, and there once.
+        ends = {k: (v, step) for k, v, step in curve_points(artefact)}
+        points = [(k, v, ends.get(k, (v, 0))[1]) for k, v in numbers.items() if v is not None]
+        measured = [(k, v, step) for k, v, step in points if ends.get(k) != (v, step)]
         return cls(artefact, summary, measured, files, frames, tags)
 
     def log(
@@ -277,8 +292,7 @@ class Results:
         at = int(self.artefact.finished * 1000) + 999
         shown = [*points, *self.measured]
         server.show(run_id, shown, self.summary, self.files, self.frames, self.tags, at)
-        produced = dataset_of(self.artefact.label, "produced")
-        server.client.log_inputs(run_id, datasets=[produced])
+        Lineage(server).link(run_id, {self.artefact.label: "produced"})
         if not (self.artefact.folder / "weights.safetensors").exists():
             return None
         return _log_model(server, run_id, self.artefact, begun)

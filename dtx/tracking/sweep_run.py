@@ -1,22 +1,26 @@
-"""The MLflow run of a sweep: a table of its jobs, failures, and the figures that compare them."""
+"""The MLflow run of a sweep: a table of its jobs, failures, what the swept fields do, and figures of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dtx.config.compose import TrackingConfig
 from dtx.errors import Interrupted
+from dtx.run.outcome import StageOutcome
+from dtx.run.plan import stages
 from dtx.run.processes import marked
 from dtx.run.signals import defer_signals
-from dtx.stage import Stage
+from dtx.store.inventory import Artefact
 from dtx.store.store import current
-from dtx.tracking.mirror import artefacts_of, make_up
-from dtx.tracking.server import Server, dataset_input
-
-_BATCH_INPUTS = 100  # links sent at once
+from dtx.tracking.commands import begin, children
+from dtx.tracking.job_run import Job, digest, show
+from dtx.tracking.lineage import Lineage
+from dtx.tracking.mirror import make_up
+from dtx.tracking.server import Point, Server
 
 
 class SweepRun:
@@ -26,7 +30,7 @@ class SweepRun:
         server: Of MLflow.
 
     Attributes:
-        run_id: The run, parent of the stages' runs; empty before it is started.
+        run_id: The run, parent of the jobs' runs; empty before it is started.
     """
 
     def __init__(self, server: Server):
@@ -38,15 +42,17 @@ class SweepRun:
         rows: Sequence[Mapping[str, Any]],
         note: str,
         figures: Sequence[Path],
-        stages: Sequence[tuple[Stage, str]],
+        points: Sequence[Point],
+        jobs: Sequence[EndedJob],
     ) -> None:
-        """Show the jobs (one row each), a description in Markdown and figures; link the stages.
+        """Show the jobs (one row each), a description in Markdown and figures; end the jobs' runs.
 
         Args:
             rows: Swept fields, ``status`` and numbers of each job.
             note: The description.
             figures: PNG files.
-            stages: The stages of the jobs, with ``ran`` or ``reused``; linked by digest, not copied.
+            points: Numbers of the sweep as a whole, and curves over what is swept.
+            jobs: All jobs.
         """
 
         def send() -> None:
@@ -54,16 +60,75 @@ class SweepRun:
 
             frame = pd.DataFrame(list(rows))
             counts = frame["status"].value_counts()
-            points = [(f"jobs/{status}", float(n), 0) for status, n in counts.items()]
+            shown = [(f"jobs/{status}", float(n), 0) for status, n in counts.items()]
             files = {f"compare/{path.name}": path for path in figures}
-            self.server.show(self.run_id, points, note, files, {"jobs.json": frame})
-            inputs = [dataset_input(stage, status) for stage, status in stages]
-            for i in range(0, len(inputs), _BATCH_INPUTS):
-                some = inputs[i : i + _BATCH_INPUTS]
-                self.server.client.log_inputs(self.run_id, datasets=some)
+            tables = {"jobs.json": frame}
+            self.server.show(self.run_id, [*shown, *points], note, files, tables)
 
         self.any_failed = any(row["status"] == "failed" for row in rows)
+        self._end_jobs(jobs)
         self.server.safely(send)
+
+    def _end_jobs(self, jobs: Sequence[EndedJob]) -> None:
+        """Give a run to jobs that have none, as nothing was left to run, and end those of killed workers."""
+        shown = self.server.safely(lambda: children(self.server, self.run_id)) or {}
+        lineage = Lineage(self.server)
+        for ended in jobs:
+            job = replace(ended.job, parent=self.run_id)
+            run = shown.get(job.command)
+            if run and run.info.status in ("FINISHED", "FAILED") and ended.ran:
+                continue  # its worker has shown it
+            if run and run.info.status == "FINISHED":
+                continue
+            self.server.safely(lambda job=job, ended=ended: self._show(job, ended, lineage))
+
+    def _show(self, job: Job, ended: EndedJob, lineage: Lineage) -> None:
+        run_id, status = job.begin(self.server), "FAILED"
+        try:
+            show(self.server, run_id, job, ended.outcomes(), lineage, ended.error)
+            status = "FAILED" if ended.error else "FINISHED"
+        except Interrupted:
+            status = "KILLED"
+            raise
+        finally:
+            self.server.client.set_terminated(run_id, status)
+
+
+@dataclass(frozen=True)
+class EndedJob:
+    """What became of a job of a sweep.
+
+    Attributes:
+        job: The job.
+        made: Labels of the stages that were executed in this sweep.
+        failed: Errors by label.
+        ran: Whether a worker ran it to its end, so that its run is complete.
+        error: Why it failed or was not run; empty: it is done.
+    """
+
+    job: Job
+    made: Collection[str]
+    failed: Mapping[str, str]
+    ran: bool
+    error: str
+
+    def outcomes(self) -> list[StageOutcome]:
+        """Of all stages of the job, inputs first."""
+        store, found = current(), []
+        for stage in stages(self.job.experiment.targets.values()):
+            if store.where(stage) == "local":
+                status = "ran" if stage.label in self.made else "reused"
+                found.append(StageOutcome(stage, status))
+            elif stage.label in self.failed:
+                found.append(StageOutcome(stage, "failed", error=self.failed[stage.label]))
+            else:
+                found.append(StageOutcome(stage, "skipped" if self.error else "not needed"))
+        return found
+
+
+def command_of(jobs: Sequence[Job]) -> str:
+    """16 hexadecimal digits, equal for sweeps with the same jobs."""
+    return digest(sorted(job.command for job in jobs))
 
 
 @contextmanager
@@ -72,11 +137,12 @@ def open_sweep(
     *,
     name: str,
     identity: str,
+    jobs: Sequence[Job],
     overrides: Sequence[str],
     config: Mapping[str, Any],
     parameters: Mapping[str, str],
     note: str,
-    stages: Sequence[Stage],
+    made_from: Callable[[], Sequence[Artefact]],
 ) -> Iterator[SweepRun | None]:
     """The run of a sweep; None with tracking off.
 
@@ -84,11 +150,12 @@ def open_sweep(
         tracking: The server and its experiment.
         name: Of the run.
         identity: Equal for sweeps with the same targets; :func:`log_to_sweep` finds the run by it.
+        jobs: All jobs that can be composed.
         overrides: From the command line.
         config: Of the first job, resolved.
         parameters: Of the run.
         note: The description until there are results.
-        stages: Of all jobs, inputs first.
+        made_from: Gives the artefacts that are there already, inputs first.
     """
     if not tracking.enabled:
         yield None
@@ -96,6 +163,7 @@ def open_sweep(
     server = Server(tracking)
     tags = {
         "mlflow.source.name": "dtx run -m",
+        "dtx.role": "sweep",
         "dtx.sweep": identity,
         "dtx.overrides": " ".join(overrides)[:5000],
         "mlflow.note.content": note,
@@ -104,10 +172,10 @@ def open_sweep(
         run, status = SweepRun(server), "FAILED"
         try:
             with defer_signals():  # a signal between a run's start and its id would lose the run
-                run.run_id = server.start(name, tags)
+                run.run_id, known = begin(server, name, tags, command_of(jobs))
             server.safely(lambda: server.log_config(run.run_id, config))
-            server.safely(lambda: server.log_params(run.run_id, dict(parameters)))
-            make_up(server, artefacts_of(stages), run.run_id)
+            server.safely(lambda: server.log_params(run.run_id, dict(parameters), known))
+            make_up(server, made_from(), run.run_id)
             yield run
             status = "FAILED" if run.any_failed else "FINISHED"
         except Interrupted:

@@ -59,6 +59,7 @@ def run_and_print(what: Experiment) -> int:
     """Run an experiment and print a table of the outcomes; returns the exit status."""
     from dtx.run.runner import StagesFailed, run
     from dtx.text import say
+    from dtx.tracking import Job
     from dtx.tracking.links import review
 
     start = time.monotonic()
@@ -83,7 +84,7 @@ def run_and_print(what: Experiment) -> int:
     for target in what.targets.values():
         for figure in sorted((target.path / "figures").glob("*.png")):
             console.print(f"figure: {near(figure)}", soft_wrap=True)
-    line = review(what, [o.stage for o in outcomes])
+    line = review(what, Job(what).command)
     console.print(line, soft_wrap=True, highlight=False, markup=False)
     return 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dtx.run.runner import run
+from dtx.tracking import Job
 from dtx.tracking.links import link, review
 from tests.toys import Number, Sum
 
@@ -36,18 +37,6 @@ def place(monkeypatch, tmp_path):
     return tmp_path
 
 
-def runs(database):
-    """The ids of the experiments' runs, oldest first."""
-    from mlflow import MlflowClient
-
-    uri = f"sqlite:///{database}"
-    client = MlflowClient(uri, registry_uri=uri)
-    found = client.search_runs(
-        [client.get_experiment_by_name("tests").experiment_id], order_by=["start_time"]
-    )
-    return [r.info.run_id for r in found if "mlflow.parentRunId" not in r.data.tags]
-
-
 def shown(line):
     found = re.fullmatch(
         r"review: (.+), then http://127\.0\.0\.1:5000/#/experiments/\d+/runs/(\w+)\?workflowType=\w+",
@@ -56,36 +45,42 @@ def shown(line):
     return found.groups()
 
 
-def test_the_experiments_run_is_shown_of_any_of_its_stages(
-    store, experiment_of, database, place, monkeypatch
-):
-    what = experiment_of(TOTAL, tracking=True)
-    assert review(what, [TOTAL]) == "review: dtx ui, then http://127.0.0.1:5000"
+def test_the_run_of_the_command_is_shown(store, experiment_of, database, place, monkeypatch):
+    from mlflow import MlflowClient
+
+    what, command = experiment_of(TOTAL, tracking=True), lambda of: Job(of).command
+    assert review(what, command(what)) == "review: dtx ui, then http://127.0.0.1:5000"
     run(what)
-    (first,) = runs(database)
-    assert shown(review(what, [ONE])) == ("dtx ui", first)
-    # The newest of what an experiment uses tells which run: another one reads an old stage.
-    later = experiment_of(Sum(left=ONE, right=ONE), tracking=True)
-    run(later)
-    assert shown(review(later, [ONE, *later.targets.values()])) == ("dtx ui", runs(database)[1])
-    assert shown(review(what, [ONE, TWO, TOTAL])) == ("dtx ui", first)
+    of, first = shown(review(what, command(what)))
+    assert of == "dtx ui"
+    client = MlflowClient(f"sqlite:///{database}")
+    assert client.get_run(first).data.tags["dtx.role"] == "job"
+    # Another experiment of the same stages has its own run; given again, each has the same.
+    other = experiment_of(ONE, tracking=True)
+    run(other)
+    second = shown(review(other, command(other)))[1]
+    assert second != first
+    run(what)
+    assert shown(review(what, command(what)))[1] == first
+    client.delete_run(second)
+    assert review(other, command(other)) == "review: dtx ui, then http://127.0.0.1:5000"
     # From another folder, `dtx ui` needs to be told where.
     (place / "elsewhere").mkdir()
     monkeypatch.chdir(place / "elsewhere")
-    assert shown(review(what, [ONE])) == (f"dtx ui --uri sqlite:///{database}", first)
+    assert shown(review(what, command(what))) == (f"dtx ui --uri sqlite:///{database}", first)
 
 
 def test_without_tracking_the_store_is_named(store, experiment_of, place):
-    assert review(experiment_of(ONE), [ONE]) == f"results: {Path('store')}"
+    assert review(experiment_of(ONE), "") == f"results: {Path('store')}"
 
 
 def test_a_run_that_mlflow_does_not_know_leaves_the_list(store, experiment_of, database, place):
     what = experiment_of(ONE, tracking=True)
     run(what)
     database.unlink()
-    assert review(what, [ONE]) == "review: dtx ui, then http://127.0.0.1:5000"
+    assert review(what, Job(what).command) == "review: dtx ui, then http://127.0.0.1:5000"
     database.write_bytes(b"garbage" * 1000)
-    assert review(what, [ONE]) == "review: dtx ui, then http://127.0.0.1:5000"
+    assert review(what, Job(what).command) == "review: dtx ui, then http://127.0.0.1:5000"
 
 
 def test_a_server_that_is_down_leaves_its_address(store, experiment_of, database, place):
@@ -95,4 +90,4 @@ def test_a_server_that_is_down_leaves_its_address(store, experiment_of, database
     run(what)
     uri = f"http://me:hunter2@127.0.0.1:{free_port()}"
     there = dataclasses.replace(what, tracking=dataclasses.replace(what.tracking, uri=uri))
-    assert review(there, [ONE]) == f"review: http://127.0.0.1:{uri.rpartition(':')[2]}"
+    assert review(there, Job(there).command) == f"review: http://127.0.0.1:{uri.rpartition(':')[2]}"

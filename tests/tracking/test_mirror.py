@@ -289,7 +289,7 @@ def test_a_record_that_names_the_run_of_another_stage_does_not_touch_it(
     client_of(database).update_run(run_id, "RUNNING")
     store.amend(TWO, {"mlflow": {"run_id": run_id}})
     make_up(connect(database), [a for a in artefacts(store.root) if a.label == TWO.label])
-    assert client_of(database).get_run(run_id).data.params["value"] == "1"
+    assert client_of(database).get_run(run_id).data.params["toys.value"] == "1"
     assert client_of(database).get_run(run_id).info.status == "RUNNING"
 
 

@@ -193,10 +193,10 @@ def test_processes_that_open_a_moved_project_at_once(project):
         subprocess.Popen(
             [sys.executable, "-c", code], cwd=project, env=env, stderr=subprocess.PIPE, text=True
         )
-        for _ in range(3)
+        for _ in range(2)
     ]
     said = [job.communicate(timeout=240)[1] for job in jobs]
-    assert [job.returncode for job in jobs] == [0, 0, 0], said
+    assert [job.returncode for job in jobs] == [0, 0], said
     assert "".join(said).count("this project was at") == 1
-    assert len(list(project.glob("mlartifacts/*/artifacts/note.txt"))) == 3
+    assert len(list(project.glob("mlartifacts/*/artifacts/note.txt"))) == 2
     assert results(project).keys() == {ONE.key, SHOWN.key}

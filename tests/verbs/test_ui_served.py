@@ -17,6 +17,7 @@ import pytest
 
 from dtx.run.runner import run
 from dtx.store.store import Store, used
+from dtx.tracking import Job
 from dtx.tracking.links import PORT, review
 from tests.browser import browser, browser_lacks
 from tests.servers import free_port, postgres, postgres_lacks
@@ -59,7 +60,7 @@ def project(tmp_path_factory):
     what = experiment_of.__wrapped__(folder)(TOTAL, tracking=True)
     with used(Store(folder / "store")):
         run(what)
-        line = review(what, [ONE, TWO, TOTAL])
+        line = review(what, Job(what).command)
     return folder, line
 
 

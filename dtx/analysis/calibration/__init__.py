@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -86,6 +87,12 @@ class Calibration(CalibrationSpec, Analysis):
             episodes=self.dataset.load() if self.dataset else None,
             balance=windows.balance if windows else None,
         )
+
+    def curves(self, result: Result) -> Iterator[tuple[str, int, float]]:
+        """Mean return over the target of every model; the step is 100 times the target."""
+        for row in result.tables["curve"].itertuples():
+            if not math.isnan(row.target) and not math.isnan(row.mean_return):
+                yield f"return by target/{row.model}", round(100 * row.target), row.mean_return
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure | Page]]:
         """``calibration``: the curve with its controls, outcomes, and the choice at the decision."""

@@ -73,6 +73,14 @@ class Analysis(Stage, abc.ABC):
         """
         yield from ()
 
+    def curves(self, result: Result) -> Iterable[tuple[str, int, float]]:
+        """What is best seen as a curve in MLflow: (name, step, value).
+
+        The runs of jobs show it as the metric ``ANALYSIS NAME``; two jobs that are compared there lie in one
+        chart. A step is a whole number: 100 times a return, a layer, a position.
+        """
+        return ()
+
     def answers(self, subject: Subject) -> Iterable[pd.DataFrame]:
         """What it answers about a model whose truth is known, for the scorecard; see core/answers.py."""
         return ()

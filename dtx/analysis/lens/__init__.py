@@ -68,6 +68,11 @@ class Lens(LensSpec, OfModel):
 
         return answers(subject)
 
+    def curves(self, result: Result) -> Iterator[tuple[str, int, float]]:
+        """What each lens leaves unexplained; the step is the point of the stream, 0 the embedding."""
+        for row in result.tables["points"].itertuples():
+            yield f"unexplained by point/{row.model} {row.lens}", row.order, row.unexplained
+
     def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:
         """``lens``: what each lens leaves unexplained, and how the decision builds up."""
         from dtx.analysis.lens.plots import draw
