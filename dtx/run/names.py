@@ -25,28 +25,28 @@ class Names:
     """
 
     def __init__(self, experiment: Experiment):
-        self._experiment = experiment
+        self.experiment = experiment
 
     @cached_property
     def roles(self) -> dict[str, str]:
         """The role of each stage by label: ``behaviour clone``."""
-        return roles(self._experiment.targets)
+        return roles(self.experiment.targets)
 
     @cached_property
     def parameters(self) -> dict[str, str]:
         """Every value that the targets depend on, by its name in the config: ``dt.model.n_layers``."""
         if len(self._places) < len(self.roles):  # stages that no config describes
             return self._without_the_commands(self._parameters.values)
-        groups = [name for name in self._experiment.raw if name not in GROUPS]
+        groups = [name for name in self.experiment.raw if name not in GROUPS]
         below = self._parameters.below(*groups, *self._targets)
         return self._without_the_commands(below)
 
     @property
     def title(self) -> str:
         """The experiment's name, and what the user set: ``memory_dt dt=small seed=3``."""
-        given = (o.partition("=") for o in self._experiment.overrides)
+        given = (o.partition("=") for o in self.experiment.overrides)
         values = {name: value for name, _, value in given if not _is_of_the_command(name)}
-        return title(values, self._experiment.name)
+        return title(values, self.experiment.name)
 
     def record(self, stage: Stage) -> dict[str, Any]:
         """What a stage's record says of them: ``role``, and ``parameters`` of it and of what it is made from.
@@ -59,12 +59,12 @@ class Names:
 
     @cached_property
     def _parameters(self) -> Parameters:
-        return Parameters(self._experiment.raw)
+        return Parameters(self.experiment.raw)
 
     @cached_property
     def _targets(self) -> dict[str, Stage]:
         """The targets by their place in the config."""
-        name, targets = self._experiment.raw.get("target"), self._experiment.targets
+        name, targets = self.experiment.raw.get("target"), self.experiment.targets
         return {f"{name}.{k}" if name == "analysis" else k: stage for k, stage in targets.items()}
 
     @cached_property

@@ -17,6 +17,7 @@ from dtx.config.compose import Experiment, OnError
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console, duration, report_to
 from dtx.run import plan, room
+from dtx.run.names import Names
 from dtx.run.outcome import StageOutcome
 from dtx.run.provenance import cpu_seconds, peak_memory_mb, provenance
 from dtx.run.signals import defer_signals, raise_signal_before, signals
@@ -162,7 +163,7 @@ def _make_up_for_lost_tracking(
     from dtx.tracking import Job, is_behind, only_told
 
     with only_told():
-        if is_behind(experiment.tracking, everything, Job(experiment).command):
+        if is_behind(experiment.tracking, everything, Job(Names(experiment)).command):
             _track_and_run(experiment, [], outcomes, store, None, None, None)
 
 

@@ -73,18 +73,19 @@ def _make_up_for_lost_tracking(
     sweep: Sweep, everything: list[Stage], todo: dict[int, list[Stage]], store: Store
 ) -> None:
     """Show in MLflow what it lacks, when no job is left to run."""
-    from dtx.sweep.shown import command
+    from dtx.sweep.shown import ShownSweep
     from dtx.tracking import is_behind, only_told
 
     with only_told():
-        if is_behind(sweep.first.tracking, everything, command(sweep)):
+        if is_behind(sweep.first.tracking, everything, ShownSweep(sweep).command):
             _run_parts(sweep, todo, _folder(sweep), store)
 
 
 def _run_parts(sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, store: Store) -> set[str]:
-    from dtx.sweep.shown import finish, open_run
+    from dtx.sweep.shown import ShownSweep
 
-    with open_run(sweep) as shown:
+    tracking = ShownSweep(sweep)
+    with tracking.open() as shown:
         ran: set[str] = set()
         failed: dict[str, str] = {}
         parent = shown.run_id if shown else None
@@ -103,7 +104,7 @@ def _run_parts(sweep: Sweep, todo: dict[int, list[Stage]], folder: Path, store: 
         finally:
             _write_manifest(sweep, folder)
         if shown:
-            finish(shown, sweep, store, folder, ran, failed, launched)
+            tracking.finish(shown, store, folder, ran, failed, launched)
     if shown:
         shown.server.raise_if_broken(store.root)
     return ran

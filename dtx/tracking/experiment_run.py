@@ -101,7 +101,7 @@ class ExperimentRun:
         self.names = Names(experiment)
         shared = parent is not None and swept is None
         name = self.names.title if swept is None else title(swept) or experiment.name
-        self.job = None if shared else Job(experiment, name, parent)
+        self.job = None if shared else Job(self.names, name, parent)
         self.single = parent is None
         self.any_failed = False
         self.run_id = parent if shared and parent else ""

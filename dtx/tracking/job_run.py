@@ -34,19 +34,19 @@ class Job:
     """A job, as its run shows it.
 
     Attributes:
-        experiment: What it computes.
+        names: Of the experiment that it computes.
         title: Name of the run; empty: what the user set.
         parent: Run of the sweep; None for a single job.
     """
 
-    experiment: Experiment
+    names: Names
     title: str = ""
     parent: str | None = None
 
-    @cached_property
-    def names(self) -> Names:
-        """Roles and parameters."""
-        return Names(self.experiment)
+    @property
+    def experiment(self) -> Experiment:
+        """What it computes."""
+        return self.names.experiment
 
     @cached_property
     def command(self) -> str:

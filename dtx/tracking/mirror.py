@@ -40,7 +40,10 @@ def artefacts_of(
     """
     store = current()
     there = [(s, artefact(store.folder(s))) for s in stages if store.where(s) == "local"]
-    return [replace(a, record={**named(s), **a.record}) if a.record else a for s, a in there]
+    return [
+        replace(a, record={**named(s), **a.record}) if a.record and "role" not in a.record else a
+        for s, a in there
+    ]
 
 
 def is_behind(config: TrackingConfig, stages: Sequence[Stage], command: str) -> bool:

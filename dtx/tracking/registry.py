@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +87,10 @@ def _register(server: Server, name: str, stage: Stage, episodes: Path | None) ->
 def _save(stage: Stage, out: Path, episodes: Path | None) -> None:
     """Write what MLflow loads: a copy of the artefact's model with a signature and an example of an input."""
     import numpy as np
-    from mlflow import pyfunc
+
+    with warnings.catch_warnings():  # importing it warns of type hints of MLflow's own classes
+        warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)
+        from mlflow.pyfunc import save_model
     from mlflow.models import ModelSignature
 
     from dtx.exchange import mlflow_model
@@ -100,7 +104,7 @@ def _save(stage: Stage, out: Path, episodes: Path | None) -> None:
         for path in folder.iterdir():
             if path.is_file() and path.suffix in (".safetensors", ".json") and path.name != DONE:
                 (data / path.name).symlink_to(path)
-        pyfunc.save_model(
+        save_model(
             out,
             loader_module=_LOADER,
             data_path=str(data),

@@ -146,7 +146,7 @@ def start_run(
         "mlflow.source.name": f"dtx {name}",
         "dtx.stage": name,
         "dtx.key": key,
-        "dtx.role": role,
+        "dtx.role": role.removesuffix(f" {key[:6]}"),
         **({INPUTS: read[:_TAG_CHARACTERS]} if read else {}),
         "dtx.overrides": " ".join(record.get("overrides", ()))[:_TAG_CHARACTERS],
         "dtx.packages": json.dumps(record.get("packages", {})),

@@ -137,7 +137,7 @@ def open_sweep(
     *,
     name: str,
     identity: str,
-    jobs: Sequence[Job],
+    jobs: Callable[[], Sequence[Job]],
     overrides: Sequence[str],
     config: Mapping[str, Any],
     parameters: Mapping[str, str],
@@ -150,7 +150,7 @@ def open_sweep(
         tracking: The server and its experiment.
         name: Of the run.
         identity: Equal for sweeps with the same targets; :func:`log_to_sweep` finds the run by it.
-        jobs: All jobs that can be composed.
+        jobs: Gives all jobs that can be composed.
         overrides: From the command line.
         config: Of the first job, resolved.
         parameters: Of the run.
@@ -172,7 +172,7 @@ def open_sweep(
         run, status = SweepRun(server), "FAILED"
         try:
             with defer_signals():  # a signal between a run's start and its id would lose the run
-                run.run_id, known = begin(server, name, tags, command_of(jobs))
+                run.run_id, known = begin(server, name, tags, command_of(jobs()))
             server.safely(lambda: server.log_config(run.run_id, config))
             server.safely(lambda: server.log_params(run.run_id, dict(parameters), known))
             make_up(server, made_from(), run.run_id)

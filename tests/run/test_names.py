@@ -38,7 +38,7 @@ def test_parameters_are_those_that_the_targets_need():
 
 def test_a_record_has_role_and_parameters():
     names = names_of("analysis=[calibration]")
-    calibration = names._experiment.targets["calibration"]
+    calibration = names.experiment.targets["calibration"]
     record = names.record(calibration.inputs()["behaviour_clone"])
     assert record["role"] == "behaviour clone"
     assert record["parameters"]["analysis.calibration.behaviour_clone.steps"] == "100"
