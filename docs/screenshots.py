@@ -1,7 +1,7 @@
 """Make the pictures of docs/mlflow.md: two small real sweeps, then MLflow's UI in a headless Chromium.
 
     python -m docs.screenshots docs/images/mlflow
-    python -m docs.screenshots docs/images/mlflow --project FOLDER seed=200
+    python -m docs.screenshots docs/images/mlflow seed=200 --project FOLDER
 
 About five minutes on two idle cores, in a scratch folder that is removed; with ``--project`` in a folder that
 stays, where finished stages are reused. Further words are overrides for both sweeps. The pictures have the
@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -36,8 +36,9 @@ CALIBRATION = [
 ]
 STEPS = (60, 300)  # of the two DTs that are compared
 CHECKPOINTS = (0, 1, 2, 5, 12, 26, 59, 133, 300)  # that a DT of 300 steps keeps
-CURVE = "calibration return by target"
-SWEPT = "attribution/ld by checkpoint"
+CURVES = [
+    f"calibration return by target/{model}" for model in ("decision transformer", "behaviour clone")
+]
 
 
 def main(argv: list[str]) -> int:
@@ -130,19 +131,37 @@ def photograph(page: Page, link: str, database: Path, out: Path) -> Iterator[str
         page.screenshot(out / f"{name}.png")
         return name
 
-    training = "workflowType=machine_learning"
-    look(here, "matching runs", 560)
+    training, where = "workflowType=machine_learning", f"/experiments/{experiment}/runs"
+    compared = f"runs={_value(jobs)}&experiments={_value([experiment])}"
+    look(here, "over dt.steps", 620)
+    page.click('.ag-row[row-index="1"] button')  # the jobs of the sweep over steps
     yield shoot("landing")
-    look(f"/experiments/{experiment}/runs/{calibrated}?{training}", "Child runs", 900)
+    look(f"{where}/{calibrated}?{training}", "Child runs", 900)
     yield shoot("sweep")
-    ids = json.dumps(jobs)
-    name = quote(json.dumps(f"{CURVE}/dt"))
-    look(f"/metric?runs={quote(ids)}&metric={name}&experiments=[%22{experiment}%22]", CURVE, 760)
+    look(f"/metric?{compared}&{_chart(CURVES)}", "X-axis", 760)
     yield shoot("calibration")
-    look(f"/experiments/{experiment}/runs/{checkpoints}/model-metrics?{training}", SWEPT, 760)
+    look(f"{where}/{checkpoints}/model-metrics?{training}", "by checkpoint", 760)
     yield shoot("checkpoints")
-    look(f"/compare-runs?runs={quote(ids)}&experiments=[%22{experiment}%22]", "Comparing", 1100)
+    look(f"/compare-runs?{compared}", "Comparing", 1100)
     yield shoot("compare")
+
+
+def _chart(metrics: Sequence[str]) -> str:
+    """The query of MLflow's page with a chart of some metrics of some runs."""
+    chosen = {
+        "metric": metrics[0],
+        "plot_metric_keys": metrics,
+        "plot_layout": {"autosize": True},
+        "deselected_curves": [],
+        "last_linear_y_axis_range": [],
+    }
+    shown = "x_axis=step&y_axis_scale=linear&line_smoothness=0&show_point=true"
+    return "&".join([*(f"{name}={_value(value)}" for name, value in chosen.items()), shown])
+
+
+def _value(value: object) -> str:
+    """A value in the query of a page of MLflow's."""
+    return quote(json.dumps(value))
 
 
 if __name__ == "__main__":

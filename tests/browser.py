@@ -161,14 +161,14 @@ class Page:
         self.wait(f"document.body && document.body.innerText.includes({json.dumps(text)})", seconds)
 
     def settle(self, seconds: float = 20.0) -> None:
-        """Wait until the page has asked for nothing and changed nothing for a second, or some seconds."""
+        """Wait until the page has asked for nothing and changed nothing for two seconds, or some seconds."""
         end, before = time.monotonic() + seconds, None
         while time.monotonic() < end:
             shown = (len(self.asked), self.js("document.documentElement.outerHTML.length"))
             if shown == before:
                 return
             before = shown
-            time.sleep(1)
+            time.sleep(2)
 
     def click(self, selector: str) -> None:
         """Press the first element that fits a CSS selector, as a mouse does."""
