@@ -39,7 +39,7 @@ _TRIES = 3  # of jobs whose workers are killed before any of them ends
 
 def run_sweep(sweep: Sweep) -> int:
     """Run missing stages, print a summary with every failure; gives the exit status."""
-    from dtx.sweep.shown import command
+    from dtx.sweep.shown import ShownSweep
     from dtx.tracking.links import review
 
     start = time.monotonic()
@@ -65,7 +65,8 @@ def run_sweep(sweep: Sweep) -> int:
     for job in sweep.jobs:
         job.status = job.status or "cached"
     print_summary(sweep, len(ran), time.monotonic() - start)
-    console.print(review(first, command(sweep)), soft_wrap=True, highlight=False, markup=False)
+    line = review(first, lambda: ShownSweep(sweep).command)
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
     return 1 if any(j.status in ("failed", "skipped") for j in sweep.jobs) else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -49,12 +50,12 @@ def _command(uri: str) -> str:
     return "dtx ui" if uri == default_uri(Path("store")) else f"dtx ui --uri {shlex.quote(uri)}"
 
 
-def review(what: Experiment, command: str) -> str:
+def review(what: Experiment, command: Callable[[], str]) -> str:
     """Where to see the results of an experiment or a sweep, in one line.
 
     Args:
         what: The experiment, or one of the sweep's.
-        command: What the run is found by (:mod:`dtx.tracking.commands`).
+        command: Gives what the run is found by (:mod:`dtx.tracking.commands`).
     """
     config = what.tracking
     if not config.enabled:
@@ -62,6 +63,6 @@ def review(what: Experiment, command: str) -> str:
     uri = tracking_uri(config.uri)
     shown = []
     with contextlib.suppress(UserError):  # a link is not worth an error
-        shown = [run for run in runs_of(uri, config.experiment, command) if not run.deleted]
+        shown = [run for run in runs_of(uri, config.experiment, command()) if not run.deleted]
     address = link(uri, shown[0].experiment_id, shown[0].run_id) if shown else _address(uri)
     return f"review: {address if database_of(uri) is None else f'{_command(uri)}, then {address}'}"

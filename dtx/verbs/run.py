@@ -57,6 +57,7 @@ def main(args: argparse.Namespace) -> int:
 
 def run_and_print(what: Experiment) -> int:
     """Run an experiment and print a table of the outcomes; returns the exit status."""
+    from dtx.run.names import Names
     from dtx.run.runner import StagesFailed, run
     from dtx.text import say
     from dtx.tracking import Job
@@ -84,7 +85,7 @@ def run_and_print(what: Experiment) -> int:
     for target in what.targets.values():
         for figure in sorted((target.path / "figures").glob("*.png")):
             console.print(f"figure: {near(figure)}", soft_wrap=True)
-    line = review(what, Job(what).command)
+    line = review(what, lambda: Job(Names(what)).command)
     console.print(line, soft_wrap=True, highlight=False, markup=False)
     return 0
 

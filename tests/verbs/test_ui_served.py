@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from dtx.run.names import Names
 from dtx.run.runner import run
 from dtx.store.store import Store, used
 from dtx.tracking import Job
@@ -60,7 +61,7 @@ def project(tmp_path_factory):
     what = experiment_of.__wrapped__(folder)(TOTAL, tracking=True)
     with used(Store(folder / "store")):
         run(what)
-        line = review(what, Job(what).command)
+        line = review(what, lambda: Job(Names(what)).command)
     return folder, line
 
 
