@@ -194,5 +194,5 @@ def test_the_link_of_a_run_shows_that_run(project, served, page):
     )
     page.open(served.partition("#")[0] + line.partition("/#")[2].join(("#", "")))
     page.wait_for_text("Child runs")
-    page.wait_for_text(f"toys {TOTAL.key[:6]}")
+    page.wait_for_text(f" {TOTAL.key[:6]}")  # a child, by its role
     assert unexpected(page) == []
