@@ -15,7 +15,7 @@ from pathlib import Path
 from dtx import verbs
 from dtx.config.own_classes import look_in
 from dtx.errors import Interrupted, UserError
-from dtx.run.signals import signals
+from dtx.running.signals import signals
 from dtx.text import lasting_output, say
 
 _OF_THE_MACHINE = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from dtx.run.names import short_names, title
+from dtx.running.names import short_names, title
 from dtx.sweep.compare import is_seed
 
 _DIGITS = 9  # after the point, of a value that can be a step

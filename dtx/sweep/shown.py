@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from dtx.report import read_metrics
-from dtx.run.names import Names, title
-from dtx.run.plan import stages
+from dtx.running.names import Names, title
+from dtx.running.plan import stages
 from dtx.stage import Stage
 from dtx.store.store import Store
 from dtx.sweep.compare import compare

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dtx.progress import console
-from dtx.run.names import Names
+from dtx.running.names import Names
 from dtx.sweep.grid import Sweep
 from dtx.text import near
 

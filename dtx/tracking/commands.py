@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dtx.run.processes import alive, process_tags
+from dtx.running.processes import alive, process_tags
 from dtx.tracking import database as sqlite
 from dtx.tracking.connection import client_of
 from dtx.tracking.database import KnownRun

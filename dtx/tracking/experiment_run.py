@@ -10,12 +10,12 @@ from typing import Any
 
 from dtx.config.compose import Experiment
 from dtx.errors import Interrupted
-from dtx.run.names import Names, title
-from dtx.run.outcome import StageOutcome
-from dtx.run.plan import stages
-from dtx.run.processes import marked
-from dtx.run.signals import defer_signals
-from dtx.run.tracker import StageTracker, Tracker
+from dtx.running.names import Names, title
+from dtx.running.outcome import StageOutcome
+from dtx.running.plan import stages
+from dtx.running.processes import marked
+from dtx.running.signals import defer_signals
+from dtx.running.tracker import StageTracker, Tracker
 from dtx.stage import Stage
 from dtx.store.store import current
 from dtx.tracking.job_run import Job, show

@@ -17,8 +17,8 @@ from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import Result
 from dtx.config.compose import Experiment
 from dtx.report import RESULT, read_metrics
-from dtx.run.names import Names
-from dtx.run.outcome import StageOutcome
+from dtx.running.names import Names
+from dtx.running.outcome import StageOutcome
 from dtx.store.inventory import Artefact, artefact
 from dtx.store.store import current
 from dtx.tracking.commands import begin

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtx.run.plan import stages
+from dtx.running.plan import stages
 from dtx.stage import Stage
 from dtx.store.store import DONE, current
 from dtx.text import discreet

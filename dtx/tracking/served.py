@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from dtx.run.signals import set_handlers
+from dtx.running.signals import set_handlers
 from dtx.tracking.moved import FOLDER
 from dtx.tracking.uri import database_of
 

@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from dtx.config.compose import TrackingConfig
 from dtx.errors import UserError
 from dtx.progress import console
-from dtx.run.processes import alive, process_tags
-from dtx.run.signals import defer_signals
+from dtx.running.processes import alive, process_tags
+from dtx.running.signals import defer_signals
 from dtx.text import discreet
 from dtx.tracking.connection import connected, short
 from dtx.tracking.database import WAYS_ON

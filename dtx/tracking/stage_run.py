@@ -13,7 +13,7 @@ from dtx.analysis.core.result import Result
 from dtx.config.compose import GROUPS
 from dtx.files import parse_json, read_table, taken_from
 from dtx.report import CURVES, RESULT, TIMING, read_metrics
-from dtx.run.provenance import provenance
+from dtx.running.provenance import provenance
 from dtx.stage import Stage
 from dtx.store.inventory import Artefact
 from dtx.store.store import DONE

@@ -10,10 +10,10 @@ from typing import Any
 
 from dtx.config.compose import TrackingConfig
 from dtx.errors import Interrupted
-from dtx.run.outcome import StageOutcome
-from dtx.run.plan import stages
-from dtx.run.processes import marked
-from dtx.run.signals import defer_signals
+from dtx.running.outcome import StageOutcome
+from dtx.running.plan import stages
+from dtx.running.processes import marked
+from dtx.running.signals import defer_signals
 from dtx.store.inventory import Artefact
 from dtx.store.store import current
 from dtx.tracking.commands import begin, children

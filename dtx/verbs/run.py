@@ -12,7 +12,7 @@ from rich.table import Table
 from dtx.config.compose import CONF, Experiment, compose, experiment
 from dtx.errors import UserError
 from dtx.progress import console
-from dtx.run.processes import seconds_alive
+from dtx.running.processes import seconds_alive
 from dtx.text import near
 from dtx.verbs._arguments import override_arguments
 
@@ -57,8 +57,8 @@ def main(args: argparse.Namespace) -> int:
 
 def run_and_print(what: Experiment) -> int:
     """Run an experiment and print a table of the outcomes; returns the exit status."""
-    from dtx.run.names import Names
-    from dtx.run.runner import StagesFailed, run
+    from dtx.running.names import Names
+    from dtx.running.runner import StagesFailed, run
     from dtx.text import say
     from dtx.tracking import Job
     from dtx.tracking.links import review

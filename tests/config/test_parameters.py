@@ -7,7 +7,7 @@ import pytest
 
 from dtx.config.compose import compose, experiment
 from dtx.config.parameters import Parameters
-from dtx.run.plan import stages
+from dtx.running.plan import stages
 
 
 def flat(raw: Any, resolved: Any, place: str = "") -> Iterator[tuple[str, str]]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dtx.run.names import Names
-from dtx.run.runner import run
+from dtx.running.names import Names
+from dtx.running.runner import run
 from dtx.tracking import Job
 from dtx.tracking.links import link, review
 from tests.toys import Number, Sum

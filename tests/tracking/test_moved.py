@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dtx.config.compose import TrackingConfig
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.store.store import Store, used
 from dtx.tracking import Server
 from tests.conftest import experiment_of

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dtx.config.compose import compose, experiment
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.fast import FAST
 
 

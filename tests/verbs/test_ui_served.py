@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dtx.run.names import Names
-from dtx.run.runner import run
+from dtx.running.names import Names
+from dtx.running.runner import run
 from dtx.store.store import Store, used
 from dtx.tracking import Job
 from dtx.tracking.links import PORT, review

@@ -1,7 +1,7 @@
 """Names of jobs, parameters and stages."""
 
 from dtx.config.compose import compose, experiment
-from dtx.run.names import Names, short_names, title
+from dtx.running.names import Names, short_names, title
 
 
 def test_titles_are_short_and_tell_fields_apart():

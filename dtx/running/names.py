@@ -9,7 +9,7 @@ from typing import Any
 
 from dtx.config.compose import GROUPS, Experiment
 from dtx.config.parameters import Parameters
-from dtx.run.roles import roles
+from dtx.running.roles import roles
 from dtx.stage import Stage
 
 _OF_THE_COMMAND = ("store", "tracking", "on_error", "on_drift", "resources", "hydra")

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from dtx.run.names import Names
-from dtx.run.outcome import StageOutcome
+from dtx.running.names import Names
+from dtx.running.outcome import StageOutcome
 from dtx.stage import Stage
 
 
