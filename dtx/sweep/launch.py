@@ -36,6 +36,8 @@ _TRIES = 3  # of jobs whose workers are killed before any of them ends
 
 def run_sweep(sweep: Sweep) -> int:
     """Run missing stages, print a summary with every failure; gives the exit status."""
+    from dtx.sweep.shown import ShownSweep
+
     start = time.monotonic()
     first = sweep.first
     store = use(sweep.store())
@@ -59,6 +61,7 @@ def run_sweep(sweep: Sweep) -> int:
     for job in sweep.jobs:
         job.status = job.status or "cached"
     print_summary(sweep, len(ran), time.monotonic() - start)
+    ShownSweep(sweep).print_review()
     return 1 if any(j.status in ("failed", "skipped") for j in sweep.jobs) else 0
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
+from dtx.progress import console
 from dtx.report import read_metrics
 from dtx.running.names import Names, title
 from dtx.running.plan import stages
@@ -35,6 +36,15 @@ class ShownSweep:
         """What the sweep's run is found by."""
         jobs = list(self._jobs().values()) if self._sweep.knows_its_jobs else []
         return command_of(self._sweep.identity, jobs)
+
+    def print_review(self) -> None:
+        """Print where to look at the runs; nothing with tracking off."""
+        from dtx.tracking.links import review
+
+        tracking = self._sweep.first.tracking
+        if tracking.enabled:
+            line = review(tracking, lambda: self.command)
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def open(self) -> AbstractContextManager[SweepRun | None]:
         """The run of the sweep while it runs; None with tracking off."""

@@ -65,9 +65,8 @@ def print_summary(sweep: Sweep, ran: int, seconds: float) -> None:
     bad = [job for job in sweep.jobs if job.status in ("failed", "skipped")]
     if bad:
         _print_failures(bad)
-    review = "; `dtx ui` shows the runs in MLflow" if sweep.first.tracking.enabled else ""
     console.print(
-        f"next: `dtx compare` draws these numbers, `dtx compare --list` names all others{review}",
+        "next: `dtx compare` draws these numbers, `dtx compare --list` names all others",
         soft_wrap=True,
     )
 

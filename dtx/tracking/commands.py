@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from dtx.running.processes import alive, process_tags
 from dtx.text import discreet
 from dtx.tracking import database as sqlite
+from dtx.tracking.connection import client_of
+from dtx.tracking.database import KnownRun
 from dtx.tracking.lacking import all_of, unreachable
-from dtx.tracking.server import Server, client_of
+from dtx.tracking.server import Server
 from dtx.tracking.uri import database_of
 
 if TYPE_CHECKING:
@@ -89,11 +91,19 @@ def is_shown(uri: str, experiment: str, command: str) -> bool:
     Raises:
         UserError: MLflow cannot be asked.
     """
+    found = runs_of(uri, experiment, command)
+    return any(run.deleted or run.status == "FINISHED" for run in found)
+
+
+def runs_of(uri: str, experiment: str, command: str) -> list[KnownRun]:
+    """The runs of a command, newest first.
+
+    Raises:
+        UserError: MLflow cannot be asked.
+    """
     if (database := database_of(uri)) is not None:
-        if sqlite.unmade(database):
-            return False
-        found = sqlite.runs_tagged(database, COMMAND, command)
-        return any(run.deleted or run.status == "FINISHED" for run in found)
+        unmade = sqlite.unmade(database)
+        return [] if unmade else sqlite.runs_tagged(database, COMMAND, command)
     from mlflow.entities import ViewType
 
     query = f"tags.`{COMMAND}` = '{command}'"
@@ -101,11 +111,14 @@ def is_shown(uri: str, experiment: str, command: str) -> bool:
         client = client_of(uri)
         place = client.get_experiment_by_name(experiment)
         if place is None:
-            return False
+            return []
         found = client.search_runs([place.experiment_id], query, ViewType.ALL, 10)
     except Exception as error:  # of the server or the network
         raise unreachable(uri, error) from error
-    return any(r.info.lifecycle_stage == "deleted" or r.info.status == "FINISHED" for r in found)
+    return [
+        KnownRun(i.run_id, "", i.status, i.lifecycle_stage == "deleted", i.experiment_id)
+        for i in (run.info for run in found)
+    ]
 
 
 def children(server: Server, parent: str) -> dict[str, Run]:

@@ -29,12 +29,14 @@ class KnownRun:
         key: Of the stage; empty for other runs.
         status: ``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``.
         deleted: Somebody deleted it, by hand or with its experiment; MLflow still has it.
+        experiment_id: Of MLflow's experiment, where that was asked for.
     """
 
     run_id: str
     key: str
     status: str
     deleted: bool
+    experiment_id: str = ""
 
 
 def unmade(database: Path) -> bool:
@@ -48,7 +50,7 @@ def check(database: Path) -> None:
     Raises:
         UserError: It cannot: what is wrong, and what to do.
     """
-    with _opened(database, _WAIT_SECONDS) as connection:
+    with opened(database) as connection:
         connection.execute("BEGIN IMMEDIATE")  # refused where nothing can be written
         connection.execute("SELECT version_num FROM alembic_version").fetchall()
         connection.execute("ROLLBACK")
@@ -61,7 +63,7 @@ def known_runs(database: Path, run_ids: Sequence[str], keys: Sequence[str]) -> l
         UserError: It cannot be read: what is wrong, and what to do.
     """
     found = []
-    with _opened(database, _ASK_SECONDS) as connection:
+    with opened(database, _ASK_SECONDS) as connection:
         for column, values in (("runs.run_uuid", run_ids), ("tags.value", keys)):
             for i in range(0, len(values), _AT_ONCE):
                 some = values[i : i + _AT_ONCE]
@@ -77,22 +79,35 @@ def known_runs(database: Path, run_ids: Sequence[str], keys: Sequence[str]) -> l
 
 
 def runs_tagged(database: Path, tag: str, value: str) -> list[KnownRun]:
-    """The runs with a tag of this value; their key is left empty.
+    """The runs with a tag of this value, newest first; their key is left empty.
 
     Raises:
         UserError: It cannot be read: what is wrong, and what to do.
     """
     query = (
-        "SELECT runs.run_uuid, runs.status, runs.lifecycle_stage FROM runs "
-        "JOIN tags ON tags.run_uuid = runs.run_uuid WHERE tags.key = ? AND tags.value = ?"
+        "SELECT runs.run_uuid, runs.status, runs.lifecycle_stage, runs.experiment_id FROM runs "
+        "JOIN tags ON tags.run_uuid = runs.run_uuid WHERE tags.key = ? AND tags.value = ? "
+        "ORDER BY runs.start_time DESC"
     )
-    with _opened(database, _ASK_SECONDS) as connection:
+    with opened(database, _ASK_SECONDS) as connection:
         found = connection.execute(query, (tag, value)).fetchall()
-    return [KnownRun(run, "", status, stage == "deleted") for run, status, stage in found]
+    return [
+        KnownRun(run, "", status, stage == "deleted", str(experiment))
+        for run, status, stage, experiment in found
+    ]
 
 
 @contextlib.contextmanager
-def _opened(database: Path, seconds: float) -> Iterator[sqlite3.Connection]:
+def opened(database: Path, seconds: float = _WAIT_SECONDS) -> Iterator[sqlite3.Connection]:
+    """A connection to a database that is there.
+
+    Args:
+        database: Its file.
+        seconds: To wait for another program's lock.
+
+    Raises:
+        UserError: It cannot be used: what is wrong, and what to do.
+    """
     if database.exists() and not database.is_file():
         kind = "folder" if database.is_dir() else "device or pipe"
         raise _unusable(database, f"is a {kind}, no database; move it aside")

@@ -11,8 +11,8 @@ from dtx.store.inventory import Artefact
 from dtx.store.label import is_label
 from dtx.store.store import current
 from dtx.tracking import database as sqlite
+from dtx.tracking.connection import client_of, short
 from dtx.tracking.database import WAYS_ON, KnownRun
-from dtx.tracking.server import client_of, short
 from dtx.tracking.uri import database_of
 
 if TYPE_CHECKING:

@@ -66,10 +66,20 @@ class Lineage:
     def _model(self, label: str) -> str | None:
         if label not in self._models:
             reference = artefact(current().root / label).record.get("mlflow", {})
-            # The id of a model that was logged to another database is not known in this one.
+            model = reference.get("model_id")
             own = reference.get("uri") == discreet(self._server.uri)
-            self._models[label] = reference.get("model_id") if own else None
+            self._models[label] = model if model and (own or self._is_known(model)) else None
         return self._models[label]
+
+    def _is_known(self, model: str) -> bool:
+        """Whether a model is known that was logged at another place: the project has been moved since."""
+        from mlflow import MlflowException
+
+        try:
+            self._server.client.get_logged_model(model)
+        except MlflowException:
+            return False
+        return True
 
 
 def read_by(record: Mapping[str, Any]) -> dict[str, str]:

@@ -22,11 +22,10 @@ def tracking_uri(configured: str | None) -> str:
     return absolute(configured) if configured else default_uri()
 
 
-def default_uri() -> str:
-    """MLFLOW_TRACKING_URI, else a database beside the store."""
-    return absolute(
-        os.environ.get("MLFLOW_TRACKING_URI") or uri_of(current().root.parent / "mlflow.db")
-    )
+def default_uri(store: Path | None = None) -> str:
+    """MLFLOW_TRACKING_URI, else a database beside the store: that in use, or the one named."""
+    root = store.absolute() if store else current().root
+    return absolute(os.environ.get("MLFLOW_TRACKING_URI") or uri_of(root.parent / "mlflow.db"))
 
 
 def uri_of(database: Path) -> str:

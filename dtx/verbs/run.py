@@ -90,16 +90,20 @@ def run_and_print(what: Experiment) -> int:
     if note := what.raw.get("note"):
         console.print(f"note: {escape(str(note))}", soft_wrap=True)
     for line in _next_steps(what):
-        console.print(escape(line), soft_wrap=True)
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     return 0
 
 
 def _next_steps(what: Experiment) -> list[str]:
     """Where the results are, and what to do with them."""
+    from dtx.running.names import Names
+    from dtx.tracking import Job
+    from dtx.tracking.links import review
+
     place = near(what.store.path)
     lines = [f"results: {place if place.is_absolute() else f'./{place}'}"]
     if what.tracking.enabled:
-        lines.append("next: `dtx ui` shows curves, figures and numbers of these runs in MLflow")
+        lines.append(review(what.tracking, lambda: Job(Names(what)).command))
     given = shlex.join(o for o in what.overrides if not o.startswith("seed="))
     again = " ".join(filter(None, ("dtx run -m", given, "seed=0,1,2")))
     lines.append(f"next: `{again}` repeats it with other seeds and compares them")

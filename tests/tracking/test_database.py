@@ -10,9 +10,9 @@ from dtx.config.compose import TrackingConfig
 from dtx.errors import UserError
 from dtx.running.runner import run
 from dtx.tracking import Server
+from dtx.tracking.connection import client_of
 from dtx.tracking.database import known_runs
 from dtx.tracking.lacking import _served_runs
-from dtx.tracking.server import client_of
 from tests.toys import Number, Sum
 
 ONE, TWO = Number(value=1), Number(value=2)
@@ -109,9 +109,9 @@ def test_tables_of_another_mlflow_are_told_with_what_mends_each(store, experimen
 
 
 def test_files_kept_where_they_cannot_be_are_told(store, experiment_of, database, tmp_path):
-    """The project was moved, or the database is another machine's."""
+    """The experiment was made by another program, or on another machine."""
     run(experiment_of(ONE, tracking=True))
-    moved = tmp_path / "moved" / "mlartifacts"
+    moved = tmp_path / "moved" / "files"
     with sqlite3.connect(database) as rows:
         rows.execute("UPDATE experiments SET artifact_location = ?", [moved.as_uri()])
     with pytest.raises(UserError) as told:

@@ -144,9 +144,12 @@ def shape(client, scratch: Path) -> dict[str, dict]:
 def test_a_server_on_postgres_shows_what_sqlite_shows(server, user, tmp_path):
     plain, served = user("plain"), user("served")
     jobs = [dtx(plain, None), dtx(served, server.uri)]
+    said = []
     for status, error in map(ended, jobs):
         assert status == 0, error
+        said.append(error)
     expected = shape(client_of(f"sqlite:///{plain / 'mlflow.db'}"), tmp_path / "a")
+    assert re.search(rf"review: {server.uri}/#/experiments/\d+/runs/\w+\?", said[1])
     found = shape(client_of(server.uri), tmp_path / "b")
     assert found == expected
     # It is all there, and not equal by being empty on both sides.

@@ -1,4 +1,4 @@
-"""What `dtx ui` refuses; that it serves is tested with the MLflow of a study (tests/tracking)."""
+"""What `dtx ui` refuses; what it serves is in test_ui_served.py."""
 
 import socket
 import sqlite3
@@ -33,7 +33,7 @@ def test_a_port_that_cannot_be_is_refused(refused, port):
 def test_a_port_that_is_taken_is_refused(refused):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"--port: {port} cannot be had (Address already in use)" in refused(
+        assert f"--port: {port} cannot be had at 127.0.0.1 (Address already in use)" in refused(
             f"--port={port}", "--uri=sqlite:///mlflow.db"
         )
 
@@ -50,3 +50,13 @@ def test_a_database_that_cannot_be_used_is_told(refused, tmp_path):
     (tmp_path / "garbage.db").write_bytes(b"garbage" * 100)
     assert "garbage.db" in refused("--uri", "sqlite:///garbage.db")
     assert "is a server and has its own UI" in refused("--uri", "http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("host", ["no such host", "256.1.1.1", "a" * 300, "-"])
+def test_a_host_that_is_none_is_refused(refused, host):
+    assert "is no address of this machine" in refused(f"--host={host}", "--uri=sqlite:///mlflow.db")
+
+
+def test_an_address_of_another_machine_is_refused(refused):
+    line = refused("--host=192.0.2.1", "--uri=sqlite:///mlflow.db")  # of documentation
+    assert "cannot be had at 192.0.2.1 (Cannot assign requested address)" in line

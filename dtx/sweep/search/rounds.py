@@ -28,6 +28,7 @@ from dtx.sweep.search.metric import NoSuchMetric, require_known, value_in
 from dtx.sweep.search.search import Search
 from dtx.sweep.search.settings import Direction
 from dtx.sweep.search.study import Study, TrialRecord
+from dtx.sweep.shown import ShownSweep
 from dtx.sweep.summary import print_summary
 from dtx.text import near, say
 
@@ -65,6 +66,7 @@ def run_search(search: Search) -> int:
     new = f"{len(ended) - before} new" if before else "all new"
     console.print(f"search {search.name}: {progress(search, study)} ({new})", soft_wrap=True)
     _print_best(search, ended)
+    ShownSweep(search).print_review()
     return 1 if study.left() or any(trial.state == "failed" for trial in ended) else 0
 
 
