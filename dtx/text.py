@@ -32,7 +32,7 @@ def file_name(text: str) -> str:
 
 _USER = re.compile(r"(?<=://)[^\s/@'\"]+(?=@)")
 _SECRET = re.compile(
-    r"(?i)(?<=[?&])((?:[\w-]*(?:password|passwd|token|secret|signature|key)|sig)=)[^&\s'\"]+"
+    r"(?i)(?<=[?&])((?:[\w-]*(?:password|passwd|token|secret|signature|key)|sig)=)[^&\s'\"\\]+"
 )
 
 
