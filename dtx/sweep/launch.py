@@ -78,7 +78,6 @@ def _run_parts(sweep: Sweep, todo: dict[int, list[Stage]], store: Store) -> set[
 
     first, folders = sweep.first, _folders(sweep, todo)
     folder = folders.sweep
-    console.print(f"logs: {near(folder)}", soft_wrap=True)
     with open_sweep(
         first.tracking,
         name=f"{first.name} over {', '.join(sweep.swept)}" if sweep.swept else first.name,
@@ -98,6 +97,7 @@ def _run_parts(sweep: Sweep, todo: dict[int, list[Stage]], store: Store) -> set[
                 for part, result in launcher.launch(_runnable(parts, todo, failed), failed):
                     _record(sweep.jobs[part.job], part, result, ran, failed)
             _set_statuses(sweep, todo, ran, failed)
+            console.print(f"logs: {near(folder)}", soft_wrap=True)
         except BaseException:
             end_children(folder)
             raise
