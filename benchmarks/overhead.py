@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dtx.config.compose import compose, experiment
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.store.store import Store
 from tests.reporting import Reporting
 from tests.servers import mlflow_server, postgres, postgres_lacks

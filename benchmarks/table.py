@@ -33,7 +33,7 @@ from dtx.dt.decision_transformer import DecisionTransformer
 from dtx.env.environment import Environment
 from dtx.env.vector import VectorEnv
 from dtx.report import read_curves, read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.store.store import Store, use
 
 OLDER = {  # per CPU-second, from the study's own code on this kind of machine: lowest and highest seen

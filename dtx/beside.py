@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dtx.errors import UserError
 from dtx.report import sync_folder
-from dtx.run.processes import of_killed, process_name
+from dtx.running.processes import of_killed, process_name
 
 BUILDING = ".building+"
 """Begin of the names of folders in which something is built; Minari does not list hidden ones."""

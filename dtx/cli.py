@@ -17,7 +17,7 @@ from dtx import __version__, verbs
 from dtx.config.hydra_settings import asks_for_a_sweep
 from dtx.config.own_classes import look_in
 from dtx.errors import Interrupted, UserError
-from dtx.run.signals import signals
+from dtx.running.signals import signals
 from dtx.text import lasting_output, say
 
 _OF_THE_MACHINE = {

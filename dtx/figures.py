@@ -27,7 +27,7 @@ OUTCOME_COLOURS = {"success": BLUE, "wrong": VERMILION, "truncated": GREY}
 ACTION_COLOURS = {"left": ORANGE, "right": SKY, "forward": BLACK, "other": GREY}
 """By what an action does."""
 MODEL_COLOURS = {"dt": BLUE, "behaviour clone": ORANGE, "shuffled": PURPLE, "untrained": GREY}
-"""By the role of a model (:mod:`dtx.run.roles`); more are added where an analysis draws more."""
+"""By the role of a model (:mod:`dtx.running.roles`); more are added where an analysis draws more."""
 
 STYLE = {
     "font.size": 9,

@@ -1,7 +1,7 @@
 """What a stage needs of the machine, estimated from the sizes in its config before anything runs.
 
 Coarse on purpose: memory and time of most stages are within a factor of three of what was measured once
-(``tests/run/test_room.py`` names the stages), disk is a bound. It is there to refuse what cannot fit, and to
+(``tests/running/test_room.py`` names the stages), disk is a bound. It is there to refuse what cannot fit, and to
 tell a week from a minute. Every number grows with every size that it follows from.
 """
 

@@ -13,7 +13,7 @@ import pytest
 
 from dtx.config.compose import compose, experiment
 from dtx.config.options import options
-from dtx.run.plan import stages
+from dtx.running.plan import stages
 
 KNOWN = json.loads(Path(__file__).with_name("keys.json").read_text())
 

@@ -67,7 +67,7 @@ class OnError(enum.Enum):
 
 
 class OnDrift(enum.Enum):
-    """What to do with an artefact whose source code has changed since: see :mod:`dtx.run.drift`."""
+    """What to do with an artefact whose source code has changed since: see :mod:`dtx.running.drift`."""
 
     WARN = "warn"
     RERUN = "rerun"
@@ -75,7 +75,7 @@ class OnDrift(enum.Enum):
 
 
 class OnShortage(enum.Enum):
-    """What to do with stages that this machine cannot hold: see :mod:`dtx.run.room`."""
+    """What to do with stages that this machine cannot hold: see :mod:`dtx.running.room`."""
 
     REFUSE = "refuse"
     IGNORE = "ignore"

@@ -69,7 +69,7 @@ def reached_by_presets(config_dir: Path | None = None) -> dict[str, str]:
     from dtx.config.compose import compose, experiment
     from dtx.config.expected import seeds_of
     from dtx.config.options import options
-    from dtx.run.plan import stages
+    from dtx.running.plan import stages
 
     reached: dict[str, str] = {}
     presets = [option.name for option in options(config_dir).get("experiment", ())]

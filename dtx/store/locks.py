@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from dtx.files import read_json
 from dtx.progress import console
 from dtx.report import write_atomically
-from dtx.run.processes import process_tags
+from dtx.running.processes import process_tags
 
 _PRINT_AGAIN = 60.0  # seconds
 

@@ -23,7 +23,7 @@ from rich.markup import escape
 from dtx.errors import UserError
 from dtx.files import content_of, link_in, parse_json
 from dtx.progress import console, progress
-from dtx.run.processes import of_killed, process_name
+from dtx.running.processes import of_killed, process_name
 from dtx.store.checksums import check_record, damage, files_in
 
 if TYPE_CHECKING:

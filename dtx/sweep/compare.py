@@ -19,7 +19,7 @@ from dtx.analysis.core.result import Result
 from dtx.beside import building, put
 from dtx.errors import UserError
 from dtx.report import RESULT, Report, read_metrics
-from dtx.run.plan import stages
+from dtx.running.plan import stages
 from dtx.stage import Stage
 from dtx.store.store import Store
 from dtx.sweep.grid import Job, Sweep

@@ -17,7 +17,7 @@ from dtx.config.compose import hydra_configs
 from dtx.config.hydra_settings import of_hydra
 from dtx.errors import UserError
 from dtx.report import write_atomically
-from dtx.run.output import in_yaml, log_name, made, setting
+from dtx.running.output import in_yaml, log_name, made, setting
 from dtx.sweep.launchers import compose_launcher
 
 if TYPE_CHECKING:

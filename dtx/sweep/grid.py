@@ -24,7 +24,7 @@ from dtx.config.build import ConfigError
 from dtx.config.compose import Experiment, compose, experiment, hydra_configs
 from dtx.config.hydra_settings import refuse_settings
 from dtx.errors import UserError
-from dtx.run.plan import PlannedStage, missing, plan, stages
+from dtx.running.plan import PlannedStage, missing, plan, stages
 from dtx.stage import Stage
 from dtx.store.store import Store
 from dtx.text import first_line

@@ -15,9 +15,9 @@ from dtx.config.compose import OnError, hydra_configs
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console
 from dtx.report import write_atomically
-from dtx.run import plan, room
-from dtx.run.runner import make_way
-from dtx.run.signals import signals
+from dtx.running import plan, room
+from dtx.running.runner import make_way
+from dtx.running.signals import signals
 from dtx.stage import Stage
 from dtx.store.inventory import remember_run
 from dtx.store.needs import protected

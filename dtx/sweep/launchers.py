@@ -15,7 +15,7 @@ import psutil
 
 from dtx.config.compose import CONF
 from dtx.errors import UserError
-from dtx.run.signals import set_handlers
+from dtx.running.signals import set_handlers
 from dtx.sweep import after_ray
 from dtx.text import first_line
 

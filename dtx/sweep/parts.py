@@ -13,11 +13,11 @@ from dtx.config.compose import Experiment, OnError, experiment
 from dtx.config.own_classes import look_in
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console, copied
-from dtx.run.outcome import StageOutcome
-from dtx.run.output import write_config
-from dtx.run.processes import end_with, process_tags
-from dtx.run.runner import StagesFailed, run
-from dtx.run.signals import raise_signal_before
+from dtx.running.outcome import StageOutcome
+from dtx.running.output import write_config
+from dtx.running.processes import end_with, process_tags
+from dtx.running.runner import StagesFailed, run
+from dtx.running.signals import raise_signal_before
 from dtx.sweep.workers import marked_as_running
 from dtx.text import lasting_output
 
@@ -64,7 +64,7 @@ class LaunchedParts:
         only_here: Stages that are made here though the remote store has them.
         ends_with: Whether the launcher's workers are children of the process that made this object: they
             end when it has died.
-        process: That process, as ``dtx.run.processes`` names it.
+        process: That process, as ``dtx.running.processes`` names it.
         base: Its working directory.
     """
 

@@ -19,7 +19,7 @@ import psutil
 from dtx.errors import UserError
 from dtx.files import read_json
 from dtx.report import write_atomically
-from dtx.run.processes import alive, end_with, process_tags
+from dtx.running.processes import alive, end_with, process_tags
 from dtx.text import first_line, near
 
 if TYPE_CHECKING:

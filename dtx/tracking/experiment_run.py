@@ -12,11 +12,11 @@ from dtx.analysis.core.result import Result
 from dtx.config.compose import Experiment
 from dtx.errors import Interrupted
 from dtx.report import RESULT, read_metrics
-from dtx.run.outcome import StageOutcome
-from dtx.run.plan import stages
-from dtx.run.processes import marked
-from dtx.run.signals import defer_signals
-from dtx.run.tracker import StageTracker, Tracker
+from dtx.running.outcome import StageOutcome
+from dtx.running.plan import stages
+from dtx.running.processes import marked
+from dtx.running.signals import defer_signals
+from dtx.running.tracker import StageTracker, Tracker
 from dtx.stage import Stage
 from dtx.store.store import current
 from dtx.tracking.mirror import artefacts_of, make_up

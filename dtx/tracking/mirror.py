@@ -12,7 +12,7 @@ from dtx.config.compose import TrackingConfig
 from dtx.errors import UserError
 from dtx.progress import console
 from dtx.report import RESULT, read_metrics
-from dtx.run.processes import killed_before
+from dtx.running.processes import killed_before
 from dtx.stage import Stage
 from dtx.store import locks
 from dtx.store.aside import LOCKS

@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 from dtx.config.compose import TrackingConfig
 from dtx.errors import UserError
 from dtx.progress import console
-from dtx.run.processes import alive, process_tags
-from dtx.run.signals import defer_signals
+from dtx.running.processes import alive, process_tags
+from dtx.running.signals import defer_signals
 from dtx.stage import Stage
 from dtx.store.locks import held
 from dtx.store.store import current

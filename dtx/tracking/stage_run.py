@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dtx.analysis.core.result import Result
 from dtx.files import parse_json, read_table, taken_from
 from dtx.report import CURVES, RESULT, TIMING, read_metrics
-from dtx.run.provenance import provenance
+from dtx.running.provenance import provenance
 from dtx.stage import Stage
 from dtx.store.inventory import Artefact, artefact
 from dtx.store.store import DONE, current

@@ -9,8 +9,8 @@ from typing import Any
 
 from dtx.config.compose import TrackingConfig
 from dtx.errors import Interrupted
-from dtx.run.processes import marked
-from dtx.run.signals import defer_signals
+from dtx.running.processes import marked
+from dtx.running.signals import defer_signals
 from dtx.stage import Stage
 from dtx.store.store import current
 from dtx.tracking.mirror import artefacts_of, make_up

@@ -25,8 +25,8 @@ from typing import Any
 
 from dtx.errors import UserError
 from dtx.progress import Bar, progress
-from dtx.run.provenance import add_rank, own_cpu_seconds, peak_memory_mb
-from dtx.run.signals import NUMBERS
+from dtx.running.provenance import add_rank, own_cpu_seconds, peak_memory_mb
+from dtx.running.signals import NUMBERS
 from dtx.store import store as stores
 
 GRACE = 5.0

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 
 from dtx.config.compose import compose, experiment
-from dtx.run.plan import PlannedStage, estimate, in_one_line, plan
-from dtx.run.room import require
+from dtx.running.plan import PlannedStage, estimate, in_one_line, plan
+from dtx.running.room import require
 from dtx.verbs._arguments import override_arguments
 
 EXAMPLES = """

@@ -66,7 +66,7 @@ def chosen(targets: Iterable[tuple[str, Stage]], names: Sequence[str]) -> list[A
         UserError: No analysis has one of the names, or there is none.
     """
     from dtx.analysis.core.analysis import Analysis
-    from dtx.run.plan import stages
+    from dtx.running.plan import stages
 
     targets = list(targets)
     analyses = [s for s in stages(stage for _, stage in targets) if isinstance(s, Analysis)]

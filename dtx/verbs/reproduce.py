@@ -36,7 +36,7 @@ def main(args: argparse.Namespace) -> int:
     from dtx.config.compose import compose, experiment
     from dtx.config.expected import judge, measure, read, stages_of
     from dtx.progress import console
-    from dtx.run.runner import run
+    from dtx.running.runner import run
 
     if taken := [o for o in args.overrides if o.lstrip("+").split("=")[0] == "seed"]:
         raise UserError(

@@ -16,12 +16,12 @@ from dtx.config.compose import CONF, Experiment, compose, experiment
 from dtx.config.hydra_settings import in_words
 from dtx.errors import UserError
 from dtx.progress import console, copied
-from dtx.run.processes import seconds_alive
+from dtx.running.processes import seconds_alive
 from dtx.text import near
 from dtx.verbs._arguments import override_arguments
 
 if TYPE_CHECKING:
-    from dtx.run.output import Output
+    from dtx.running.output import Output
 
 EXAMPLES = """
   dtx run                                        the default study
@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
 
         return run_sweep(read_sweep(args.overrides, args.config_dir))
     config = compose(args.overrides, args.config_dir, with_hydra=True)
-    from dtx.run.output import Output
+    from dtx.running.output import Output
 
     return run_and_print(experiment(config, args.overrides), Output.of_run(config))
 
@@ -92,7 +92,7 @@ def run_and_print(what: Experiment, output: Output | None = None) -> int:
 
 
 def _run_and_print(what: Experiment, begins: Callable[[], None]) -> int:
-    from dtx.run.runner import StagesFailed, run
+    from dtx.running.runner import StagesFailed, run
     from dtx.text import say
 
     start = time.monotonic()

@@ -16,7 +16,7 @@ from dtx.agent.sb3.spaces import OneHot
 from dtx.config.compose import build_group, compose, experiment
 from dtx.dataset.rollouts import Rollouts, Share
 from dtx.errors import UserError
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.store.checksums import checksum
 
 stable_baselines3 = pytest.importorskip("stable_baselines3")

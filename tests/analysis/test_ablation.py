@@ -23,7 +23,7 @@ from dtx.dt.planted.features import lay_out
 from dtx.env.actions import Action
 from dtx.errors import UserError
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.analysis.scripted import Scripted
 from tests.dt.toy import TINY, Recorded
 

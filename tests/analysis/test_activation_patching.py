@@ -223,7 +223,7 @@ def drawn_again(analysis: Analysis, copy: Path) -> Path:
 
 
 def test_the_stage_writes_tables_figures_and_claims(stage, store, experiment_of, tmp_path):
-    from dtx.run.runner import run
+    from dtx.running.runner import run
 
     declared = dataclasses.replace(
         stage.pairs,

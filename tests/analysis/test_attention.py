@@ -24,7 +24,7 @@ from dtx.dt.load import untrained_like
 from dtx.dt.rollout import decision_contexts
 from dtx.env.minigrid import MiniGrid
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.analysis.core.test_windows import model
 
 

@@ -15,7 +15,7 @@ from dtx.config.ranges import problems
 from dtx.dt.processing import copy_of
 from dtx.env.actions import Action
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.dt.test_model import VARIANTS, build, contexts
 from tests.dt.test_parity import context_of, network, windows  # noqa: F401  # fixtures
 from tests.dt.test_processing import published, scramble

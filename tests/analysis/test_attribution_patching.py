@@ -229,7 +229,7 @@ def test_the_published_models_agreement(stage, pairs, network):
 
 
 def test_the_stage_writes_tables_figures_and_claims(stage, store, experiment_of, tmp_path):
-    from dtx.run.runner import run
+    from dtx.running.runner import run
 
     declared = dataclasses.replace(
         stage.pairs,

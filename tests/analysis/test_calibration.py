@@ -27,7 +27,7 @@ from dtx.dt.decision_transformer import DecisionTransformer
 from dtx.dt.shuffled_reward_to_go import ShuffledRewardToGo
 from dtx.dt.spec import Balance
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.statistics import Estimate, enumerated
 
 CRITERIA = Criteria(

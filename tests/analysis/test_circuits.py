@@ -15,7 +15,7 @@ from dtx.analysis.core.result import Verdict
 from dtx.config.ranges import problems
 from dtx.dt.processing import processed
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.statistics import effective_rank
 from tests.dt.test_model import VARIANTS, build, contexts
 from tests.dt.test_parity import context_of, network, windows  # noqa: F401  # fixtures

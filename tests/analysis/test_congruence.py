@@ -16,7 +16,7 @@ from dtx.config.ranges import problems
 from dtx.dt.processing import processed
 from dtx.env.actions import Action
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.dt.test_model import VARIANTS, build, contexts
 from tests.dt.test_processing import scramble
 

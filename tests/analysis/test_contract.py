@@ -15,7 +15,7 @@ from dtx.analysis.core.listing import built_in
 from dtx.analysis.core.result import Result, Verdict
 from dtx.config.build import ConfigError
 from dtx.report import RESULT, read_metrics
-from dtx.run.plan import stages
+from dtx.running.plan import stages
 from dtx.store import store as stores
 from tests.agents import Constant
 from tests.analysis.contract import small

@@ -10,7 +10,7 @@ from dtx.analysis.demonstrations.compute import compute, duplication, points
 from dtx.config.ranges import problems
 from dtx.dataset.episodes import Episodes, Outcome
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from dtx.analysis.embeddings.compute import TOLERANCE, antipodal, clustered, mem
 from dtx.analysis.embeddings.spec import EmbeddingsSpec, Subset
 from dtx.config.ranges import problems
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.dt.test_model import build
 
 KEY, BALL = 5, 6

@@ -24,7 +24,7 @@ from dtx.analysis.lens.streams import (
 from dtx.config.ranges import problems
 from dtx.dt.rollout import decision_contexts
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.analysis.core.test_windows import model
 from tests.dt.toy import episodes as random_episodes
 

@@ -20,7 +20,7 @@ from dtx.dt.planted.truth import NEURONS
 from dtx.env.encoding import flatten, one_hot
 from dtx.errors import UserError
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.analysis.scripted import Scripted
 from tests.analysis.test_ablation import Given, model
 from tests.dt.toy import Recorded

@@ -296,7 +296,7 @@ def score(folder: Path, network) -> dict[str, float]:
 
 
 def test_the_stage_writes_tables_figures_a_page_and_claims(stage, store, experiment_of, tmp_path):
-    from dtx.run.runner import run
+    from dtx.running.runner import run
 
     whole = with_gap(stage, 0.02)
     source = dataclasses.replace(whole.pairs.source, reward_to_go=(0.9,))

@@ -33,7 +33,7 @@ from dtx.dt.tokens import DECISION_TRANSFORMER
 from dtx.env.encoding import one_hot
 from dtx.env.memory import BALL
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.analysis.core.test_windows import model
 
 

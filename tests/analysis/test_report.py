@@ -28,7 +28,7 @@ from dtx.config.build import ConfigError
 from dtx.config.compose import build_group, compose, experiment
 from dtx.figures import new
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.stage import Stage
 
 

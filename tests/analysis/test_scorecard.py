@@ -23,7 +23,7 @@ from dtx.config.ranges import problems
 from dtx.dt.planted.truth import circuit
 from dtx.dt.shuffled_reward_to_go import ShuffledRewardToGo
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.fast import FAST
 
 VARIANTS = {

@@ -27,7 +27,7 @@ from dtx.dt.paths import Edge, outputs, patched
 from dtx.pairs.making import make
 from dtx.pairs.pair_set import PairSet
 from dtx.report import Report, read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.statistics import Estimate
 from tests.analysis.test_activation_patching import drawn_again, model, only, pairs, stage  # noqa: F401  fixtures
 from tests.dt.planted_variants import VARIANTS, planted

@@ -26,7 +26,7 @@ from dtx.dt.rollout import decision_contexts
 from dtx.env.actions import Action
 from dtx.errors import UserError
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.analysis.core.test_windows import model
 
 

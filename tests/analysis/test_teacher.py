@@ -22,7 +22,7 @@ from dtx.dt.spec import Balance, Padding, Windows
 from dtx.dt.windows import Drawn, Sampler
 from dtx.exchange.published.source import digest_of
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.agents import ConstantAgent
 from tests.analysis.core.test_windows import model
 from tests.dt.toy import episodes as random_episodes

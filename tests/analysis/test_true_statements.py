@@ -14,7 +14,7 @@ from dtx.analysis.scorecard import Scorecard
 from dtx.analysis.scorecard.claims import TRUTHS
 from dtx.config.compose import build_group
 from dtx.dataset.dataset import Dataset
-from dtx.run.runner import run
+from dtx.running.runner import run
 
 QUICK = ("harder", "redundant_heads", "mean_reward_to_go", "silent_head")
 """Of whose circuit an analysis might say what is not true."""

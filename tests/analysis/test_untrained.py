@@ -27,7 +27,7 @@ from dtx.dt.load import untrained_like
 from dtx.dt.model import centre_state
 from dtx.dt.windows import observation_table
 from dtx.env.actions import Action
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.dt.test_model import build
 
 SEEDS = range(101, 106)

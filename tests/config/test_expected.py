@@ -6,7 +6,7 @@ from dtx.config.compose import CONF
 from dtx.config.expected import Expected, Number, judge, measure, path_of, read, seeds_of, stages_of
 from dtx.config.options import options
 from dtx.errors import UserError
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests import toys
 
 TOTAL = toys.Sum(left=toys.Number(value=1), right=toys.Number(value=2))

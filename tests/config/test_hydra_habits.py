@@ -269,7 +269,7 @@ def test_a_failure_is_in_the_log_and_a_named_folder_is_gone_on_with(here, capsys
 
 
 def test_two_runs_of_one_second_have_a_folder_each(here, capsys, monkeypatch):
-    time = "dtx.run.output._DEFAULT"  # as if the clock stood still
+    time = "dtx.running.output._DEFAULT"  # as if the clock stood still
     monkeypatch.setattr(time, "outputs/now")
     for value in ("1", "2"):
         words = ["dtx", "run", "hydra.run.dir=outputs/now", "target=agent", f"agent.value={value}"]

@@ -18,7 +18,7 @@ from dtx.dataset.minari.read import opened
 from dtx.dataset.minari.write import spec_of, write
 from dtx.dataset.rollouts import Rollouts, Share
 from dtx.errors import UserError
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.agents import Constant
 
 minari = pytest.importorskip("minari")

@@ -8,7 +8,7 @@ import dtx
 from dtx.config.compose import build_group
 from dtx.dataset.minari.ids import wrong_id
 from dtx.dataset.minari.write import write
-from dtx.run.runner import run
+from dtx.running.runner import run
 
 pytest.importorskip("minari")
 

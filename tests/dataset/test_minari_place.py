@@ -11,7 +11,7 @@ from dtx.config.compose import build_group
 from dtx.dataset.minari import place
 from dtx.dataset.minari.write import write as export
 from dtx.errors import UserError
-from dtx.run.runner import run
+from dtx.running.runner import run
 
 minari = pytest.importorskip("minari")
 h5py = pytest.importorskip("h5py")

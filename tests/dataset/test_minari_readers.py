@@ -21,7 +21,7 @@ from dtx.agent.agent import AgentStage
 from dtx.cli import main
 from dtx.config.compose import build_group
 from dtx.dataset.rollouts import Rollouts, Share
-from dtx.run.runner import run
+from dtx.running.runner import run
 
 pytest.importorskip("minari")
 

@@ -8,7 +8,7 @@ from dtx.config.compose import build_group
 from dtx.dataset.episodes import Outcome
 from dtx.dataset.rollouts import Rollouts, Share
 from dtx.errors import UserError
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.agents import Constant
 
 RANDOM = Constant(logits=(0.5, 0.5, 1.5, 0, 0, 0, 0))

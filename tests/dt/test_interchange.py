@@ -17,7 +17,7 @@ from dtx.dt.rollout import greedy_by_layout
 from dtx.env.encoding import flatten, one_hot
 from dtx.env.memory import LEFT, RIGHT
 from dtx.report import read_curves, read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.dt.patching import TARGETS, difference, expected, pairs, restored, sites
 from tests.dt.test_decision_transformer import Killed, files
 

@@ -15,7 +15,7 @@ from dtx.dt.model import DecisionTransformerModel, load, save
 from dtx.dt.model_config import ModelConfig
 from dtx.dt.model_stage import ModelStage
 from dtx.errors import UserError
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.store.store import Store, used
 from tests.dt.toy import Drawn, tiny
 

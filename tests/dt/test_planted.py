@@ -15,7 +15,7 @@ from dtx.dt.rollout import decision_contexts, greedy_by_layout
 from dtx.env.memory import FORWARD, LEFT, RIGHT
 from dtx.errors import UserError
 from dtx.report import read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.dt.patching import FLIPS, TARGETS, difference, expected, pairs, restored, sites
 from tests.dt.planted_variants import QUICK, VARIANTS, planted
 

@@ -6,7 +6,7 @@ import torch
 
 from dtx.dt.layers import LayerNorm
 from dtx.dt.processing import EXACT, BiasedGatedMLP, Rewriting, blocks_of, copy_of, processed
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.dt.test_model import VARIANTS, build, contexts
 from tests.dt.test_parity import FOLDER, network, windows  # noqa: F401  # fixtures
 from tests.dt.toy import tiny

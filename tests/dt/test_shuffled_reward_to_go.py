@@ -11,7 +11,7 @@ from dtx.dt.decision_transformer import DecisionTransformer
 from dtx.dt.shuffled_reward_to_go import ShuffledRewardToGo, shuffled
 from dtx.dt.spec import Balance
 from dtx.dt.windows import Sampler
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.dt.toy import Recorded, episodes, tiny
 
 SHUFFLED = "dt/shuffled_reward_to_go"

@@ -19,7 +19,7 @@ from dtx.dt.training.module import weighted_loss
 from dtx.dt.windows import Sampler
 from dtx.errors import Interrupted, UserError
 from dtx.report import read_curves, read_metrics
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.training.ranks import Rank
 from tests.dt.test_decision_transformer import files
 from tests.dt.toy import episodes, tiny

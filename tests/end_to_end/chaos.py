@@ -48,7 +48,7 @@ PIPELINE = [
 IMPORTED = [
     *("torch", "pytorch_lightning", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "pandas"),
     *("envpool", "minigrid", "matplotlib.pyplot", "plotly", "transformer_lens", "dtx.cli"),
-    *("dtx.run.runner", "dtx.tracking", "dtx.agent.ppo.train", "dtx.dataset.collect"),
+    *("dtx.running.runner", "dtx.tracking", "dtx.agent.ppo.train", "dtx.dataset.collect"),
     *(
         "dtx.dt.training.train",
         "dtx.analysis.calibration.compute",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 IMPORTED = [
     *("torch", "pandas", "matplotlib.pyplot", "h5py", "minari", "minigrid", "transformer_lens"),
-    *("stable_baselines3", "sb3_contrib", "dtx.cli", "dtx.run.runner", "dtx.exchange.export"),
+    *("stable_baselines3", "sb3_contrib", "dtx.cli", "dtx.running.runner", "dtx.exchange.export"),
     *("dtx.dataset.minari.write", "dtx.agent.sb3.policy", "dtx.config.compose"),
 ]
 """Modules of the process that the killed ones are forked from."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dtx.cli import main
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.dt.toy import Drawn, Recorded
 from tests.end_to_end.killed import content, give, spread
 from tests.exchange.published.test_convert_dataset import trajectories

@@ -16,7 +16,7 @@ from dtx.cli import main
 from dtx.config.compose import build_group
 from dtx.exchange.recorded_result import recorded_result
 from dtx.figures import new
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.stage import Stage
 from tests.dt.test_model import contexts
 from tests.dt.toy import Drawn, Recorded, tiny

@@ -10,7 +10,7 @@ import torch
 import dtx
 from dtx.config.compose import build_group
 from dtx.errors import UserError
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.store.store import Store, current
 from tests.dt.test_model import contexts
 from tests.dt.toy import Drawn, Recorded, tiny
@@ -20,7 +20,7 @@ from tests.toys import Number
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
     """A store with the planted model, which was committed as a run commits it."""
-    from dtx.run.provenance import provenance
+    from dtx.running.provenance import provenance
 
     store = Store(tmp_path_factory.mktemp("planted") / "store")
     stage = build_group("dt/planted")

@@ -8,7 +8,7 @@ import torch
 import dtx
 from dtx.config.compose import build_group
 from dtx.errors import UserError
-from dtx.run.provenance import provenance
+from dtx.running.provenance import provenance
 from dtx.store.store import Store
 from tests.dt.toy import episodes
 

@@ -266,7 +266,7 @@ def recorded():
 
 @pytest.fixture
 def runner_of(experiment_of):
-    from dtx.run.runner import run
+    from dtx.running.runner import run
 
     return lambda *stages: run(experiment_of(*stages))
 

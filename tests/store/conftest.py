@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from dtx.config.compose import StoreConfig
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.stage import Stage
 from tests import object_store
 from tests.store.remotes import Files, Place

@@ -2,7 +2,7 @@ import pytest
 
 from dtx.cli import main
 from dtx.errors import UserError
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.store.aside import INVALID, invalidate
 from dtx.store.needs import protected
 from tests.toys import Number, Sum

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dtx.errors import UserError
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.store import garbage
 from dtx.store.garbage import collect, reached_by_presets
 from dtx.store.inventory import artefacts

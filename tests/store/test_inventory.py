@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from dtx.errors import UserError
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.store.inventory import (
     artefacts,
     existing,

@@ -16,8 +16,8 @@ import pytest
 
 from dtx.config.compose import StoreConfig
 from dtx.errors import UserError
-from dtx.run.plan import missing
-from dtx.run.runner import run
+from dtx.running.plan import missing
+from dtx.running.runner import run
 from dtx.store.store import DONE, Store, use
 from tests.store.remotes import (
     ONE,

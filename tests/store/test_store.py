@@ -8,8 +8,8 @@ import time
 import pytest
 
 from dtx.errors import Interrupted, UserError
-from dtx.run.plan import missing, stages
-from dtx.run.runner import StagesFailed, run
+from dtx.running.plan import missing, stages
+from dtx.running.runner import StagesFailed, run
 from dtx.store.sessions import SESSIONS
 from dtx.store.store import DONE, Store, use
 from tests.toys import Number, Sum, runs

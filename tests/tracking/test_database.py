@@ -8,7 +8,7 @@ import pytest
 
 from dtx.config.compose import TrackingConfig
 from dtx.errors import UserError
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.tracking import Server
 from dtx.tracking.database import known_runs
 from dtx.tracking.lacking import _served_runs

@@ -15,7 +15,7 @@ import pytest
 
 from dtx.config.compose import TrackingConfig
 from dtx.errors import UserError
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.store.inventory import artefacts
 from dtx.tracking import Server, lacking, make_up
 from dtx.tracking.stage_run import Results

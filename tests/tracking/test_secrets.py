@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dtx.cli import main
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.store.inventory import remember_run
 from tests.toys import Number, Sum
 

@@ -16,7 +16,7 @@ import pytest
 
 from dtx.cli import main
 from dtx.config.compose import TrackingConfig
-from dtx.run import runner
+from dtx.running import runner
 from dtx.tracking.server import Server as Connection
 from tests.servers import Server, free_port, mlflow_server, postgres, postgres_lacks
 from tests.toys import Number

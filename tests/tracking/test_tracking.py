@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dtx.errors import Interrupted, UserError
-from dtx.run.runner import StagesFailed, run
+from dtx.running.runner import StagesFailed, run
 from tests.toys import Number, Spread, Sum
 
 ONE, TWO = Number(value=1), Number(value=2)

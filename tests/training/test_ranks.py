@@ -17,8 +17,8 @@ import torch
 import dtx.dt.training.train  # noqa: F401  the ranks' server imports this module, and with it all they need
 from dtx.errors import Interrupted, UserError
 from dtx.progress import read_progress, report_to
-from dtx.run.provenance import cpu_seconds, own_cpu_seconds
-from dtx.run.signals import signals
+from dtx.running.provenance import cpu_seconds, own_cpu_seconds
+from dtx.running.signals import signals
 from dtx.store import store as stores
 from dtx.training.ranks import train_together
 

@@ -15,7 +15,7 @@ from dtx.dt.circuit import Circuit
 from dtx.dt.imported import Imported as ImportedModel
 from dtx.errors import UserError
 from dtx.exchange.published.source import digest_of
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.dt.test_model import contexts
 from tests.dt.toy import Drawn, Recorded, tiny
 from tests.exchange.test_export import Agent

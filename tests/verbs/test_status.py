@@ -8,7 +8,7 @@ import pytest
 from dtx.cli import main
 from dtx.errors import Interrupted
 from dtx.progress import PROGRESS, progress, report_to
-from dtx.run.runner import run
+from dtx.running.runner import run
 from dtx.store.store import DONE, Store
 from tests.toys import Number, Spread, Sum
 

@@ -2,7 +2,7 @@ import os
 import sqlite3
 
 from dtx.cli import main
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.toys import Number, Sum
 
 ONE, TWO = Number(value=1), Number(value=2)

@@ -15,7 +15,7 @@ from dtx.config.build import Builder, ConfigError
 from dtx.config.compose import build_group
 from dtx.env.environment import Environment
 from dtx.figures import new
-from dtx.run.runner import run
+from dtx.running.runner import run
 
 
 @dataclass(frozen=True, kw_only=True)

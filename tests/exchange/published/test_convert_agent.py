@@ -14,7 +14,7 @@ from dtx.env.encoding import one_hot
 from dtx.errors import UserError
 from dtx.exchange.published.checkpoint import digest_of, read
 from dtx.exchange.published.convert_agent import convert, is_agent
-from dtx.run.runner import run
+from dtx.running.runner import run
 from tests.dt.test_parity import FOLDER
 from tests.published import ENVIRONMENT, RAW, agent, agent_step, put_into_store, write
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dtx.config.compose import CONF, build_group
-from dtx.run import drift
+from dtx.running import drift
 
 STAGE = '''"""A stage."""
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dtx.run import drift
+from dtx.running import drift
 from dtx.stage import Stage
 
 _PACKAGES = (

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from dtx.run.outcome import StageOutcome
+from dtx.running.outcome import StageOutcome
 from dtx.stage import Stage
 
 

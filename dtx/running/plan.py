@@ -12,7 +12,7 @@ from dtx.config.ranges import problems
 from dtx.errors import UserError
 from dtx.files import read_json
 from dtx.progress import duration
-from dtx.run import drift, room
+from dtx.running import drift, room
 from dtx.stage import TARGET, Stage, is_runtime
 from dtx.store.checksums import check_record
 from dtx.store.store import DONE, Store

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from dtx.run.provenance import git_state, peak_memory_mb
+from dtx.running.provenance import git_state, peak_memory_mb
 
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
 
@@ -91,7 +91,7 @@ def test_settings_of_git_do_not_change_the_record(clone, plain, tmp_path, monkey
 def test_peak_memory_is_not_that_of_the_process_that_started_this_one():
     held = bytearray(600 * 1024**2)
     held[::4096] = b"x" * len(held[::4096])  # so that the memory is there
-    command = "from dtx.run.provenance import peak_memory_mb; print(peak_memory_mb())"
+    command = "from dtx.running.provenance import peak_memory_mb; print(peak_memory_mb())"
     done = subprocess.run(
         [sys.executable, "-c", command], capture_output=True, text=True, check=True
     )

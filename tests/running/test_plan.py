@@ -7,8 +7,8 @@ import pytest
 
 from dtx.config.compose import OnDrift, build_group
 from dtx.errors import Interrupted, UserError
-from dtx.run import drift, plan
-from dtx.run.runner import run
+from dtx.running import drift, plan
+from dtx.running.runner import run
 from tests.toys import Number, Placed, Sum, runs
 
 ONE, TWO = Number(value=1), Number(value=2)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dtx.errors import Interrupted
-from dtx.run.runner import run
-from dtx.run.signals import defer_signals, signals
+from dtx.running.runner import run
+from dtx.running.signals import defer_signals, signals
 from tests.toys import Number
 from tests.where import WHERE, write_where
 

@@ -16,8 +16,8 @@ from dtx.cli import main
 from dtx.config.compose import OnShortage, compose, experiment
 from dtx.errors import UserError
 from dtx.resources import Resources
-from dtx.run import plan, room
-from dtx.run.runner import run
+from dtx.running import plan, room
+from dtx.running.runner import run
 from dtx.stage import Stage
 from tests.fast import FAST
 from tests.toys import Number

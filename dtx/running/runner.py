@@ -16,11 +16,11 @@ from dtx.beside import free_disk
 from dtx.config.compose import Experiment, OnError
 from dtx.errors import Interrupted, UserError
 from dtx.progress import console, duration, report_to
-from dtx.run import plan, room
-from dtx.run.outcome import StageOutcome
-from dtx.run.provenance import cpu_seconds, peak_memory_mb, provenance
-from dtx.run.signals import defer_signals, raise_signal_before, signals
-from dtx.run.tracker import Tracker
+from dtx.running import plan, room
+from dtx.running.outcome import StageOutcome
+from dtx.running.provenance import cpu_seconds, peak_memory_mb, provenance
+from dtx.running.signals import defer_signals, raise_signal_before, signals
+from dtx.running.tracker import Tracker
 from dtx.stage import Stage
 from dtx.store.inventory import remember_run
 from dtx.store.needs import protected

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dtx.run.processes import alive, killed_before, marked, process_tags
+from dtx.running.processes import alive, killed_before, marked, process_tags
 
 
 def test_a_killed_process_is_listed_until_its_runs_are_settled(store):
@@ -25,7 +25,7 @@ def test_a_killed_process_is_listed_until_its_runs_are_settled(store):
 
 WORKER = """
 import subprocess, sys, time
-from dtx.run.processes import end_with
+from dtx.running.processes import end_with
 end_with(sys.argv[1])
 below = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print(below.pid, flush=True)
@@ -33,7 +33,7 @@ time.sleep(600)
 """
 PARENT = """
 import subprocess, sys, time
-from dtx.run.processes import process_tags
+from dtx.running.processes import process_tags
 command = [sys.executable, "-c", sys.argv[1], process_tags()["dtx.process"]]
 between = "import subprocess, sys; subprocess.run(sys.argv[1:])"  # as submitit's controller
 worker = subprocess.Popen([sys.executable, "-c", between, *command])
@@ -61,7 +61,7 @@ def test_a_worker_ends_with_what_it_started_when_a_process_above_it_is_killed(co
 
 
 def test_a_worker_of_a_process_that_is_dead_already_ends_too():
-    code = "import time; from dtx.run.processes import end_with; end_with('999999999:1'); time.sleep(600)"
+    code = "import time; from dtx.running.processes import end_with; end_with('999999999:1'); time.sleep(600)"
     worker = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], timeout=60)
     assert worker.returncode == -9
 

@@ -1,7 +1,7 @@
 """Names that readers see for the stages of an experiment."""
 
 from dtx.config.compose import compose, experiment
-from dtx.run.roles import roles
+from dtx.running.roles import roles
 from tests.toys import Number, Sum
 
 

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from dtx.config.build import ConfigError
 from dtx.config.compose import compose, hydra_configs
-from dtx.run.output import in_yaml, log_name, made, setting, write_config
+from dtx.running.output import in_yaml, log_name, made, setting, write_config
 
 
 def test_a_new_folder_is_made_by_one_of_many_only(tmp_path):
