@@ -9,10 +9,12 @@ import argparse
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from dtx import verbs
+from dtx import __version__, verbs
+from dtx.config.hydra_settings import asks_for_a_sweep
 from dtx.config.own_classes import look_in
 from dtx.errors import Interrupted, UserError
 from dtx.running.signals import signals
@@ -50,6 +52,8 @@ def _main(argv: Sequence[str]) -> int:
             look_in(here, None if verb.OWN_CLASSES else _NOT_HERE.format(args.verb))
             return verb.main(args)
     except UserError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exc()
         for line in str(error).splitlines():
             say(f"error: {line}")
         return 1 if error.defect else 2
@@ -86,8 +90,11 @@ def _working_folder() -> Path:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Arguments of one verb. Flags may stand anywhere among the overrides."""
-    parser = argparse.ArgumentParser(prog="dtx", description=(__doc__ or "").split("\n\n")[0])
-    parser.set_defaults(overrides=None)  # of verbs that take none
+    words = (__doc__ or "").split("\n\n")[0]
+    # A flag that is cut short would be another one's: Hydra's -cn is no --cfg n.
+    parser = argparse.ArgumentParser(prog="dtx", description=words, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"dtx {__version__}")
+    parser.set_defaults(overrides=None, multirun=False)  # of verbs that take none
     choices = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name in verbs.names():
         module = verbs.module_of(name)
@@ -98,6 +105,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             description=text,
             epilog=f"examples:{module.EXAMPLES}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         module.arguments(verb)
     args, rest = parser.parse_known_args(argv)
@@ -109,6 +117,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             parser.error(f"unrecognized arguments: {' '.join(wrong)}")
     if args.overrides is not None:
         args.overrides = [*args.overrides, *late]
+        args.multirun = args.multirun or asks_for_a_sweep(args.overrides)
     return args
 
 

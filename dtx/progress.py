@@ -7,6 +7,7 @@ also written to a small file, which ``dtx status`` reads.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -29,7 +30,7 @@ from rich.progress import (
 )
 
 from dtx.files import read_json
-from dtx.text import discreet, printable
+from dtx.text import copies, discreet, printable
 
 
 class CopyingConsole(Console):
@@ -55,16 +56,49 @@ _width = None if sys.stderr.isatty() or _known else _LOG_WIDTH
 console = CopyingConsole(stderr=True, highlight=False, width=_width)
 
 
+class Log(io.TextIOBase):
+    """A copy of what is printed, in memory until there is a file for it."""
+
+    def __init__(self) -> None:
+        self._file: TextIO = io.StringIO()
+        self.path: Path | None = None
+
+    def keep(self, path: Path) -> None:
+        """Write what was printed, and what will be, at the end of a file."""
+        if self.path is not None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a", encoding="utf-8", buffering=1)  # a line is there after a kill
+        assert isinstance(self._file, io.StringIO)
+        file.write(self._file.getvalue())
+        self._file, self.path = file, path
+
+    def write(self, text: str, /) -> int:
+        """As a file's."""
+        return self._file.write(text)
+
+    def flush(self) -> None:
+        """As a file's."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """As a file's."""
+        super().close()
+        self._file.close()
+
+
 @contextmanager
-def copied_to(path: Path) -> Iterator[None]:
-    """Copy the output that is printed on the console in the block to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        console.copy = Console(file=file, width=_LOG_WIDTH, highlight=False)
+def copied() -> Iterator[Log]:
+    """Copy what is printed in the block, without moving bars; in the block, ``keep`` names the file."""
+    before = console.copy
+    with contextlib.closing(Log()) as log:
+        console.copy = Console(file=log, width=_LOG_WIDTH, highlight=False)
+        copies.append(log)
         try:
-            yield
+            yield log
         finally:
-            console.copy = None
+            copies.remove(log)
+            console.copy = before
 
 
 PROGRESS = "progress.json"

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", re.ASCII)
 
@@ -32,7 +32,7 @@ def file_name(text: str) -> str:
 
 _USER = re.compile(r"(?<=://)[^\s/@'\"]+(?=@)")
 _SECRET = re.compile(
-    r"(?i)(?<=[?&])((?:[\w-]*(?:password|passwd|token|secret|signature|key)|sig)=)[^&\s'\"]+"
+    r"(?i)(?<=[?&])((?:[\w-]*(?:password|passwd|token|secret|signature|key)|sig)=)[^&\s'\"\\]+"
 )
 
 
@@ -56,9 +56,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
+copies: list[TextIO] = []
+"""Files that get a copy of what is said: logs."""
+
+
 def say(line: str) -> None:
     """Print one line to standard error, marked as dtx's."""
-    print(f"dtx: {printable(discreet(line))}", file=sys.stderr)
+    for file in (sys.stderr, *copies):
+        print(f"dtx: {printable(discreet(line))}", file=file)
 
 
 class _Lasting(io.FileIO):

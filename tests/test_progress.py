@@ -10,6 +10,7 @@ from dtx import progress as module
 from dtx.progress import (
     PROGRESS,
     console,
+    copied,
     duration,
     in_words,
     progress,
@@ -17,6 +18,7 @@ from dtx.progress import (
     remove_progress,
     report_to,
 )
+from dtx.text import say
 
 
 class Clock:
@@ -138,3 +140,17 @@ def test_a_terminal_of_no_width_is_told_all_the_same(columns):
         text=True,
     )
     assert done.stderr.strip() == "some words"
+
+
+def test_a_log_has_what_was_printed_before_it_had_a_file(tmp_path, capsys):
+    with copied() as log:
+        console.print("first: s3://me:hunter2@host")
+        assert not list(tmp_path.iterdir())
+        log.keep(tmp_path / "one" / "dtx.log")
+        log.keep(tmp_path / "two" / "dtx.log")  # it has one already
+        say("second")
+        assert (tmp_path / "one" / "dtx.log").read_text().count("\n") == 2  # after a kill, too
+    console.print("third")
+    said = (tmp_path / "one" / "dtx.log").read_text().splitlines()
+    assert said == ["first: s3://***@host", "dtx: second"]
+    assert not (tmp_path / "two").exists() and "third" in capsys.readouterr().err

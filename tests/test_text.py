@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,9 @@ def test_sizes_in_words():
     sizes = (0, 999, 1000, 12_345, 1_234_567, 5.2e12, 6e19, 3e25)
     words = ["0 B", "999 B", "1.0 kB", "12 kB", "1.2 MB", "5.2 TB", "60 EB", "3e+07 EB"]
     assert [bytes_in_words(s) for s in sizes] == words
+
+
+def test_json_stays_json_without_what_lets_somebody_in():
+    record = {"diff": 'say("http://me:hunter2@host/?token=hunter2")', "other": "?key=a\\b"}
+    text = discreet(json.dumps(record))
+    assert json.loads(text)["diff"] == 'say("http://***@host/?token=***")'

@@ -133,7 +133,10 @@ class Builder:
             except RecursionError:
                 return self._wrong(place, f"{raw} refers to itself")
             except OmegaConfBaseException as error:
-                return self._wrong(place, first_line(error))
+                what = first_line(error)
+                if "HydraConfig was not set" in what:
+                    what = f"refers to {raw}, which is another one for each run: give the value"
+                return self._wrong(place, what)
         if raw == "???":
             return self._wrong(place, "needs a value")
         origin = typing.get_origin(hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +11,32 @@ from dtx.config.build import ConfigError
 from dtx.text import suggest
 
 
-def refuse_unread(own: Path | None, ours: Path, choices: Mapping[str, Any]) -> None:
-    """Refuse files of the user's own that would be passed over: dtx's of the same name come first.
+def refuse_unread(folders: Sequence[Path], choices: Mapping[str, Any]) -> None:
+    """Refuse files of the user's own that would be passed over: another folder has one of the same name.
 
     Args:
-        own: The user's own configs.
-        ours: Those of dtx.
+        folders: dtx's own configs, then the user's in the order in which they are searched.
         choices: The chosen configs by group: a name, or a list of names.
 
     Raises:
         ConfigError: Each file, and what to do.
     """
-    if own is None:
-        return
+    ours, *own = folders
     errors = []
-    top = own / "config.yaml"
-    if top.exists() and own.resolve() != ours.resolve():
-        what = "is not read: defaults of your own stand in a preset, experiment/NAME.yaml"
-        errors.append((str(top), what))
+    for folder in own:
+        top = folder / "config.yaml"
+        if top.exists() and folder.resolve() != ours.resolve():
+            what = "is not read: defaults of your own stand in a preset, experiment/NAME.yaml"
+            errors.append((str(top), what))
     for group, chosen in choices.items():
         for name in chosen if isinstance(chosen, list) else [chosen]:
-            first, theirs = (f / group.lstrip("/") / f"{name}.yaml" for f in (ours, own))
-            if first.exists() and theirs.exists() and first.read_bytes() != theirs.read_bytes():
-                what = f"dtx has a {group}={name} itself, which is read; rename yours"
-                errors.append((str(theirs), what))
+            places = [folder / group.lstrip("/") / f"{name}.yaml" for folder in folders]
+            found = [place for place in places if place.exists()]
+            for other in found[1:]:
+                if found[0].read_bytes() != other.read_bytes():
+                    first = "dtx's own" if found[0].is_relative_to(ours) else str(found[0])
+                    what = f"{first} is read for {group}={name}: rename yours"
+                    errors.append((str(other), what))
     if errors:
         raise ConfigError(errors)
 

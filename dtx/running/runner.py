@@ -7,7 +7,7 @@ import errno
 import os
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.markup import escape
@@ -73,6 +73,7 @@ def run(
     swept: dict[str, str] | None = None,
     failed: dict[str, str] | None = None,
     only_here: Iterable[str] = (),
+    begins: Callable[[], None] = lambda: None,
 ) -> list[StageOutcome]:
     """Run what is missing and give the outcome of every stage, inputs first.
 
@@ -83,6 +84,7 @@ def run(
         swept: Swept fields of this job of a sweep: its name in MLflow.
         failed: Stages by label that failed in another part of the sweep, with their errors; not tried again.
         only_here: Labels of stages that are made here though the remote store has them (from older code).
+        begins: Called before the first stage is run, if any is.
 
     Raises:
         UserError: Something the user can correct; finished stages and unfinished work are kept.
@@ -104,6 +106,7 @@ def run(
         with signals():
             outcomes = _reused(everything, targets, todo, store)
             if todo:
+                begins()
                 store.root.mkdir(parents=True, exist_ok=True)
                 make_way(todo, store, again)
                 swept = None if only else swept

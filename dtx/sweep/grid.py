@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 
 from dtx.config.build import ConfigError
 from dtx.config.compose import Experiment, compose, experiment, hydra_configs
+from dtx.config.hydra_settings import refuse_settings
 from dtx.errors import UserError
 from dtx.running.plan import PlannedStage, missing, plan, stages
 from dtx.stage import Stage
@@ -157,10 +158,11 @@ def read_sweep(overrides: Sequence[str], config_dir: Path | None = None) -> Swee
     Raises:
         ConfigError: An override that cannot be read, or not swept.
     """
+    refuse_settings(overrides, sweep=True)
     parsed = parse([*of_preset(overrides, config_dir), *overrides], config_dir)
     _refuse(parsed)
-    to_hydra = [o for o in parsed if is_hydras(o)]
-    to_jobs = [o for o in parsed if not is_hydras(o)]
+    to_hydra = [o for o in parsed if o.is_hydra_override()]
+    to_jobs = [o for o in parsed if not o.is_hydra_override()]
     lines = tuple(str(o.input_line) for o in to_hydra)
     swept = tuple(o.get_key_element() for o in to_jobs if o.is_sweep_override())
     try:
@@ -251,21 +253,17 @@ def parse(overrides: Sequence[str], config_dir: Path | None) -> list[Override]:
 
 
 def of_preset(overrides: Sequence[str], config_dir: Path | None) -> list[str]:
-    """Sweeps of the chosen preset (``hydra.sweeper.params``) that the user does not override."""
+    """Sweeps and launcher of the chosen preset that the user does not override."""
     chosen = [o for o in overrides if o.startswith("experiment=") and "," not in o]
     if not chosen:
         return []
-    hydra = compose(chosen, config_dir, with_hydra=True).hydra
+    hydra = compose(chosen, config_dir, with_hydra=True, sweep=True).hydra
     given = {o.split("=", 1)[0].lstrip("+") for o in overrides}
     params = OmegaConf.to_container(hydra.sweeper.params or OmegaConf.create({}))
     assert isinstance(params, dict)
+    if (launcher := hydra.runtime.choices["hydra/launcher"]) != "basic":
+        params["hydra/launcher"] = launcher
     return [f"{name}={value}" for name, value in params.items() if name not in given]
-
-
-def is_hydras(override: Override) -> bool:
-    return override.key_or_group == "hydra" or override.key_or_group.startswith(
-        ("hydra.", "hydra/")
-    )
 
 
 _ABSENT = object()
@@ -315,7 +313,7 @@ class Composer:
         if overrides not in self._composed:
             try:
                 config = OmegaConf.to_container(
-                    compose([*self.search_path, *overrides], self.config_dir)
+                    compose([*self.search_path, *overrides], self.config_dir, sweep=True)
                 )
                 assert isinstance(config, dict)
                 self._composed[overrides] = {str(name): value for name, value in config.items()}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from dtx.stage import Stage
 from dtx.store.inventory import remember_run
 from dtx.store.needs import protected
 from dtx.store.store import Store, use
-from dtx.sweep.grid import Job, Sweep, value_of
+from dtx.sweep.folders import Folders, make_folders
+from dtx.sweep.grid import Job, Sweep
 from dtx.sweep.launchers import compose_launcher, launcher_of
 from dtx.sweep.parts import STOPPED, LaunchedParts, SweepPart
 from dtx.sweep.summary import print_summary
 from dtx.sweep.workers import RUNNING, are_children, end_children, launch
-from dtx.text import first_line
+from dtx.text import first_line, near
 
 MANIFEST = "sweep.json"
 _TRIES = 3  # of jobs whose workers are killed before any of them ends
@@ -90,21 +91,27 @@ def run_parts(sweep: Sweep, rounds: Iterable[dict[int, list[Stage]]], store: Sto
     """
     from dtx.sweep.shown import ShownSweep
 
-    tracking, folder = ShownSweep(sweep), _folder(sweep)
+    rounds = iter(rounds)
+    first = next(rounds, None)
+    if first is None:
+        return set()
+    tracking, folders = ShownSweep(sweep), _folders(sweep, first)
+    folder = folders.sweep
     with tracking.open() as shown:
         ran: set[str] = set()
         failed: dict[str, str] = {}
         parent = shown.run_id if shown else None
         launched: set[int] = set()
-        launcher = _Launcher(sweep, folder, parent, frozenset(store.only_here))
+        launcher = _Launcher(sweep, folders, parent, frozenset(store.only_here))
         try:
-            for todo in rounds:
-                for parts in _phases(sweep, todo):
+            for todo in chain([first], rounds):
+                for parts in _phases(sweep, todo, folders):
                     for part, result in launcher.launch(_runnable(parts, todo, failed), failed):
                         _record(sweep.jobs[part.job], part, result, ran, failed)
                         if part.only is None:
                             launched.add(part.job)
                 _set_statuses(sweep, todo, ran, failed)
+            console.print(f"logs: {near(folder)}", soft_wrap=True)
         except BaseException:
             end_children(folder)
             raise
@@ -117,10 +124,29 @@ def run_parts(sweep: Sweep, rounds: Iterable[dict[int, list[Stage]]], store: Sto
     return ran
 
 
-def _phases(sweep: Sweep, todo: dict[int, list[Stage]]) -> list[list[SweepPart]]:
-    """Shared stages by level, then the jobs that have stages of their own to run."""
+def _shared(todo: Mapping[int, list[Stage]]) -> set[str]:
+    """Labels of the stages that several jobs have to run."""
     count = Counter(s.label for stages in todo.values() for s in stages)
-    shared = {label for label, n in count.items() if n > 1}
+    return {label for label, n in count.items() if n > 1}
+
+
+def _with_own_stages(todo: Mapping[int, list[Stage]]) -> list[int]:
+    """Numbers of the jobs that have stages of their own to run."""
+    shared = _shared(todo)
+    return [n for n, stages in todo.items() if any(s.label not in shared for s in stages)]
+
+
+def _folders(sweep: Sweep, todo: Mapping[int, list[Stage]]) -> Folders:
+    """The sweep's folder, and those of the jobs that have stages of their own to run."""
+    folders = make_folders(sweep, _with_own_stages(todo))
+    (folders.sweep / STOPPED).unlink(missing_ok=True)
+    shutil.rmtree(folders.sweep / RUNNING, ignore_errors=True)  # of a sweep that was killed
+    return folders
+
+
+def _phases(sweep: Sweep, todo: dict[int, list[Stage]], folders: Folders) -> list[list[SweepPart]]:
+    """Shared stages by level, then the jobs that have stages of their own to run."""
+    shared = _shared(todo)
     jobs_of = sweep.stages_of_jobs()
     level: dict[str, int] = {}
     first: dict[str, tuple[int, Stage]] = {}
@@ -132,9 +158,13 @@ def _phases(sweep: Sweep, todo: dict[int, list[Stage]]) -> list[list[SweepPart]]
                 first[stage.label] = (number, stage)
     phases: list[list[SweepPart]] = [[] for _ in range(1 + max(level.values(), default=-1))]
     for label, (number, _) in first.items():
-        phases[level[label]].append(SweepPart(number, label, _in_common(jobs_of[label])))
-    own = [n for n, stages in todo.items() if any(s.label not in shared for s in stages)]
-    phases.append([SweepPart(n, None, sweep.jobs[n].swept, sweep.jobs[n].watch) for n in own])
+        common = _in_common(jobs_of[label])
+        phases[level[label]].append(SweepPart(number, label, common, folders.shared(label)))
+    own = _with_own_stages(todo)
+    folders.add(sweep, own)
+    phases.append(
+        [SweepPart(n, None, sweep.jobs[n].swept, folders.jobs[n], sweep.jobs[n].watch) for n in own]
+    )
     return [p for p in phases if p]
 
 
@@ -200,9 +230,11 @@ def _set_statuses(
 class _Launcher:
     """Hydra's launcher as the sweep's overrides choose it."""
 
-    def __init__(self, sweep: Sweep, folder: Path, parent: str | None, only_here: frozenset[str]):
-        self.sweep, self.folder, self.parent, self.only_here = sweep, folder, parent, only_here
-        self.launched = 0
+    def __init__(
+        self, sweep: Sweep, folders: Folders, parent: str | None, only_here: frozenset[str]
+    ):
+        self.sweep, self.folders, self.parent, self.only_here = sweep, folders, parent, only_here
+        self.folder, self.launched = folders.sweep, 0
 
     def launch(
         self, parts: list[SweepPart], failed: Mapping[str, str]
@@ -242,13 +274,20 @@ class _Launcher:
         from hydra.types import HydraContext
 
         on_error = self.sweep.first.on_error
-        task = LaunchedParts(
-            parts, self.launched, self.folder, self.parent, on_error, self.only_here
-        )
         with hydra_configs(self.sweep.config_dir):
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
-            config = compose_launcher(hydra, self._overrides(), self.folder)
+            config = compose_launcher(hydra, self._overrides())
+            task = LaunchedParts(
+                parts,
+                self.launched,
+                self.folder,
+                self.folders.log,
+                self.folders.settings,
+                self.parent,
+                on_error,
+                self.only_here,
+            )
             context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
             jobs = [list(self.sweep.jobs[part.job].overrides) for part in parts]
             launcher = launcher_of(config, context, task)
@@ -262,23 +301,23 @@ class _Launcher:
                 raise UserError(f"{kind} cannot launch jobs: {first_line(error)}") from error
 
     def _overrides(self) -> list[str]:
-        own = ["hydra/hydra_logging=disabled", "hydra/job_logging=disabled"]
-        return [*own, *(o for o in self.sweep.hydra if not o.startswith("hydra.sweep.dir="))]
+        """The user's, and folders that Hydra makes nothing in: each part has its own."""
+        from hydra.core.override_parser.types import Quote, QuotedString
+
+        name = str(self.folder).replace("${", r"\${")  # a name, not a reference
+        return [
+            *self.sweep.hydra,
+            *self.sweep.first.overrides,
+            f"hydra.sweep.dir={QuotedString(name, Quote.single).with_quotes()}",
+            "hydra.sweep.subdir=.",
+            "hydra.output_subdir=null",
+            "hydra/hydra_logging=disabled",
+            "hydra/job_logging=disabled",
+        ]
 
 
 def _not_run(why: str) -> dict[str, Any]:
     return {"status": "failed", "error": f"not run: {why}", "log": "", "stages": []}
-
-
-def _folder(sweep: Sweep) -> Path:
-    """Folder of the jobs' logs; two sweeps started in the same second do not share it."""
-    given = [str(value_of(o)) for o in sweep.hydra if o.startswith("hydra.sweep.dir=")]
-    name = time.strftime("multirun/%Y-%m-%d/%H-%M-%S-") + secrets.token_hex(2)
-    folder = Path(given[0] if given else name).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / STOPPED).unlink(missing_ok=True)
-    shutil.rmtree(folder / RUNNING, ignore_errors=True)  # of a sweep that was killed
-    return folder
 
 
 def _write_manifest(sweep: Sweep, folder: Path) -> None:

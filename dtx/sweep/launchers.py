@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -34,8 +33,8 @@ EXTRAS = {
 """The extra of dtx that installs a plugin, by its package in ``hydra_plugins``."""
 
 
-def compose_launcher(hydra: Hydra, overrides: Sequence[str], folder: Path) -> DictConfig:
-    """The config of a sweep's launcher, whose jobs write below ``folder``.
+def compose_launcher(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
+    """The config of a sweep's launcher.
 
     Raises:
         UserError: An override cannot be applied.
@@ -53,9 +52,7 @@ def compose_launcher(hydra: Hydra, overrides: Sequence[str], folder: Path) -> Di
     for ours in (CONF / "hydra" / "launcher").glob("*.yaml"):
         registered.pop(ours.name, None)
     try:
-        config = hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, from_shell=False)
-        config.hydra.sweep.dir = str(folder).replace("${", r"\${")  # a name, not a reference
-        return config
+        return hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, from_shell=False)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"hydra.launcher: {first_line(error)}") from error
 
@@ -69,7 +66,7 @@ def launcher_of(
         UserError: It is not installed, or its config is wrong.
     """
     from hydra.core.plugins import Plugins
-    from omegaconf import open_dict
+    from omegaconf import OmegaConf, open_dict
 
     target = str(config.hydra.launcher._target_)
     plugin = target.split(".")[1]
@@ -87,8 +84,8 @@ def launcher_of(
         raise UserError(f"hydra.launcher: {first_line(error)}") from error
     with open_dict(config):  # workers compose again, and need no launcher of their own
         chosen = ("hydra/launcher=", "hydra.launcher.", "+hydra.launcher.", "++hydra.launcher.")
-        given = config.hydra.overrides.hydra
-        config.hydra.overrides.hydra = [o for o in given if not o.startswith(chosen)]
+        given: Any = OmegaConf.to_container(config.hydra.overrides.hydra)  # references unresolved
+        config.hydra.overrides.hydra = [o for o in given if not str(o).startswith(chosen)]
     return launcher
 
 

@@ -13,8 +13,9 @@ from rich.markup import escape
 from dtx.config.compose import Experiment, OnError, experiment
 from dtx.config.own_classes import look_in
 from dtx.errors import Interrupted, Pruned, UserError
-from dtx.progress import console, copied_to
+from dtx.progress import console, copied
 from dtx.running.outcome import StageOutcome
+from dtx.running.output import write_config
 from dtx.running.processes import end_with, process_tags
 from dtx.running.runner import StagesFailed, run
 from dtx.running.signals import raise_signal_before
@@ -44,6 +45,7 @@ class SweepPart:
         job: The job whose config is composed.
         only: Label of the shared stage; None for the whole job.
         swept: Swept fields to show on the stages' runs.
+        folder: Where it leaves its log, and a job its config as well.
         watch: Watches the part; None: nobody does.
         failed: Stages that failed before, with their errors; they are not run again.
     """
@@ -51,6 +53,7 @@ class SweepPart:
     job: int
     only: str | None
     swept: dict[str, str]
+    folder: Path
     watch: Watched | None = None
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -65,6 +68,8 @@ class LaunchedParts:
         parts: The parts that are launched together.
         first: The launcher's number of the first part.
         folder: The sweep's.
+        log: Name of each part's log.
+        hydra: Hydra's settings as the user gave them, by name, where the launcher has others.
         parent: MLflow run of the sweep; None without tracking.
         on_error: Whether a failure stops the parts that have not begun.
         only_here: Stages that are made here though the remote store has them.
@@ -77,6 +82,8 @@ class LaunchedParts:
     parts: list[SweepPart]
     first: int
     folder: Path
+    log: str
+    hydra: dict[str, Any]
     parent: str | None
     on_error: OnError
     only_here: frozenset[str]
@@ -91,7 +98,7 @@ class LaunchedParts:
         look_in(self.base)  # as dtx.cli does, but not in a worker
         hydra = HydraConfig.get()
         part = self.parts[int(hydra.job.num) - self.first]
-        log, overrides = Path(hydra.runtime.output_dir) / "log.txt", list(hydra.overrides.task)
+        log, overrides = part.folder / self.log, list(hydra.overrides.task)
         if self.process == process_tags()["dtx.process"]:
             return self._run_part(part, config, overrides, log)
         if self.ends_with:
@@ -111,9 +118,12 @@ class LaunchedParts:
             return {**result, "status": "skipped", "error": "after a failure (on_error=stop)"}
         name = ", ".join(f"{k}={v}" for k, v in part.swept.items()) or "all jobs"
         name += f": shared stage {part.only}" if part.only else ""
-        with copied_to(log):
+        with copied() as copy:
+            copy.keep(log)
             console.rule(escape(name), align="left")
             try:
+                if part.only is None:
+                    self._leave(part, config)
                 composed = experiment(config, overrides)
                 store = replace(composed.store, path=self.base / composed.store.path)
                 with part.watch.watching() if part.watch else nullcontext():
@@ -131,6 +141,13 @@ class LaunchedParts:
                 return self._failed({**result, "error": f"{type(error).__name__}: {error}"})
         result["stages"] = [[o.stage.label, o.status, o.error] for o in outcomes]
         return self._failed(result) if result["error"] else {**result, "status": "ran"}
+
+    def _leave(self, part: SweepPart, config: DictConfig) -> None:
+        """Leave a job's config in its folder; Hydra itself would write passwords, too."""
+        from hydra.core.hydra_config import HydraConfig
+
+        changes = {**self.hydra, "job.num": part.job, "job.id": str(part.job)}
+        write_config(part.folder, config, HydraConfig.get(), changes)
 
     def _run(self, composed: Experiment, part: SweepPart) -> list[StageOutcome]:
         return run(

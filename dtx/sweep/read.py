@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from dtx.config.build import ConfigError
 from dtx.config.compose import failures, hydra_configs
+from dtx.config.hydra_settings import refuse_settings
 from dtx.sweep import grid
 from dtx.sweep.grid import Sweep, parse
 from dtx.sweep.launch import run_sweep
@@ -28,6 +29,7 @@ def read(overrides: Sequence[str], config_dir: Path | None = None) -> Sweep:
     Raises:
         ConfigError: All that cannot be read.
     """
+    refuse_settings(overrides, sweep=True)
     sweeper = _sweeper(overrides, config_dir)
     if sweeper is None:
         others = [o for o in overrides if not o.startswith("hydra/sweeper=")]

@@ -26,7 +26,29 @@ def override_arguments(
         parser.add_argument(
             "-m", "--multirun", action="store_true", help="a sweep: name=value,value"
         )
+    for flags, instead in _OF_HYDRA.items():
+        parser.add_argument(
+            *flags, action=_Refused, nargs="?", help=argparse.SUPPRESS, const=instead
+        )
     parser.add_argument("overrides", nargs="*", help=words)
+
+
+_OF_HYDRA = {
+    ("--config-name", "-cn"): "a whole experiment of your own is a preset: experiment=NAME, in "
+    "conf/experiment/NAME.yaml",
+    ("--config-path", "-cp"): "your own configs are searched beside dtx's: --config-dir FOLDER",
+    ("--experimental-rerun",): "nothing is pickled: give the same command again, with the lines of "
+    ".hydra/overrides.yaml",
+    ("--shell-completion", "-sc"): "dtx completion bash (zsh, fish) prints the script",
+}
+"""Flags of Hydra's that dtx does not have, and what to do instead."""
+
+
+class _Refused(argparse.Action):
+    def __call__(
+        self, parser: object, namespace: object, values: object, flag: object = None
+    ) -> None:
+        raise UserError(f"{flag}: {self.const}")
 
 
 def config_dir_argument(
@@ -42,6 +64,7 @@ def config_dir_argument(
     kind = as_path if written else existing_folder
     parser.add_argument(
         "--config-dir",
+        "-cd",
         type=kind,
         default=own_configs(),
         help=f"{use} (default: ./conf if it exists)",

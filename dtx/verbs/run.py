@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
+from dtx import __version__
 from dtx.config.compose import CONF, Experiment, compose, experiment
+from dtx.config.hydra_settings import in_words
 from dtx.errors import UserError
-from dtx.progress import console, duration
+from dtx.progress import console, copied, duration
 from dtx.running.outcome import StageOutcome
 from dtx.running.processes import seconds_alive
 from dtx.running.roles import titles
 from dtx.text import near
 from dtx.verbs._arguments import override_arguments
+
+if TYPE_CHECKING:
+    from dtx.running.output import Output
 
 EXAMPLES = """
   dtx run                                        the default study
@@ -45,29 +52,57 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     hydra.add_argument(
         "-i", "--info", nargs="?", const="all", choices=kinds, help="show how it is composed"
     )
-    hydra.add_argument("--hydra-help", action="store_true")
+    hydra.add_argument("--hydra-help", action="store_true", help="Hydra's settings that dtx reads")
+    hydra.add_argument(
+        "-r", "--run", action="store_true", help="no sweep; so it is without -m, too"
+    )
+    hydra.add_argument("--version", action="store_true", help="of dtx and Hydra")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run an experiment or a sweep, or show what Hydra composes."""
-    if args.cfg or args.info or args.hydra_help:
+    if args.hydra_help or args.version:
+        return _about(args)
+    if (args.package or args.resolve) and not args.cfg:
+        raise UserError("--package and --resolve show a part of the config: add --cfg job")
+    if args.cfg or args.info:
         return _hydra(args)
     if args.multirun:
+        if args.run:
+            raise UserError("--run is a single run, -m a sweep: leave one of them out")
         from dtx.sweep.read import read, run_jobs
 
         return run_jobs(read(args.overrides, args.config_dir))
-    what = experiment(compose(args.overrides, args.config_dir), args.overrides)
-    return run_and_print(what)
+    config = compose(args.overrides, args.config_dir, with_hydra=True)
+    from dtx.running.output import Output
+
+    return run_and_print(experiment(config, args.overrides), Output.of_run(config))
 
 
-def run_and_print(what: Experiment) -> int:
-    """Run an experiment and print a table of the outcomes; returns the exit status."""
+def run_and_print(what: Experiment, output: Output | None = None) -> int:
+    """Run an experiment and print a table of the outcomes; returns the exit status.
+
+    Args:
+        what: The experiment.
+        output: Where to leave log and config if a stage is run.
+    """
+    with copied() as log:
+        begins = functools.partial(output.write, log) if output else lambda: None
+        status = _run_and_print(what, begins)
+        if log.path is not None:
+            console.print(f"log: {near(log.path)}", soft_wrap=True)
+        elif output and output.named:
+            console.print(f"nothing ran: nothing is written to {near(output.folder)}")
+        return status
+
+
+def _run_and_print(what: Experiment, begins: Callable[[], None]) -> int:
     from dtx.running.runner import StagesFailed, run
     from dtx.text import say
 
     start = time.monotonic()
     try:
-        outcomes = run(what)
+        outcomes = run(what, begins=begins)
     except StagesFailed as failed:
         if len(failed.outcomes) > 1:
             print_outcomes(failed.outcomes, titles(what.targets))
@@ -130,6 +165,17 @@ def print_outcomes(outcomes: Sequence[StageOutcome], titles: Mapping[str, str]) 
     console.print(table)
 
 
+def _about(args: argparse.Namespace) -> int:
+    """Versions, or what dtx does with Hydra's flags and settings."""
+    from hydra import __version__ as of_hydra
+
+    print(f"dtx {__version__}, Hydra {of_hydra}")
+    if args.hydra_help:
+        print("\ndtx run --help shows the flags, dtx run --cfg hydra all of Hydra's settings.\n")
+        print("\n".join(in_words()))
+    return 0
+
+
 def _hydra(args: argparse.Namespace) -> int:
     """Hydra's own flags, through Hydra's main."""
     import sys
@@ -143,7 +189,7 @@ def _hydra(args: argparse.Namespace) -> int:
     compose(args.overrides, args.config_dir)  # refuses what Hydra's main would pass over
     flags = [f"--cfg={args.cfg}"] * bool(args.cfg) + [f"--info={args.info}"] * bool(args.info)
     flags += [f"--package={args.package}"] * bool(args.package)
-    flags += ["--resolve"] * args.resolve + ["--hydra-help"] * args.hydra_help
+    flags += ["--resolve"] * args.resolve
     flags += [f"--config-dir={args.config_dir}"] * bool(args.config_dir)
     sys.argv = ["dtx run", *flags, *args.overrides]
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(lambda _: None)()

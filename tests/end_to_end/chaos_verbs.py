@@ -85,7 +85,7 @@ DONE_BEFORE = {"invalidate": "nothing in .* starts with"}
 
 # --- the folder as it is ----------------------------------------------------------------------------------
 
-_OTHERS = {"mlflow.db", "mlartifacts", "multirun", "mlflow.db.lock"}
+_OTHERS = {"mlflow.db", "mlartifacts", "multirun", "outputs", "mlflow.db.lock"}
 _DATED = re.compile(r"(\.invalid/[\w-]+)\.\d+")
 
 

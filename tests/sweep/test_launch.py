@@ -58,8 +58,8 @@ def test_every_failure_is_in_one_table_and_costs_only_its_own(user, capsys):
     table = error[error.index("6 jobs:") :]
     assert table.count("told to fail at 1") == 2
     assert table.count("dt.value: a whole number is wanted, not 'x'") == 2
-    assert table.count("log.txt") == 2
-    logs = list(user.glob("multirun/*/*/*/log.txt"))
+    assert table.count("dtx.log") == 2
+    logs = list(user.glob("multirun/*/*/*/dtx.log"))
     assert any("starts" in log.read_text() for log in logs)
     assert sweep(QUIET, "dt.value=1,3") == 0  # and nothing is left to do for the good ones
     assert "0 stages ran" in capsys.readouterr().err

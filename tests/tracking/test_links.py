@@ -72,7 +72,10 @@ def test_the_run_of_the_command_is_shown(store, experiment_of, database, place, 
     # From another folder, `dtx ui` needs to be told where.
     (place / "elsewhere").mkdir()
     monkeypatch.chdir(place / "elsewhere")
-    assert shown(review(what.tracking, command_of(what))) == (f"dtx ui --uri sqlite:///{database}", first)
+    assert shown(review(what.tracking, command_of(what))) == (
+        f"dtx ui --uri sqlite:///{database}",
+        first,
+    )
 
 
 def test_without_tracking_the_store_is_named(store, experiment_of, place):

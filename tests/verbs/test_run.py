@@ -41,7 +41,9 @@ def test_a_defect_is_a_traceback_once_and_exit_status_1(user, capsys, monkeypatc
     assert main(["run", *CHAIN, QUIET]) == 1
     error = capsys.readouterr().err
     assert error.count("Traceback") == 1
-    assert error.splitlines()[-1].endswith("ZeroDivisionError: integer division or modulo by zero")
+    *_, line, log = error.splitlines()
+    assert line.endswith("ZeroDivisionError: integer division or modulo by zero")
+    assert log.startswith("log: outputs/")
 
 
 def test_a_name_given_by_the_user_is_remembered_for_gc(user):

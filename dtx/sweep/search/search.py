@@ -15,7 +15,7 @@ from dtx.config.build import Builder, ConfigError
 from dtx.config.compose import Experiment, experiment
 from dtx.running.plan import stages
 from dtx.stage import Stage
-from dtx.sweep.grid import Composer, Job, Sweep, is_hydras, refuse_values
+from dtx.sweep.grid import Composer, Job, Sweep, refuse_values
 from dtx.sweep.search.pruning import Watch
 from dtx.sweep.search.settings import SearchSettings
 from dtx.sweep.search.space import Parameter, space
@@ -149,8 +149,8 @@ def read_search(
     settings = builder.at("hydra.sweeper", SearchSettings)
     builder.finish()
     refuse_values(parsed)
-    to_jobs = [o for o in parsed if not is_hydras(o)]
-    lines = [str(o.input_line) for o in parsed if is_hydras(o)]
+    to_jobs = [o for o in parsed if not o.is_hydra_override()]
+    lines = [str(o.input_line) for o in parsed if o.is_hydra_override()]
     fixed = tuple(str(o.input_line) for o in to_jobs if not o.is_sweep_override())
     searched = space([o for o in to_jobs if o.is_sweep_override()])
     compose_quickly = Composer(config_dir, search_path)
