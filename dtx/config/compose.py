@@ -270,6 +270,8 @@ def build_group(option: str, overrides: Sequence[str] = ()) -> Any:
     choice = f"{group}=[{name}]" if group == "analysis" else f"{group}={name}"
     config = compose([choice, *overrides])
     builder = Builder(config)
-    built = builder.at(f"analysis.{name}" if group == "analysis" else group, object)
+    # An analysis stands where its YAML puts it, which need not be its name.
+    place = f"analysis.{next(iter(config.analysis))}" if group == "analysis" else group
+    built = builder.at(place, object)
     builder.finish()
     return built

@@ -120,7 +120,11 @@ def in_words() -> Iterator[str]:
 def _among(name: str, settings: dict[str, str]) -> str | None:
     """What a table says of a setting, or of the place that it is in."""
     return next(
-        (what for known, what in settings.items() if name == known or name.startswith(f"{known}.")),
+        (
+            what
+            for known, what in settings.items()
+            if name == known or name.startswith((f"{known}.", f"{known}/"))
+        ),
         None,
     )
 

@@ -59,6 +59,7 @@ def connected(uri: str, database: Path | None) -> Iterator[MlflowClient]:
         if database is None:
             yield client_of(uri)
             return
+        database.parent.mkdir(parents=True, exist_ok=True)
         with held(database.parent, database.name):  # a process that waits prints for whom
             if unmade(database):
                 _make_database(database)

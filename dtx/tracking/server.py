@@ -217,8 +217,6 @@ def flat(values: Any, prefix: str = "") -> dict[str, str]:
 def _connect(uri: str, name: str) -> tuple[MlflowClient, str]:
     """A client and the experiment's id."""
     database = database_of(uri)
-    if database is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
     with connected(uri, database) as client:
         artifacts = (database.parent / FOLDER).as_uri() if database else None
         return client, _experiment_id(client, name, artifacts)

@@ -181,14 +181,16 @@ def test_yaml_keys_are_the_dataclass_fields(option):
     if option in IN_COMPANY:
         choice = f"analysis=[{IN_COMPANY[option]},{name}]"
         built = experiment(compose([choice])).targets[name]
-    else:
-        built = build_group(option, required(option))
+        config = compose([choice])
+        assert set(config.analysis[name]) >= {f.name for f in dataclasses.fields(built)}
+        return
+    built = build_group(option, required(option))
     raw = OmegaConf.to_container(OmegaConf.load(CONF / f"{option}.yaml"), resolve=False)
     assert set(raw) - {"_target_", "_base_", "defaults"} <= {
         f.name for f in dataclasses.fields(built)
     }
     config = compose([choice])
-    composed = config.analysis[name] if group == "analysis" else config[group]
+    composed = next(iter(config.analysis.values())) if group == "analysis" else config[group]
     assert set(composed) - {"_target_", "_base_"} == {f.name for f in dataclasses.fields(built)}
     assert typing.get_type_hints(type(built))
 

@@ -14,7 +14,11 @@ from dtx.config.kinds import alternatives, field_types, is_kind
 from dtx.config.ranges import plain
 from tests.required import required
 
-ANALYSES = sorted(path.stem for path in (CONF / "analysis").glob("*.yaml"))
+ANALYSES = sorted(
+    path.stem
+    for path in (CONF / "analysis").glob("*.yaml")
+    if f"@package analysis.{path.stem}" in path.read_text()  # the others are settings of these
+)
 GROUPS = ("env", "agent", "dataset", "dt", "pairs")
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from pathlib import Path
 
 import pytest
 
@@ -78,10 +77,6 @@ def test_the_run_of_the_command_is_shown(store, experiment_of, database, place, 
     )
 
 
-def test_without_tracking_the_store_is_named(store, experiment_of, place):
-    assert review(experiment_of(ONE), lambda: "") == f"results: {Path('store')}"
-
-
 def test_a_run_that_mlflow_does_not_know_leaves_the_list(store, experiment_of, database, place):
     what = experiment_of(ONE, tracking=True)
     run(what)
@@ -98,4 +93,4 @@ def test_a_server_that_is_down_leaves_its_address(store, experiment_of, database
     run(what)
     uri = f"http://me:hunter2@127.0.0.1:{free_port()}"
     there = dataclasses.replace(what, tracking=dataclasses.replace(what.tracking, uri=uri))
-    assert review(there, command_of(there)) == f"review: http://127.0.0.1:{uri.rpartition(':')[2]}"
+    assert review(there.tracking, command_of(there)) == f"review: http://127.0.0.1:{uri.rpartition(':')[2]}"

@@ -20,6 +20,9 @@ def test_every_config_can_be_copied_and_the_printed_command_composes_it(option, 
     group, name = option.rsplit("/", 1)
     assert wrote.endswith(f"{group}/mine.yaml")
     words = shlex.split(command.removeprefix("use it: "))
+    if group.startswith("hydra/sweeper"):
+        assert words == ["dtx", "run", "-m", "--config-dir", str(folder), f"{group}=mine"]
+        return
     if group == "hydra/launcher":
         assert words == ["dtx", "run", "-m", "--config-dir", str(folder), "hydra/launcher=mine"]
         sweep = read_sweep([words[-1], "dt.seed=0,1"], folder)
@@ -34,7 +37,8 @@ def test_every_config_can_be_copied_and_the_printed_command_composes_it(option, 
     what = experiment(compose([*words[4:], *more], folder))
     original = experiment(compose([words[4].replace("mine", name), *more]))
     assert [s.key for s in what.targets.values()] == [s.key for s in original.targets.values()]
-    assert "mine" in what.targets if group == "analysis" else True
+    if group == "analysis" and option != "analysis/calibration_quick":  # settings of calibration
+        assert "mine" in what.targets
 
 
 def test_what_is_changed_in_the_copy_counts(tmp_path):

@@ -64,7 +64,7 @@ def test_the_table_names_stages_by_place_and_role_and_says_what_to_do_next(user,
     assert [row[3] for row in rows] == ["before", "before", "before", "one", "two"]
     assert rows[3][4].startswith("toys-") and rows[3][5] == "ran"
     assert any(line.startswith("4 of 5 one (toys-") and line.endswith("starts") for line in lines)
-    assert lines[-3:] == [
+    assert lines[-4:-1] == [
         "note: only a toy",
         "results: ./store",
         f"next: `dtx run -m {' '.join(CHAIN[:3])} 'analysis=[one,two]' tracking.enabled=false "

@@ -159,7 +159,7 @@ def test_plan_says_how_many_trials_are_done(user, capsys):
     assert search("hydra.sweeper.n_trials=6", verb="plan") == 0
     after = capsys.readouterr().out
     assert "4 of 6 trials done (4 complete), 2 left" in after
-    assert "for all trials: 1 toys cached" in after
+    assert "for all trials: 1 toys reused" in after
 
 
 @pytest.mark.parametrize(
