@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -88,3 +89,15 @@ def experiment_of(tmp_path: Path) -> Callable[..., Experiment]:
         )
 
     return make
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Hydra's main, and its launchers, configure logging for the whole process."""
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)

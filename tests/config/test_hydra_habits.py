@@ -1,9 +1,8 @@
 """What users of Hydra are used to, as docs/hydra.md tells it: each row of its tables is a test."""
 
-import logging
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,8 +47,8 @@ def words(habit: str) -> list[str]:
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch) -> Iterator[Path]:
-    """A user's folder. Hydra's main configures logging for the whole process: undone."""
+def here(tmp_path, monkeypatch, logging_as_before) -> Path:
+    """A user's folder."""
     write_chain(tmp_path / "conf")
     (tmp_path / "conf" / "experiment").mkdir()
     (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(f"{GLOBAL}name: mine\n")
@@ -58,10 +57,7 @@ def here(tmp_path, monkeypatch) -> Iterator[Path]:
     (tmp_path / "more" / "dt" / "extra.yaml").write_text(extra)
     (tmp_path / "conf" / "dt" / "toy_again.yaml").write_text(extra)
     monkeypatch.chdir(tmp_path)
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield tmp_path
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
+    return tmp_path
 
 
 def give(command: list[str], capsys) -> tuple[int, str, str]:

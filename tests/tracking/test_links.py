@@ -93,4 +93,7 @@ def test_a_server_that_is_down_leaves_its_address(store, experiment_of, database
     run(what)
     uri = f"http://me:hunter2@127.0.0.1:{free_port()}"
     there = dataclasses.replace(what, tracking=dataclasses.replace(what.tracking, uri=uri))
-    assert review(there.tracking, command_of(there)) == f"review: http://127.0.0.1:{uri.rpartition(':')[2]}"
+    assert (
+        review(there.tracking, command_of(there))
+        == f"review: http://127.0.0.1:{uri.rpartition(':')[2]}"
+    )

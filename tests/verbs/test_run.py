@@ -1,8 +1,6 @@
 """``dtx run``: failures that cost only what needs them, names that keep, Hydra's own flags."""
 
 import json
-import logging
-from collections.abc import Iterator
 
 import pytest
 
@@ -87,15 +85,6 @@ def test_done_tells_overrides_and_all_the_time(user):
         assert record["seconds"] >= 0 and record["interruptions"] == 0
         assert record["peak_memory_mb"] > 10
         assert {"git", "packages", "host", "python", "config", "inputs"} <= set(record)
-
-
-@pytest.fixture
-def logging_as_before() -> Iterator[None]:
-    """Hydra's main configures logging for the whole process."""
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
 
 
 def test_hydras_flags_work(user, capsys, logging_as_before):
