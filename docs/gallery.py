@@ -99,10 +99,10 @@ def _drawn(name: str, stage: Analysis, store: Store) -> dict[str, Any]:
     cover = stage.cover or name
     for each, figure in stage.figures(result):
         if each == cover and isinstance(figure, Figure):
-            if not figure.texts:
-                raise UserError(f"{stage.label}: its figure {cover} has no headline")
             path = _put(figure, OUT / f"{name}.png")
-            title = " ".join(figure.texts[0].get_text().split())
+            # A picture of pixels has its title in them.
+            said = figure.texts[0].get_text() if figure.texts else result.finding
+            title = " ".join(said.split())
             plt.close("all")
             return {
                 "artefact": stage.label,

@@ -139,7 +139,8 @@ def _next_steps(what: Experiment) -> list[str]:
     lines = [f"results: {place if place.is_absolute() else f'./{place}'}"]
     if what.tracking.enabled:
         lines.append(review(what.tracking, lambda: Job(Names(what)).command))
-    given = shlex.join(o for o in what.overrides if not o.startswith("seed="))
+    own = ("seed=", "hydra.")  # a sweep has folders of its own
+    given = shlex.join(o for o in what.overrides if not o.lstrip("+").startswith(own))
     again = " ".join(filter(None, ("dtx run -m", given, "seed=0,1,2")))
     lines.append(f"next: `{again}` repeats it with other seeds and compares them")
     return lines
