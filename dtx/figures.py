@@ -47,6 +47,8 @@ MODEL_COLOURS = {"dt": BLUE, "behaviour clone": ORANGE, "shuffled": GREEN, "untr
 """By the role of a model (:mod:`dtx.running.roles`); more are added where an analysis draws more."""
 PHONE = 4.6
 """Inches: in a figure of this width letters of 7.5 points are 9 pixels high on a screen of 390."""
+TRACK = "#eef0f4"
+"""What a bar fills, where the rest is to be seen, too."""
 LEAST_FONT = 7.0
 """Points: no text of a figure is smaller."""
 

@@ -39,9 +39,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if page.file.src_uri != "glossary.md":
         return markdown
     page.meta["search"] = {"boost": 4}
-    row = re.compile(r"^\| (?!word \||---)(.+?) \| (.+) \|$", re.M)
-    words = row.sub(r'<div class="word" markdown>\n\n### \1\n\n\2\n\n</div>\n', markdown)
-    return re.sub(r"^\| word \| meaning \|\n\|---\|---\|\n", "", words, flags=re.M)
+    table = re.compile(r"^\| word \| meaning \|\n\|---\|---\|\n((?:\|.*\n)+)", re.M)
+    row = re.compile(r"^\| (.+?) \| (.+) \|$", re.M)
+    word = r'<div class="word" markdown>\n\n### \1\n\n\2\n\n</div>\n'
+    return table.sub(lambda found: row.sub(word, found[1]), markdown)
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:

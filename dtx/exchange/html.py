@@ -37,7 +37,7 @@ _HANDLE = _PAGES.from_string("""\
 {% if more %}<p>and {{ more }} more in .headline</p>{% endif %}
 {% endif %}
 {% for name, data in figures %}
-<img src="data:image/png;base64,{{ data }}" alt="{{ name }}" style="max-width:100%;background:#fff">
+<img src="data:image/png;base64,{{ data }}" alt="{{ name }}" style="max-width:100%;background:white">
 {% endfor %}
 <p><code>{{ folder }}</code></p></div>""")
 _RUN = _PAGES.from_string("""\

@@ -12,7 +12,7 @@ from dtx.config.parameters import Parameters
 from dtx.running.roles import roles
 from dtx.stage import Stage
 
-_OF_THE_COMMAND = ("store", "tracking", "on_error", "on_drift", "resources", "hydra")
+_OF_THE_COMMAND = ("store", "tracking", "on_error", "on_drift", "resources", "hydra", "note")
 """Settings that say how a command works, not what is computed."""
 _LONGEST = 200  # characters of a title
 

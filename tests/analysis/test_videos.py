@@ -165,7 +165,7 @@ def test_the_stage_writes_a_strip_and_an_animation_of_each_layout(stage, result,
     assert [name for name, _ in drawn] == ["videos", "videos", "videos_2", "videos_2"]
     stage.redraw(tmp_path)
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    assert names == ["videos.gif", "videos.png", "videos_2.gif", "videos_2.png"]
+    assert names == ["videos.gif", "videos.html", "videos.png", "videos_2.gif", "videos_2.png"]
     with Image.open(tmp_path / "figures" / "videos.png") as strip:
         assert strip.width == film_width(len(TARGETS))
 

@@ -80,6 +80,7 @@ def test_the_folder_holds_nothing_but_results(finished):
         "mlflow.db",
         "mlflow.db.lock",
         "mlartifacts",
+        "outputs",
     }
 
 

@@ -249,6 +249,8 @@ def running_stage(server: Server, job: subprocess.Popen) -> None:
         assert job.poll() is None, job.stderr.read()
         if client.get_experiment_by_name("lost") is None:
             continue
-        found = [r for r in runs_of(client, "lost") if r.data.params.get("number") == "3"]
+        found = [
+            r for r in runs_of(client, "lost") if r.data.params.get("analysis.toy.number") == "3"
+        ]
         if found and "train/curve_0" in found[0].data.metrics:
             return

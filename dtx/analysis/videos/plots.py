@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dtx import figures
+from dtx.analysis.core.plots import headline
 from dtx.analysis.core.result import Result
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ WIDTH, WORLD, GAP = 252, 240, 8  # pixels: of a panel, of a world in it, around 
 ROW, TEXT, SMALL = 26, 22, 20  # pixels: height of a bar's row, sizes of letters
 COLUMNS = 3  # panels side by side: at 390 pixels their letters are still 10 pixels high
 STEP_MS, END_MS = 700, 2500  # how long a step and the end are shown
-INK, FAINT, PAPER = "#222222", "#666666", "#ffffff"
+INK, FAINT, PAPER = figures.INK, figures.SOFT, figures.WHITE
 
 
 class Film:
@@ -35,7 +36,7 @@ class Film:
 
     def __init__(self, result: Result, layout: str):
         steps, ends = result.tables["steps"], result.tables["ends"]
-        self.layout = layout
+        self.result, self.layout = result, layout
         self.ends = ends[ends.layout == layout].reset_index(drop=True)
         self.steps = [
             steps[(steps.layout == layout) & (steps.target == target)].reset_index(drop=True)
@@ -80,12 +81,16 @@ class Film:
         ]
         last = WORLD + 2 * ROW + 6  # all have ended there: no bars
         rows[-1] = [panel.crop((0, 0, WIDTH, last)) for panel in rows[-1]]
-        picture = _grid([panel for row in rows for panel in row], len(self.ends), self.title)
+        picture = _grid([panel for row in rows for panel in row], len(self.ends), "")
         dpi = 140  # the report's: a pixel of the picture is one of the file
         figure, axes = figures.new(picture.width / dpi, picture.height / dpi, mosaic=[["main"]])
         axes["main"].set_axis_off()
         figure.set_dpi(dpi)
         figure.figimage(np.asarray(picture))
+        note = (
+            f"one episode a column, n = {len(self.ends)}; control: confidence of untrained models"
+        )
+        headline(figure, self.result, self.title, note)
         return figure
 
     def apart(self) -> int:
@@ -131,7 +136,7 @@ class Film:
             font = _font(SMALL, bold=taken)
             pen.text((left, y), name, INK if taken else FAINT, font)
             colour = figures.ACTION_COLOURS.get(name, figures.ACTION_COLOURS["other"])
-            pen.rectangle((start, y + 4, start + room, y + ROW - 6), "#eef0f4")
+            pen.rectangle((start, y + 4, start + room, y + ROW - 6), figures.TRACK)
             if chance * room >= 1:
                 pen.rectangle((start, y + 4, start + round(chance * room), y + ROW - 6), colour)
             self._right(pen, y, f"{chance:.2f}", INK if taken else FAINT)
