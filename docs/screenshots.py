@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,6 +144,7 @@ def photograph(page: Page, link: str, database: Path, out: Path) -> Iterator[str
     look(f"{where}/{checkpoints}/model-metrics?{training}", "by checkpoint", 760)
     yield shoot("checkpoints")
     look(f"/compare-runs?{compared}", "Comparing", 1100)
+    time.sleep(3)  # its lines are drawn on a canvas, after all else has settled
     yield shoot("compare")
 
 

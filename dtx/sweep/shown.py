@@ -110,9 +110,15 @@ class ShownSweep:
 
 
 def _headline(sweep: Sweep, store: Store, rows: Sequence[Mapping[str, object]]) -> list[str]:
-    """Names of all headline metrics; of a stage that declares none, its metrics that differ between jobs."""
+    """Names of the headline metrics of what is not the same in all jobs.
+
+    Of a stage that declares none, its metrics that differ between jobs.
+    """
     names: dict[str, None] = {}
+    jobs_of, count = sweep.stages_of_jobs(), len(sweep.jobs)
     for stage in stages(sweep.targets()):
+        if len(jobs_of[stage.label]) == count > 1:
+            continue
         if stage.headline:
             names |= dict.fromkeys(stage.headline_of({}))
         elif store.where(stage) == "local":
