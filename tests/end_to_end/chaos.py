@@ -47,7 +47,7 @@ PIPELINE = [
 ]
 IMPORTED = [
     *("torch", "pytorch_lightning", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "pandas"),
-    *("envpool", "minigrid", "matplotlib.pyplot", "plotly", "transformer_lens", "dtx.cli"),
+    *("dtx.env.envpool_backend", "minigrid", "matplotlib.pyplot", "plotly", "dtx.cli"),
     *("dtx.running.runner", "dtx.tracking", "dtx.agent.ppo.train", "dtx.dataset.collect"),
     *(
         "dtx.dt.training.train",
