@@ -3,7 +3,7 @@
     python -m docs.screenshots docs/images/mlflow
     python -m docs.screenshots docs/images/mlflow seed=200 --project FOLDER
 
-About three minutes on two idle cores, in a scratch folder that is removed; with ``--project`` in a folder that
+About three minutes on two cores, in a scratch folder that is removed; with ``--project`` in a folder that
 stays, where finished stages are reused. Further words are overrides for both sweeps. The pictures have the
 reader's window of 1440 pixels, in light colours.
 """
