@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 SKY, PURPLE, YELLOW, BLACK = "#56b4e9", "#cc79a7", "#f0e442", "#000000"
-PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK)
 """Okabe and Ito's colours (Color Universal Design, 2008). Not every two of them are told apart by colour
 alone; those of a ``..._COLOURS`` constant are, as ``tests/test_figures.py`` measures."""
 GREY, FAINT, SOFT, INK, WHITE = "#8d99ae", "#e6e8ee", "#525a6b", "#1b1f2a", "#ffffff"
