@@ -6,7 +6,7 @@ hook (head, neuron; one of an output), w width of a unit, k random direction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,7 @@ class Ablations:
         spec: What is ablated and how.
         model: Possibly with hooks of its own, which stay in force.
         context: Windows. frame: One row a window: window, layout, target.
-        nodes: That are ablated. data: For means and donors.
+        nodes: That are ablated. data: For means and donors; None: nothing is asked of it.
         hooked: The model has hooks of its own.
         turns_b: (b,) side of the right turn; see :func:`dtx.analysis.ablation.choice.turn_signs`.
 
@@ -56,7 +56,7 @@ class Ablations:
         context: Context,
         frame: pd.DataFrame,
         nodes: Sequence[AblatedNode],
-        data: Data,
+        data: Data | None,
         hooked: bool,
         turns_b: np.ndarray | None = None,
     ):
@@ -91,16 +91,21 @@ class Ablations:
         with progress("ablation", len(self.spec.methods) * (len(groups) + 1), "parts") as bar:
             for method in self.spec.methods:
                 parts = []
-                for (layer, kind), nodes in groups.items():
-                    part, of_donors = self._ablated(method, layer, kind, nodes)
+                for part, of_donors in self.ablated(method):
                     parts.append(part)
                     draws.append(of_donors)
-                    bar.advance(1, f"{method.value} {nodes[0].name}")
+                    bar.advance(1, f"{method.value} {part['name'][0]}")
                 table = pd.concat(parts, ignore_index=True)
                 tables.append(table)
-                controls.append(self._random(method, self._compared(table)))
+                controls.append(self.random(method, self._compared(table)))
                 bar.advance(1, f"{method.value}, random directions")
         return tuple(pd.concat(parts, ignore_index=True) for parts in (tables, draws, controls))  # type: ignore[return-value]
+
+    def ablated(self, method: AblationMethod) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+        """Yield, for the nodes of each layer and kind, a row a node and window (``change`` of LD towards the
+        choice, ``kl``, ``flip``), and a row a node, target and donor."""
+        for (layer, kind), nodes in self.groups().items():
+            yield self._ablated(method, layer, kind, nodes)
 
     def _ablated(
         self, method: AblationMethod, layer: int, kind: str, nodes: list[AblatedNode]
@@ -152,6 +157,7 @@ class Ablations:
         name, data = hook_of(layer, kind), data or self.data
         if method is AblationMethod.zero:
             return lambda window, draw, value: torch.zeros_like(value)
+        assert data is not None
         if method is AblationMethod.mean:
             mean_1nuw = units(data.mean(name)[None], kind)
             return lambda window, draw, value: mean_1nuw.expand_as(value)
@@ -175,7 +181,7 @@ class Ablations:
         strong = set(neurons.sort_values(ascending=False).index[: self.spec.shown])
         return [n for n in self.nodes if n.kind != NEURON or n.name in strong]
 
-    def _random(self, method: AblationMethod, nodes: list[AblatedNode]) -> pd.DataFrame:
+    def random(self, method: AblationMethod, nodes: list[AblatedNode]) -> pd.DataFrame:
         """One row a node, target, way and random direction, which is as long as what the ablation changes.
 
         A direction is the same in all windows, as most of what an ablation changes is; where the choice is by
