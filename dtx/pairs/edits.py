@@ -100,6 +100,8 @@ def problems(edits: Mapping[str, Any], env: Environment) -> Iterator[tuple[str, 
     for name, steps in edits.items():
         if name in ("null", "donor_clean", "donor_corrupt"):
             yield f"edits.{name}", "is the name of a control that is always added; choose another"
+        if not isinstance(name, str):
+            yield f"edits.{name}", "is no text; write the name in quotes"
         if not steps:
             yield f"edits.{name}", "is empty; a pair without an edit, `null`, is always added"
         for i, raw in enumerate(steps):
