@@ -126,7 +126,10 @@ class Folded:
     @staticmethod
     def of(model: DecisionTransformerModel) -> Folded:
         """Copy and rewrite a model."""
-        return Folded(copy_of(model, torch.float64), processed(model, dtype=torch.float64))
+        made = Folded(copy_of(model, torch.float64), processed(model, dtype=torch.float64))
+        for block in (*blocks_of(made.exact), *blocks_of(made.folded)):
+            block.attn.lay_flat()
+        return made
 
 
 def _give_biases(model: DecisionTransformerModel, layer: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,6 +13,7 @@ from dtx.analysis.attribution.compute import TOLERANCE, Attributed, attribute
 from dtx.analysis.attribution.spec import BIAS
 from dtx.analysis.core.channels import cell_names
 from dtx.analysis.core.controls import STRONGEST
+from dtx.analysis.core.windows import join
 from dtx.app.moment import Moment
 from dtx.app.panels import KEY, choice
 from dtx.dt.model import DecisionTransformerModel
@@ -54,15 +56,16 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
         ``random``: the size that the largest component has in 95% of random directions.
     """
     copies = folded(moment.model)
-    cfg, data = moment.cfg, {"original": None, "edited": None}
-    errors = []
-    for name, side in moment.sides.items():
-        found = attribute(copies, side.context, moment.contrast, RANDOM, SEED)
-        errors += found.errors()
-        data[name] = _side(found)
-        data |= {"components": found.names, "kinds": found.kinds}
-    error = float(np.max(errors))
+    cfg = moment.cfg
+    context = join([side.context for side in moment.sides.values()])
+    found = attribute(copies, context, moment.contrast, RANDOM, SEED)
+    error = max(found.errors())
+    data: dict[str, Any] = {"edited": None}
+    for row, name in enumerate(moment.sides):
+        data[name] = _side(found, row)
     return data | {
+        "components": found.names,
+        "kinds": found.kinds,
         "part": parameters.part,
         "tokens": list(moment.original.tokens.names),
         "heads": [f"L{i}H{h}" for i in range(cfg.n_layers) for h in range(cfg.n_heads)],
@@ -82,23 +85,28 @@ def folded(model: DecisionTransformerModel) -> Folded:
     return _FOLDED[model]
 
 
-def _side(found: Attributed) -> dict[str, Any]:
-    value_p = found.component_kbp[0, 0].numpy()
-    random_kp = found.component_kbp[1:, 0].numpy()
+def _side(found: Attributed, row: int) -> dict[str, Any]:
+    """One window's parts."""
+    value_kp = found.component_kbp[:, row].numpy()
     parts = [i for i, kind in enumerate(found.kinds) if kind != BIAS]
-    channel_c, neuron_lf = found.channel_bc[0].numpy(), found.neuron_blf[0].numpy()
+    channel_c, neuron_lf = found.channel_bc[row].numpy(), found.neuron_blf[row].numpy()
     layer, neuron = np.unravel_index(_largest(neuron_lf.ravel()), neuron_lf.shape)
     shown = [c for c in _largest(channel_c) if channel_c[c]]
-    names = cell_names()
+    names = _cells()
     return {
-        "ld": float(found.difference_b[0]),
-        "value": value_p,
-        "source": found.source_blhm[0].flatten(0, 1).numpy(),
+        "ld": float(found.difference_b[row]),
+        "value": value_kp[0],
+        "source": found.source_blhm[row].flatten(0, 1).numpy(),
         "neurons": {"layer": layer, "neuron": neuron, "value": neuron_lf[layer, neuron]},
         "cells": channel_c.reshape(CHANNELS, VIEW, VIEW).sum(0),
         "channels": {"name": [names[c] for c in shown], "value": channel_c[shown]},
-        "random": float(np.quantile(np.abs(random_kp[:, parts]).max(1), STRONGEST)),
+        "random": float(np.quantile(np.abs(value_kp[1:, parts]).max(1), STRONGEST)),
     }
+
+
+@functools.cache
+def _cells() -> tuple[str, ...]:
+    return tuple(cell_names())
 
 
 def _largest(value: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dic
         (None: not known) and ``rho`` (r, n). ``ld``: of both runs. ``null``: the largest change between equal
         runs.
     """
-    batch, node = moment.pair, Node(parameters.node)
+    batch, node = moment.pair.batch(moment.cfg), Node(parameters.node)
     direction, gap = Direction(parameters.direction), moment.place.declared.gap
     sweep = NodeSweep(moment.model, batch, gap, direction, (node,), AT_ONCE, moment.stop)
     cfg, runs, n = moment.cfg, sweep.runs.table(), len(batch.names)

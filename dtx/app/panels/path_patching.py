@@ -59,7 +59,7 @@ def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dic
         ``all``), ``rho`` (NaN under the gap), ``change`` of LD, ``donor_clean`` and ``donor_corrupt`` (rho),
         the largest change first. ``layers``, ``heads``, ``ld`` of both runs, ``measured``: edges so far.
     """
-    batch, direction = moment.pair, Direction(parameters.direction)
+    batch, direction = moment.pair.batch(moment.cfg), Direction(parameters.direction)
     gap, layers = moment.place.declared.gap, moment.cfg.n_layers
     runs = PairRuns(moment.model, batch, direction, gap, wanted(layers))
     every, each = np.ones(len(batch), bool), parameters.tokens == EdgeTokens.each.value
@@ -101,8 +101,8 @@ def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dic
                 "measurable": bool(own["measurable"]),
                 "null": null,
                 "check": {
-                    "name": "patching between two equal runs changes nothing, and the strongest edges are those "
-                    "of a plain forward pass",
+                    "name": "patching between two equal runs changes nothing, and the strongest edges are "
+                    "those of a plain forward pass",
                     "error": error,
                     "tolerance": TOLERANCE,
                     "holds": error <= TOLERANCE,

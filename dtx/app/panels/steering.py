@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from dtx.analysis.core.windows import join
 from dtx.analysis.steering.edits import ActivationEdit, mask, residual
 from dtx.analysis.steering.methods import random_like
 from dtx.analysis.steering.runs import Runs
@@ -27,7 +29,7 @@ SOURCE = "dtx.analysis.steering.runs.Runs"
 DOC = "analyses.md#steering"
 FIRST = False
 SIZE = "half"
-SIZES = 9
+SIZES = 5
 TOLERANCE = 1e-4
 DIFFERENCE, CLAMP = "difference", "reward_to_go"
 
@@ -56,7 +58,7 @@ def hooks(cfg: ModelConfig) -> set[str]:
 
 
 def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
-    """Steer both runs at nine sizes and at the one asked for.
+    """Steer both runs at five sizes and at the one asked for.
 
     Returns:
         ``alphas`` (k,) in order, ``alpha`` the one asked for, ``norm`` of the vector beside ``stream``, that
@@ -81,21 +83,19 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
         "stream": stream,
         "edited": None,
     }
-    errors = []
-    for name, side in moment.sides.items():
-        log_p = _log_p(
-            moment, side, [each.at(a) for each in (edit, random) for a in alphas.tolist()]
-        )
-        own, control = log_p.view(2, len(alphas), -1)
-        base = side.logits.log_softmax(-1)
-        errors.append(float((own[zero] - base).abs().max()))
-        data[name] = {
+    sides = list(moment.sides.values())
+    edits = [each.at(alpha) for each in (edit, random) for alpha in alphas.tolist()]
+    log_p = _log_p(moment, sides, edits).unflatten(0, (2, len(alphas)))
+    base = torch.stack([side.logits for side in sides]).log_softmax(-1)
+    error = float((log_p[0, zero] - base).abs().max())
+    for row, side in enumerate(sides):
+        own, control = log_p[:, :, row]
+        data[side.name] = {
             "ld": moment.ld(own),
             "random": moment.ld(control),
             "probabilities": own[at].double().exp(),
-            "unsteered": base.double().exp(),
+            "unsteered": base[row].double().exp(),
         }
-    error = max(errors)
     data["check"] = {
         "name": "size 0 changes nothing",
         "error": error,
@@ -132,8 +132,9 @@ def _edit(moment: Moment, parameters: Parameters) -> tuple[ActivationEdit, float
 
 
 @torch.no_grad()
-def _log_p(moment: Moment, side: Side, edits: list[ActivationEdit]) -> torch.Tensor:
-    """(e, a) log-probabilities at the last state under each edit."""
-    base = side.logits.log_softmax(-1)[None]
-    batch = GoalBatch(side.context, None, pd.DataFrame(index=[0]), base, base.exp())
-    return Runs(moment.model, GoalWindows([batch])).log_p(edits)[:, 0]
+def _log_p(moment: Moment, sides: Sequence[Side], edits: Sequence[ActivationEdit]) -> torch.Tensor:
+    """(e, b, a) log-probabilities at the last state of each side under each edit."""
+    base = torch.stack([side.logits for side in sides]).log_softmax(-1)
+    context = join([side.context for side in sides])
+    batch = GoalBatch(context, None, pd.DataFrame(index=range(len(sides))), base, base.exp())
+    return Runs(moment.model, GoalWindows([batch])).log_p(edits)
