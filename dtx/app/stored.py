@@ -44,7 +44,9 @@ class Found:
     @property
     def result(self) -> Result | None:
         """What it found; None if it is no analysis of dtx, or cannot be read."""
-        return _result(self.folder, self.record.get("finished", ""))
+        return _result(
+            self.folder, str(self.record.get("class", "")), self.record.get("finished")
+        )
 
     @property
     def checkpoint(self) -> int | None:
@@ -113,10 +115,10 @@ def _found(root: Path, rows: Iterable[tuple[str, str, str, Mapping[str, Any]]]) 
 
 
 @functools.lru_cache(256)
-def _result(folder: Path, finished: str) -> Result | None:
+def _result(folder: Path, made_by: str, finished: str | None) -> Result | None:
+    """Read once; ``finished`` tells an artefact from one that was computed again."""
     try:
-        record = {"class": "", "finished": finished}
-        return recorded_result(folder, record)
+        return recorded_result(folder, {"class": made_by})
     except (UserError, OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -127,7 +127,11 @@ def readers(
     """
     found = []
     for artefact in reversed(artefacts(store.root)):
-        read = [(f, source) for f, source in artefact.record.get("inputs", {}).items() if source in labels]
+        read = [
+            (f, source)
+            for f, source in artefact.record.get("inputs", {}).items()
+            if source in labels
+        ]
         if read and kind_of(artefact.folder) in groups:
             found += [(artefact.label, field, source, artefact.record) for field, source in read]
     return found

@@ -192,6 +192,11 @@ def principal(embedding_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return value**2 / max((value**2).sum(), 1e-300), left * value
 
 
+def principal_directions(embedding_id: np.ndarray) -> np.ndarray:
+    """The components themselves (components, d): unit vectors, the first with most variance."""
+    return np.linalg.svd(embedding_id - embedding_id.mean(0), full_matrices=False)[2]
+
+
 def members(subset: Subset, channel_i: np.ndarray) -> np.ndarray:
     """Places among the channels that occur."""
     known = channel_names()

@@ -47,9 +47,7 @@ class Drivers:
 
 
 @torch.no_grad()
-def drivers(
-    model: DecisionTransformerModel, context: Context, layer: int, neuron: int
-) -> Drivers:
+def drivers(model: DecisionTransformerModel, context: Context, layer: int, neuron: int) -> Drivers:
     """Split a neuron's input (of a gated MLP that of its gate) at the last state token.
 
     Args:
@@ -58,7 +56,12 @@ def drivers(
         layer: Of the neuron. neuron: Its number.
     """
     cfg, place = model.cfg, f"blocks.{layer}"
-    names = ["embed.hook_state", "embed.hook_time", f"{place}.ln2.hook_scale", f"{place}.mlp.hook_pre"]
+    names = [
+        "embed.hook_state",
+        "embed.hook_time",
+        f"{place}.ln2.hook_scale",
+        f"{place}.mlp.hook_pre",
+    ]
     names += [f"blocks.{i}.attn.hook_z" for i in range(layer + 1)]
     names += [f"blocks.{i}.hook_mlp_out" for i in range(layer)]
     wanted = {*names, *(["hook_pos_embed"] if cfg.positional_embedding else [])}

@@ -157,6 +157,8 @@ class Panel:
             if not isinstance(value, bool):
                 raise UserError(f"{where}: true or false is wanted, not {value!r}")
         elif about["kind"] == "text":
+            if isinstance(value, int) and not isinstance(value, bool):
+                value = str(value)  # a link writes a text of digits as it writes a number
             if not isinstance(value, str) or len(value) > LONGEST:
                 raise UserError(f"{where}: a name of at most {LONGEST} characters is wanted")
         else:

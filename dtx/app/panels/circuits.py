@@ -130,7 +130,8 @@ def _on_view(
         raise UserError(f"circuits.action: the model has no action {parameters.action}")
     channel_c = taught(moment)
     own, control = (
-        _of_head(each, channel_c, parameters, layer, head) for each in (twin, untrained(moment).folded)
+        _of_head(each, channel_c, parameters, layer, head)
+        for each in (twin, untrained(moment).folded)
     )
     value_c = own.to_numpy()[: len(channel_c)]
     beside = own.iloc[len(channel_c) :]

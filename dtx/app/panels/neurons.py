@@ -71,7 +71,8 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
     control = attribute(untrained(moment), context[:1], moment.contrast).neuron_blf
     order = np.argsort(-np.abs(effect_blf[0]), axis=None, kind="stable")[:SHOWN]
     strongest = [
-        (int(i), int(f)) for i, f in zip(*np.unravel_index(order, effect_blf.shape[1:]), strict=True)
+        (int(i), int(f))
+        for i, f in zip(*np.unravel_index(order, effect_blf.shape[1:]), strict=True)
     ]
     layer, neuron = _place(parameters.neuron, moment.cfg) or strongest[0]
     found = drivers(copies.folded, context, layer, neuron)
@@ -97,9 +98,7 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
             "effect": float(effect_blf[row, layer, neuron]),
             "activation": side.activations({_post(layer)})[_post(layer)][0, :, neuron],
             "drivers": found.value_bp[row],
-            "cells": None
-            if channel is None
-            else channel.reshape(CHANNELS, VIEW, VIEW).sum(0).T,
+            "cells": None if channel is None else channel.reshape(CHANNELS, VIEW, VIEW).sum(0).T,
         }
     return data
 
