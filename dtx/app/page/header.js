@@ -7,6 +7,9 @@ import {digits} from "./scene.js";
 
 const KINDS = {dt: "Decision Transformers", clone: "Behaviour clones", agent: "Teachers", planted: "Planted circuits", imported: "Imported", tokens: "Token models"};
 
+/** A title without the words that its group in the list says already. */
+const brief = (title) => title.replace(/^Decision Transformer /, "DT ").replace(/^behaviour clone /, "clone ");
+
 export class Header {
   constructor(app, find) {
     this.app = app;
@@ -82,11 +85,11 @@ export class Header {
     if (this.known !== app.about.models) {
       this.known = app.about.models;
       const kinds = Map.groupBy ? Map.groupBy(this.known, ({kind}) => kind) : this.known.reduce((map, model) => map.set(model.kind, [...(map.get(model.kind) ?? []), model]), new Map());
-      replace(this.model, [...kinds].map(([kind, models]) => html("optgroup", {label: KINDS[kind] ?? kind}, models.map(({id, title, problem}) => html("option", {value: id, disabled: Boolean(problem)}, problem ? `${title} – ${problem}` : title)))));
+      replace(this.model, [...kinds].map(([kind, models]) => html("optgroup", {label: KINDS[kind] ?? kind}, models.map(({id, title, problem}) => html("option", {value: id, disabled: Boolean(problem)}, problem ? `${brief(title)} – ${problem}` : brief(title))))));
     }
     this.model.value = acting;
     this.columns.hidden = answer.models.length < 2;
-    replace(this.columns, answer.models.length < 2 ? [] : answer.models.map((model, i) => html("span", {class: `column c${i}`}, html("b", {}, String(i + 1)), ` ${model.title ?? model.id}${/@\d+$/.test(model.id) ? ` at step ${model.id.split("@")[1]}` : ""}${i ? "" : " (acts)"}${model.problem ? ` – ${model.problem}` : ""}`,
+    replace(this.columns, answer.models.length < 2 ? [] : answer.models.map((model, i) => html("span", {class: `column c${i}`}, html("b", {}, String(i + 1)), ` ${brief(model.title ?? model.id)}${/@\d+$/.test(model.id) ? ` at step ${model.id.split("@")[1]}` : ""}${i ? "" : " (acts)"}${model.problem ? ` – ${model.problem}` : ""}`,
       i ? button("acts", () => app.change({models: [model.id, ...app.ids().filter((_, j) => j !== i)]}), {class: "tool", title: "let this model act", "aria-label": `let ${model.title} act`, "data-id": `acts-${i}`}) : null,
       button("×", () => app.change({models: app.ids().filter((_, j) => j !== i)}), {class: "tool", "aria-label": `remove ${model.title}`, "data-id": `remove-${i}`}))));
   }

@@ -55,12 +55,15 @@ export const start = async (engine) => {
   help.fill(list);
   listen(app, list);
   watch(document);
-  const spoken = {draw: () => say(app.summary())};
+  const spoken = {draw: ({ms}) => {
+    say(app.summary());
+    if (ms) document.getElementById("took").textContent = `computed in ${Math.round(Object.values(ms).reduce((a, b) => a + b, 0))} ms`;
+  }};
   app.parts.push(header, timeline, world, panels, spoken);
   for (const part of app.parts) part.tell ??= () => {};
   holder.replaceChildren(header.root, timeline.root,
-    html("div", {class: "stage"}, world.root, html("div", {class: "middle"}, panels.policy?.root, world.pad), html("div", {class: "right"}, panels.shelf, panels.root)),
-    html("footer", {class: "soft"}, `dtx explorer · ${app.about.where} · `, html("span", {id: "checked"}), "keys: ?"));
+    html("div", {class: "stage"}, world.root, html("div", {class: "middle"}, panels.policy?.root, panels.middle), html("div", {class: "right"}, panels.shelf, panels.root)),
+    html("footer", {class: "soft"}, `dtx explorer · ${app.about.where} · `, html("span", {id: "checked"}), html("span", {id: "took"}), " · keys: ?"));
   dressed(() => app.redraw());
   addEventListener("hashchange", () => location.hash !== address(app.scene) && app.open(location.hash));
   app.open(location.hash);

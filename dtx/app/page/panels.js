@@ -175,6 +175,9 @@ export class Panels {
   constructor(app) {
     this.app = app;
     this.root = html("div", {class: "panels"});
+    this.middle = html("div", {class: "panels one"});
+    this.screen = matchMedia("(min-width: 1281px)");
+    this.screen.addEventListener("change", () => app.redraw());
     this.shelf = html("div", {class: "shelf", role: "group", "aria-label": "Panels"});
     this.all = new Map();
     const numbered = app.about.panels.filter((panel) => panel.name !== "policy");
@@ -194,11 +197,34 @@ export class Panels {
 
   draw(answer, names = null) {
     const open = this.app.panels().map((panel) => panel.name).filter((name) => name !== "policy");
-    const now = [...this.root.children].map((element) => element.dataset.panel);
     const enlarged = document.querySelector("dialog.enlarged .panel")?.dataset.panel;
-    if (open.join() !== now.join() && !enlarged) this.root.replaceChildren(...open.map((name) => this.all.get(name).root));
+    if (!enlarged) this.#place(open);
     for (const element of this.buttons) element.setAttribute("aria-pressed", String(open.includes(element.dataset.panelButton)));
     for (const name of ["policy", ...open]) if (!names || names.includes(name)) this.all.get(name)?.draw();
+  }
+
+  /** On a wide screen every third half-wide panel stands under the policy; one that is alone in its row fills it. */
+  #place(open) {
+    const wide = this.screen.matches;
+    const halves = open.filter((name) => this.all.get(name).info.size !== "wide");
+    const middle = wide ? halves.filter((_, i) => i % 3 === 0) : [];
+    const right = open.filter((name) => !middle.includes(name));
+    const key = JSON.stringify([middle, right]);
+    if (key === this.placed) return;
+    this.placed = key;
+    let waiting = null;
+    for (const name of [...right, null]) {
+      const panel = name && this.all.get(name);
+      const half = panel && panel.info.size !== "wide";
+      if (!half || waiting) {
+        waiting?.root.classList.toggle("alone", !half);
+        panel?.root.classList.remove("alone");
+        waiting = null;
+      } else waiting = panel;
+    }
+    for (const name of middle) this.all.get(name).root.classList.remove("alone");
+    this.middle.replaceChildren(...middle.map((name) => this.all.get(name).root));
+    this.root.replaceChildren(...right.map((name) => this.all.get(name).root));
   }
 
   /** The panel with a number key: open and go to it; close it if it has the focus. */
@@ -223,7 +249,7 @@ export class Panels {
   enlarge() {
     const dialog = document.querySelector("dialog.enlarged");
     if (dialog) return dialog.close();
-    const root = document.activeElement.closest?.(".panel") ?? document.querySelector(".panel:hover") ?? this.root.firstElementChild;
+    const root = document.activeElement.closest?.(".panel") ?? document.querySelector(".panel:hover") ?? document.querySelector(".right .panel, .panel");
     return root && this.all.get(root.dataset.panel).enlarge();
   }
 }

@@ -69,8 +69,7 @@ export class Timeline {
     const unusual = side.unusual.data[i];
     return html("div", {class: `line ${name}`, "data-side": name},
       html("button", {type: "button", class: `thumb${differs.S ? " differs" : ""}`, "data-token": `S${n}`, "data-id": `${name}-S${n}`, tabindex: -1, "aria-label": `S${n} ${name}${differs.S ? ", differs from the original" : ""}${unusual ? ", out of distribution" : ""}: look at this state`,
-        click: () => app.change({cursor: n === app.length() ? null : n, ...(play.edited ? {shown: name} : {})})}, picture(side.views, side.view.data[i], SIDE),
-      html("span", {class: "token S"}, html("b", {}, `S${n}`), differs.S ? " ≠" : "", unusual ? " !" : "")),
+        click: () => app.change({cursor: n === app.length() ? null : n, ...(play.edited ? {shown: name} : {})})}, html("span", {class: "token S"}, html("b", {}, `S${n}`), differs.S ? html("span", {}, "≠") : null, unusual ? html("span", {class: "warn"}, "!") : null), picture(side.views, side.view.data[i], SIDE)),
       html("div", {class: "tokens"}, token("R", `${differs.R ? "≠ " : ""}${digits(Number(number(reward, 2).replace("−", "-")))}`, `reward-to-go ${number(reward, 3)}`, (event) => editor.reward(i, event.currentTarget)),
         action ? token("A", `${differs.A ? "≠ " : ""}${SIGNS[action] ?? action}`, action, (event) => editor.action(i, event.currentTarget)) : html("span", {class: "token none", "aria-hidden": "true"}, " ")));
   }

@@ -116,15 +116,15 @@ export class World {
     this.made = html("ul", {class: "made", "aria-label": "Edits that are made"});
     this.distance = html("p", {class: "soft"});
     this.field = button("Policy field", () => app.command("field"), {key: "g", class: "toggle", "data-id": "field"});
-    this.root = html("section", {class: "card world", "aria-labelledby": "world-title"},
-      html("div", {class: "card-head"}, this.title, this.side), this.board.root, this.state, this.edits, this.made,
-      html("h3", {}, "What the agent sees"), html("div", {class: "view"}, this.view.root, this.distance));
     this.pad = html("div", {class: "pad", role: "group", "aria-label": "Actions"},
       ...PAD.map(([letter, name, sign, key]) => html("button", {type: "button", title: `${name}: key ${key}`, "aria-label": name, "data-letter": letter, click: () => app.act(letter)},
         html("span", {"aria-hidden": "true"}, sign), html("small", {}, name))),
       html("button", {type: "button", title: "what the model likes best: Enter", "aria-label": "best action of the model", click: () => app.best()}, html("span", {"aria-hidden": "true"}, "▶"), html("small", {}, "best")),
-      html("button", {type: "button", title: "undo: u", "aria-label": "undo", click: () => app.undo()}, html("span", {"aria-hidden": "true"}, "⟲"), html("small", {}, "undo")),
-      html("button", {type: "button", title: "restart: r", "aria-label": "restart", click: () => app.restart()}, html("span", {"aria-hidden": "true"}, "⏮"), html("small", {}, "restart")));
+      html("button", {type: "button", title: "undo: u", "aria-label": "undo", click: () => app.undo()}, html("span", {"aria-hidden": "true"}, "↩"), html("small", {}, "undo")),
+      html("button", {type: "button", title: "restart: r", "aria-label": "restart", click: () => app.restart()}, html("span", {"aria-hidden": "true"}, "↺"), html("small", {}, "restart")));
+    this.root = html("section", {class: "card world", "aria-labelledby": "world-title"},
+      html("div", {class: "card-head"}, this.title, this.side), this.board.root, this.pad, this.state, this.edits, this.made,
+      html("h3", {}, "What the agent sees"), html("div", {class: "view"}, this.view.root, this.distance));
   }
 
   draw(answer) {

@@ -17,6 +17,8 @@ export const draw = (root, data, look) => {
     }
     return figures;
   });
+  const strip = charts.legend([...new Set(shown[0].tokens.map(kindOf))].map((kind) => ({name: kind === "pad" ? "padding" : `${kind} tokens`, colour: shade(kind), kind: "box"})), 0, 28, look.width);
+  figures.push(charts.figure(look.width, 28 + strip.height, "", charts.label(0, 11, `under each head: what kind of token ${shown[0].tokens.at(-1)} attends to`), strip.nodes));
   root.append(charts.stack("Attention of all heads", figures, 10), readout);
 };
 
@@ -40,11 +42,13 @@ const byKind = (model, row, x, y, width, svg) => {
   model.tokens.forEach((token, i) => { sums[kindOf(token)] = (sums[kindOf(token)] ?? 0) + row[i]; });
   let left = x;
   return Object.entries(sums).filter(([, share]) => share > 0.004).map(([kind, share]) => {
-    const bar = svg("rect", {x: left, y, width: share * width, height: 4, fill: kind.length === 1 ? `var(--token-${kind.toLowerCase()})` : "var(--line)"}, svg("title", {}, `${kind} ${share.toFixed(2)}`));
+    const bar = svg("rect", {x: left, y, width: share * width, height: 4, fill: shade(kind)}, svg("title", {}, `${kind} ${share.toFixed(2)}`));
     left += share * width;
     return bar;
   });
 };
+
+const shade = (kind) => (kind.length === 1 ? `var(--token-${kind.toLowerCase()})` : "var(--line)");
 
 const kindOf = (token) => (/^[RSA]\d+$/.test(token) ? token[0] : "pad");
 

@@ -17,7 +17,7 @@ export const draw = (root, data, look) => {
       rows: model.actions.map((action, a) => ({
         name: place === 0 ? action : "",
         strong: best(model[side(model, look)].probabilities.data) === a,
-        bars: sides(model).map((name) => ({name, value: model[name].probabilities.data[a], colour: `var(--${name})`, text: number(model[name].probabilities.data[a])})),
+        bars: sides(model).map((name) => ({name, value: model[name].probabilities.data[a], colour: `var(--${name})`, text: model[name].probabilities.data[a].toFixed(2)})),
       }))});
     return shown.length > 1 ? charts.titled(cut(`${model.i + 1} ${title(look, model.i)}`, column, charts), inner) : inner;
   });
