@@ -28,8 +28,9 @@ export class Header {
       html("div", {class: "group rtg"}, html("span", {class: "soft", title: "reward-to-go"}, "RTG"), html("span", {class: "ticked"}, this.slider, this.ticks), this.value), this.trainingLabel,
       html("div", {class: "group end"},
         button("YAML", () => this.yaml(), {class: "tool", title: "copy as YAML"}), button("link", () => this.link(), {class: "tool", title: "copy the link"}),
-        button("save", () => this.save(), {class: "tool", title: "save as one HTML file"}), button("◐", () => this.theme(), {class: "tool", "aria-label": "light or dark", title: "light or dark"})));
-    this.help = button("?", () => app.command("help"), {class: "tool", "aria-label": "keys", title: "keys: ?"});
+        button("save", () => this.save(), {class: "tool", title: "save as one HTML file"}), button("◐", () => this.theme(), {class: "tool", "aria-label": "light or dark", title: "light or dark"})),
+    );
+    this.help = button("?", () => app.command("help"), {class: "tool keys-button", "aria-label": "keys", title: "keys: ?"});
     this.more = button("⋯", () => this.sheet.showModal(), {class: "tool more-button", "aria-label": "reward-to-go, training step, YAML, link, save"});
     this.bar = html("header", {class: "bar"}, html("h1", {}, html("span", {class: "brand"}, "dtx"), html("span", {class: "brand-rest"}, " explorer")), this.model, this.world, this.seed, this.rest, this.help, this.more);
     this.columns = html("div", {class: "columns", role: "group", "aria-label": "models side by side"});

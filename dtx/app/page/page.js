@@ -21,6 +21,9 @@ const dress = () => {
   return (redraw) => dark.addEventListener("change", () => { colours(); redraw(); });
 };
 
+/** What an engine that checks itself found. */
+const checked = (found) => found && html("span", {class: found.holds ? "good" : "bad", id: "checked"}, `${found.holds ? "✓" : "✗"} ${found.text} · `);
+
 /** Start the page with an engine; resolves when the first scene is drawn. */
 export const start = async (engine) => {
   const dressed = dress();
@@ -63,7 +66,7 @@ export const start = async (engine) => {
   for (const part of app.parts) part.tell ??= () => {};
   holder.replaceChildren(header.root, timeline.root,
     html("div", {class: "stage"}, world.root, html("div", {class: "middle"}, panels.policy?.root, panels.middle), html("div", {class: "right"}, panels.shelf, panels.root)),
-    html("footer", {class: "soft"}, `dtx explorer · ${app.about.where} · `, html("span", {id: "checked"}), html("span", {id: "took"}), " · keys: ?"));
+    html("footer", {class: "soft"}, `dtx explorer · ${app.about.where} · `, checked(app.about.checked), html("span", {id: "took"}), " · keys: ?"));
   dressed(() => app.redraw());
   addEventListener("hashchange", () => location.hash !== address(app.scene) && app.open(location.hash));
   app.open(location.hash);

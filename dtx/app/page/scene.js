@@ -8,6 +8,7 @@ const MODEL = /^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}(@[0-9]{1,9})?$/;
 const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,39}$/;
 const PLACE = /^[A-Za-z0-9_][A-Za-z0-9_.,=/:-]{0,99}$/;
 const UNKNOWN = /^[A-Za-z][A-Za-z0-9_]{0,19}$/;
+const RAW = /^[A-Za-z0-9_.~%/,:;=@*'()!-]{0,200}$/;
 const PRINTABLE = /^(?:[^\p{C}\p{Z}]| )*$/u;
 const NUMBER = /^-?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?$/;
 const WHOLE = /^-?[0-9]{1,15}$/;
@@ -108,7 +109,7 @@ const READERS = {
   shown: (value, tell) => ["original", "edited"].includes(value) ? value : (tell("shown", "original or edited is wanted"), "original"),
   unknown(value, tell) {
     if (!mapping(value)) return tell("unknown", "a mapping is wanted"), {};
-    const kept = Object.entries(value).slice(0, MOST.unknown).filter(([k, v]) => UNKNOWN.test(k) && typeof v === "string" && [...v].length <= 200);
+    const kept = Object.entries(value).slice(0, MOST.unknown).filter(([k, v]) => UNKNOWN.test(k) && !Object.hasOwn(PARTS, k) && typeof v === "string" && RAW.test(v));
     for (const [name] of kept) tell(name, "this version does not know this part; it is kept in the URL");
     return Object.fromEntries(kept);
   },
@@ -205,7 +206,7 @@ export const parse = (address) => {
     const name = equals < 0 ? part : part.slice(0, equals);
     if (i === 0 && equals < 0 && /^[0-9]*$/.test(name)) {
       if (!["", String(VERSION)].includes(name)) early.push({part: "version", problem: `this is version ${VERSION}, the link has ${name}`});
-    } else if (equals >= 0 && Object.hasOwn(PARTS, name)) put(raw, name, part.slice(equals + 1));
+    } else if (Object.hasOwn(PARTS, name)) put(raw, name, equals < 0 ? "" : part.slice(equals + 1));
     else if (part) unknown[name] = equals < 0 ? "" : part.slice(equals + 1);
   });
   if (Object.keys(unknown).length) raw.unknown = unknown;

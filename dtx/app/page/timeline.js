@@ -14,7 +14,8 @@ export class Timeline {
     this.editor = editor;
     this.columns = [];
     this.strip = html("div", {class: "strip"});
-    this.root = html("section", {class: "timeline card", "aria-label": "Timeline"}, this.strip);
+    this.heads = html("div", {class: "heads"}, ["original", "edited"].map((name) => html("button", {type: "button", class: `side ${name}`, "data-side": name, title: "key c", click: () => app.change({shown: name}, {record: false})}, name)));
+    this.root = html("section", {class: "timeline card", "aria-label": "Timeline"}, this.heads, this.strip);
   }
 
   draw({play}) {
@@ -41,7 +42,8 @@ export class Timeline {
       }
     }
     for (const {element} of this.columns.splice(steps)) element.remove();
-    for (const {element} of this.columns) for (const line of element.children) line.classList.toggle("shown", sides.length > 1 && line.dataset.side === (play.edited ? app.scene.shown : "original"));
+    this.heads.hidden = sides.length < 2;
+    for (const head of this.heads.children) head.setAttribute("aria-pressed", String(head.dataset.side === app.scene.shown));
     const column = this.columns[play.cursor - 1]?.element;
     if (column) {
       const [left, width, room] = [column.offsetLeft - this.strip.offsetLeft, column.offsetWidth, this.strip.clientWidth];

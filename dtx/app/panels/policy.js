@@ -43,14 +43,13 @@ const spoken = (model, look) => `${title(look, model.i)}: ${sides(model).map((na
 
 const facts = (model, look, html, number, several) => {
   const here = sides(model);
-  const value = (name, text) => html("span", {}, html("span", {class: `swatch ${name}`}), here.length > 1 ? `${name} ` : "", html("b", {}, text), " ");
-  const line = (term, of) => [html("dt", {}, term), html("dd", {}, here.map((name) => value(name, of(model[name]))))];
+  const head = (name) => html("th", {scope: "col"}, html("span", {class: `swatch ${name}`}), name);
+  const line = (term, of) => html("tr", {}, html("th", {scope: "row"}, term), here.map((name) => html("td", {}, of(model[name]))));
   const reached = here.length > 1 ? Math.abs(model.original.ld - model.edited.ld) >= (model.gap ?? 0) : null;
-  return html("dl", {class: "facts"}, several ? [html("dt", {}, "model"), html("dd", {}, html("b", {}, `${model.i + 1} ${title(look, model.i)}`))] : null,
-    line(`logit ${look.contrast.join(" − ") || "difference"}`, ({ld}) => number(ld)),
-    line("entropy, nats", ({entropy}) => number(entropy)),
-    reached === null ? null : [html("dt", {}, "edit's effect"), html("dd", {}, `${number(model.edited.ld - model.original.ld)} ${reached ? "✓ reaches" : "✗ is below"} the gap of ${number(model.gap)}`)],
-    model.value === null || model.value === undefined ? null : [html("dt", {}, "value"), html("dd", {}, number(model.value))]);
+  return html("table", {class: "facts"}, html("thead", {}, html("tr", {}, several ? html("th", {scope: "col"}, `${model.i + 1} ${title(look, model.i)}`) : html("td"), here.map(head))),
+    html("tbody", {}, line(`logit ${look.contrast.join(" − ") || "difference"}`, ({ld}) => number(ld)), line("entropy, nats", ({entropy}) => number(entropy)),
+      model.value === null || model.value === undefined ? null : html("tr", {}, html("th", {scope: "row"}, "value"), html("td", {}, number(model.value))),
+      reached === null ? null : html("tr", {}, html("td", {class: "effect", colspan: here.length + 1}, `edit's effect ${number(model.edited.ld - model.original.ld)}: ${reached ? "✓ reaches" : "✗ below"} the gap of ${number(model.gap)}`))));
 };
 
 export const table = (data, look) => ({
