@@ -178,7 +178,11 @@ def parse(data: bytes) -> dict[str, Any]:
         raise Refused(400, "a request is one JSON object")
     level: list[Any] = [value]
     for _ in range(DEPTH):
-        level = [inner for outer in level for inner in _inside(outer)]
+        inside = [inner for outer in level for inner in _inside(outer)]
+        for inner in inside:
+            if isinstance(inner, str):
+                _text(inner)
+        level = [inner for inner in inside if isinstance(inner, (dict, list))]
         if not level:
             return value
     raise Refused(400, _TOO_DEEP)
@@ -187,15 +191,9 @@ def parse(data: bytes) -> dict[str, Any]:
 _TOO_DEEP = f"a request may be {DEPTH} lists and objects deep"
 
 
-def _inside(value: Any) -> Iterable[Any]:
-    """What is in a list or an object, after a look at its text."""
-    if isinstance(value, str):
-        _text(value)
-    if isinstance(value, dict):
-        for name in value:
-            _text(name)
-        return value.values()
-    return value if isinstance(value, list) else ()
+def _inside(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    """What is in a list or an object, keys too."""
+    return [*value, *value.values()] if isinstance(value, dict) else value
 
 
 def _text(value: str) -> None:
