@@ -189,7 +189,7 @@ def _panel(value: Any) -> dict[str, Any]:
     right = isinstance(value, dict) and value.keys() <= {"name", "parameters"}
     if not right or not isinstance(value.get("name"), str):
         raise Refused(400, 'a panel is {"name": ..., "parameters": {...}}')
-    parameters = value.get("parameters") or {}
+    parameters = value.get("parameters", {})
     if not isinstance(parameters, dict):
         raise Refused(400, "a panel's parameters are an object")
     return {"name": value["name"], "parameters": parameters}
@@ -296,7 +296,7 @@ async def _parts(
     Raises:
         Refused: Too many wait, or the time is over.
     """
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop, ready, over = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     waiting: list[bytes] = []
 
     def put(part: bytes) -> None:
@@ -306,31 +306,35 @@ async def _parts(
         waiting[:] = [part]
         ready.set()
 
-    def wake(_: object) -> None:
+    def end() -> None:
+        over.set()
+        ready.set()
+
+    def end_soon(_: object) -> None:
         with suppress(RuntimeError):  # the server has ended
-            loop.call_soon_threadsafe(ready.set)
+            loop.call_soon_threadsafe(end)
 
     try:
         job = lane.give(partial(_working, work, put))
     except Full:
         raise Refused(503, "too much is asked at once: again in a moment", Retry_After=_AGAIN) from None
-    job.future.add_done_callback(wake)
+    job.future.add_done_callback(end_soon)  # after all that it put
     left = asyncio.ensure_future(_gone(receive))
     left.add_done_callback(lambda _: ready.set())
-    end = loop.time() + SECONDS
+    deadline = loop.time() + SECONDS
     try:
         while not left.done():
             if waiting:
                 yield waiting.pop()
-            elif job.future.done():
+            elif over.is_set():
                 job.future.result()
                 return
             else:
-                await asyncio.wait_for(ready.wait(), end - loop.time())
+                await asyncio.wait_for(ready.wait(), deadline - loop.time())
                 ready.clear()
     except TimeoutError:
-        line = f"this takes longer than {SECONDS:.0f} s, which is too long"
-        raise Refused(503, line, Retry_After=_AGAIN) from None
+        # No 503, after which the page would ask for the same again.
+        raise Refused(400, f"this takes longer than {SECONDS:.0f} s, and was given up") from None
     finally:
         left.cancel()
         job.leave()
