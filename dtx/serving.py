@@ -161,7 +161,7 @@ def serve(application: ASGIApp, listening: socket.socket, started: Callable[[], 
 
     config = uvicorn.Config(
         application,
-        log_level=logging.WARNING,
+        log_level=logging.ERROR,  # what strangers send is no matter for the terminal
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_END_SECONDS,

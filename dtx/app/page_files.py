@@ -11,10 +11,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dtx.errors import UserError
-
 PAGE = Path(__file__).parent / "page"
-PANELS = Path(__file__).parent / "panels"
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -24,28 +21,18 @@ _TYPES = {
 }
 
 
-def files(own: Iterable[Path] = ()) -> dict[str, Path]:
+def files(scripts: Iterable[Path]) -> dict[str, Path]:
     """All files by the path of their URL.
 
     Args:
-        own: Folders with panels of the user's.
-
-    Raises:
-        UserError: Two panels have the same name.
+        scripts: The JS files of the panels, each with a name of its own.
     """
     found = {
         f"/{file.relative_to(PAGE).as_posix()}": file
         for file in sorted(PAGE.rglob("*"))
         if file.suffix in _TYPES
     }
-    for folder in (PANELS, *own):
-        for file in sorted(folder.glob("*.js")):
-            place = f"/panels/{file.name}"
-            if place in found:
-                raise UserError(
-                    f"{file} is named like the panel {found[place]}: give it another name"
-                )
-            found[place] = file
+    found |= {f"/panels/{file.name}": file for file in scripts}
     if (index := found.pop("/index.html", None)) is not None:
         found["/"] = index
     return found

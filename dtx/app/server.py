@@ -36,6 +36,8 @@ from dtx.app import frames
 from dtx.app.guard import Guard, Refused, body_of
 from dtx.app.lanes import SECONDS, Full, Job, Lane
 from dtx.app.page_files import answer as answer_file
+from dtx.app.panels import KEY, LONG, ONCE
+from dtx.app.scene import MOST_PANELS
 from dtx.errors import UserError
 from dtx.text import say
 
@@ -77,12 +79,12 @@ class Engine(Protocol):
         ...
 
 
-class Explorer:
+class Server:
     """The application and its two lanes.
 
     Args:
         make: Makes an engine; called once in each lane.
-        slow: Names of panels whose work is long, or done once a model.
+        when: When each panel is computed, by name (:data:`dtx.app.panels.WHEN`).
         files: Of the page, by path (:func:`dtx.app.page_files.files`).
         names: This machine's, beside loopback's.
         token: That a request must bring; None: nothing.
@@ -91,12 +93,12 @@ class Explorer:
     def __init__(
         self,
         make: Callable[[], Engine],
-        slow: Collection[str],
+        when: Mapping[str, str],
         files: Mapping[str, Path],
         names: Collection[str] = (),
         token: str | None = None,
     ):
-        self._slow = frozenset(slow)
+        self._when = when
         self._quick_lane = Lane("explorer, keys", make)
         self._long_lane = Lane("explorer, long work", make)
         posts = {
@@ -112,6 +114,12 @@ class Explorer:
         app.router.redirect_slashes = False
         self.application: ASGIApp = Guard(app, names, token)
 
+    def warm(self) -> None:
+        """Import and load what the first page needs, before somebody waits for it."""
+        for lane in (self._quick_lane, self._long_lane):
+            with suppress(Full):
+                lane.give(lambda engine, job: engine.ask({}, [], job.stop))
+
     def close(self) -> None:
         """End both lanes."""
         self._quick_lane.close()
@@ -125,12 +133,14 @@ class Explorer:
 
     async def _ask(self, request: Request, asked: Mapping[str, Any]) -> Response:
         scene, wanted = _fields(asked, "scene", "panels")
-        if not isinstance(wanted, list):
-            raise Refused(400, "panels: a list")
+        if not isinstance(wanted, list) or len(wanted) > MOST_PANELS:
+            raise Refused(400, f"panels: a list of at most {MOST_PANELS}")
         panels = [_panel(one) for one in wanted]
-        slow = any(panel["name"] in self._slow for panel in panels)
+        kinds = {self._when.get(panel["name"], KEY) for panel in panels}
+        if LONG in kinds:
+            raise Refused(400, "a panel that takes long is asked for at /long")
         return await _frame(
-            self._long_lane if slow else self._quick_lane,
+            self._long_lane if ONCE in kinds else self._quick_lane,
             request,
             lambda engine, job: frames.encode(engine.ask(scene, panels, job.stop)),
         )
@@ -138,6 +148,8 @@ class Explorer:
     async def _long(self, request: Request, asked: Mapping[str, Any]) -> Response:
         scene, panel = _fields(asked, "scene", "panel")
         panel = _panel(panel)
+        if self._when.get(panel["name"], LONG) != LONG:
+            raise Refused(400, f"{panel['name']}: this panel is asked for at /ask")
 
         def work(engine: Engine, job: Job, put: Callable[[bytes], None]) -> None:
             for share, so_far in engine.long(scene, panel, job.stop):
@@ -317,7 +329,9 @@ async def _parts(
     try:
         job = lane.give(partial(_working, work, put))
     except Full:
-        raise Refused(503, "too much is asked at once: again in a moment", Retry_After=_AGAIN) from None
+        raise Refused(
+            503, "too much is asked at once: again in a moment", Retry_After=_AGAIN
+        ) from None
     job.future.add_done_callback(end_soon)  # after all that it put
     left = asyncio.ensure_future(_gone(receive))
     left.add_done_callback(lambda _: ready.set())

@@ -12,23 +12,23 @@ from typing import Any
 import uvicorn
 
 from dtx.app.frames import decode, frames_of
-from dtx.app.server import Explorer
+from dtx.app.server import Server
 from dtx.serving import listen_near
 
 JSON = {"Content-Type": "application/json"}
 
 
 @contextlib.contextmanager
-def served(explorer: Explorer) -> Iterator[int]:
+def served(one: Server) -> Iterator[int]:
     """Serve until the block ends; gives the port."""
     with listen_near("127.0.0.1", 0, "app") as listening:
-        server = uvicorn.Server(uvicorn.Config(explorer.application, log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(one.application, log_level="warning"))
         thread = threading.Thread(target=server.run, args=[[listening]], daemon=True)
         thread.start()
         try:
             yield listening.getsockname()[1]
         finally:
-            explorer.close()
+            one.close()
             server.should_exit = True
             thread.join(60)
             assert not thread.is_alive()

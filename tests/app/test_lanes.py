@@ -1,4 +1,4 @@
-"""The lanes of the explorer's server: one thread and one subject each, the newest first, and what ends work."""
+"""Lanes: one thread and one subject each, the newest job first, and what ends work."""
 
 import threading
 

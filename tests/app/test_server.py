@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from dtx.app import server as servers
-from dtx.app.server import Explorer
+from dtx.app.server import Server
 from dtx.config.compose import build_group
 from dtx.dt.history import History
 from dtx.dt.model import DecisionTransformerModel, initialise
@@ -26,6 +26,7 @@ from dtx.errors import UserError
 from tests.app.served import JSON, client, served
 
 LETTERS = "lrfpdtn"
+WHEN = {"key": "key", "once": "once", "slow": "long"}
 
 
 def model() -> DecisionTransformerModel:
@@ -102,7 +103,7 @@ def scene(letters="f"):
 
 @pytest.fixture(scope="module")
 def port():
-    with served(Explorer(Small, {"slow"}, {})) as port:
+    with served(Server(Small, WHEN, {})) as port:
         yield port
 
 
@@ -116,7 +117,7 @@ def page(port):
 def gated():
     """A server whose long work waits at a gate."""
     gate = Gate()
-    with served(Explorer(lambda: Small(gate), {"slow"}, {})) as port:
+    with served(Server(lambda: Small(gate), WHEN, {})) as port:
         yield port, gate
 
 
@@ -148,9 +149,9 @@ def test_work_that_is_long_or_once_a_model_goes_into_the_other_lane(gated):
     with client(port) as patching, client(port) as key, client(port) as once:
         patching.send("/long", {"scene": scene(), "panel": {"name": "slow"}})
         assert gate.begun.wait(60)
-        once.send("/ask", {"scene": scene("lll"), "panels": [{"name": "slow"}]})
+        once.send("/ask", {"scene": scene("lll"), "panels": [{"name": "once"}]})
         for letters in ("f", "ff", "fff"):  # answered although the long work goes on
-            status, answer = key.ask("/ask", {"scene": scene(letters), "panels": [{"name": "k"}]})
+            status, answer = key.ask("/ask", {"scene": scene(letters), "panels": [{"name": "key"}]})
             assert (status, answer["scene"]["actions"]) == (200, letters)
         gate.free.set()
         assert once.receive()[1]["scene"]["actions"] == "lll"
@@ -197,7 +198,7 @@ def test_a_job_that_takes_too_long_is_refused_and_frees_the_lane(gated, monkeypa
         assert status == 400 and "was given up" in answer["error"]
         assert gate.left.wait(60)
         gate.free.set()
-        assert page.ask("/ask", {"scene": scene(), "panels": [{"name": "slow"}]})[0] == 200
+        assert page.ask("/ask", {"scene": scene(), "panels": [{"name": "once"}]})[0] == 200
 
 
 def test_what_a_user_can_mend_is_said_in_one_line(page):
@@ -232,7 +233,10 @@ def test_what_fails_on_the_way_is_the_last_of_the_stream(page):
         ("/ask", {"scene": {}, "panels": [{"name": "a", "parameters": []}]}),
         ("/ask", {"scene": {}, "panels": [{"name": "a", "_target_": "os.system"}]}),
         ("/ask", {"scene": {}, "panels": [], "more": 1}),
+        ("/ask", {"scene": {}, "panels": [{"name": "slow"}]}),
+        ("/ask", {"scene": {}, "panels": [{"name": "key"}] * 100}),
         ("/long", {"scene": {}, "panel": None}),
+        ("/long", {"scene": {}, "panel": {"name": "once"}}),
         ("/text", {"scene": {}, "what": ["yaml"]}),
         ("/save", {"scene": {}, "path": "/tmp/x"}),
     ],
@@ -270,7 +274,7 @@ def test_clients_at_once_get_each_the_answer_of_their_own_scene(port):
         with client(port) as page:
             for _ in range(10):
                 letters = "".join(rng.choice(list(LETTERS), rng.integers(1, 9)))
-                panels = [{"name": "slow"}] if rng.random() < 0.3 else []
+                panels = [{"name": "once"}] if rng.random() < 0.3 else []
                 status, answer = page.ask("/ask", {"scene": scene(letters), "panels": panels})
                 while status == 503:
                     time.sleep(0.01)
