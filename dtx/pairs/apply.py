@@ -1,4 +1,4 @@
-"""Apply edits: to a world before its first step, to the observations of a run, to its reward-to-go."""
+"""Apply edits: to a world before its first step, to a run's actions, observations and reward-to-go."""
 
 from __future__ import annotations
 
@@ -7,15 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dtx.env.actions import ACTIONS
 from dtx.env.roles import Cell, Roles, Unsettled, agent_cell, things
-from dtx.pairs.edits import COMPLEMENT, DOOR_STATES, STATE_OPS, Edit, Impossible
+from dtx.pairs.edits import (
+    ACTION_OPS,
+    COMPLEMENT,
+    DOOR_STATES,
+    EMPTY,
+    OBSERVATION_OPS,
+    RTG_OPS,
+    STATE_OPS,
+    UNSEEN,
+    Edit,
+    Impossible,
+)
 
 if TYPE_CHECKING:
     from minigrid.core.world_object import WorldObj
     from minigrid.minigrid_env import MiniGridEnv
 
-EMPTY, UNSEEN = 1, 0
-"""MiniGrid's object indices of a free cell and of one that the agent cannot see."""
+FIXED_COLOURS = {"goal": "green", "lava": "red", "wall": "grey", EMPTY: "red", UNSEEN: "red"}
+"""The colour that MiniGrid gives a type that has only one; red is its number 0."""
 
 
 def edit_world(world: MiniGridEnv, edits: Sequence[Edit], roles: Roles) -> None:
@@ -207,6 +219,23 @@ def _cell(raw: Sequence[int]) -> Cell:
     return int(raw[0]), int(raw[1])
 
 
+def edit_actions(edits: Sequence[Edit], actions: int) -> dict[int, int]:
+    """What action edits ask for: the number of the new action by step, counted from 0.
+
+    Args:
+        edits: The others are skipped.
+        actions: How many the clean run has.
+
+    Raises:
+        Impossible: The run has no such step.
+    """
+    chosen = [edit for edit in edits if edit.op in ACTION_OPS]
+    return {
+        _step(edit, edit.fields["step"], actions, "actions"): ACTIONS.index(edit.fields["to"])
+        for edit in chosen
+    }
+
+
 def edit_observations(seen: np.ndarray, edits: Sequence[Edit], roles: Roles) -> np.ndarray:
     """Apply observation edits to a run.
 
@@ -219,30 +248,39 @@ def edit_observations(seen: np.ndarray, edits: Sequence[Edit], roles: Roles) -> 
         A copy.
 
     Raises:
-        Impossible: The run has no such step, or the view's cell shows something.
+        Impossible: The run has no such step, or ``obs_add`` names a cell of the view that shows something.
     """
-    from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX
+    from minigrid.core.constants import IDX_TO_OBJECT
 
     edited = seen.copy()
     for edit in edits:
-        if edit.op != "obs_add":
+        if edit.op not in OBSERVATION_OPS:
             continue
-        frame = _step(edit, edit.fields["frame"], len(seen))
+        frame = _step(edit, edit.fields["frame"], len(seen), "states")
         x, y = _cell(edit.fields["view"])
-        there = int(edited[frame, x, y, 0])
-        if there not in (EMPTY, UNSEEN):
-            name = {v: k for k, v in OBJECT_TO_IDX.items()}[there]
+        there = IDX_TO_OBJECT[int(edited[frame, x, y, 0])]
+        if edit.op == "obs_add" and there not in (EMPTY, UNSEEN):
             raise Impossible(
-                edit, f"the view's cell ({x}, {y}) at step {frame} is not free, it shows a {name}"
+                edit, f"the view's cell ({x}, {y}) at step {frame} is not free, it shows a {there}"
             )
         kind = edit.fields["type"]
         if kind == COMPLEMENT:
             if roles.complement is None:
                 raise Impossible(edit, "the environment names no complement; name a type")
             kind = roles.complement(seen[0])
-        colour = COLOR_TO_IDX[edit.fields.get("colour", "green")]
-        edited[frame, x, y] = (OBJECT_TO_IDX[kind], colour, 0)
+        edited[frame, x, y] = _shown(edit, kind)
     return edited
+
+
+def _shown(edit: Edit, kind: str) -> tuple[int, int, int]:
+    """A cell of a view as MiniGrid encodes it: object, colour, state."""
+    from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
+
+    colour, state = edit.fields.get("colour", "green"), 0
+    if edit.op == "obs_set":
+        colour = edit.fields.get("colour", FIXED_COLOURS.get(kind, "green"))
+        state = STATE_TO_IDX[edit.fields.get("state", "closed")] if kind == "door" else 0
+    return OBJECT_TO_IDX[kind], COLOR_TO_IDX[colour], state
 
 
 def edit_rewards_to_go(reward_to_go: np.ndarray, edits: Sequence[Edit]) -> np.ndarray:
@@ -253,18 +291,20 @@ def edit_rewards_to_go(reward_to_go: np.ndarray, edits: Sequence[Edit]) -> np.nd
     """
     edited = reward_to_go.copy()
     for edit in edits:
-        if edit.op != "set_rtg":
+        if edit.op not in RTG_OPS:
             continue
         scope = edit.fields["scope"]
         where = slice(None) if scope == "all" else edit.fields.get("index", "last")
         if not isinstance(where, slice):
-            where = _step(edit, where, len(edited))
+            where = _step(edit, where, len(edited), "states")
         edited[where] = edit.fields["value"]
     return edited
 
 
-def _step(edit: Edit, frame: str | int, steps: int) -> int:
-    number = frame if isinstance(frame, int) else {"first": 0, "last": steps - 1}[frame]
-    if number >= steps:
-        raise Impossible(edit, f"the run has {steps} states, none is number {number}")
+def _step(edit: Edit, place: str | int, count: int, what: str) -> int:
+    """The number of a step of which a run has ``count``; ``what`` these are: states, actions."""
+    number = place if isinstance(place, int) else {"first": 0, "last": count - 1}[place]
+    if not 0 <= number < count:
+        none = f"none is number {place}" if isinstance(place, int) else f"so there is no {place}"
+        raise Impossible(edit, f"the run has {count} {what}, {none}")
     return number

@@ -7,6 +7,7 @@ reward-to-go. Causal analyses patch activations between the two.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dtx.env.actions import ACTIONS
 from dtx.env.environment import Environment
 from dtx.env.roles import Roles
-from dtx.pairs.edits import COMPLEMENT, Edit, Impossible, problems, read
+from dtx.pairs.edits import Edit, Impossible, problems, read
 from dtx.pairs.spec import PairsSpec, PrefixPolicy
 from dtx.report import Report, read_metrics
 from dtx.resources import Resources
@@ -26,7 +27,9 @@ from dtx.stage import Stage
 if TYPE_CHECKING:
     from minigrid.minigrid_env import MiniGridEnv
 
+    from dtx.pairs.making import Making
     from dtx.pairs.pair_set import PairSet
+    from dtx.pairs.runs import Run
 
 TRIED = 32
 """Edits are tried when a config is checked if there are fewer worlds; of more, when the stage runs."""
@@ -68,19 +71,28 @@ class Declared(PairsSpec, Stage):
 
     def _declaration(self, roles: Roles) -> Iterator[tuple[str, str]]:
         env, name = self.env, type(self.env).__name__
-        yield from problems(self.edits, roles.names)
+        yield from problems(self.edits, env)
         yield from self._at(roles)
-        if self.source.variants == "all" and env.decision is None:
-            yield "source.variants", f"{name} has no list of all worlds; give a number"
+        yield from self._source()
         if self.source.prefix.policy is PrefixPolicy.dataset and self.dataset is None:
             yield "dataset", "source.prefix.policy dataset needs it: ${dataset}"
         for place, action in [("pos", self.contrast.pos), ("neg", self.contrast.neg)]:
             if action not in ACTIONS[: env.n_actions]:
                 yield f"contrast.{place}", f"{action} is no action of {name}"
-        for edit, steps in self.edits.items():
-            types = [step.get("type") for step in steps if isinstance(step, Mapping)]
-            if COMPLEMENT in types and roles.complement is None:
-                yield f"edits.{edit}", f"{name} has no complement; name a type"
+
+    def _source(self) -> Iterator[tuple[str, str]]:
+        from dtx.pairs.worlds import name_problems
+
+        variants, name = self.source.variants, type(self.env).__name__
+        if variants == "all" and self.env.decision is None:
+            yield "source.variants", f"{name} has no list of all worlds; give a number"
+        if isinstance(variants, (list, tuple)):
+            for problem in name_problems(self.env, variants):
+                yield "source.variants", problem
+        for token in self.source.tokens:
+            step = int(token[1:])
+            if isinstance(self.at, int) and step > self.at + 1:
+                yield f"source.tokens.{token}", f"a run of {self.at} steps has {self.at + 1} states"
 
     def _at(self, roles: Roles) -> Iterator[tuple[str, str]]:
         name, known = type(self.env).__name__, sorted(roles.predicates())
@@ -138,14 +150,15 @@ class Declared(PairsSpec, Stage):
 
 
 class _ByEdits:
-    """A declaration as a cache knows it: by its worlds and its edits."""
+    """A declaration as a cache knows it: by its worlds, its edits and what leads to their state."""
 
     def __init__(self, spec: PairsSpec):
         self.spec = spec
-        edits = json.dumps(spec.edits, sort_keys=True, default=list)
-        prefix = spec.source.prefix
-        steps = (spec.at, prefix.policy, prefix.actions, prefix.longest)
-        self.known_by = (repr(spec.env), spec.source.variants, spec.seed, edits, *steps)
+        source = (spec.source.variants, spec.source.tokens, spec.source.prefix.actions)
+        declared = json.dumps([spec.edits, *source], sort_keys=True, default=list)
+        prefix = (spec.source.prefix.policy, spec.source.prefix.longest)
+        rest = (spec.seed, spec.at, spec.replay, spec.checks)
+        self.known_by = (repr(spec.env), declared, *prefix, *rest)
 
     def __hash__(self) -> int:
         return hash(self.known_by)
@@ -157,61 +170,57 @@ class _ByEdits:
 @functools.lru_cache(maxsize=64)  # jobs of a sweep mostly share their edits
 def _tried(declaration: _ByEdits) -> tuple[tuple[str, str], ...]:
     """Edits, and a script before them, that no world tried allows."""
-    from dtx.pairs.making import count_worlds, roles_of, worlds
+    from dtx.pairs.making import Making
+    from dtx.pairs.runs import Refused
+    from dtx.pairs.worlds import count_worlds, worlds
 
     spec = declaration.spec
     if count_worlds(spec) >= TRIED:  # another world may allow what those tried do not
         return ()
-    tried = [world for _, world in worlds(spec)]
+    tried = worlds(spec)
     where = f"in each of the {len(tried)} worlds" if len(tried) > 1 else "in the world"
-    wrong = []
+    making, clean, reasons = None, {}, []
     if spec.source.prefix.policy is PrefixPolicy.script:
-        reasons = list(_not_reached(spec, tried, roles_of(spec)))
-        if len(reasons) == len(tried):
-            wrong.append(("source.prefix", f"no clean run: {reasons[0]}, {where}"))
+        making = Making(dataclasses.replace(spec, dataset=None), draw=False)
+        for name, world in tried:
+            try:
+                clean[name] = making.clean(name, world, spec.source.reward_to_go[0])
+            except Refused as refused:
+                reasons.append(str(refused))
+    wrong = []
+    if len(reasons) == len(tried):
+        wrong.append(("source.prefix", f"no clean run: {reasons[0]}, {where}"))
     for edits in read(spec.edits).values():
-        refusals = list(_refusals(edits, tried, roles_of(spec)))
+        refusals = list(_refusals(spec, making, edits, tried, clean))
         if len(refusals) == len(tried):
             edit, reason = refusals[0].edit, refusals[0].reason
             wrong.append((f"edits.{edit.name}[{edit.place}]", f"{edit.op}: {reason}, {where}"))
     return tuple(wrong)
 
 
-def _not_reached(spec: PairsSpec, tried: Sequence[MiniGridEnv], roles: Roles) -> Iterator[str]:
-    """Why a script does not lead to the state that pairs are about, for each world where it does not."""
-    from dtx.pairs.making import reached
-    from dtx.pairs.policies import Script
-    from dtx.pairs.runs import Refused, copied, play
-
-    prefix = spec.source.prefix
-    script = [ACTIONS.index(action) for action in prefix.actions]
-    for world in tried:
-        try:
-            there = functools.partial(reached, spec)
-            play(
-                copied(world),
-                roles,
-                Script(script),
-                there,
-                target=spec.source.reward_to_go[0],
-                longest=prefix.longest,
-                may_end=not spec.checks.no_early_termination,
-            )
-        except Refused as refused:
-            yield str(refused)
-
-
 def _refusals(
-    edits: Sequence[Edit], tried: Sequence[MiniGridEnv], roles: Roles
+    spec: PairsSpec,
+    making: Making | None,
+    edits: Sequence[Edit],
+    tried: Sequence[tuple[str, MiniGridEnv]],
+    clean: Mapping[str, Run],
 ) -> Iterator[Impossible]:
-    """Why worlds do not allow edits, one for each world that does not."""
+    """Why worlds, and the clean runs that there are in them, do not allow edits; one for each world."""
     from dtx.pairs.apply import edit_observations, edit_world
-    from dtx.pairs.runs import copied
+    from dtx.pairs.runs import Refused, copied
 
+    roles, target = spec.env.roles, spec.source.reward_to_go[0]
+    assert roles is not None
     at_start = [edit for edit in edits if edit.fields.get("frame") in ("first", 0)]
-    for world in tried:
+    for name, world in tried:
         try:
-            edit_world(copied(world), edits, roles)
-            edit_observations(world.gen_obs()["image"][None], at_start, roles)
+            if making is not None and name in clean:
+                making.edited(name, world, target, edits, clean[name])
+            else:
+                edited = copied(world)
+                edit_world(edited, edits, roles)
+                edit_observations(edited.gen_obs()["image"][None], at_start, roles)
         except Impossible as impossible:
             yield impossible
+        except Refused:  # such pairs are counted when the stage runs
+            continue

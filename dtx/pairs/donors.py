@@ -16,7 +16,10 @@ DONORS = {"donor_clean": "clean", "donor_corrupt": "corrupt"}
 
 
 def donors(
-    spec: PairsSpec, runs: Sequence[Run], pairs: Sequence[dict[str, Any]]
+    spec: PairsSpec,
+    runs: Sequence[Run],
+    pairs: Sequence[dict[str, Any]],
+    only: int | None = None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """For every edited pair two runs in other worlds: with the clean run's answer and with the corrupt run's.
 
@@ -25,6 +28,7 @@ def donors(
 
     Args:
         spec: What was declared. runs: All runs. pairs: All pairs so far.
+        only: Only of the first so many edited pairs; they get the same as among all. None: of all.
 
     Returns:
         Rows of pairs, and of pairs that are not there.
@@ -33,7 +37,7 @@ def donors(
     edited = [pair for pair in pairs if pair["kind"] == "edit"]
     made: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
-    for pair in edited:
+    for pair in edited[:only]:
         own = [runs[pair[end]] for end in ("clean", "corrupt")]
         for kind, side in DONORS.items():
             wanted = _turn(spec.env.decision, runs[pair[side]])
@@ -77,12 +81,16 @@ def _turn(decision: Decision | None, run: Run) -> int | None:
 def edited_as(clean: Run, corrupt: Run, donor: Run) -> str:
     """Which run of a pair a donor is like in what the edit changed: ``clean``, ``corrupt`` or ``other``.
 
-    Compared are the cells of the world that the edit changed, or what is seen where no cell is, and
-    reward-to-go.
+    Compared are reward-to-go and the cells of the world that the edit changed; the actions where no cell is;
+    what is seen where no action is.
     """
     parts = [(run.grid, run.rewards_to_go) for run in (clean, corrupt, donor)]
     if np.array_equal(clean.grid, corrupt.grid):
-        parts = [(run.seen, run.rewards_to_go) for run in (clean, corrupt, donor)]
+        acted = clean.actions != corrupt.actions
+        parts = [
+            (np.array(run.actions) if acted else run.seen, run.rewards_to_go)
+            for run in (clean, corrupt, donor)
+        ]
     like = {"clean": True, "corrupt": True}
     for a, b, of_donor in zip(*parts, strict=True):
         differs = a != b

@@ -1,19 +1,23 @@
 """Edits as a pair file declares them: read, checked, applied.
 
-Three kinds. A *state edit* changes the world before its first step. An *observation edit* changes what the
-agent sees at one step of a run, and no world may ever show that. An *RTG edit* changes the reward-to-go
-that the model is given.
+Four kinds. A *state edit* changes the world before its first step. An *action edit* takes another action at
+one step; what is seen after it follows from it. An *observation edit* changes what the agent sees at one step
+of a run, and no world may ever show that. An *RTG edit* changes the reward-to-go that the model is given.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from dtx.config.ranges import Magnitude
+from dtx.env.actions import ACTIONS
 from dtx.env.encoding import VIEW
 from dtx.text import suggest
+
+if TYPE_CHECKING:
+    from dtx.env.environment import Environment
 
 TYPES = ("ball", "box", "door", "floor", "goal", "key", "lava", "wall")
 COLOURS = ("blue", "green", "grey", "purple", "red", "yellow")
@@ -27,14 +31,19 @@ STATE_OPS = {
     "remove": ({"select"}, set()),
     "add": ({"type", "at"}, {"colour", "state"}),
 }
-OTHER_OPS = {
+ACTION_OPS = {"set_action": ({"step", "to"}, set())}
+OBSERVATION_OPS = {
     "obs_add": ({"frame", "view", "type", "ood"}, {"colour"}),
-    "set_rtg": ({"value", "scope"}, {"index"}),
+    "obs_set": ({"frame", "view", "type", "ood"}, {"colour", "state"}),
 }
-OPS = STATE_OPS | OTHER_OPS
+RTG_OPS = {"set_rtg": ({"value", "scope"}, {"index"})}
+OPS = STATE_OPS | ACTION_OPS | OBSERVATION_OPS | RTG_OPS
 """Operation to its fields: those needed, those that may be there."""
 SCOPES = ("all", "last", "index")
 COMPLEMENT = "complement"
+"""Type of an observation edit: what the instruction is not."""
+EMPTY, UNSEEN = "empty", "unseen"
+"""More types of ``obs_set``: nothing in a cell, and a cell that the agent cannot see."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,13 +85,15 @@ def read(edits: Mapping[str, Any]) -> dict[str, list[Edit]]:
     }
 
 
-def problems(edits: Mapping[str, Any], roles: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def problems(edits: Mapping[str, Any], env: Environment) -> Iterator[tuple[str, str]]:
     """Yield (place, what is wrong) of declared edits, before any world is made.
 
     Args:
         edits: As composed from YAML.
-        roles: What the environment's worlds may have.
+        env: Has roles; they and the actions are what edits may name.
     """
+    roles = env.roles
+    assert roles is not None
     for name, steps in edits.items():
         if name in ("null", "donor_clean", "donor_corrupt"):
             yield f"edits.{name}", "is the name of a control that is always added; choose another"
@@ -95,7 +106,18 @@ def problems(edits: Mapping[str, Any], roles: tuple[str, ...]) -> Iterator[tuple
             elif raw["op"] not in OPS:
                 yield f"{place}.op", f"no operation {raw['op']!r}{suggest(raw['op'], list(OPS))}"
             else:
-                yield from _problems(raw, place, roles)
+                yield from _problems(raw, place, roles.names)
+                yield from _lacking(raw, place, env)
+
+
+def _lacking(raw: Mapping, place: str, env: Environment) -> Iterator[tuple[str, str]]:
+    """What operations name and the environment does not have."""
+    name, roles = type(env).__name__, env.roles
+    if raw.get("type") == COMPLEMENT and roles is not None and roles.complement is None:
+        yield f"{place}.type", f"{name} has no complement; name a type"
+    to = raw.get("to")
+    if raw["op"] in ACTION_OPS and to in ACTIONS and to not in ACTIONS[: env.n_actions]:
+        yield f"{place}.to", f"{to} is no action of {name}"
 
 
 def _problems(raw: Mapping, place: str, roles: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -110,27 +132,36 @@ def _problems(raw: Mapping, place: str, roles: tuple[str, ...]) -> Iterator[tupl
         yield from _select_problems(raw[name], f"{place}.{name}", roles)
     if "to" in given & needed:
         yield from _to_problems(op, raw["to"], f"{place}.to")
-    if op in ("add", "obs_add") and "type" in given:
-        known = (*TYPES, COMPLEMENT) if op == "obs_add" else TYPES
-        yield from _choice(raw["type"], known, f"{place}.type")
+    if "type" in given & needed:
+        yield from _choice(raw["type"], TYPES + _MORE_TYPES.get(op, ()), f"{place}.type")
     if "colour" in given & optional:
         yield from _choice(raw["colour"], COLOURS, f"{place}.colour")
+        if raw.get("type") in (EMPTY, UNSEEN):
+            yield f"{place}.colour", f"a cell that is {raw['type']} has none"
     if "state" in given & optional:
         yield from _choice(raw["state"], DOOR_STATES, f"{place}.state")
         if raw.get("type") != "door":
             yield f"{place}.state", "is a door's"
     if op == "add" and "at" in given and not is_cell(raw["at"]):
         yield f"{place}.at", f"a cell [x, y] is wanted, not {raw['at']!r}"
-    if op == "obs_add":
+    if op in ACTION_OPS and "step" in given:
+        yield from _step_problems(raw["step"], f"{place}.step")
+    if op in OBSERVATION_OPS:
         yield from _observation_problems(raw, place)
-    if op == "set_rtg":
+    if op in RTG_OPS:
         yield from _rtg_problems(raw, place)
+
+
+_MORE_TYPES = {"obs_add": (COMPLEMENT,), "obs_set": (COMPLEMENT, EMPTY, UNSEEN)}
 
 
 def _to_problems(op: str, to: Any, place: str) -> Iterator[tuple[str, str]]:
     if op == "move":
         if not is_cell(to):
             yield place, f"a cell [x, y] is wanted, not {to!r}"
+        return
+    if op in ACTION_OPS:
+        yield from _choice(to, ACTIONS, place, "action")
         return
     known = {"set_type": TYPES, "set_colour": COLOURS, "set_state": DOOR_STATES}.get(op)
     if known is None:
@@ -158,9 +189,9 @@ def _select_problems(raw: Any, place: str, roles: tuple[str, ...]) -> Iterator[t
 
 
 def _observation_problems(raw: Mapping, place: str) -> Iterator[tuple[str, str]]:
-    frame, view = raw.get("frame"), raw.get("view")
-    if "frame" in raw and frame not in ("first", "last") and not _is_count(frame):
-        yield f"{place}.frame", f"first, last or the number of a step is wanted, not {frame!r}"
+    view = raw.get("view")
+    if "frame" in raw:
+        yield from _step_problems(raw["frame"], f"{place}.frame")
     if "view" in raw and not (is_cell(view) and all(place < VIEW for place in view)):
         yield f"{place}.view", f"a cell [x, y] of the {VIEW}x{VIEW} view is wanted, not {view!r}"
     if "ood" in raw and raw["ood"] is not True:
@@ -168,6 +199,11 @@ def _observation_problems(raw: Mapping, place: str) -> Iterator[tuple[str, str]]
             f"{place}.ood",
             "must be true: no world may show this, so it is out of distribution",
         )
+
+
+def _step_problems(step: Any, place: str) -> Iterator[tuple[str, str]]:
+    if step not in ("first", "last") and not _is_count(step):
+        yield place, f"first, last or the number of a step is wanted, not {step!r}"
 
 
 def _rtg_problems(raw: Mapping, place: str) -> Iterator[tuple[str, str]]:
@@ -184,9 +220,13 @@ def _rtg_problems(raw: Mapping, place: str) -> Iterator[tuple[str, str]]:
         yield f"{place}.index", f"the number of a step is wanted, not {raw['index']!r}"
 
 
-def _choice(value: Any, known: tuple[str, ...], place: str) -> Iterator[tuple[str, str]]:
+def _choice(
+    value: Any, known: tuple[str, ...], place: str, what: str | None = None
+) -> Iterator[tuple[str, str]]:
+    """``what`` is wanted: the last part of its place, if nothing else is said."""
     if value not in known:
-        yield place, f"no {place.rpartition('.')[2]} {value!r}{suggest(str(value), list(known))}"
+        what = what or place.rpartition(".")[2]
+        yield place, f"no {what} {value!r}{suggest(str(value), list(known))}"
 
 
 def is_cell(value: Any) -> TypeGuard[Sequence[int]]:

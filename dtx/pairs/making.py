@@ -16,14 +16,15 @@ import numpy as np
 from dtx.agent.agent import AgentStage
 from dtx.dt.model_stage import ModelStage
 from dtx.env.actions import ACTIONS
-from dtx.env.roles import Roles, world_of
-from dtx.env.vector import seeds
-from dtx.pairs.apply import edit_observations, edit_rewards_to_go, edit_world
+from dtx.env.roles import Roles
+from dtx.pairs.apply import edit_actions, edit_observations, edit_rewards_to_go, edit_world
+from dtx.pairs.distance import nearest, training_observations
 from dtx.pairs.donors import donors
-from dtx.pairs.edits import OTHER_OPS, STATE_OPS, Edit, Impossible, read
+from dtx.pairs.edits import ACTION_OPS, OBSERVATION_OPS, RTG_OPS, STATE_OPS, Edit, Impossible, read
 from dtx.pairs.policies import AgentPolicy, EpisodePolicy, ModelPolicy, Script, Search
 from dtx.pairs.runs import Policy, Refused, Run, copied, play
-from dtx.pairs.spec import PairsSpec, PrefixPolicy, Replay
+from dtx.pairs.spec import TOKEN, PairsSpec, PrefixPolicy, Replay
+from dtx.pairs.worlds import worlds
 from dtx.report import Report, write_atomically
 from dtx.training.threads import one_thread
 
@@ -49,6 +50,23 @@ class Made:
     pairs: list[dict[str, Any]] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
 
+    def about(self) -> dict[str, Any]:
+        """See ``PairSet.about``."""
+        spec = self.spec
+        return {
+            "env": spec.env.id,
+            "roles": list(roles_of(spec).names),
+            "edits": list(spec.edits),
+            "positive": ACTIONS.index(spec.contrast.pos),
+            "negative": ACTIONS.index(spec.contrast.neg),
+            "min_ld_gap": spec.checks.min_ld_gap,
+            "n_actions": spec.env.n_actions,
+        }
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The runs as arrays, padded behind their ends with zeros; see ``PairSet.runs``."""
+        return _columns(self.runs, roles_of(self.spec).names)
+
     def save(self, out: Path, report: Report) -> None:
         """Write arrays, tables and the headline.
 
@@ -69,20 +87,10 @@ class Made:
             possible = any(pair["edit"] == name for pair in edited)
             if not possible and all(reason.startswith("edits.") for reason in reasons):
                 raise UserError(f"pairs.{reasons[0]}, and nothing else in the other worlds")
-        roles = list(roles_of(spec).names)
-        np.savez_compressed(out / "runs.npz", **_columns(self.runs, roles))
+        np.savez_compressed(out / "runs.npz", **self.columns())
         pictures = {f"run_{i}": run.picture for i, run in enumerate(self.runs)}
         np.savez_compressed(out / "pictures.npz", **pictures)
-        about = {
-            "env": spec.env.id,
-            "roles": roles,
-            "edits": list(spec.edits),
-            "positive": ACTIONS.index(spec.contrast.pos),
-            "negative": ACTIONS.index(spec.contrast.neg),
-            "min_ld_gap": spec.checks.min_ld_gap,
-            "n_actions": spec.env.n_actions,
-        }
-        write_atomically(out / "pairs.json", json.dumps(about, indent=1) + "\n")
+        write_atomically(out / "pairs.json", json.dumps(self.about(), indent=1) + "\n")
         report.table("pairs", pd.DataFrame(self.pairs))
         columns = ["variant", "reward_to_go", "edit", "reason"]
         report.table("refused", pd.DataFrame(self.refused, columns=columns))
@@ -106,28 +114,7 @@ class Made:
 def make(spec: PairsSpec) -> Made:
     """All pairs of a declaration; its inputs are committed."""
     with one_thread():
-        return _Making(spec).all()
-
-
-def count_worlds(spec: PairsSpec) -> int:
-    """In how many worlds clean runs start."""
-    if spec.source.variants != "all":
-        return spec.source.variants
-    assert spec.env.decision is not None
-    return len(spec.env.decision.layouts)
-
-
-def worlds(spec: PairsSpec) -> list[tuple[str, MiniGridEnv]]:
-    """The worlds that clean runs start in, by name."""
-    env, decision, count = spec.env, spec.env.decision, count_worlds(spec)
-    if spec.source.variants == "all":
-        assert decision is not None
-        made = [(name, decision.make(i)) for i, name in enumerate(decision.layouts)]
-    else:
-        made = [(f"world {i}", env.make()) for i in range(count)]
-    for (_, world), seed in zip(made, seeds(spec.seed, count), strict=True):
-        world.reset(seed=seed)
-    return [(name, world_of(world)) for name, world in made]
+        return Making(spec).all()
 
 
 def roles_of(spec: PairsSpec) -> Roles:
@@ -144,11 +131,23 @@ def reached(spec: PairsSpec, observation: np.ndarray, step: int) -> bool:
     return bool(roles_of(spec).predicates()[spec.at](observation))
 
 
-class _Making:
-    def __init__(self, spec: PairsSpec):
+class Making:
+    """Plays the runs of a declaration and puts them together to pairs, which are in ``made``.
+
+    Args:
+        spec: What was declared; its inputs are committed.
+        known: (u, 7, 7, 3) observations that those of pairs are compared with; None: the training data of the
+            declaration's dataset, if it has one.
+        draw: Take a picture of every world.
+    """
+
+    def __init__(self, spec: PairsSpec, *, known: np.ndarray | None = None, draw: bool = True):
         self.spec, self.made, self.roles = spec, Made(spec), roles_of(spec)
         self.edits = read(spec.edits)
         self.episodes = None if spec.dataset is None else spec.dataset.load()
+        if known is None and self.episodes is not None:
+            known = training_observations(self.episodes)
+        self.known, self.draw = known, draw
         self.policy = self._policy()
         self._played: dict[tuple, Run | Refused | Impossible] = {}
         self._row: dict[tuple, int] = {}
@@ -157,40 +156,55 @@ class _Making:
         """Clean runs, then every edit of each, then the donors."""
         for name, world in worlds(self.spec):
             for target in self.spec.source.reward_to_go:
-                self._of_one(name, world, target)
+                self.of_world(name, world, target)
         pairs, refused = donors(self.spec, self.made.runs, self.made.pairs)
         self.made.pairs += pairs
         self.made.refused += refused
-        self._describe()
+        self.describe(self.made.pairs)
         return self.made
 
-    def _of_one(self, variant: str, world: MiniGridEnv, target: float) -> None:
+    def of_world(self, variant: str, world: MiniGridEnv, target: float) -> None:
+        """The null pair of a world and reward-to-go, and one of each edit; or why they are not there."""
         of = {"variant": variant, "reward_to_go": target}
         try:
-            clean = self._run(variant, world, target, None)
+            clean = self.clean(variant, world, target)
         except (Refused, Impossible) as reason:
             for name in (NULL, *self.edits):
                 self.made.refused.append({**of, "edit": name, "reason": f"clean run: {reason}"})
             return
-        self._pair(of, NULL, NULL, clean, clean)
+        self.add(of, NULL, NULL, clean, clean)
         for name, edits in self.edits.items():
             try:
-                corrupt = self._edited(variant, world, target, edits, clean)
+                corrupt = self.edited(variant, world, target, edits, clean)
             except (Refused, Impossible) as reason:
                 self.made.refused.append({**of, "edit": name, "reason": str(reason)})
                 continue
-            self._pair(of, name, "edit", clean, corrupt)
+            self.add(of, name, "edit", clean, corrupt)
 
-    def _edited(
+    def clean(self, variant: str, world: MiniGridEnv, target: float) -> Run:
+        """The run without an edit; the world, which has the name ``variant``, stays at its start.
+
+        Raises:
+            Refused: It does not get to the state that the pairs are about.
+        """
+        return self._run(variant, world, target, None)
+
+    def edited(
         self, variant: str, world: MiniGridEnv, target: float, edits: Sequence[Edit], clean: Run
     ) -> Run:
+        """The run with the operations of one edit.
+
+        Raises:
+            Impossible: The world or the run does not allow one.
+            Refused: The run cannot be the other one of a pair.
+        """
         base = clean
-        if any(edit.op in STATE_OPS for edit in edits):
+        if any(edit.op in STATE_OPS | ACTION_OPS for edit in edits):
             base = self._run(variant, world, target, edits, clean)
         if self.spec.checks.same_length and len(base.actions) != len(clean.actions):
             raise Refused(f"{len(base.actions)} steps, but the clean run has {len(clean.actions)}")
         corrupt = base
-        if any(edit.op in OTHER_OPS for edit in edits):
+        if any(edit.op in OBSERVATION_OPS | RTG_OPS for edit in edits):
             seen = edit_observations(base.seen, edits, self.roles)
             to_go = edit_rewards_to_go(base.rewards_to_go, edits)
             corrupt = replace(base, observations=list(seen), rewards_to_go=to_go)
@@ -217,16 +231,21 @@ class _Making:
         run = self._played[key]
         if isinstance(run, Exception):
             raise run
-        to_go = np.float32(target) - np.cumsum([0.0, *run.rewards])
-        return replace(run, rewards_to_go=to_go.astype(np.float32))
+        to_go = (np.float32(target) - np.cumsum([0.0, *run.rewards])).astype(np.float32)
+        for name, value in self.spec.source.tokens.items():
+            if not (step := _step_of(name)) < len(to_go):
+                raise Refused(f"source.tokens.{name}: the run has {len(to_go)} states")
+            to_go[step] = value
+        return replace(run, rewards_to_go=to_go)
 
     def _play(
         self, world: MiniGridEnv, target: float, edits: Sequence[Edit] | None, clean: Run | None
     ) -> Run:
-        spec = self.spec
+        spec, given = self.spec, {}
         policy, reached = self.policy, self.reached
         if edits is not None and clean is not None:
             edit_world(world, edits, self.roles)
+            given = edit_actions(edits, len(clean.actions))
             if spec.replay is Replay.same_actions:
                 policy, reached = Script(clean.actions), len(clean.actions)
             elif not spec.checks.same_length:
@@ -239,6 +258,8 @@ class _Making:
             target=target,
             longest=spec.source.prefix.longest,
             may_end=not spec.checks.no_early_termination,
+            given=given,
+            draw=self.draw,
         )
 
     def reached(self, observation: np.ndarray, step: int) -> bool:
@@ -260,7 +281,8 @@ class _Making:
         assert isinstance(prefix.of, ModelStage)
         return ModelPolicy(prefix.of.load(), prefix.longest, n_actions)
 
-    def _pair(self, of: dict, edit: str, kind: str, clean: Run, corrupt: Run) -> None:
+    def add(self, of: dict, edit: str, kind: str, clean: Run, corrupt: Run) -> None:
+        """Keep a pair; ``of`` is its ``variant`` and ``reward_to_go``, the rest as in ``PairSet.table``."""
         self.made.pairs.append(
             {
                 "pair": len(self.made.pairs),
@@ -272,7 +294,7 @@ class _Making:
                 "clean": self._number(of["variant"], NULL, clean),
                 "corrupt": self._number(of["variant"], edit, corrupt),
                 "states": len(clean.observations),
-                "ood": any(e.op == "obs_add" for e in self.edits.get(edit, [])),
+                "ood": any(e.op in OBSERVATION_OPS for e in self.edits.get(edit, [])),
             }
         )
 
@@ -284,38 +306,18 @@ class _Making:
             self.made.runs.append(run)
         return self._row[key]
 
-    def _describe(self) -> None:
-        """What differs, and how far from the training observations it looks."""
-        distance = self._distances()
-        for pair in self.made.pairs:
-            clean, corrupt = (self.made.runs[pair[side]] for side in ("clean", "corrupt"))
-            pair["changed"] = " ".join(changed(clean, corrupt))
-            for side in ("clean", "corrupt"):
-                pair[f"{side}_distance"] = None if distance is None else distance[pair[side]]
-
-    def _distances(self) -> list[int] | None:
-        """For each run, cells by which its least usual observation differs from the nearest in training."""
-        if self.episodes is None:
-            return None
-        e = self.episodes
-        lengths = np.asarray(e.length)
-        training = np.repeat(np.asarray(e.split) == 0, lengths)
-        seen = np.unique(np.asarray(e.observation)[training])
-        return nearest([run.seen for run in self.made.runs], e.observations[seen])
-
-
-def nearest(seen: Sequence[np.ndarray], known: np.ndarray) -> list[int]:
-    """For each run (t, 7, 7, 3), the largest over its states of the smallest number of differing cells.
-
-    Args:
-        known: (u, 7, 7, 3) observations to compare with.
-    """
-    found: dict[bytes, int] = {}
-    for state in (state for run in seen for state in run):
-        if (mark := state.tobytes()) not in found:
-            differs = (known != state).any(-1).sum((1, 2))
-            found[mark] = int(differs.min(initial=49))
-    return [max(found[state.tobytes()] for state in run) for run in seen]
+    def describe(self, pairs: Sequence[dict[str, Any]]) -> None:
+        """Say of pairs what differs, and how far from the training observations it looks."""
+        runs, sides = self.made.runs, ("clean", "corrupt")
+        used = sorted({pair[side] for pair in pairs for side in sides})
+        distance: dict[int, int] = {}
+        if self.known is not None:
+            found = nearest([runs[i].seen for i in used], self.known)
+            distance = dict(zip(used, found, strict=True))
+        for pair in pairs:
+            pair["changed"] = " ".join(changed(*(runs[pair[side]] for side in sides)))
+            for side in sides:
+                pair[f"{side}_distance"] = distance.get(pair[side])
 
 
 def changed(clean: Run, corrupt: Run) -> list[str]:
@@ -329,12 +331,18 @@ def changed(clean: Run, corrupt: Run) -> list[str]:
     return names
 
 
+def _step_of(token: str) -> int:
+    """The step, counted from 0, of a reward-to-go token: 3 of ``R4``."""
+    named = TOKEN.fullmatch(token)
+    assert named is not None, f"{token} is no reward-to-go token"
+    return int(named[1]) - 1
+
+
 def _same(clean: Run, corrupt: Run) -> bool:
     return len(clean.actions) == len(corrupt.actions) and not changed(clean, corrupt)
 
 
 def _columns(runs: Sequence[Run], roles: Sequence[str]) -> dict[str, np.ndarray]:
-    """Runs as arrays, padded behind their ends with zeros."""
     longest = max(len(run.observations) for run in runs)
     columns = {
         "observation": np.zeros((len(runs), longest, 7, 7, 3), np.uint8),

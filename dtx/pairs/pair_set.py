@@ -129,12 +129,15 @@ class PairSet:
         return {int(name.removeprefix("run_")): picture for name, picture in stored.items()}
 
     def batches(self, model: DecisionTransformerModel) -> list[PairBatch]:
+        """All pairs as windows of a model; see :meth:`batches_of`."""
+        return self.batches_of(model.cfg)
+
+    def batches_of(self, cfg: ModelConfig) -> list[PairBatch]:
         """All pairs as windows of a model, padded as in its training; one batch for each number of states.
 
         Raises:
             UserError: The model knows fewer actions or timesteps than the pairs have.
         """
-        cfg = model.cfg
         most = max(self.about["positive"], self.about["negative"], int(self.runs["action"].max()))
         if cfg.n_actions <= most:
             raise UserError(

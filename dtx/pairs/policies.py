@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,9 +27,9 @@ class Script:
     def __init__(self, actions: Sequence[int]):
         self.actions = list(actions)
 
-    def begin(self, world: MiniGridEnv, target: float) -> None:
+    def begin(self, world: MiniGridEnv, target: float, given: Mapping[int, int]) -> None:
         """Start from the first action."""
-        self._left = deque(self.actions)
+        self._left = deque(given.get(step, action) for step, action in enumerate(self.actions))
 
     def act(self, observation: np.ndarray, reward_to_go: float) -> int | None:
         """The next one."""
@@ -43,23 +43,37 @@ class Search(Script):
         super().__init__([])
         self.reached, self.n_actions, self.longest = reached, n_actions, longest
 
-    def begin(self, world: MiniGridEnv, target: float) -> None:
-        """Search.
+    def begin(self, world: MiniGridEnv, target: float, given: Mapping[int, int]) -> None:
+        """Search; behind a given action search anew, from where it leads.
 
         Raises:
             Refused: No way is found.
         """
-        self._left = deque(self._way(world))
+        way = self._way(world, 0)
+        for step in sorted(given):
+            if step >= len(way):  # the state is reached before
+                break
+            here, way, over = copied(world), [*way[:step], given[step]], False
+            for action in way:
+                _, _, terminated, truncated = act_once(here, action)
+                over = over or terminated or truncated
+            if over:  # nothing leads on from here
+                break
+            way += self._way(here, len(way))
+        self._left = deque(way)
 
-    def _way(self, world: MiniGridEnv) -> list[int]:
-        """Breadth first, so the first way found is a shortest one; ties go to the smaller action."""
+    def _way(self, world: MiniGridEnv, taken: int) -> list[int]:
+        """Breadth first, so the first way found is a shortest one; ties go to the smaller action.
+
+        ``taken`` steps lead to the world as it is; they count for what is reached, and as steps allowed.
+        """
         todo: deque[tuple[MiniGridEnv, tuple[int, ...]]] = deque([(copied(world), ())])
         known = {_fingerprint(world)}
-        if self.reached(world.gen_obs()["image"], 0):
+        if self.reached(world.gen_obs()["image"], taken):
             return []
         while todo and len(known) < _SEARCHED:
             here, way = todo.popleft()
-            if len(way) == self.longest:
+            if taken + len(way) == self.longest:
                 break
             for action in range(self.n_actions):
                 there = copied(here)
@@ -67,7 +81,7 @@ class Search(Script):
                 mark = _fingerprint(there)
                 if terminated or truncated or mark in known:
                     continue
-                if self.reached(observation, len(way) + 1):
+                if self.reached(observation, taken + len(way) + 1):
                     return [*way, action]
                 known.add(mark)
                 todo.append((there, (*way, action)))
@@ -92,18 +106,19 @@ class AgentPolicy:
     def __init__(self, agent: Agent):
         self.agent = agent
 
-    def begin(self, world: MiniGridEnv, target: float) -> None:
+    def begin(self, world: MiniGridEnv, target: float, given: Mapping[int, int]) -> None:
         """Empty its memory."""
-        self._memory = self.agent.initial_memory(1)
+        self._memory, self._given, self._step = self.agent.initial_memory(1), given, 0
 
     def act(self, observation: np.ndarray, reward_to_go: float) -> int:
-        """Its most probable action."""
+        """Its most probable action, or the one that is given."""
         import torch
 
         with torch.inference_mode():
             seen = torch.from_numpy(observation[None].copy())
             logits, _, self._memory = self.agent.step(seen, self._memory)
-        return int(logits[0].argmax())
+        self._step += 1
+        return self._given.get(self._step - 1, int(logits[0].argmax()))
 
 
 class ModelPolicy:
@@ -112,32 +127,36 @@ class ModelPolicy:
     def __init__(self, model: DecisionTransformerModel, horizon: int, n_actions: int):
         self.model, self.horizon, self.n_actions = model, horizon, n_actions
 
-    def begin(self, world: MiniGridEnv, target: float) -> None:
+    def begin(self, world: MiniGridEnv, target: float, given: Mapping[int, int]) -> None:
         """Forget what was seen."""
         from dtx.dt.history import History
 
-        self._history = History(self.model.cfg, 1, self.horizon + 1)
+        self._history, self._given = History(self.model.cfg, 1, self.horizon + 1), given
 
     def act(self, observation: np.ndarray, reward_to_go: float) -> int:
-        """Its most probable action."""
+        """Its most probable action, or the one that is given."""
         import torch
 
         with torch.inference_mode():
             self._history.see(observation[None], np.array([reward_to_go], np.float32))
             logits = self.model.last_logits(self._history.context(np.array([0])))
-        action = int(logits[0, : self.n_actions].argmax())
+        preferred = int(logits[0, : self.n_actions].argmax())
+        action = self._given.get(self._history.step - 1, preferred)
         self._history.act(np.array([action]))
         return action
 
 
 class EpisodePolicy(Script):
-    """The actions of a recorded episode that saw exactly what this world shows, up to that state."""
+    """The actions of a recorded episode that saw exactly what this world shows, up to that state.
+
+    Where an action is given, an episode in which it was taken.
+    """
 
     def __init__(self, episodes: Episodes, reached: Reached, longest: int):
         super().__init__([])
         self.episodes, self.reached, self.longest = episodes, reached, longest
 
-    def begin(self, world: MiniGridEnv, target: float) -> None:
+    def begin(self, world: MiniGridEnv, target: float, given: Mapping[int, int]) -> None:
         """Look for the first such episode.
 
         Raises:
@@ -146,18 +165,24 @@ class EpisodePolicy(Script):
         e, first = self.episodes, world.gen_obs()["image"]
         same = (e.observations == first).all((1, 2, 3))
         for episode in np.flatnonzero(same[e.observation[e.start]]):
-            way = self._follow(copied(world), int(e.start[episode]), int(e.length[episode]))
+            start, length = int(e.start[episode]), int(e.length[episode])
+            way = self._follow(copied(world), start, length, given)
             if way is not None:
                 self._left = deque(way)
                 return
         raise Refused("no recorded episode saw what this world shows")
 
-    def _follow(self, world: MiniGridEnv, start: int, length: int) -> list[int] | None:
+    def _follow(
+        self, world: MiniGridEnv, start: int, length: int, given: Mapping[int, int]
+    ) -> list[int] | None:
         e, observation = self.episodes, world.gen_obs()["image"]
         for step in range(min(length, self.longest + 1)):
             if (e.observations[e.observation[start + step]] != observation).any():
                 return None
             if self.reached(observation, step):
                 return e.action[start : start + step].astype(int).tolist()
-            observation = act_once(world, int(e.action[start + step]))[0]
+            action = int(e.action[start + step])
+            if action != given.get(step, action):
+                return None
+            observation = act_once(world, action)[0]
         return None

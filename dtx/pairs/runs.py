@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,7 +30,7 @@ class Run:
         observations: t times (7, 7, 3) uint8.
         actions: MiniGrid's. rewards: One an action.
         visible: Roles whose thing the agent sees, one set a state.
-        picture: The world at the start, (pixels, pixels, 3) uint8.
+        picture: The world at the start, (pixels, pixels, 3) uint8; without pixels where none was asked for.
         rewards_to_go: (t,) float32, filled in where a target is given.
         grid: The world at the start as MiniGrid encodes it, (width, height, 3) uint8.
     """
@@ -52,8 +52,14 @@ class Run:
 class Policy(Protocol):
     """Acts in one world after the other."""
 
-    def begin(self, world: MiniGridEnv, target: float) -> None:
-        """A new episode; ``target`` is the reward-to-go asked for."""
+    def begin(self, world: MiniGridEnv, target: float, given: Mapping[int, int]) -> None:
+        """A new episode.
+
+        Args:
+            world: At its start.
+            target: The reward-to-go asked for.
+            given: Actions that are taken whatever the policy prefers, by step, counted from 0.
+        """
         ...
 
     def act(self, observation: np.ndarray, reward_to_go: float) -> int | None:
@@ -77,6 +83,8 @@ def play(
     target: float,
     longest: int,
     may_end: bool = False,
+    given: Mapping[int, int] | None = None,
+    draw: bool = True,
 ) -> Run:
     """Act until the state that matters.
 
@@ -88,14 +96,18 @@ def play(
         target: Reward-to-go at the start; it falls by each reward.
         longest: Steps allowed.
         may_end: Go on even if the episode has ended.
+        given: Actions that are taken whatever the policy prefers, by step, counted from 0.
+        draw: Take a picture of the world at the start.
 
     Raises:
         Refused: The state is not reached.
     """
-    run, to_go = Run(picture=picture(world), grid=world.grid.encode()), float(target)
+    run, to_go = Run(grid=world.grid.encode()), float(target)
+    if draw:
+        run.picture = picture(world)
     there = (lambda _, step: step == reached) if isinstance(reached, int) else reached
     observation = world.gen_obs()["image"]
-    policy.begin(world, target)
+    policy.begin(world, target, given or {})
     while True:
         run.observations.append(observation)
         run.visible.append(visible(world, roles, observation))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from dtx.agent.agent import AgentStage
@@ -13,7 +14,10 @@ from dtx.dataset.dataset import Dataset
 from dtx.dt.model_stage import ModelStage
 from dtx.env.actions import ACTIONS
 from dtx.env.environment import Environment
-from dtx.stage import Stage
+from dtx.stage import Stage, added
+
+TOKEN = re.compile(r"R([1-9][0-9]{0,8})", re.ASCII)
+"""Name of a reward-to-go token: ``R4`` is the fourth step's."""
 
 
 class PrefixPolicy(enum.Enum):
@@ -70,21 +74,36 @@ class Prefix:
 
 @dataclass(frozen=True, kw_only=True)
 class CleanRuns:
-    """The clean runs: every world with every reward-to-go."""
+    """The clean runs: every world with every reward-to-go.
+
+    Attributes:
+        variants: ``all`` layouts, how many worlds to sample, or names of worlds.
+        reward_to_go: At the start; it falls by each reward.
+        prefix: The actions up to the step that a pair is about.
+        tokens: Reward-to-go of single tokens instead, in both runs: ``{R4: 0.0}``.
+    """
 
     identity_name: ClassVar[str] = "dtx.pairs.declared.Source"
 
-    variants: Any  # "all" or a number
+    variants: Any  # "all", a number or a list of names
     reward_to_go: Annotated[tuple[Number, ...], NotEmpty("needs at least one value")]
     prefix: Prefix
+    tokens: dict[str, Number] = field(metadata=added({}))
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Yield what types cannot rule out."""
-        count = self.variants
-        if count != "all" and (
-            isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST
+        wanted = self.variants
+        if isinstance(wanted, (list, tuple)):
+            if not wanted:
+                yield "variants", "is empty; name worlds, or give all or a number"
+        elif wanted != "all" and (
+            isinstance(wanted, bool) or not isinstance(wanted, int) or not 1 <= wanted <= MOST
         ):
-            yield "variants", f"all, or how many worlds to sample, is wanted, not {count!r}"
+            words = "all, how many worlds to sample, or a list of names is wanted"
+            yield "variants", f"{words}, not {wanted!r}"
+        for name in self.tokens:
+            if not TOKEN.fullmatch(name):
+                yield f"tokens.{name}", "is no reward-to-go token: R1 is the first, R2 the second"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +154,9 @@ class PairsSpec:
     def runs(self) -> int:
         """Clean runs: worlds times rewards-to-go."""
         variants, decision = self.source.variants, self.env.decision
-        worlds = variants if isinstance(variants, int) else len(decision.layouts) if decision else 1
+        if variants == "all":
+            variants = decision.layouts if decision else [variants]
+        worlds = variants if isinstance(variants, int) else len(variants)
         return worlds * len(self.source.reward_to_go)
 
     @property

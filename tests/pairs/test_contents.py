@@ -16,7 +16,8 @@ from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.model_stage import ModelStage
 from dtx.errors import UserError
 from dtx.pairs.declared import Declared
-from dtx.pairs.making import make, nearest
+from dtx.pairs.distance import nearest
+from dtx.pairs.making import make
 from dtx.pairs.pair_set import PairBatch, PairSet
 from dtx.pairs.spec import PrefixPolicy
 from dtx.report import read_metrics

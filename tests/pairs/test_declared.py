@@ -102,7 +102,10 @@ def test_all_errors_of_a_declaration_come_at_once():
 def test_what_an_environment_lacks_is_said():
     errors = errors_of("memory", "env=minigrid")
     assert "MiniGrid has no list of all worlds" in errors["pairs.source.variants"]
-    assert "it has none" in errors["pairs.at"] and "no complement" in errors["pairs.edits.decoy"]
+    assert (
+        "it has none" in errors["pairs.at"]
+        and "no complement" in errors["pairs.edits.decoy[0].type"]
+    )
     errors = errors_of("memory", source__variants="some")
     assert "not 'some'" in errors["pairs.source.variants"]
     errors = errors_of("dynamic_obstacles", contrast__pos="toggle")

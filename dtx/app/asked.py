@@ -1,0 +1,356 @@
+"""Answer what the page asks: a scene and panels to data. An answer or one clear line comes out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dtx.app.models import TEACHER, Catalogue, Chosen, Loader, TrainingData
+from dtx.app.moment import Moment
+from dtx.app.panels import DECISION, NEEDED, PAIR, REWARD_TO_GO, Panel, found
+from dtx.app.panels import policy as policy_panel
+from dtx.app.places import Place, place
+from dtx.app.play import Played, play, shown
+from dtx.app.scene import LETTERS, VERSION, Message, OpenPanel, Scene, read
+from dtx.dt.load import misfit
+from dtx.env.actions import ACTIONS
+from dtx.errors import UserError
+from dtx.pairs.making import nearest
+from dtx.text import first_line
+
+POLICY = "policy"
+"""The one panel that a teacher has too."""
+AT_FIRST = 1.0
+"""Reward-to-go where nothing is known of the training data."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model of a scene, and why it cannot be shown there, if so."""
+
+    chosen: Chosen
+    data: TrainingData | None
+    problem: str
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether it is an agent that can be shown here."""
+        return self.chosen.entry.kind == TEACHER and not self.problem
+
+    def about(self) -> dict[str, Any]:
+        """What the page is told of it."""
+        returns = None if self.data is None else self.data.returns.about()
+        return {
+            **self.chosen.entry.about(),
+            "id": self.chosen.id,
+            "step": self.chosen.step,
+            "reward_to_go": returns,
+            "problem": self.problem or None,
+        }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A scene that was understood and played."""
+
+    scene: Scene
+    messages: list[Message]
+    subjects: list[Subject]
+    played: Played
+    contrast: tuple[int, int]
+
+
+class Explorer:
+    """Answers for all models of a catalogue; keeps nothing of who asks.
+
+    Args:
+        catalogue: The models.
+        panels: A user's own folder of panels.
+    """
+
+    def __init__(self, catalogue: Catalogue, panels: Path | None = None):
+        self.catalogue, self.panels = catalogue, found(panels)
+        self._distances: dict[tuple[int, bytes], int] = {}
+
+    def about(self) -> dict[str, Any]:
+        """All that can be chosen: models, environments, panels."""
+        store = self.catalogue.store
+        return {
+            "version": VERSION,
+            "engine": "server",
+            "where": "no store" if store is None else f"store {store.root}",
+            "letters": LETTERS,
+            "actions": list(ACTIONS),
+            "models": [entry.about() for entry in self.catalogue.entries()],
+            "envs": [known.about() for known in self.catalogue.places().values()],
+            "panels": [panel.about() for panel in self.panels.values()],
+        }
+
+    def ask(
+        self,
+        raw: Any,
+        panels: Sequence[OpenPanel],
+        loader: Loader,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> dict[str, Any]:
+        """The answer to a scene and some panels.
+
+        Args:
+            raw: The scene as plain values.
+            panels: Not long ones.
+            loader: Of the lane that asks.
+            stop: Whether nobody waits any more.
+
+        Raises:
+            UserError: There is no model, environment or world to show.
+        """
+        start = time.perf_counter()
+        asked = self.understood(raw)
+        after_play = time.perf_counter()
+        known = [self._known(panel, asked.messages) for panel in panels]
+        columns = [self._answers(subject, asked, known, loader, stop) for subject in asked.subjects]
+        answer = self._frame(asked)
+        answer["panels"] = {
+            panel.name: [column[i] for column in columns] for i, panel in enumerate(panels)
+        }
+        answer["ms"] = {
+            "play": 1e3 * (after_play - start),
+            "panels": 1e3 * (time.perf_counter() - after_play),
+        }
+        return answer
+
+    def long(
+        self, raw: Any, panel: OpenPanel, loader: Loader, stop: Callable[[], bool]
+    ) -> Iterator[tuple[float, dict[str, Any]]]:
+        """The answers to a long panel as its data grow: (share done, answer).
+
+        Raises:
+            UserError: As of :meth:`ask`.
+        """
+        asked = self.understood(raw)
+        found_panel, parameters, wrong = self._known(panel, asked.messages)
+        cells: list[dict[str, Any]] = [{"waits": True} for _ in asked.subjects]
+        frame = self._frame(asked)
+        for i, subject in enumerate(asked.subjects):
+            moment, reason = (None, wrong) if wrong else self._moment(subject, asked, loader, stop)
+            if moment is None or found_panel is None:
+                cells[i] = {"error": reason}
+            elif missing := _missing(found_panel, moment):
+                cells[i] = {"needs": missing, "error": NEEDED[missing]}
+            else:
+                try:
+                    for share, data in found_panel.compute(moment, parameters):
+                        cells[i] = {"data": data}
+                        done = (i + share) / len(asked.subjects)
+                        yield done, frame | {"panels": {panel.name: list(cells)}}
+                        if stop():
+                            return
+                except UserError as error:
+                    cells[i] = {"error": first_line(error)}
+        yield 1.0, frame | {"panels": {panel.name: cells}}
+
+    def understood(self, raw: Any) -> Asked:
+        """A scene of plain values, with what was left open filled in, played.
+
+        Raises:
+            UserError: There is no model, environment or world to show.
+        """
+        scene, told = read(raw)
+        chosen = self._chosen(scene, told)
+        where = self._place(scene, chosen[0], told)
+        data = [self.catalogue.training_data(c.entry) for c in chosen]
+        known = next((d.returns.highest for d in data if d is not None), AT_FIRST)
+        scene = _with_known_world(scene, where, told)
+        played = play(scene, where, known)
+        subjects = [Subject(c, d, _problem(c, where)) for c, d in zip(chosen, data, strict=True)]
+        contrast = _contrast(scene, where, told)
+        scene = played.scene.replace(
+            models=tuple(c.id for c in chosen),
+            contrast=(where.actions[contrast[0]], where.actions[contrast[1]]),
+        )
+        return Asked(scene, told + list(played.messages), subjects, played, contrast)
+
+    def moments(
+        self, asked: Asked, loader: Loader, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[Moment]:
+        """A moment of every model of a scene that is no teacher and can be shown."""
+        for subject in asked.subjects:
+            moment, _ = self._moment(subject, asked, loader, stop)
+            if moment is not None:
+                yield moment
+
+    def distances(self, asked: Asked) -> dict[str, np.ndarray] | None:
+        """By side (t,): cells by which each state differs from the nearest one in the first model's training
+        data; None if that is not here."""
+        data = asked.subjects[0].data
+        if data is None:
+            return None
+        sides = {"original": asked.played.original, "edited": asked.played.edited}
+        return {
+            name: np.array([self._distance(view, data) for view in side.views], np.int32)
+            for name, side in sides.items()
+            if side is not None
+        }
+
+    def _distance(self, view: np.ndarray, data: TrainingData) -> int:
+        mark = (id(data), view.tobytes())
+        if mark not in self._distances:
+            if len(self._distances) > 20_000:
+                self._distances.clear()
+            self._distances[mark] = nearest_state(view, data)
+        return self._distances[mark]
+
+    def _frame(self, asked: Asked) -> dict[str, Any]:
+        return {
+            "scene": asked.scene.json(),
+            "messages": [message._asdict() for message in asked.messages],
+            "play": shown(asked.played, self.distances(asked)),
+            "models": [subject.about() for subject in asked.subjects],
+        }
+
+    def _chosen(self, scene: Scene, told: list[Message]) -> list[Chosen]:
+        chosen = []
+        for name in scene.models:
+            try:
+                chosen.append(self.catalogue.choose(name))
+            except UserError as error:
+                told.append(Message("models", first_line(error).removeprefix("models: ")))
+        return chosen or [self.catalogue.first()]
+
+    def _place(self, scene: Scene, first: Chosen, told: list[Message]) -> Place:
+        if scene.env:
+            try:
+                return place(scene.env, self.catalogue.config_dir)
+            except UserError as error:
+                told.append(Message("env", first_line(error)))
+        if first.entry.place is None:
+            raise UserError(f"{first.id}: {first.entry.problem}; name an environment: env=memory")
+        return first.entry.place
+
+    def _known(self, panel: OpenPanel, told: list[Message]) -> tuple[Panel | None, Any, str]:
+        """A panel with its parameters; the last is why it cannot be shown."""
+        known = self.panels.get(panel.name)
+        if known is None:
+            return None, None, f"there is no panel {panel.name!r}"
+        try:
+            return known, known.parameters(panel.parameters), ""
+        except UserError as error:
+            told.append(Message(f"panels.{panel.name}", first_line(error)))
+            return known, known.parameters({}), ""
+
+    def _moment(
+        self, subject: Subject, asked: Asked, loader: Loader, stop: Callable[[], bool]
+    ) -> tuple[Moment | None, str]:
+        if subject.problem:
+            return None, subject.problem
+        if subject.is_teacher:
+            return None, "a teacher has its policy to show, nothing of what is inside"
+        try:
+            model = loader.model(subject.chosen)
+            return Moment.of(model, asked.played, asked.contrast, subject.data, stop), ""
+        except UserError as error:
+            return None, first_line(error)
+
+    def _answers(
+        self,
+        subject: Subject,
+        asked: Asked,
+        panels: Iterable[tuple[Panel | None, Any, str]],
+        loader: Loader,
+        stop: Callable[[], bool],
+    ) -> list[dict[str, Any]]:
+        """One answer a panel."""
+        panels = list(panels)
+        moment, reason = self._moment(subject, asked, loader, stop)
+        if moment is not None:
+            for panel, _, _ in panels:
+                if panel is not None:
+                    moment.want(panel.hooks(moment.cfg))
+        answers: list[dict[str, Any]] = []
+        for panel, parameters, wrong in panels:
+            if wrong or panel is None:
+                answers.append({"error": wrong})
+            elif moment is None and not (panel.name == POLICY and subject.is_teacher):
+                answers.append({"error": reason})
+            elif moment is not None and (missing := _missing(panel, moment)):
+                answers.append({"needs": missing, "error": NEEDED[missing]})
+            else:
+                try:
+                    data = (
+                        _of_teacher(loader, subject, asked)
+                        if moment is None
+                        else panel.compute(moment, parameters)
+                    )
+                    answers.append({"data": data})
+                except UserError as error:
+                    answers.append({"error": first_line(error)})
+        return answers
+
+
+def nearest_state(view: np.ndarray, data: TrainingData) -> int:
+    """Cells by which a view differs from the nearest observation of the training data."""
+    return nearest([view[None]], data.observations)[0]
+
+
+def _with_known_world(scene: Scene, where: Place, told: list[Message]) -> Scene:
+    try:
+        return scene.replace(world=where.known(scene.world))
+    except UserError as error:
+        told.append(Message("world", first_line(error).removeprefix("world: ")))
+        return scene.replace(world=where.known(""))
+
+
+def _contrast(scene: Scene, where: Place, told: list[Message]) -> tuple[int, int]:
+    names = scene.contrast
+    if names is not None and not set(names) <= set(where.actions):
+        told.append(Message("contrast", f"{where.id} has {', '.join(where.actions)}"))
+        names = None
+    positive, negative = names or where.declared.contrast
+    return where.actions.index(positive), where.actions.index(negative)
+
+
+def _problem(chosen: Chosen, where: Place) -> str:
+    """Why a model cannot be shown in a place; empty if it can."""
+    entry = chosen.entry
+    if entry.problem and entry.place is not None:
+        return entry.problem
+    if entry.shape is not None:
+        return misfit(entry.shape, where.environment, plays=False) or ""
+    if entry.kind == TEACHER and entry.place is not None:
+        own = entry.place.environment.n_actions
+        if own != where.environment.n_actions:
+            return f"has {own} actions, but {where.id} has {where.environment.n_actions}"
+    return ""
+
+
+def _missing(panel: Panel, moment: Moment) -> str:
+    """The first need of a panel that is not met; empty if all are."""
+    met = {
+        PAIR: moment.edited is not None,
+        REWARD_TO_GO: moment.cfg.reward_to_go,
+        DECISION: moment.environment.decision is not None,
+    }
+    return next((need for need in panel.module.NEEDS if not met[need]), "")
+
+
+def _of_teacher(loader: Loader, subject: Subject, asked: Asked) -> dict[str, Any]:
+    """The policy panel's data of a teacher: it acts from what it saw up to the cursor."""
+    agent = loader.agent(subject.chosen)
+    step = asked.played.cursor
+    logits, values = {}, {}
+    for name, side in (("original", asked.played.original), ("edited", asked.played.edited)):
+        if side is None or side.states < step:
+            continue
+        memory = agent.initial_memory(1)
+        with torch.no_grad():
+            for view in side.views[:step]:
+                logits_1a, value, memory = agent.step(view[None], memory)
+        logits[name], values[name] = logits_1a[0], float(value[0])
+    described = policy_panel.described(logits, asked.contrast, asked.played.place.actions)
+    return described | {"gap": asked.played.place.declared.gap, "value": values["original"]}

@@ -1,0 +1,45 @@
+"""Probability and logit of every action at the state that is looked at, before and after the edit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dtx.app.moment import Moment
+from dtx.app.panels import KEY, NoParameters
+
+TITLE = "What it would do"
+WHEN = KEY
+NEEDS = ()
+CONTROL = "The same at the edited run, and of every other model at the same state."
+SOURCE = "dtx.dt.model.DecisionTransformerModel.last_logits"
+DOC = "explorer.md#what-it-would-do"
+FIRST = True
+SIZE = "half"
+Parameters = NoParameters
+
+
+def compute(moment: Moment, parameters: NoParameters) -> dict[str, Any]:
+    """Logits, probabilities, entropy in nats and LD of each side."""
+    return described(
+        {name: side.logits for name, side in moment.sides.items()}, moment.contrast, moment.actions
+    ) | {"gap": moment.place.declared.gap, "value": None}
+
+
+def described(
+    logits: dict[str, Tensor], contrast: tuple[int, int], actions: tuple[str, ...]
+) -> dict[str, Any]:
+    """The data of logits (a,) by side."""
+    positive, negative = contrast
+    data: dict[str, Any] = {"actions": list(actions), "original": None, "edited": None}
+    for name, logits_a in logits.items():
+        log_p = logits_a.double().log_softmax(-1)
+        data[name] = {
+            "logits": logits_a,
+            "probabilities": log_p.exp(),
+            "entropy": float(-(log_p.exp() * torch.where(log_p > -1e30, log_p, 0.0)).sum()),
+            "ld": float(logits_a[positive] - logits_a[negative]),
+        }
+    return data
