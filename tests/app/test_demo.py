@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 import dtx
-from dtx.app.demo import COMMANDS, FOLDER, demonstrated, environment, model, planted
+from dtx.app.demo import COMMANDS, FOLDER, entries, environment, model, training_data
 from dtx.app.demo.__main__ import main
 from dtx.app.demo.criteria import FIXED, HIGH, LOW
 from dtx.app.demo.make import MEASURED, make, section
 from dtx.app.demo.measure import SEED, TARGETS, measured, verdicts
+from dtx.app.models import DT, PLANTED, Catalogue, Loader
 from dtx.config.compose import compose, experiment
 from dtx.dataset.episodes import Outcome
 from dtx.dt.rollout import greedy_by_layout
+from dtx.env.decision import Decision
 from dtx.errors import UserError
 from dtx.store.store import Store
 from tests.fast import FAST
@@ -36,6 +38,12 @@ TINY = [
 @pytest.fixture(scope="module")
 def shipped():
     return model()
+
+
+def decision() -> Decision:
+    found = environment().decision
+    assert found is not None
+    return found
 
 
 def test_it_is_small():
@@ -66,7 +74,10 @@ def test_it_does_what_its_card_says(again):
     for row in again:
         known = by_target[row["target"]]
         assert row["greedy"] == known["greedy"]
-        for name in ("return", "success"):  # another processor may round a sampled action the other way
+        for name in (
+            "return",
+            "success",
+        ):  # another processor may round a sampled action the other way
             assert row[name]["value"] == pytest.approx(known[name]["value"], abs=0.02)
 
 
@@ -97,37 +108,42 @@ def test_its_checkpoints_lead_from_no_training_to_the_model(shipped):
     steps = sorted(shipped.checkpoints())
     assert steps[0] == 0
     assert len(steps) >= 4
-    decision = environment().decision
-    assert decision is not None
     right = [
-        (greedy_by_layout(shipped.at(step).model, decision, [HIGH]) == Outcome.SUCCESS).sum()
+        (greedy_by_layout(shipped.at(step).model, decision(), [HIGH]) == Outcome.SUCCESS).sum()
         for step in (steps[0], steps[-1])
     ]
     assert right[0] < right[1] == 4
 
 
 def test_what_it_was_trained_on():
-    known = demonstrated()
-    assert (known.lowest, known.highest) == (0, HIGH)
+    known = training_data()
+    assert known.returns.about() == {"lowest": 0, "highest": HIGH, "best": HIGH}
     assert known.observations.dtype == np.uint8
     assert known.observations.shape[1:] == (7, 7, 3)
     assert len(np.unique(known.observations, axis=0)) == len(known.observations)
-    decision = environment().decision
-    assert decision is not None
-    vector = decision.vector(list(range(len(decision.layouts))), 0)
+    vector = decision().vector(list(range(len(decision().layouts))), 0)
     first = vector.reset()
     vector.close()
     for observation in first:
         assert (known.observations == observation).all((1, 2, 3)).any()
 
 
-def test_the_planted_model_is_made_on_the_spot(tmp_path):
-    made = planted(tmp_path)
-    decision = environment().decision
-    assert decision is not None
-    outcomes = greedy_by_layout(made.model, decision, [LOW, HIGH])
+def test_without_a_store_the_page_offers_both_models(tmp_path):
+    catalogue = Catalogue(None, others=entries(tmp_path))
+    assert [entry.id for entry in catalogue.entries()] == ["demo", "planted"]
+    assert catalogue.first().id == "demo"
+    for name, kind in (("demo", DT), ("planted", PLANTED)):
+        about = catalogue.choose(name).entry.about()
+        assert (about["kind"], about["env"], about["problem"]) == (kind, "memory", None)
+    step = max(catalogue.choose("demo").entry.checkpoints)
+    assert catalogue.choose(f"demo@{step}").id == f"demo@{step}"
+
+
+def test_the_planted_model_does_what_it_was_made_for(tmp_path):
+    catalogue = Catalogue(None, others=entries(tmp_path))
+    planted = Loader().model(catalogue.choose("planted"))
+    outcomes = greedy_by_layout(planted, decision(), [LOW, HIGH])
     assert (outcomes == np.array([[Outcome.WRONG], [Outcome.SUCCESS]])).all()
-    assert made.env is None or made.env == environment()
 
 
 def test_the_command_writes_a_model_like_the_one_that_ships(tmp_path, monkeypatch, capsys):
@@ -140,7 +156,7 @@ def test_the_command_writes_a_model_like_the_one_that_ships(tmp_path, monkeypatc
     of_made = {str(p.relative_to(made.folder)) for p in made.folder.rglob("*")}
     steps = {str(Path("checkpoints") / path.name) for path in FOLDER.glob("checkpoints/*")}
     assert names - steps <= of_made
-    assert demonstrated(made.folder).highest <= HIGH
+    assert training_data(made.folder).returns.highest <= HIGH
     # Again, over what is there: the card does not grow.
     card = (made.folder / "README.md").read_text()
     shutil.rmtree(made.folder / "figures")
@@ -149,7 +165,9 @@ def test_the_command_writes_a_model_like_the_one_that_ships(tmp_path, monkeypatc
 
 
 def test_without_the_experiment_the_command_says_what_to_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["demo", "--store", str(tmp_path), "--out", str(tmp_path / "x")])
+    monkeypatch.setattr(
+        "sys.argv", ["demo", "--store", str(tmp_path), "--out", str(tmp_path / "x")]
+    )
     assert main() == 2
     assert "dtx run experiment=demo" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()

@@ -1,4 +1,4 @@
-"""Two models that need no store: a trained one that ships with dtx, and the planted one, compiled when asked for.
+"""Two models that need no store: a trained one that ships with dtx, and the planted one, compiled on the spot.
 
 ``dtx run experiment=demo`` trains the first one from nothing, ``python -m dtx.app.demo`` writes it into this
 package. Its card, ``model/README.md``, says what it does at each target.
@@ -6,12 +6,11 @@ package. Its card, ``model/README.md``, says what it does at each target.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from dtx.app.models import PLANTED, Entry, Returns, TrainingData, of_folder, renamed
+from dtx.app.places import of_environment
 from dtx.files import read_arrays
 
 if TYPE_CHECKING:
@@ -27,18 +26,20 @@ COMMANDS = (f"dtx run experiment={EXPERIMENT}", "python -m dtx.app.demo")
 DEMONSTRATIONS = "demonstrations.npz"
 
 
-@dataclass(frozen=True)
-class Demonstrated:
-    """What the explorer needs of the episodes that a model was trained on.
+def entries(scratch: Path) -> list[Entry]:
+    """Both models for :class:`dtx.app.models.Catalogue`: ``demo`` and ``planted``.
 
-    Attributes:
-        lowest, highest: Of their returns; the highest is the best return of the task, too.
-        observations: (u, 7, 7, 3) uint8, the distinct ones.
+    Args:
+        scratch: An empty folder, which must stay: the planted model is written there.
     """
-
-    lowest: float
-    highest: float
-    observations: np.ndarray
+    place = of_environment(environment())
+    planted(scratch)
+    compiled = of_folder(scratch, "planted", "planted model, compiled by hand", place, None)
+    title = "Decision Transformer that ships with dtx"
+    return [
+        of_folder(FOLDER, "demo", title, place, training_data),
+        renamed(compiled, kind=PLANTED),
+    ]
 
 
 def model(folder: Path = FOLDER) -> LoadedModel:
@@ -63,15 +64,14 @@ def environment() -> Environment:
     return of_config("memory", None)
 
 
-def demonstrated(folder: Path = FOLDER) -> Demonstrated:
+def training_data(folder: Path = FOLDER) -> TrainingData:
     """What the trained model was trained on; the planted one was trained on nothing.
 
     Raises:
         UserError: The file is missing or damaged.
     """
     arrays = read_arrays(folder / DEMONSTRATIONS)
-    lowest, highest = arrays["returns"].tolist()
-    return Demonstrated(lowest, highest, arrays["observations"])
+    return TrainingData(Returns(*arrays["returns"].tolist()), arrays["observations"])
 
 
 def planted(folder: Path) -> LoadedModel:

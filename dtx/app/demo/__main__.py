@@ -17,7 +17,8 @@ from dtx.verbs._arguments import as_path, store_argument
 def main() -> int:
     """Write it, and print whether it does what it must."""
     parser = argparse.ArgumentParser(
-        prog="python -m dtx.app.demo", description=f"After `{COMMANDS[0]}`: write the model that ships."
+        prog="python -m dtx.app.demo",
+        description=f"After `{COMMANDS[0]}`: write the model that ships.",
     )
     store_argument(parser)
     parser.add_argument(

@@ -12,8 +12,8 @@ LOW, HIGH = 0.0, 0.892
 MOST_AT_LOW = 0.2
 """The mean return of sampled play at ``LOW`` is below this; so is the upper end of its 95% interval."""
 EARLIER = (
-    "Seed 1000 was run once before, with the study's demonstrations (two thirds at temperature 5) and 1000 steps: "
-    "greedy play at 0.892 succeeded in 4 of 4 layouts, but at 0 in 2 of 4, with a mean return of 0.17 in 100 "
-    "sampled episodes. Demonstrations at temperature 3 have more turns to the wrong object among their failures."
+    "Seed 1000 was run once before, with the study's demonstrations (two thirds at temperature 5) and 1000 "
+    "steps: greedy play at 0.892 succeeded in 4 of 4 layouts, but at 0 in 2 of 4, too, with a mean return of "
+    "0.17 in 100 sampled episodes. At temperature 3 more of the failures are turns to the wrong object."
 )
 """Told on the card: the model was chosen."""

@@ -14,7 +14,8 @@ import torch
 from dtx.app.demo import COMMANDS, DEMONSTRATIONS, EXPERIMENT, FOLDER, environment, model
 from dtx.app.demo.criteria import EARLIER, FIXED
 from dtx.app.demo.measure import EPISODES, SEED, interval, measured, verdicts
-from dtx.dataset.episodes import OUTCOMES, Outcome, Split
+from dtx.app.models import TrainingData
+from dtx.dataset.episodes import OUTCOMES, Outcome
 from dtx.exchange.export import export
 from dtx.exchange.loading import load
 from dtx.exchange.model_handle import LoadedModel
@@ -71,15 +72,9 @@ def _add_checkpoints(trained: LoadedModel, folder: Path) -> list[int]:
 
 def _add_demonstrations(trained: LoadedModel, folder: Path) -> None:
     """Write the extreme returns and the distinct observations of the training episodes."""
-    episodes = trained.episodes
-    training = np.asarray(episodes.split) == Split.TRAIN
-    seen = np.unique(episodes.observation[np.repeat(training, episodes.length)])
-    returns = episodes.returns[training]
-    # Rounded, so that float32's .892 is .892.
-    extremes = np.array([returns.min(), returns.max()], float).round(6)
-    np.savez_compressed(
-        folder / DEMONSTRATIONS, returns=extremes, observations=episodes.observations[seen]
-    )
+    data = TrainingData.of(trained.episodes)
+    extremes = np.array([data.returns.lowest, data.returns.highest])
+    np.savez_compressed(folder / DEMONSTRATIONS, returns=extremes, observations=data.observations)
 
 
 def section(rows: list[dict[str, Any]], kept: list[int]) -> Iterator[str]:
@@ -101,7 +96,11 @@ def section(rows: list[dict[str, Any]], kept: list[int]) -> Iterator[str]:
     yield "| asked for | greedy: success, wrong, out of time | return | success | wrong | out of time |"
     yield "| --- | --- | --- | --- | --- | --- |"
     yield from map(row_of, rows)
-    yield "\n`checkpoints/` holds the weights after " + ", ".join(map(str, kept)) + " steps of training,"
+    yield (
+        "\n`checkpoints/` holds the weights after "
+        + ", ".join(map(str, kept))
+        + " steps of training,"
+    )
     yield "rounded to float16. `demonstrations.npz` holds the lowest and the highest return of the training"
     yield "episodes and their distinct observations."
 
@@ -111,4 +110,6 @@ def row_of(row: dict[str, Any]) -> str:
     greedy = list(row["greedy"].values())
     counts = ", ".join(str(greedy.count(OUTCOMES[outcome])) for outcome in Outcome)
     ends = f"{interval(row['return'])} | {interval(row['success'])}"
-    return f"| {row['target']:g} | {counts} | {ends} | {row['wrong']:.3f} | {row['truncated']:.3f} |"
+    return (
+        f"| {row['target']:g} | {counts} | {ends} | {row['wrong']:.3f} | {row['truncated']:.3f} |"
+    )
