@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import secrets
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtx.errors import Interrupted, UserError
@@ -90,15 +91,15 @@ def _serve(listening: socket.socket, args: argparse.Namespace) -> None:
 
     # Once, for all threads: models this small gain little from more, and each lane has a core then.
     torch.set_num_threads(1)
-    explorer = _explorer(args)
-    fragment = _fragment(args, explorer)
+    found = explorer(args.store, args.config_dir, args.panels)
+    fragment = _fragment(args, found)
     name, port, only_here = reachable(listening, args.host)
     token = None if only_here else secrets.token_urlsafe(24)
     if token is not None:
         fragment = f"#token={token}&{fragment.removeprefix('#')}".rstrip("&")
-    panels = explorer.panels.values()
+    panels = found.panels.values()
     server = Server(
-        lambda: Engine(explorer),
+        lambda: Engine(found),
         {panel.name: panel.when for panel in panels},
         files(panel.script for panel in panels),
         set() if only_here else own_names() | {name},
@@ -119,17 +120,25 @@ def _serve(listening: socket.socket, args: argparse.Namespace) -> None:
         server.close()
 
 
-def _explorer(args: argparse.Namespace) -> Explorer:
-    """Of the store, if there is one, and the models that ship with dtx."""
+def explorer(store: Path, config_dir: Path | None, panels: Path | None) -> Explorer:
+    """Of a store, if there is one, and of the models that ship with dtx.
+
+    Args:
+        store: Its folder, which need not be there.
+        config_dir: The user's own configs.
+        panels: The user's own panels.
+
+    Raises:
+        UserError: The store or the panels are no folder.
+    """
     from dtx.app.asked import Explorer
     from dtx.app.models import Catalogue
     from dtx.store.store import Store
 
-    catalogue = Catalogue(Store(args.store), args.config_dir, [])
-    return Explorer(catalogue, args.panels)
+    return Explorer(Catalogue(Store(store), config_dir), panels)
 
 
-def _fragment(args: argparse.Namespace, explorer: Explorer) -> str:
+def _fragment(args: argparse.Namespace, found: Explorer) -> str:
     """The address of the scene that was asked for; what was wrong with it is said."""
     from dtx.app.address import address, parse
 
