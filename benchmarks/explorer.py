@@ -73,16 +73,16 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="dtx-bench-") as folder:
         store = (chosen.store or Path(folder, "none")).absolute()
-        Measured(store, Path(folder), chosen.seed, chosen.keys).all()
+        with explorer_of(store) as explorer:
+            Measured(explorer, store, Path(folder), chosen.seed, chosen.keys).all()
 
 
 class Measured:
     """All rows, from one run."""
 
-    def __init__(self, store: Path, folder: Path, seed: int, keys: int):
-        self.store, self.folder, self.keys = store, folder, keys
+    def __init__(self, explorer: Explorer, store: Path, folder: Path, seed: int, keys: int):
+        self.explorer, self.store, self.folder, self.keys = explorer, store, folder, keys
         self.random = random.Random(seed)
-        self.explorer = explorer_of(store, None, None)
         self.loader = Loader()
         self.units: list[float] = []
         self.panels = set(self.explorer.panels)
