@@ -48,7 +48,7 @@ export const start = async (engine) => {
   const timeline = new Timeline(app, editor);
   const world = new World(app, editor);
   const named = {
-    shown: () => app.answer?.play.edited && app.change({shown: app.scene.shown === "edited" ? "original" : "edited"}, {record: false}),
+    shown: () => app.scene.edits.length && app.change({shown: app.scene.shown === "edited" ? "original" : "edited"}, {record: false}),
     field: () => app.toggle("policy_field"),
     help: () => help.open(),
   };
