@@ -7,7 +7,7 @@ import {Header} from "./header.js";
 import {Timeline} from "./timeline.js";
 import {World} from "./world.js";
 import {Editor} from "./editor.js";
-import {Panels} from "./panels.js";
+import {Panels, look} from "./panels.js";
 import {Find, Help, commands, listen} from "./keys.js";
 import {watch} from "./pointing.js";
 
@@ -52,6 +52,7 @@ export const start = async (engine) => {
     field: () => app.toggle("policy_field"),
     help: () => help.open(),
   };
+  app.look = (name, width, play) => look(app, name, width, play);
   app.command = (name) => named[name]?.();
   const list = commands({app, panels, header, find, help});
   find.commands = list;
