@@ -245,8 +245,8 @@ def _edits(value: Any, told: list[Message]) -> tuple[dict[str, Any], ...]:
     for i, edit in enumerate(value[:MOST_EDITS]):
         op = edit.get("op") if isinstance(edit, Mapping) else None
         if isinstance(op, str) and _NAME.fullmatch(op) and plain(edit, 3):
-            first = {"op": op}  # as in a URL
-            found.append(first | {k: _listed(v) for k, v in edit.items() if k != "op"})
+            fields = {k: _listed(v) for k, v in edit.items() if k != "op"}
+            found.append({"op": op} | fields)  # op first, as in an address
         else:
             told.append(Message(f"edits[{i}]", "is no operation of a pairs file; it is left out"))
     if len(value) > MOST_EDITS:
