@@ -63,17 +63,19 @@ class TrainingData:
 
     Attributes:
         returns: Of its episodes. observations: (u, 7, 7, 3) uint8, the distinct ones.
+        episodes: All of them, as views of the files; None where only the above was kept.
     """
 
     returns: Returns
     observations: np.ndarray
+    episodes: Episodes | None = None
 
     @staticmethod
     def of(episodes: Episodes) -> TrainingData:
         """Of the training episodes of demonstrations."""
         returns = episodes.returns[np.asarray(episodes.split) == Split.TRAIN]
         lowest, highest = (round(float(x), 6) for x in (returns.min(), returns.max()))
-        return TrainingData(Returns(lowest, highest), training_observations(episodes))
+        return TrainingData(Returns(lowest, highest), training_observations(episodes), episodes)
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 import math
 import pkgutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,11 +196,12 @@ def found(own: Path | None = None) -> dict[str, Panel]:
 
 
 def _imported(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"dtx_own_panel_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    """A file of the user's as a module; nothing is written beside it."""
+    module = ModuleType(f"dtx_own_panel_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses look up what annotations name
     try:
-        spec.loader.exec_module(module)
+        exec(compile(path.read_bytes(), path, "exec"), vars(module))
     except Exception as error:
         raise UserError(f"{path}: {type(error).__name__}: {error}") from error
     return module
