@@ -44,9 +44,7 @@ class Found:
     @property
     def result(self) -> Result | None:
         """What it found; None if it is no analysis of dtx, or cannot be read."""
-        return _result(
-            self.folder, str(self.record.get("class", "")), self.record.get("finished")
-        )
+        return _result(self.folder, str(self.record.get("class", "")), self.record.get("finished"))
 
     @property
     def checkpoint(self) -> int | None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtx.analysis.core.channels import channel_name, channel_names, occurring_in
+from dtx.analysis.core.channels import channel_name, channel_names, occurring, occurring_in
 from dtx.analysis.core.untrained import twins
 from dtx.app.moment import Moment
 from dtx.app.panels.attribution import folded
@@ -50,8 +50,13 @@ def taught(moment: Moment) -> np.ndarray:
         UserError: The state embedding is convolutional.
     """
     weight_cd = moment.model.embed.W_S.detach()
-    if moment.data is not None and len(found := occurring_in(moment.data.observations)):
-        return found
+    data = moment.data
+    if data is not None:
+        found = (
+            occurring_in(data.observations) if data.episodes is None else occurring(data.episodes)
+        )
+        if len(found):
+            return found
     return np.flatnonzero((weight_cd.abs().amax(-1) > 0).numpy())
 
 

@@ -7,15 +7,15 @@ const limit = (values) => Math.max(...list(values).map((value) => (Number.isFini
 const each = (root, data, look, one) => {
   const shown = data.map((item, i) => item.data && [item.data, look.models[i]?.title ?? `model ${i + 1}`]).filter(Boolean);
   const figures = shown.map(([value, title]) => (shown.length > 1 ? look.charts.titled(title, one(value)) : one(value)));
-  root.append(figures.length > 1 ? look.charts.stack("Circuits of heads", figures) : figures[0]);
+  root.append(figures.length > 1 ? look.charts.grid("Circuits of heads", figures) : figures[0]);
 };
 
 const view = (look, title, part, width) => {
   const high = limit(part.maps);
   const blocks = part.blocks.map((name, i) => ({title: name, values: part.maps.data.subarray(49 * i, 49 * i + 49)}));
   return look.charts.titled(title, look.charts.maps({title, width, blocks, rows: CELLS, columns: CELLS, kind: "signed", low: -high, high, tokens: [], square: true, most: 14,
-    across: Math.max(2, Math.min(blocks.length, Math.floor(width / 92))),
-    tell: (b, r, c, x) => `${blocks[b].title}, cell (${c},${r}): ${Number.isFinite(x) ? look.charts.number(x, 3) : "not in the training data"}`}));
+    across: Math.max(2, Math.min(blocks.length, Math.floor(width / 104))),
+    tell: (b, r, c, x) => `${blocks[b].title}, cell (${c},${r}): ${Number.isFinite(x) ? look.charts.number(x, 3) : "not in the training data"}`}), {width});
 };
 
 const bars = (look, title, values, width) => {
@@ -27,21 +27,21 @@ const bars = (look, title, values, width) => {
 
 const map = (look, title, rows, columns, values, more = {}) => {
   const high = limit(values);
-  return look.charts.titled(title, look.charts.maps({title, width: look.width, blocks: [{values}], rows, columns, kind: "signed", low: -high, high, axes: true, tokens: [], most: 46,
-    tell: (_, r, c, x) => `${rows[r]}, ${columns[c]}: ${look.charts.number(x, 3)}`, ...more}));
+  return look.charts.titled(title, look.charts.maps({title, width: look.width, blocks: [{values}], rows, columns, kind: "signed", low: -high, high, axes: true, tokens: [], most: 24,
+    tell: (_, r, c, x) => `${rows[r]}, ${columns[c]}: ${look.charts.number(x, 3)}`, ...more}), {width: look.width});
 };
 
 const DRAWN = {
   "queries and keys": (data, look) => map(look, "How much more a query scores one kind of key than all kinds (content alone)", data.heads, data.pairs, data.value.data),
   outputs: (data, look) => {
     const columns = data.kinds.flatMap((kind) => data.actions.map((action) => `${kind} ${action}`));
-    return map(look, "By how much the logit differs between tokens of a kind that a head attends to", data.heads, columns, data.value.data, {kind: "original", low: 0, most: 34});
+    return map(look, "By how much the logit differs between tokens of a kind that a head attends to", data.heads, columns, data.value.data, {kind: "original", low: 0, most: 22});
   },
-  "outputs on the view": (data, look) => look.charts.stack("Outputs on the view", [
+  "outputs on the view": (data, look) => look.charts.grid("Outputs on the view", [
     view(look, `${data.head}: what attending to a state with this channel adds to the logit of ${data.action}`, data, look.width),
     bars(look, "The same of other tokens", data.beside, look.width)]),
   composition: (data, look) => map(look, `Composition: what the row's head writes and the column's head reads as ${data.reads_as}`, data.sources, data.targets, data.value.data, {kind: "original", low: 0, most: 30}),
-  "singular values": (data, look) => look.charts.stack("Singular values", ["QK", "OV"].map((circuit) => {
+  "singular values": (data, look) => look.charts.grid("Singular values", ["QK", "OV"].map((circuit) => {
     const rank = data[circuit].shape[1];
     const columns = Array.from({length: rank}, (_, i) => String(i + 1));
     return map(look, `Singular values of ${circuit} by rank`, data.heads, columns, data[circuit].data, {kind: "original", low: 0, most: 24});
@@ -54,16 +54,16 @@ const DRAWN = {
     const values = list(data.values);
     const line = look.charts.lines({title: "Singular values", width: Math.min(look.width, 520), height: 150, zero: true, direct: false,
       series: [{name: `${data.head} ${data.circuit}`, x: values.map((_, i) => i + 1), y: values, colour: "var(--original)"}], x: {label: "rank"}, y: {label: "singular value"}});
-    return look.charts.stack("Singular vectors", [...parts, line]);
+    return look.charts.grid("Singular vectors", [...parts, line]);
   },
   parameters: (data, look) => {
     const untrained = list(data.untrained);
     const shown = data.name.map((name, i) => [name, i]).filter(([, i]) => data.numbers[i] > 1);
     const high = Math.max(...shown.flatMap(([, i]) => [data.spread[i], untrained[i] || 0]));
-    const {legend, stack, figure} = look.charts;
+    const {legend, grid: placed, figure} = look.charts;
     const under = legend([{name: "this model", colour: "var(--original)", kind: "box"}, {name: "untrained", colour: "var(--soft)", kind: "box"}], 0, 12, look.width);
-    return stack("Standard deviation of every parameter", [figure(Math.min(look.width, 640), under.height + 4, "legend", under.nodes),
-      look.charts.bars({title: "Standard deviation of every parameter", width: Math.min(look.width, 640), low: 0, high, thick: 7, gap: 5,
+    return placed("Standard deviation of every parameter", [figure(Math.min(look.width, 640), under.height + 4, "legend", under.nodes),
+      look.charts.bars({title: "Standard deviation of every parameter", width: Math.min(look.width, 640), low: 0, high, thick: 10, gap: 7,
         rows: shown.map(([name, i]) => ({name: name.replace("blocks.", "L"), bars: [
           {value: data.spread[i], colour: "var(--original)", text: look.charts.number(data.spread[i], 3), name: "this model"},
           {value: untrained[i], colour: "var(--soft)", text: look.charts.number(untrained[i], 3), name: "untrained"}]}))})]);

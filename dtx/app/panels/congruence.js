@@ -6,7 +6,7 @@ const limit = (values) => Math.max(...[...values].map((value) => (Number.isFinit
 const each = (root, data, look, one) => {
   const shown = data.map((item, i) => item.data && [item.data, look.models[i]?.title ?? `model ${i + 1}`]).filter(Boolean);
   const figures = shown.map(([value, title]) => (shown.length > 1 ? look.charts.titled(title, one(value)) : one(value)));
-  root.append(figures.length > 1 ? look.charts.stack("Congruence", figures) : figures[0]);
+  root.append(figures.length > 1 ? look.charts.grid("Congruence", figures) : figures[0]);
 };
 
 const sizes = ({sizes: {model, untrained}}, number) =>
@@ -19,14 +19,14 @@ export const draw = (root, data, look) => {
     const high = limit((value.value ?? value.maps).data);
     if (value.value) {
       return titled(`${value.product}: the strongest`, maps({title: value.product, width: look.width, blocks: [{values: value.value.data}], rows: value.rows, columns: value.columns,
-        kind: "signed", low: -high, high, axes: true, tokens: [], most: 54,
-        tell: (_, r, c, x) => `${value.rows[r]} to ${value.columns[c]}: ${number(x, 3)}`}));
+        kind: "signed", low: -high, high, axes: true, tokens: [], most: 26,
+        tell: (_, r, c, x) => `${value.rows[r]} to ${value.columns[c]}: ${number(x, 3)}`}), {width: look.width});
     }
     const blocks = value.blocks.map((title, i) => ({title, values: value.maps.data.subarray(49 * i, 49 * i + 49)}));
     const text = value.neuron ? `What each channel of the view adds to the input of ${value.neuron}` : `What ${look.parameters.channel} in each cell of the view adds to each logit`;
     return titled(text, maps({title: text, width: look.width, blocks, rows: CELLS, columns: CELLS, kind: "signed", low: -high, high, tokens: [], square: true, most: 14,
-      across: Math.max(2, Math.min(blocks.length, Math.floor(look.width / 92))),
-      tell: (b, r, c, x) => `${blocks[b].title}, cell (${c},${r}): ${Number.isFinite(x) ? number(x, 3) : "not in the training data"}`}));
+      across: Math.max(2, Math.min(blocks.length, Math.floor(look.width / 104))),
+      tell: (b, r, c, x) => `${blocks[b].title}, cell (${c},${r}): ${Number.isFinite(x) ? number(x, 3) : "not in the training data"}`}), {width: look.width});
   });
 };
 

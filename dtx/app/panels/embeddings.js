@@ -9,7 +9,7 @@ const percent = (value) => `${(100 * value).toFixed(1)}%`;
 const each = (root, data, look, one) => {
   const shown = data.map((item, i) => item.data && [item.data, look.models[i]?.title ?? `model ${i + 1}`]).filter(Boolean);
   const figures = shown.map(([value, title]) => (shown.length > 1 ? look.charts.titled(title, one(value)) : one(value)));
-  root.append(figures.length > 1 ? look.charts.stack("State embeddings", figures) : figures[0]);
+  root.append(figures.length > 1 ? look.charts.grid("State embeddings", figures) : figures[0]);
 };
 
 const components = (data) => {
@@ -30,8 +30,8 @@ const grids = (data, look, width) => {
   const high = limit(blocks.flatMap((block) => [...block.values]));
   return look.charts.titled(`PC${data.component} by cell of the view (the agent: column 3, row 6)`, look.charts.maps({
     title: `Principal component ${data.component} by channel and cell`, width, blocks, rows: CELLS, columns: CELLS, kind: "signed", low: -high, high,
-    across: Math.max(2, Math.min(blocks.length, Math.floor(width / 92))), tokens: [], square: true, most: 14,
-    tell: (b, r, c, value) => `${blocks[b].title} (${c},${r}): ${Number.isFinite(value) ? look.charts.number(value, 3) : "not in the training data"}`}));
+    across: Math.max(2, Math.min(blocks.length, Math.floor(width / 104))), tokens: [], square: true, most: 14,
+    tell: (b, r, c, value) => `${blocks[b].title} (${c},${r}): ${Number.isFinite(value) ? look.charts.number(value, 3) : "not in the training data"}`}), {width});
 };
 
 const scatter = (data, look, width) => {
@@ -66,11 +66,11 @@ export const draw = (root, data, look) => {
     const wide = look.width > 760;
     const half = wide ? Math.floor((look.width - 24) / 2) : look.width;
     const told = names(value);
-    const cosine = look.charts.titled("Cosine of every two channels", look.charts.maps({title: "Cosine of every two channels", width: half, blocks: [{values: value.cosine.data}],
+    const cosine = look.charts.titled("Cosine of every two channels", look.charts.maps({title: "Cosine of every two channels", width: Math.min(half, 440), blocks: [{values: value.cosine.data}],
       rows: told, columns: told, kind: "signed", low: -1, high: 1, tokens: [], square: true, most: 16,
-      tell: (_, r, c, x) => `${told[r]} and ${told[c]}: ${look.charts.number(x, 3)}`}));
-    const right = look.charts.stack("Principal components", [grids(value, look, half), value.projection.shape[1] > 1 ? scatter(value, look, half) : null]);
-    return wide ? look.charts.beside("State embeddings", [cosine, right]) : look.charts.stack("State embeddings", [cosine, right]);
+      tell: (_, r, c, x) => `${told[r]} and ${told[c]}: ${look.charts.number(x, 3)}`}), {width: half});
+    const right = look.charts.grid("Principal components", [grids(value, look, half), value.projection.shape[1] > 1 ? scatter(value, look, half) : null]);
+    return wide ? look.charts.grid("State embeddings", [cosine, right], 2) : look.charts.grid("State embeddings", [cosine, right]);
   });
 };
 

@@ -31,7 +31,7 @@ CONTROL = (
     "directions: those of Gaussian tables of the same shape."
 )
 SOURCE = "dtx.analysis.embeddings.compute.principal"
-DOC = "analyses.md#embeddings"
+DOC = "gallery.md#embeddings"
 FIRST = False
 SIZE = "wide"
 OPPOSITE, DRAWS, SEED, COMPONENTS = -0.5, 20, 0, 6

@@ -6,17 +6,17 @@ const list = (value) => (value?.data ? [...value.data] : value ?? []);
 const each = (root, data, look, one) => {
   const shown = data.map((item, i) => item.data && [item.data, look.models[i]?.title ?? `model ${i + 1}`]).filter(Boolean);
   const figures = shown.map(([value, title]) => (shown.length > 1 ? look.charts.titled(title, one(value)) : one(value)));
-  root.append(figures.length > 1 ? look.charts.stack("Features", figures) : figures[0]);
+  root.append(figures.length > 1 ? look.charts.grid("Features", figures) : figures[0]);
 };
 
 const figure = (data, look) => {
-  const {titled, stack, maps, lines, bars, number} = look.charts;
+  const {titled, grid, maps, lines, bars, number} = look.charts;
   const here = SIDES.filter((name) => data[name]);
   const rows = list(data.features).map((number) => `feature ${number}`);
   const high = Math.max(...here.flatMap((side) => list(data[side].activation)), 1e-9);
   const active = rows.length ? here.map((side) => titled(`Active features, ${side} (press one to choose it)`, maps({title: `Active features, ${side}`, width: look.width, blocks: [{values: data[side].activation.data}],
-    rows, columns: data.tokens, kind: side, low: 0, high, axes: true, tokens: ["columns"], most: 40, chosen: (_, r) => look.set("feature", String(list(data.features)[r])),
-    tell: (_, r, c, x) => `${rows[r]}, ${data.tokens[c]}: ${number(x, 3)}`}), {colour: `var(--${side})`})) : [];
+    rows, columns: data.tokens, kind: side, low: 0, high, axes: true, tokens: ["columns"], most: 26, chosen: (_, r) => look.set("feature", String(list(data.features)[r])),
+    tell: (_, r, c, x) => `${rows[r]}, ${data.tokens[c]}: ${number(x, 3)}`}), {width: look.width})) : [];
   const scales = list(data.scales);
   const difference = `${look.contrast[0]} − ${look.contrast[1]}`;
   const line = titled(`Feature ${data.feature} multiplied by …`, lines({title: `${difference} against the scale of feature ${data.feature}`, width: look.width, height: 180, marks: [{x: data.scale, text: number(data.scale, 1)}],
@@ -29,7 +29,7 @@ const figure = (data, look) => {
       const value = data[side].probabilities.data[row * count + a];
       return {value, colour, text: number(value, 2), name: `${side}, ${what}`};
     }))}))}));
-  return stack("Features", [...active, line, chances]);
+  return grid("Features", [...active, line, chances]);
 };
 
 const told = (data, number) => {

@@ -26,7 +26,7 @@ CONTROL = (
     "reconstruction's error stays in, so only the feature changes."
 )
 SOURCE = "dtx.exchange.sae_files.SparseAutoencoder"
-DOC = "exchange.md#sparse-autoencoders"
+DOC = "explorer.md#features"
 FIRST = False
 SIZE = "wide"
 SHOWN, TOLERANCE = 16, 1e-4

@@ -9,20 +9,20 @@ const sides = (data) => SIDES.filter((name) => data[name]);
 const each = (root, data, look, one) => {
   const shown = data.map((item, i) => item.data && [item.data, look.models[i]?.title ?? `model ${i + 1}`]).filter(Boolean);
   const figures = shown.map(([value, title]) => (shown.length > 1 ? look.charts.titled(title, one(value)) : one(value)));
-  root.append(figures.length > 1 ? look.charts.stack("Neurons", figures) : figures[0]);
+  root.append(figures.length > 1 ? look.charts.grid("Neurons", figures) : figures[0]);
 };
 
 const bars = (look, title, names, values, width, bold = null) => {
   const high = Math.max(...Object.values(values).map(limit));
-  return look.charts.titled(title, look.charts.bars({title, width, low: -high, high, thick: 9, gap: 6,
+  return look.charts.titled(title, look.charts.bars({title, width, low: -high, high, thick: 10, gap: 6,
     rows: names.map((name, i) => ({name, strong: name === bold, bars: Object.entries(values).map(([side, found]) => ({value: list(found)[i], colour: `var(--${side})`, text: look.charts.number(list(found)[i], 2), name: side}))}))}));
 };
 
 const view = (look, title, blocks, width) => {
   const high = limit(blocks.flatMap((block) => [...block.values]));
   return look.charts.titled(title, look.charts.maps({title, width, blocks, rows: CELLS, columns: CELLS, kind: "signed", low: -high, high, tokens: [], square: true, most: 14,
-    across: Math.max(1, Math.min(blocks.length, Math.floor(width / 92))),
-    tell: (b, r, c, x) => `${blocks[b].title}, cell (${c},${r}): ${Number.isFinite(x) ? look.charts.number(x, 3) : "not in the training data"}`}));
+    across: Math.max(1, Math.min(blocks.length, Math.floor(width / 104))),
+    tell: (b, r, c, x) => `${blocks[b].title}, cell (${c},${r}): ${Number.isFinite(x) ? look.charts.number(x, 3) : "not in the training data"}`}), {width});
 };
 
 const figure = (data, look) => {
@@ -37,14 +37,14 @@ const figure = (data, look) => {
   const values = here.flatMap((side) => list(data[side].activation));
   const high = limit(values);
   const activation = look.charts.titled(`${data.neuron}: activation at every token`, look.charts.maps({title: `Activation of ${data.neuron}`, width: look.width, blocks: [{values: Float32Array.from(values)}],
-    rows: here, columns: data.tokens, kind: "signed", low: -high, high, axes: true, tokens: ["columns"], most: 40,
-    tell: (_, r, c, x) => `${data.neuron}, ${here[r]}, ${data.tokens[c]}: ${look.charts.number(x, 3)}`}));
+    rows: here, columns: data.tokens, kind: "signed", low: -high, high, axes: true, tokens: ["columns"], most: 26,
+    tell: (_, r, c, x) => `${data.neuron}, ${here[r]}, ${data.tokens[c]}: ${look.charts.number(x, 3)}`}), {width: look.width});
   const cells = here.filter((side) => data[side].cells).map((side) => ({title: side, values: data[side].cells.data}));
   const reads = data.reads.blocks.map((title, i) => ({title, values: data.reads.maps.data.subarray(49 * i, 49 * i + 49)}));
   const writes = bars(look, `${data.neuron} writes to the logits, per unit`, Object.keys(data.writes), {original: Object.values(data.writes)}, width);
   const other = bars(look, `${data.neuron} reads of other tokens, embedding alone`, Object.keys(data.reads.beside), {original: Object.values(data.reads.beside)}, width);
-  const pair = (a, b) => (wide ? look.charts.beside("Neurons", [a, b]) : look.charts.stack("Neurons", [a, b].filter(Boolean)));
-  return look.charts.stack("Neurons", [pair(strongest, drivers), activation,
+  const pair = (a, b) => (wide ? look.charts.grid("Neurons", [a, b], 2) : look.charts.grid("Neurons", [a, b].filter(Boolean)));
+  return look.charts.grid("Neurons", [pair(strongest, drivers), activation,
     cells.length ? view(look, `${data.neuron}: what the view adds to its input here, by cell`, cells, look.width) : null,
     reads.length ? view(look, `${data.neuron} reads of the view, embedding alone`, reads, look.width) : null, pair(writes, other)].filter(Boolean));
 };

@@ -33,7 +33,7 @@ CONTROL = (
     "run's."
 )
 SOURCE = "dtx.analysis.neurons.drivers.drivers"
-DOC = "analyses.md#neurons"
+DOC = "gallery.md#neurons"
 FIRST = False
 SIZE = "wide"
 SHOWN = 16

@@ -21,10 +21,10 @@ const groups = (effects) => {
 
 /** A group of effects with their intervals over one scale; intervals beyond it end in an arrow. */
 const forest = ({title, rows}, look) => {
-  const {figure, label, measure, ticks, tick, number, titled} = look.charts;
+  const {figure, inside, label, measure, ticks, tick, number, titled} = look.charts;
   const largest = Math.max(...rows.map((row) => Math.abs(row.value)), 1e-9);
-  const inside = (value) => Number.isFinite(value) && Math.abs(value) <= 2.5 * largest;
-  const all = rows.flatMap((row) => [row.value, row.low, row.high]).filter(inside);
+  const close = (value) => Number.isFinite(value) && Math.abs(value) <= 2.5 * largest;
+  const all = rows.flatMap((row) => [row.value, row.low, row.high]).filter(close);
   const [low, high] = [Math.min(0, ...all), Math.max(0, ...all)];
   const narrow = look.width < 560;
   const wanted = Math.max(...rows.map((row) => measure(row.where))) + 12;
@@ -46,10 +46,10 @@ const forest = ({title, rows}, look) => {
   });
   return titled(title.replaceAll("_", " "), figure(look.width, height, title, grid.map((value, _, every) => [
     look.svg("line", {x1: X(value), x2: X(value), y1: 0, y2: height - 16, stroke: value === 0 ? "var(--soft)" : "var(--line)"}),
-    label(X(value), height - 2, tick(value, every), {anchor: "middle"})]), nodes.filter(Boolean)));
+    inside(X(value), height - 2, tick(value, every), 0, look.width)]), nodes.filter(Boolean)));
 };
 
-const nodes = (data, look) => look.html("label", {}, "node ", look.html("select", {"data-id": "stored-choice", change: (event) => look.set("node", event.target.value)},
+const nodes = (data, look) => look.html("label", {}, "or choose ", look.html("select", {"data-id": "stored-choice", change: (event) => look.set("node", event.target.value)},
   data.nodes.map((name) => look.html("option", {value: name, selected: name === data.node}, name))));
 
 export const draw = (root, data, look) => data.forEach((item, m) => {
@@ -61,7 +61,7 @@ export const draw = (root, data, look) => data.forEach((item, m) => {
     look.html("div", {}, value.analyses.map((found) => analysis(look, found))));
   if (value.node === null) return;
   const found = groups(value.effects);
-  root.append(look.html("h3", {}, `What they say of ${value.node}`), nodes(value, look), look.charts.stack(`Effects of ${value.node}`, found.map((group) => forest(group, look))));
+  root.append(look.html("h3", {}, `What they say of ${value.node}`), nodes(value, look), look.charts.grid(`Effects of ${value.node}`, found.map((group) => forest(group, look))));
 });
 
 export const table = (data, look) => ({
