@@ -15,6 +15,18 @@ const others = (model, side, p) => {
   return values.length ? median(values) : null;
 };
 
+/** A heading that wraps, over a figure. */
+const headed = (text, inner, {charts, width}, fill = "var(--ink)") => {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
+    if (lines.at(-1) && charts.measure(longer, 12, 650) > width) lines.push(word);
+    else lines[lines.length - 1] = longer;
+  }
+  const head = charts.figure(width, 16 * lines.length + 2, "", lines.map((line, i) => charts.label(0, 12 + 16 * i, line, {fill, weight: 650})));
+  return charts.stack(text, [head, inner], 4);
+};
+
 export const draw = (root, data, look) => {
   const {charts, html, number} = look;
   const shown = data.flatMap((item, i) => (item.data ? [{...item.data, i}] : []));
@@ -23,16 +35,16 @@ export const draw = (root, data, look) => {
     const size = (p) => Math.max(...here.map((side) => Math.abs(model[side].change.data[p])));
     const order = model.nodes.map((_, p) => p).sort((a, b) => size(b) - size(a)).slice(0, MOST);
     const rows = order.map((p) => ({name: model.nodes[p], bars: here.map((side) => {
-      const random = model[side].random ? `, random ±${number(model[side].random.data[p])}` : "";
+      const random = model[side].random ? ` (±${number(model[side].random.data[p])})` : "";
       return {name: side, value: model[side].change.data[p], colour: `var(--${side})`, text: `${signed(model[side].change.data[p], number)}${model[side].flip.data[p] ? " flips" : ""}${random}`};
     })}));
     const most = Math.max(1e-9, ...order.map(size));
     const words = `change of logit ${look.contrast.join(" − ")} (${here.map((side) => `${side} ${number(model[side].ld)}`).join(", ")})`;
-    return charts.titled(shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ${words}` : words, charts.bars({title: `Ablation: ${words}`, width: look.width, rows, low: -most, high: most, thick: 9, gap: 6}));
+    return headed(shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ${words}` : words, charts.bars({title: `Ablation: ${words}`, width: look.width, rows, low: -most, high: most, thick: 9, gap: 6}), look);
   });
   root.append(charts.stack("Ablation of every head, attention and MLP", figures),
     html("p", {class: "soft"}, shown.map((model) => sides(model).map((side) => `${side}: median size of heads ${number(median(model.nodes.flatMap((_, p) => (model.kinds[p] === "head" ? [Math.abs(model[side].change.data[p])] : []))))}`).join(", ")).join(" · "),
-      "; “flips”: another action is best without it"));
+      "; “flips”: another action is best without it", shown[0].original.random ? "; (±): pushes in random directions" : ""));
 };
 
 export const table = (data, look) => ({

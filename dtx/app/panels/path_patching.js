@@ -5,6 +5,18 @@ const INPUTS = {q: "query", k: "key", v: "value", mlp: "input", logits: "input"}
 const effect = (model, e) => (model.measurable ? model.edges.rho.data[e] : model.edges.change.data[e]);
 const named = ({edges}, e) => `${edges.sender[e]} → ${edges.receiver[e]}${edges.input[e].length === 1 ? ` ${INPUTS[edges.input[e]]}` : ""}${edges.token[e] === "all" ? "" : ` at ${edges.token[e]}`}`;
 
+/** A heading that wraps, over a figure. */
+const headed = (text, inner, {charts, width}, fill = "var(--ink)") => {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
+    if (lines.at(-1) && charts.measure(longer, 12, 650) > width) lines.push(word);
+    else lines[lines.length - 1] = longer;
+  }
+  const head = charts.figure(width, 16 * lines.length + 2, "", lines.map((line, i) => charts.label(0, 12 + 16 * i, line, {fill, weight: 650})));
+  return charts.stack(text, [head, inner], 4);
+};
+
 export const draw = (root, data, look) => {
   const {charts, html, number} = look;
   const shown = data.flatMap((item, i) => (item.data ? [{...item.data, i}] : []));
@@ -12,7 +24,7 @@ export const draw = (root, data, look) => {
     const words = model.measurable ? `restored share of LD (rho), ${model.direction === "denoise" ? "original into edited" : "edited into original"}`
       : `change of LD: the edit moves LD by ${number(Math.abs(model.ld.original - model.ld.edited))}, under ${number(model.gap)}, so there is no rho`;
     const before = shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ` : "";
-    return [charts.titled(`${before}${words}`, graph(model, look)), bars(model, look)];
+    return [headed(`${before}${words}`, graph(model, look), look), bars(model, look)];
   });
   root.append(charts.stack("Path patching: the strongest edges", figures),
     html("p", {class: "soft"}, shown.map((model) => `${model.measured} edges patched so far; equal runs: largest change ${number(model.null)}`).join(" · ")));
@@ -54,19 +66,20 @@ const graph = (model, look) => {
 };
 
 const bars = (model, look) => {
-  const {charts, number} = look;
+  const {charts} = look;
+  const text = (value) => look.number(Math.abs(value) < 0.005 ? 0 : value);
   const {edges} = model;
   const shown = Array.from({length: Math.min(12, edges.sender.length)}, (_, e) => e);
   const rows = shown.map((e) => ({name: named(model, e), bars: [
-    {name: "this edit", value: effect(model, e), colour: "var(--ink)", text: number(effect(model, e))},
+    {name: "this edit", value: effect(model, e), colour: "var(--ink)", text: text(effect(model, e))},
     ...(model.measurable ? [["original's decision", edges.donor_clean], ["edited run's decision", edges.donor_corrupt]] : []).filter(([, rho]) => Number.isFinite(rho.data[e])).map(([name, rho]) =>
-      ({name: `unrelated run, ${name}`, value: rho.data[e], colour: name.startsWith("original") ? "var(--original)" : "var(--edited)", text: number(rho.data[e])}))]}));
+      ({name: `unrelated run, ${name}`, value: rho.data[e], colour: name.startsWith("original") ? "var(--original)" : "var(--edited)", text: text(rho.data[e])}))]}));
   const most = Math.max(1e-9, ...rows.flatMap((row) => row.bars.map(({value}) => Math.abs(value))).filter(Number.isFinite));
   if (!rows.length) return null;
   const entries = [{name: "this edit", colour: "var(--ink)", kind: "box"}, ...(rows.some((row) => row.bars.length > 1) ? [{name: "unrelated run, original's decision", colour: "var(--original)", kind: "box"}, {name: "unrelated run, edited run's decision", colour: "var(--edited)", kind: "box"}] : [])];
   const legend = charts.legend(entries, 0, 12, look.width);
   return charts.stack("Strongest edges beside their controls", [charts.figure(look.width, legend.height + 4, "", legend.nodes),
-    charts.bars({title: "Strongest edges", width: look.width, rows, low: -most, high: most, thick: 7, gap: 7})], 4);
+    charts.bars({title: "Strongest edges", width: look.width, rows, low: -most, high: most, thick: 10, gap: 8})], 4);
 };
 
 export const table = (data, look) => ({

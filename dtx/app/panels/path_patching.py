@@ -74,6 +74,8 @@ def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dic
         if places is None:  # nobody waits
             return
         table = sweep.table(places)
+        if each:  # all tokens together are another question
+            table = table[table["position"] >= 0]
         null = float(np.fmax(null, table.loc[table["kind"] == NULL, "change"].abs().max()))
         measured += int((table["kind"] == EDIT).sum())
         strongest = pd.concat([strongest, _beside(table)], ignore_index=True)
