@@ -43,7 +43,7 @@ export const draw = (root, data, look) => {
     return headed(shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ${words}` : words, charts.bars({title: `Ablation: ${words}`, width: look.width, rows, low: -most, high: most, thick: 9, gap: 6}), look);
   });
   root.append(charts.stack("Ablation of every head, attention and MLP", figures),
-    html("p", {class: "soft"}, shown.map((model) => sides(model).map((side) => `${side}: median size of heads ${number(median(model.nodes.flatMap((_, p) => (model.kinds[p] === "head" ? [Math.abs(model[side].change.data[p])] : []))))}`).join(", ")).join(" · "),
+    html("p", {class: "note"}, shown.map((model) => sides(model).map((side) => `${side}: median size of heads ${number(median(model.nodes.flatMap((_, p) => (model.kinds[p] === "head" ? [Math.abs(model[side].change.data[p])] : []))))}`).join(", ")).join(" · "),
       "; “flips”: another action is best without it", shown[0].original.random ? "; (±): pushes in random directions" : ""));
 };
 

@@ -27,7 +27,7 @@ export const draw = (root, data, look) => {
     return maps;
   });
   root.append(charts.stack(`Activation patching, ${wording[shown[0].node] ?? shown[0].node}, ${shown[0].direction}`, figures), readout,
-    html("p", {class: "soft"}, shown.map((model) => facts(model, number)).join(" · ")));
+    html("p", {class: "note"}, shown.map((model) => facts(model, number)).join(" · ")));
 };
 
 const heading = (model, number) => (model.measurable

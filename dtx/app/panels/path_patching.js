@@ -27,7 +27,7 @@ export const draw = (root, data, look) => {
     return [headed(`${before}${words}`, graph(model, look), look), bars(model, look)];
   });
   root.append(charts.stack("Path patching: the strongest edges", figures),
-    html("p", {class: "soft"}, shown.map((model) => `${model.measured} edges patched so far; equal runs: largest change ${number(model.null)}`).join(" · ")));
+    html("p", {class: "note"}, shown.map((model) => `${model.measured} edges patched so far; equal runs: largest change ${number(model.null)}`).join(" · ")));
 };
 
 /** Senders and receivers by layer; a line's width is the size of its effect, red positive, blue negative. */

@@ -72,7 +72,7 @@ export const draw = (root, data, look) => {
     const words = `${name} world, asked for ${number(model.reward_to_go)}`;
     return [headed(shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ${words}` : words, field, look, `var(--${name}-text)`), charts.figure(look.width, legend.height + 4, "", legend.nodes)];
   });
-  root.append(charts.stack("Best action in every pose", figures, 6), html("p", {class: "soft"},
+  root.append(charts.stack("Best action in every pose", figures, 6), html("p", {class: "note"},
     "A mark stands on the side of the cell to which the agent looks; its point shows where it would turn or go; pale: unsure; ringed: where it decides."));
 };
 

@@ -30,7 +30,7 @@ export const draw = (root, data, look) => {
       bars: sides(model).map((side) => ({name: side, value: model[side].probabilities.data[a], colour: `var(--${side})`, text: `${model[side].probabilities.data[a].toFixed(2)} (was ${model[side].unsteered.data[a].toFixed(2)})`}))}))});
     return [headed(shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ${words}` : words, lines, look), headed(`probabilities at size ${number(model.alpha)}`, bars, look)];
   });
-  root.append(charts.stack("Steering", figures), html("p", {class: "soft"}, "Dashed: a random vector of the same length at the same place."));
+  root.append(charts.stack("Steering", figures), html("p", {class: "note"}, "Dashed: a random vector of the same length at the same place."));
 };
 
 export const table = (data, look) => ({
