@@ -39,7 +39,7 @@ export const draw = (root, data, look) => {
       return {name: side, value: model[side].change.data[p], colour: `var(--${side})`, text: `${signed(model[side].change.data[p], number)}${model[side].flip.data[p] ? " flips" : ""}${random}`};
     })}));
     const most = Math.max(1e-9, ...order.map(size));
-    const words = `change of logit ${look.contrast.join(" − ")} (${here.map((side) => `${side} ${number(model[side].ld)}`).join(", ")})`;
+    const words = `${model.method === "mean" ? "at its mean: " : ""}change of logit ${look.contrast.join(" − ")} (${here.map((side) => `${side} ${number(model[side].ld)}`).join(", ")})`;
     return headed(shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ${words}` : words, charts.bars({title: `Ablation: ${words}`, width: look.width, rows, low: -most, high: most, thick: 9, gap: 6}), look);
   });
   root.append(charts.stack("Ablation of every head, attention and MLP", figures),

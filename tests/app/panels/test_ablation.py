@@ -1,11 +1,16 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from dtx.analysis.ablation.nodes import AblatedNode
+from dtx.analysis.ablation.nodes import AblatedNode, hook_of, units
+from dtx.analysis.core.windows import beginnings, real_tokens
 from dtx.app.models import Loader
+from dtx.app.panels.ablation import Parameters, compute
 from dtx.dt.rollout import decision_contexts
 from tests.app.panels.conftest import FLIP, KEY_LEFT
+from tests.dt import toy
 
 
 @pytest.mark.parametrize("name", ["memory1", "memory2", "clone", "plain", "planted"])
@@ -29,6 +34,37 @@ def test_every_node_is_a_plain_run_with_it_silenced(name, ask, explorer):
                 assert own["flip"][p] == (logits.argmax() != whole.argmax())
         assert np.isfinite(own["random"]).all() and (own["kl"] >= 0).all()
     assert data["check"]["holds"]
+
+
+@pytest.mark.parametrize("name", ["memory1", "leftpad", "clone"])
+def test_means_are_those_of_the_training_episodes_first_steps(name, ask, moment):
+    text = f"#1&m={name}&{KEY_LEFT}"
+    (cell,) = ask(text, "ablation", method="mean")
+    assert "episodes are not here" in cell["error"]
+    here = moment(text)
+    episodes = toy.episodes(200, horizon=20)
+    here.data = dataclasses.replace(here.data, episodes=episodes)
+    for _ in range(2):  # made, then kept
+        data = compute(here, Parameters(method="mean"))
+    reference, _ = beginnings(episodes, here.cfg, 5, 256, 1)
+    context, model = here.original.context, here.model
+    real = real_tokens(context, here.cfg)[0]
+    with torch.no_grad():
+        _, cache = model.run_with_cache(reference)
+        for p, name in enumerate(data["nodes"]):
+            node = AblatedNode.parse(name)
+            hook = hook_of(node.layer, node.kind)
+            mean = cache[hook].mean(0)
+
+            def replace(value, hook, node=node, mean=mean):
+                value = value.clone()
+                own, new = units(value, node.kind), units(mean[None], node.kind)
+                own[:, real, node.unit] = new[:, real, node.unit]
+                return value
+
+            logits = model.run_with_hooks(context, fwd_hooks=[(hook, replace)])[0, -1]
+            expected = float(logits[0] - logits[1])
+            assert data["original"]["ablated"][p] == pytest.approx(expected, abs=1e-4), name
 
 
 def test_what_the_planted_circuit_needs_is_needed(ask):
