@@ -22,7 +22,7 @@ CONTROL = (
     "the edited run's, and between two equal runs, where nothing may change."
 )
 SOURCE = "dtx.analysis.activation_patching.sweep.NodeSweep"
-DOC = "analyses.md#activation_patching"
+DOC = "gallery.md#activation_patching"
 FIRST = False
 SIZE = "wide"
 AT_ONCE = 512
@@ -81,7 +81,7 @@ def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dic
                 "direction": direction.value,
                 "rows": rows,
                 "tokens": list(moment.original.tokens.names),
-                "changed": batch.changed[int(own.name)].numpy(),  # type: ignore[arg-type]
+                "changed": batch.changed[int(own.name)].numpy(),
                 "rho": rho[EDIT].copy(),
                 "change": change.copy(),
                 "donors": [_donor(row, direction, rho[str(row["kind"])]) for row in controls],

@@ -26,7 +26,7 @@ CONTROL = (
     "ends in the edited run's, and between two equal runs, where nothing may change."
 )
 SOURCE = "dtx.analysis.path_patching.sweep.EdgeSweep"
-DOC = "analyses.md#path_patching"
+DOC = "gallery.md#path_patching"
 FIRST = False
 SIZE = "wide"
 AT_ONCE = 512
@@ -74,6 +74,8 @@ def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dic
         if places is None:  # nobody waits
             return
         table = sweep.table(places)
+        if each:  # all tokens together are another question
+            table = table[table["position"] >= 0]
         null = float(np.fmax(null, table.loc[table["kind"] == NULL, "change"].abs().max()))
         measured += int((table["kind"] == EDIT).sum())
         strongest = pd.concat([strongest, _beside(table)], ignore_index=True)
@@ -113,7 +115,7 @@ def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dic
 
 def _beside(table: pd.DataFrame) -> pd.DataFrame:
     """The edit's rows, with the donors' rho of the same cells as columns."""
-    own = table[table["kind"] == EDIT].reset_index(drop=True)
+    own = pd.DataFrame(table[table["kind"] == EDIT]).reset_index(drop=True)
     for kind in DONORS:  # the rows of each kind are in the same order of cells
         there = table.loc[table["kind"] == kind, "rho"].to_numpy()
         own[kind] = there if len(there) else np.nan
