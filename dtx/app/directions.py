@@ -34,7 +34,7 @@ class Reading:
     """Where the model itself takes the dot product with a direction, at the last state.
 
     Attributes:
-        point: Number of the point of the stream. scale: Hook of the scale that the stream is divided by there.
+        point: Number of the point of the stream. scale: Hook of the scale that the stream is divided by.
         bias: That is added. at: What the model has there at run time.
     """
 

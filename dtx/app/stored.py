@@ -1,4 +1,4 @@
-"""What a store holds on a model: its analyses, the reports that tell of them, and their effects of single nodes."""
+"""What a store holds on a model: its analyses, their reports, and what they say of single nodes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Found:
     """An analysis of a model.
 
     Attributes:
-        label: Of the artefact. name: Of the analysis. field: In which it reads the model. record: What made it.
-        folder: Its files.
+        label: Of the artefact. name: Of the analysis. field: In which it reads the model.
+        record: What made it. folder: Its files.
     """
 
     label: str

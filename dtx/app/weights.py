@@ -1,4 +1,4 @@
-"""What panels of weights share: the control that is an untrained model, and the channels that training showed.
+"""What panels of weights share: an untrained model as the control, and the channels that training showed.
 
 Letters: c channel of the flattened view, d model.
 """

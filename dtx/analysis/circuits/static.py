@@ -49,8 +49,8 @@ def contents(
 def scores_by_kind(model: DecisionTransformerModel, content: Mapping[str, Tensor]) -> Tensor:
     """(l, h, q, k) how much more a query of one kind scores a key of another than keys of all kinds.
 
-    Mean score of the contents alone, each normalised by itself as a layer would see it if nothing else were in
-    the stream, less the mean over the kinds of keys: what of it softmax can tell apart.
+    Mean score of the contents alone, each normalised by itself as a layer would see it if nothing else were
+    in the stream, less the mean over the kinds of keys: what of it softmax can tell apart.
     """
     mean_kd = torch.stack([_normalised(model, each).mean(0) for each in content.values()])
     scores = []
@@ -71,8 +71,8 @@ def scores_by_kind(model: DecisionTransformerModel, content: Mapping[str, Tensor
 def outputs_by_kind(model: DecisionTransformerModel, content: Mapping[str, Tensor]) -> Tensor:
     """(l, h, k, a) how much the logit differs between contents of a kind that a head attends to.
 
-    The standard deviation over contents of what the head's OV circuit writes to each logit, less its mean over
-    actions, before the final scale.
+    The standard deviation over contents of what the head's OV circuit writes to each logit, less its mean
+    over actions, before the final scale.
     """
     found = []
     for block in blocks_of(model):

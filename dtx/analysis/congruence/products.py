@@ -1,9 +1,9 @@
 """What weights say of each other without any input: what is written in a direction that something else reads.
 
-The sibling of :func:`~dtx.analysis.congruence.compute.congruence`, which is what neurons write to the logits.
+Beside :func:`~dtx.analysis.congruence.compute.congruence`, which is what neurons write to the logits.
 Weights as they are, float64; fold and centre a model first to read circuits from it.
 
-Letters: l layer, f neuron that writes, g neuron that reads, c channel of the flattened view, d model, a action.
+Letters: l layer, f neuron that writes, g one that reads, c channel of the flattened view, d model, a action.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def channels_to_logits(model: DecisionTransformerModel) -> Tensor:
 
 @torch.no_grad()
 def channels_to_neurons(model: DecisionTransformerModel, layer: int) -> Tensor:
-    """(c, g) what each channel of the view adds to the input of a layer's neurons by the residual stream alone.
+    """(c, g) what each channel of the view adds to the input of a layer's neurons, by the stream alone.
 
     Raises:
         UserError: As of :func:`channels_to_logits`.

@@ -9,7 +9,8 @@ A panel's Python file has
   (a model),
 - ``NEEDS``: of ``pair``, ``reward_to_go``, ``decision``,
 - ``FIRST``: whether it is open on the first page, ``SIZE``: ``half`` or ``wide``,
-- ``Parameters``: a frozen dataclass whose fields :func:`choice`, :func:`number`, :func:`flag` and :func:`text` make,
+- ``Parameters``: a frozen dataclass whose fields :func:`choice`, :func:`number`, :func:`flag` and
+  :func:`text` make,
 - ``compute(moment, parameters)``: the data, plain values and arrays; of a long one a generator of
   (share done, data so far),
 - optionally ``hooks(cfg)``: activations that it reads, so that one forward pass serves all panels,

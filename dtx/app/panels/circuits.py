@@ -1,4 +1,4 @@
-"""What the weights of heads say without any input: which tokens they ask for, what they write, how they compose."""
+"""What the weights of heads say without input: what they ask for, what they write, how they compose."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Parameters:
 
 
 def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
-    """What ``show`` asks for, of folded weights; ``untrained``: one number of the control, by the same function.
+    """What ``show`` asks for, of folded weights; ``untrained``: one number of the control, found alike.
 
     Returns:
         ``show``, ``heads`` (l * h names), ``written`` (l * h): norm of OV over its mean, and

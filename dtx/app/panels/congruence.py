@@ -58,9 +58,9 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
     """The product of what is written and what reads it, on folded weights.
 
     Returns:
-        ``product``; of neurons: ``rows``, ``columns`` (names of the strongest), ``value`` (r, c); of the view:
-        ``blocks`` (names), ``maps`` (b, 7, 7) by row and column, NaN where training shows no such channel,
-        of neurons ``neurons``, the names in order, and ``neuron``, the one drawn. ``sizes``: mean and tail
+        ``product``; of neurons: ``rows``, ``columns`` (names of the strongest), ``value`` (r, c); of the
+        view: ``blocks`` (names), ``maps`` (b, 7, 7) by row and column, NaN where training shows no such
+        channel, of neurons ``neurons``, the names in order, and ``neuron``, the one drawn. ``sizes``: mean and tail
         (99th percentile) of all absolute values, of the ``model`` and ``untrained``.
 
     Raises:
@@ -129,9 +129,9 @@ def _drawn(
         }
     maps = on_view(value[channel_c], channel_c)
     if parameters.product == VIEW_ACTIONS:
-        number = channel_names().index(parameters.channel)
+        channel = channel_names().index(parameters.channel)
         blocks = list(moment.actions[: cfg.n_actions])
-        return {"blocks": blocks, "maps": np.moveaxis(maps[number], -1, 0)}
+        return {"blocks": blocks, "maps": np.moveaxis(maps[channel], -1, 0)}
     f = _strongest(value[channel_c], 0)
     at = f[min(parameters.rank, len(f)) - 1]
     there = sorted(set((channel_c // CELLS).tolist()))
@@ -172,10 +172,10 @@ def _error(
         layers = [parameters.layer]
     names = [f"blocks.{i}.{n}" for i in layers for n in ("hook_mlp_out", "mlp.hook_post")]
     cache, into, errors = _cached(twin, context, names), _reading(twin, parameters), []
-    for number, layer in enumerate(layers):
+    for place, layer in enumerate(layers):
         post_f = cache[f"blocks.{layer}.mlp.hook_post"][0, -1]
         out_d = cache[f"blocks.{layer}.hook_mlp_out"][0, -1] - blocks_of(twin)[layer].mlp.b_out
-        rows = weight[number * len(post_f) :][: len(post_f)]
+        rows = weight[place * len(post_f) :][: len(post_f)]
         errors.append(float((post_f @ rows - out_d @ into).abs().max()))
     return max(errors)
 

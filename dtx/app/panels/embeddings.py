@@ -1,4 +1,4 @@
-"""Which channels of the view the state embedding tells apart: cosines, and principal components on the grid."""
+"""Which channels of the view the embedding tells apart: cosines and principal components on the grid."""
 
 from __future__ import annotations
 

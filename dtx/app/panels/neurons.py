@@ -59,8 +59,8 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
         name; ``tokens`` (n), ``parts`` (p names of what drives it); of each side ``effects`` (k) on LD,
         ``effect`` of the neuron, ``activation`` (n) at every token, ``drivers`` (p): what each part adds to
         its input at the last state, ``cells`` (7, 7) by row and column: the same of the view, null with a
-        convolutional encoder. ``reads``: ``blocks`` (channels), ``maps`` (b, 7, 7) of the embedding alone, and
-        ``beside``; ``writes``: by action; ``stored``: what ``analysis=neurons`` found of it, or null.
+        convolutional encoder. ``reads``: ``blocks`` (channels), ``maps`` (b, 7, 7) of the embedding alone,
+        and ``beside``; ``writes``: by action; ``stored``: what ``analysis=neurons`` found of it, or null.
 
     Raises:
         UserError: The model has no such neuron.

@@ -1,4 +1,4 @@
-"""How far the residual stream points along a chosen direction, at every token and after every layer's parts."""
+"""How far the residual stream points along a direction, at every token and after every layer's parts."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Parameters:
 
     direction: str = text(
         "",
-        "left (a logit), left-right, key (2,6) (an embedded channel: column, row), action left, reward-to-go, "
-        "time 3, L1N5 (what a neuron reads), L1N5 out (what it writes), PC1 (of the state embedding); empty: "
+        "left (a logit), left-right, key (2,6) (an embedded channel: column, row), action left, "
+        "reward-to-go, time 3, L1N5 (what a neuron reads), L1N5 out (what it writes), PC1 (of the state embedding); empty: "
         "the two actions compared",
     )
     measure: str = choice(DOT, (DOT, COSINE), "Dot product with the direction, or cosine")
@@ -54,8 +54,8 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
 
     Returns:
         ``direction`` in words, ``length`` of it, ``measure``, ``points`` (p names), ``tokens`` (n names); of
-        each side ``value`` (p, n), ``random`` (p) at the last token. The check is there where the model itself
-        reads along the direction.
+        each side ``value`` (p, n), ``random`` (p) at the last token. The check is there where the model
+        itself reads along the direction.
 
     Raises:
         UserError: There is no such direction.

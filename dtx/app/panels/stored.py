@@ -45,8 +45,8 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
         ``label``, ``analyses``: name, label, finished, reads (the field in which it reads the model),
         status, why (reasons where not established), finding, numbers (name, value), claims (text, verdict,
         evidence), figures (file names); ``others``: how many are of other steps; ``reports``: label, figures;
-        ``node``, ``nodes`` (those with effects), ``effects``: columns analysis, where, what, value, low, high,
-        n, interval of that node.
+        ``node``, ``nodes`` (those with effects), ``effects``: columns analysis, where, what, value, low,
+        high, n, interval of that node.
 
     Raises:
         UserError: The model is in no store, nothing is stored on it, or nothing on that node.
@@ -57,7 +57,8 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
     if not mine:
         step = "" if chosen.step is None else f" at step {chosen.step}"
         raise UserError(
-            f"the store holds no analysis of {chosen.entry.label}{step}: `dtx run analysis=[attention]` adds one"
+            f"the store holds no analysis of {chosen.entry.label}{step}: "
+            "`dtx run analysis=[attention]` adds one"
         )
     effects = node_effects(mine)
     node = _node(parameters.node, effects)
