@@ -60,8 +60,8 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
     Returns:
         ``product``; of neurons: ``rows``, ``columns`` (names of the strongest), ``value`` (r, c); of the
         view: ``blocks`` (names), ``maps`` (b, 7, 7) by row and column, NaN where training shows no such
-        channel, of neurons ``neurons``, the names in order, and ``neuron``, the one drawn. ``sizes``: mean and tail
-        (99th percentile) of all absolute values, of the ``model`` and ``untrained``.
+        channel, of neurons ``neurons``, the names in order, and ``neuron``, the one drawn. ``sizes``: mean
+        and tail (99th percentile) of all absolute values, of the ``model`` and ``untrained``.
 
     Raises:
         UserError: The encoder is convolutional, or the model lacks a layer.

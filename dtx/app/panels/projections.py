@@ -37,8 +37,8 @@ class Parameters:
     direction: str = text(
         "",
         "left (a logit), left-right, key (2,6) (an embedded channel: column, row), action left, "
-        "reward-to-go, time 3, L1N5 (what a neuron reads), L1N5 out (what it writes), PC1 (of the state embedding); empty: "
-        "the two actions compared",
+        "reward-to-go, time 3, L1N5 (what a neuron reads), L1N5 out (what it writes), PC1 (of the state "
+        "embedding); empty: the two actions compared",
     )
     measure: str = choice(DOT, (DOT, COSINE), "Dot product with the direction, or cosine")
 
