@@ -114,7 +114,7 @@ export class App {
   }
 
   /** Steps of the run that is shown. */
-  length() { return this.answer?.play.original.grid.shape[0] ?? 1; }
+  length() { return this.scene.actions.length + 1; }
 
   /** Move the cursor by some steps. */
   move(by) {
@@ -165,8 +165,11 @@ export class App {
     const operations = this.env()?.edits.find((edit) => edit.name === name)?.operations;
     if (!operations) return;
     const edits = this.has(operations) ? this.scene.edits.filter((edit) => !operations.some((other) => same(edit, other))) : [...this.scene.edits, ...operations];
-    this.change({edits, shown: edits.length ? this.scene.shown : "original"});
+    this.edit(edits);
   }
+
+  /** Make these edits and no others. */
+  edit(edits, shown = this.scene.shown) { this.change({edits, shown: edits.length ? shown : "original"}); }
 
   // --- what there is
 
