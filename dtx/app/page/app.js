@@ -76,7 +76,7 @@ export class App {
     this.queue = this.queue.then(async () => {
       if (this.scene.cursor !== null) this.change({cursor: null}, {record: false});
       await this.settled();
-      const letter = this.#choice(sampled);
+      const letter = this.answer && this.#choice(sampled);
       if (letter) this.act(letter);
       return Boolean(letter);
     });
@@ -131,7 +131,10 @@ export class App {
   /** The returns of the acting model's training data, or null. */
   returns() { return this.answer?.models[0]?.reward_to_go ?? this.model()?.reward_to_go ?? null; }
 
-  nudge(by) { this.change({reward_to_go: Number((Math.round((this.reward() + by) * 1e6) / 1e6).toFixed(6))}); }
+  async nudge(by) {
+    if (!this.answer) await this.settled();
+    this.change({reward_to_go: Number((Math.round((this.reward() + by) * 1e6) / 1e6).toFixed(6))});
+  }
 
   extreme(which) {
     const returns = this.returns();

@@ -29,6 +29,7 @@ export class Editor {
   /** Edit a cell of the world at its start. */
   cell(x, y, board) {
     const {app} = this;
+    if (!app.answer) return undefined;
     const {play} = app.answer;
     if (this.moving) return this.#moveTo(x, y);
     const side = play.edited ?? play.original;

@@ -63,7 +63,7 @@ export class Board {
   }
 
   #arrive() {
-    if (!this.root.matches(":focus-visible")) return;
+    if (!this.drawn || !this.root.matches(":focus-visible")) return;
     const [x, y] = this.here ?? this.drawn.agent;
     this.at(x, y);
   }
@@ -90,6 +90,7 @@ export class Board {
   }
 
   #click(event) {
+    if (!this.drawn) return;
     const {left, top, width} = this.root.getBoundingClientRect();
     const unit = width / (this.drawn.width + 0.08);
     const [x, y] = [Math.floor((event.clientX - left) / unit), Math.floor((event.clientY - top) / unit)];
