@@ -10,13 +10,13 @@ import gzip
 import html
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from dtx.app.asked import Explorer
 from dtx.app.file.bundle import APP, alone, csp_hash, data_url, import_map
 from dtx.app.file.contents import Contents, Wanted, contents
-from dtx.app.frames import encode
+from dtx.app.panels import Panel
 
 PAGE, ENGINE, WORKER = "page/page.js", "file/engine.js", "file/worker.js"
 _STYLE = re.compile(r'<link\b[^>]*\brel="stylesheet"[^>]*\bhref="([^"]+)"[^>]*>')
@@ -46,33 +46,38 @@ class OneFile:
         return len(self.text.encode())
 
 
-def one_file(explorer: Explorer, wanted: Wanted, page: Path = APP / "page") -> OneFile:
+def one_file(explorer: Explorer, wanted: Wanted) -> OneFile:
     """Make the file.
 
     Args:
         explorer: Has the models and panels.
         wanted: What it is to carry.
-        page: Folder of the page's ``index.html``.
 
     Raises:
         UserError: A model or world cannot be carried; says what to do instead.
     """
     carried = contents(explorer, wanted)
-    return OneFile(assembled(explorer, carried, page), carried)
+    return OneFile(assembled(explorer.panels, carried.frame), carried)
 
 
-def assembled(explorer: Explorer, carried: Contents, page: Path) -> str:
-    """The HTML of contents: ``index.html`` with its styles and scripts in it."""
+def assembled(panels: Mapping[str, Panel], frame: bytes) -> str:
+    """The HTML: ``index.html`` with its styles and scripts in it.
+
+    Args:
+        panels: All that the page knows, by name.
+        frame: What the file carries, see :class:`Contents`.
+    """
+    page = APP / "page"
     imports = _script_text({"imports": import_map([PAGE, ENGINE])})
     begin = _BEGIN.format(page=PAGE, engine=ENGINE)
     scripts = {
         "worker": alone(WORKER),
         "panels": {
             name: data_url(panel.script.read_text(encoding="utf-8"))
-            for name, panel in explorer.panels.items()
+            for name, panel in panels.items()
         },
     }
-    packed = gzip.compress(encode(carried.values), compresslevel=6, mtime=0)
+    packed = gzip.compress(frame, compresslevel=6, mtime=0)
     styles: list[str] = []
 
     def inside(match: re.Match[str]) -> str:

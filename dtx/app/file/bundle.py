@@ -1,4 +1,4 @@
-"""Scripts of the page in one file: every module as a ``data:`` URL, unchanged but for the addresses it imports.
+"""Scripts of the page in one file: every module as a ``data:`` URL, unchanged but for what it imports.
 
 A ``data:`` URL has no folder, so nothing can be imported from it by a relative address. Modules of the page
 import each other by names of an import map. A worker knows no import map: what it runs is one ``data:`` URL,
@@ -19,7 +19,7 @@ _IMPORT = re.compile(r'^((?:import|export)\b[^"\n;]*)"(\.{1,2}/[^"\n]+)";', re.M
 
 
 def import_map(entries: list[str]) -> dict[str, str]:
-    """The modules that some modules need, themselves included, as ``data:`` URLs by name (``page/page.js``)."""
+    """Some modules and those that they need, as ``data:`` URLs by name (``page/page.js``)."""
     found: dict[str, str] = {}
     waiting = list(entries)
     while waiting:

@@ -10,31 +10,24 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dtx.app.address import address
-from dtx.app.asked import Explorer, nearest_state
-from dtx.app.file.tables import Pool, Table
-from dtx.app.file.weights import flat, not_covered
-from dtx.app.frames import exact
+from dtx.app.asked import Explorer
+from dtx.app.file.weights import as_rounded, flat, not_covered
+from dtx.app.file.worlds import Worlds
+from dtx.app.frames import encode
 from dtx.app.models import TEACHER, Chosen, Loader, TrainingData
 from dtx.app.moment import window
 from dtx.app.panels import LONG
-from dtx.app.places import Place, world_at_start
-from dtx.app.play import declared
+from dtx.app.places import Place
 from dtx.app.scene import OpenPanel, Scene
 from dtx.dt.load import misfit
 from dtx.dt.model import DecisionTransformerModel
 from dtx.errors import UserError
-from dtx.pairs.apply import edit_world
-from dtx.pairs.edits import STATE_OPS, Impossible
-from dtx.pairs.runs import Run, copied
 from dtx.training.threads import one_thread
-
-if TYPE_CHECKING:
-    from minigrid.minigrid_env import MiniGridEnv
 
 KERNEL = Path(__file__).parent / "kernel.wasm"
 WINDOWS = 32
@@ -52,7 +45,7 @@ class Wanted:
     Attributes:
         scene: What it shows when it is opened.
         models: As a scene names them; none: the scene's.
-        worlds: By name; none: all layouts of the environment, or the scene's world where there are no layouts.
+        worlds: By name; none: all layouts, or the scene's world where there are no layouts.
         edits: Lists of operations whose worlds are to be there beside the scene's.
         precision: Of the weights: float32 or float16.
         frozen: Panels that only Python computes, to be there for ``scenes`` and the scene.
@@ -74,12 +67,28 @@ class Contents:
 
     Attributes:
         values: Plain values and arrays, as ``computing.js`` reads them.
-        states: Of all worlds. windows: Of all models, with PyTorch's logits.
+        worlds: The worlds with their tables.
+        changed: Largest change of a logit through the precision of the weights.
     """
 
     values: Mapping[str, Any]
-    states: int
-    windows: int
+    worlds: Worlds
+    changed: float
+
+    @property
+    def states(self) -> int:
+        """States of all worlds."""
+        return sum(table.states for table in self.worlds.tables)
+
+    @property
+    def windows(self) -> int:
+        """Windows of all models of which PyTorch's logits are there."""
+        return WINDOWS * len(self.values["models"])
+
+    @property
+    def frame(self) -> bytes:
+        """All of it as bytes; see :mod:`dtx.app.frames`."""
+        return encode(self.values)
 
 
 def contents(explorer: Explorer, wanted: Wanted) -> Contents:
@@ -102,10 +111,11 @@ def contents(explorer: Explorer, wanted: Wanted) -> Contents:
     with one_thread():
         loader = Loader()
         rng = np.random.default_rng(0)
-        models = [
-            _model(c, loader.model(c), data[id], made, wanted.precision, rng)
-            for id, c in chosen.items()
-        ]
+        models, changes = [], []
+        for id, each in chosen.items():
+            model, change = _model(each, loader.model(each), data[id], made, wanted.precision, rng)
+            models.append(model)
+            changes.append(change)
         frozen = list(_frozen(explorer, wanted, asked.scene, loader))
     first = next(iter(data.values()))
     values = {
@@ -116,8 +126,7 @@ def contents(explorer: Explorer, wanted: Wanted) -> Contents:
         "frozen": frozen,
         "kernel": np.frombuffer(KERNEL.read_bytes(), np.uint8),
     }
-    states = sum(table.states for table in made.tables)
-    return Contents(values, states, WINDOWS * len(models))
+    return Contents(values, made, max(changes))
 
 
 def refuse(chosen: Chosen, place: Place) -> None:
@@ -136,90 +145,6 @@ def refuse(chosen: Chosen, place: Place) -> None:
         raise UserError(f"{entry.id}: {why}; `dtx app` shows it, the one file cannot carry it")
 
 
-class Worlds:
-    """The tables of some worlds of an environment, and of these worlds as edited.
-
-    Args:
-        place: The environment.
-        names: Of its worlds.
-        edits: Lists of operations; those that are not of the world are left out.
-
-    Raises:
-        UserError: A world is no table.
-    """
-
-    def __init__(self, place: Place, names: Sequence[str], edits: Sequence[Sequence[Mapping]]):
-        self.place = place
-        self.pool = Pool(place.environment.n_actions, place.environment.horizon)
-        self.tables: list[Table] = []
-        self._complements: list[str | None] = []
-        of_world = [[dict(e) for e in one if e["op"] in STATE_OPS] for one in edits]
-        distinct = [one for i, one in enumerate(of_world) if one and one not in of_world[:i]]
-        self.worlds = {name: self._world(name, distinct) for name in names}
-
-    def values(self, data: TrainingData | None) -> dict[str, Any]:
-        """As ``play.js`` reads it; with training data the distance of every view from the nearest one there."""
-        env = self.place.environment
-        shared = self.pool.arrays()
-        distance = None
-        if data is not None:
-            near = [nearest_state(view, data) for view in self.pool.views.arrays]
-            distance = np.array(near, np.int32)
-        return {
-            "id": self.place.id,
-            "n_actions": env.n_actions,
-            "horizon": env.horizon,
-            "decision": env.decision is not None,
-            "pool": {**shared, "curves": exact(shared["curves"]), "distance": distance},
-            "worlds": self.worlds,
-            "tables": [
-                {**table.arrays(), "complement": complement}
-                for table, complement in zip(self.tables, self._complements, strict=True)
-            ],
-        }
-
-    def _world(self, name: str, edits: Sequence[Sequence[Mapping]]) -> dict[str, Any]:
-        start = world_at_start(self.place, name)
-        found: dict[str, Any] = {"table": self._table(start, name), "edits": []}
-        for operations in edits:
-            known: dict[str, Any] = {"operations": operations, "table": None, "impossible": None}
-            try:
-                edited = copied(start)
-                edit_world(edited, declared(operations, self.place), self.place.roles)
-                known["table"] = self._table(edited, f"{name}, edited")
-            except Impossible as reason:
-                known["impossible"] = str(reason)
-            found["edits"].append(known)
-        return found
-
-    def _table(self, world: MiniGridEnv, name: str) -> int:
-        table = self.pool.table(world, name)
-        roles = self.place.environment.roles
-        complement = None if roles is None else roles.complement
-        first = self.pool.views.arrays[table.view[0]]
-        self.tables.append(table)
-        self._complements.append(None if complement is None else complement(first))
-        return len(self.tables) - 1
-
-    def walk(self, rng: np.random.Generator, states: int) -> tuple[np.ndarray, Run]:
-        """A random walk of at most so many states: numbers of its views (t,), and the run."""
-        table = self.tables[rng.integers(len(self.tables))]
-        state, at, actions, rewards = 0, [0], [], []
-        while len(at) < states and table.next[state, 0] >= 0:
-            action = int(rng.integers(self.pool.n_actions))
-            rewards.append(float(self.pool.curves[table.reward[state, action]][len(at)]))
-            state = int(table.next[state, action])
-            actions.append(action)
-            at.append(state)
-        views = table.view[at]
-        start = np.float32(rng.uniform(-1, 1))
-        to_go = (start - np.cumsum([0.0, *rewards])).astype(np.float32)
-        observations = [self.pool.views.arrays[view] for view in views]
-        return views, Run(
-            observations=observations, actions=actions, rewards=rewards, rewards_to_go=to_go
-        )
-
-
 def _model(
     chosen: Chosen,
     model: DecisionTransformerModel,
@@ -227,21 +152,30 @@ def _model(
     worlds: Worlds,
     precision: str,
     rng: np.random.Generator,
-) -> dict[str, Any]:
-    """A model as ``computing.js`` reads it, with windows and PyTorch's logits of them."""
+) -> tuple[dict[str, Any], float]:
+    """A model as ``computing.js`` reads it, with windows and PyTorch's logits of them; how much the precision
+    changes these."""
+    tolerance = TOLERANCE[precision]
     try:
         weights, shapes = flat(model, precision)
     except ValueError as error:
         raise UserError(f"{chosen.id}: {error}") from error
-    return {
+    known, change = checked(model, worlds, precision, rng)
+    if not change <= tolerance:
+        raise UserError(
+            f"{chosen.id}: {precision} changes logits by {change:.1g}, more than {tolerance:g}; "
+            "use float32"
+        )
+    given = {
         "about": about_of(chosen, data),
         "cfg": model.cfg.to_dict(),
         "precision": precision,
         "weights": np.frombuffer(weights, np.uint8),
         "shapes": [[name, shape] for name, shape in shapes.items()],
         "sha256": hashlib.sha256(weights).hexdigest(),
-        "checked": checked(model, worlds, TOLERANCE[precision], rng),
+        "checked": known,
     }
+    return given, change
 
 
 def about_of(chosen: Chosen, data: TrainingData | None) -> dict[str, Any]:
@@ -257,10 +191,11 @@ def about_of(chosen: Chosen, data: TrainingData | None) -> dict[str, Any]:
 
 
 def checked(
-    model: DecisionTransformerModel, worlds: Worlds, tolerance: float, rng: np.random.Generator
-) -> dict[str, Any]:
-    """Windows of random walks, and PyTorch's logits (w, a) at their last states."""
-    cfg = model.cfg
+    model: DecisionTransformerModel, worlds: Worlds, precision: str, rng: np.random.Generator
+) -> tuple[dict[str, Any], float]:
+    """Windows of random walks with PyTorch's logits (w, a) at their last states; how much the precision of the
+    weights changes these."""
+    cfg, rounded, change = model.cfg, as_rounded(model, precision), 0.0
     longest = worlds.pool.horizon
     if cfg.time_embedding == "learned":
         longest = min(longest, cfg.n_timesteps)
@@ -270,6 +205,9 @@ def checked(
         views, run = worlds.walk(rng, states)
         context = window(model, run)
         logits.append(model.last_logits(context)[0].numpy())
+        change = max(
+            change, float(np.abs(rounded.last_logits(context)[0].numpy() - logits[-1]).max())
+        )
         steps = context["timestep"].shape[1]
         begin = max(0, len(views) - cfg.n_steps)
         windows.append(
@@ -284,12 +222,13 @@ def checked(
     place = {view: i for i, view in enumerate(used)} | {-1: -1}
     for one in windows:
         one["view"] = [place[view] for view in one["view"]]
-    return {
-        "tolerance": tolerance,
+    known = {
+        "tolerance": TOLERANCE[precision],
         "views": np.stack([worlds.pool.views.arrays[view].ravel() for view in used]),
         "windows": windows,
         "logits": np.stack(logits),
     }
+    return known, change
 
 
 def _frozen(

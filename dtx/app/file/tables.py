@@ -1,7 +1,7 @@
 """Worlds as tables of the states that can be reached, made by minigrid itself.
 
-The page has no second environment: it looks up what each action does. Letters: s states, a actions, g distinct
-grids, v distinct views, k distinct sets of cells that are seen, c reward curves.
+The page has no second environment: it looks up what each action does. Letters: s states, a actions,
+g distinct grids, v distinct views, k distinct sets of cells that are seen, c reward curves.
 """
 
 from __future__ import annotations
@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 MOST_STATES = 20_000
 """Of one world; beyond it, a file would be too large."""
 INSTEAD = "play it with `dtx app`, which runs minigrid"
-_NOT_STATE = {"step_count", "_np_random", "_np_random_seed", "spec", "window", "clock", "render_size"}
+_NOT_STATE = {
+    "step_count",
+    "_np_random",
+    "_np_random_seed",
+    "spec",
+    "window",
+    "clock",
+    "render_size",
+}
 """Attributes of a world that do not say what comes next, or are asked about apart."""
 
 
@@ -160,6 +168,17 @@ class Pool:
         every = [_reward(world, action, step) for step in range(1, self.horizon + 1)]
         self.curves.append(np.array([0.0, *every]))
         return len(self.curves) - 1
+
+
+def draws_lots(world: MiniGridEnv, n_actions: int) -> bool:
+    """Whether some action in a world's present state has a random outcome."""
+    for action in range(n_actions):
+        there = copied(world)
+        before = there.np_random.bit_generator.state
+        there.step(action)
+        if there.np_random.bit_generator.state != before:
+            return True
+    return False
 
 
 def _reward(world: MiniGridEnv, action: int, step: int) -> float:

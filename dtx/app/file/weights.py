@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dtx.dt.model import DecisionTransformerModel
@@ -59,3 +61,14 @@ def flat(model: DecisionTransformerModel, precision: str) -> tuple[bytes, dict[s
     if not np.isfinite(values).all():
         raise ValueError(f"a weight is too large for {precision}; use float32")
     return values.tobytes(), {name: list(a.shape) for name, a in every.items()}
+
+
+def as_rounded(model: DecisionTransformerModel, precision: str) -> DecisionTransformerModel:
+    """The model with the weights that a file of this precision carries."""
+    if precision == "float32":
+        return model
+    rounded = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in rounded.parameters():
+            parameter.copy_(parameter.half().float())
+    return rounded
