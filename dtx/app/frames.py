@@ -1,8 +1,8 @@
 """Answers as bytes: a JSON head, then the arrays that it names. ``page/frames.js`` reads them.
 
 A frame is the head's length (uint32, little-endian), the head, padded with spaces so that both end at a
-multiple of 8, and the arrays, each padded to 8. In the head an array is ``{"$array": [offset, type, shape]}`` with
-the offset counted from the end of the head. A stream is frames, each after its length (uint32).
+multiple of 8, and the arrays, each padded to 8. In the head an array is ``{"$array": [offset, type, shape]}``
+with the offset counted from the end of the head. A stream is frames, each after its length (uint32).
 """
 
 from __future__ import annotations

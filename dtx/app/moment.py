@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dtx.app.models import TrainingData
+from dtx.app.pairing import pair_of
 from dtx.app.places import Place, world_at_start
 from dtx.app.play import Played
 from dtx.app.scene import Scene
@@ -25,11 +26,10 @@ from dtx.dt.tokens import PADDING, NamedTokens, kind_of
 from dtx.env.environment import Environment
 from dtx.errors import UserError
 from dtx.pairs.runs import Run, copied
+from dtx.pairs.single import OnePair
 
 if TYPE_CHECKING:
     from minigrid.minigrid_env import MiniGridEnv
-
-    from dtx.pairs.pair_set import PairBatch
 
 
 class Side:
@@ -161,15 +161,13 @@ class Moment:
         return logits[..., positive] - logits[..., negative]
 
     @cached_property
-    def pair(self) -> PairBatch:
-        """This pair with its controls, as a pairs file with these edits makes it.
+    def pair(self) -> OnePair:
+        """This pair, as a pairs file with these edits makes it; ``pair.batch(cfg)`` has its controls too.
 
         Raises:
-            UserError: There is no edited run to pair with.
+            UserError: There is none; says why.
         """
-        from dtx.app.pairing import pair_of
-
-        return pair_of(self)
+        return pair_of(self.played, self.contrast, self.data)
 
 
 def window(model: DecisionTransformerModel, run: Run) -> Context:

@@ -21,11 +21,25 @@ MOST_MODELS, MOST_ACTIONS, MOST_EDITS, MOST_PANELS = 4, 2000, 16, 24
 LARGEST = 1e6
 """Largest size of a number; a reward-to-go beyond it is a mistake."""
 SIDES = ("original", "edited")
+PARTS = {
+    "m": "models",
+    "env": "env",
+    "w": "world",
+    "a": "actions",
+    "r": "reward_to_go",
+    "e": "edits",
+    "t": "cursor",
+    "c": "contrast",
+    "p": "panels",
+    "v": "shown",
+}
+"""Fields by their names in an address."""
 
 _MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}(@\d{1,9})?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}", re.ASCII)
 _PLACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,=/:-]{0,99}", re.ASCII)
 _UNKNOWN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,19}", re.ASCII)
+_RAW = re.compile(r"[A-Za-z0-9_.~%/,:;=@*'()!-]{0,200}", re.ASCII)
 
 
 class Message(NamedTuple):
@@ -229,9 +243,10 @@ def _edits(value: Any, told: list[Message]) -> tuple[dict[str, Any], ...]:
         return ()
     found = []
     for i, edit in enumerate(value[:MOST_EDITS]):
-        if isinstance(edit, Mapping) and _NAME.fullmatch(str(edit.get("op"))) and plain(edit, 3):
-            op = {"op": edit["op"]}  # first, as in a URL
-            found.append(op | {k: _listed(v) for k, v in edit.items() if k != "op"})
+        op = edit.get("op") if isinstance(edit, Mapping) else None
+        if isinstance(op, str) and _NAME.fullmatch(op) and plain(edit, 3):
+            fields = {k: _listed(v) for k, v in edit.items() if k != "op"}
+            found.append({"op": op} | fields)  # op first, as in an address
         else:
             told.append(Message(f"edits[{i}]", "is no operation of a pairs file; it is left out"))
     if len(value) > MOST_EDITS:
@@ -304,7 +319,9 @@ def _unknown(value: Any, told: list[Message]) -> dict[str, str]:
     kept = {
         k: v
         for k, v in list(value.items())[:8]
-        if isinstance(k, str) and _UNKNOWN.fullmatch(k) and isinstance(v, str) and len(v) <= 200
+        if isinstance(k, str)
+        and (_UNKNOWN.fullmatch(k) and k not in PARTS)
+        and (isinstance(v, str) and _RAW.fullmatch(v))
     }
     for name in kept:
         told.append(Message(name, "this version does not know this part; it is kept in the URL"))
