@@ -28,7 +28,7 @@ PANELS = Path(__file__).parents[2] / "app/panels"
 
 @dataclass(frozen=True, kw_only=True)
 class Explorer(ExplorerSpec, OfModel):
-    """One file to play, edit and compare models by oneself; ``conf/analysis/explorer.yaml`` explains the fields.
+    """One file to play, edit and compare models; ``conf/analysis/explorer.yaml`` explains the fields.
 
     It measures nothing of the model. Exact checks: random walks through the tables of the worlds are those of
     minigrid itself, and the precision of the weights changes logits by no more than the page allows. The page

@@ -13,8 +13,7 @@ from dtx.analysis.core.result import About, Check, Result
 from dtx.analysis.explorer.spec import ExplorerSpec
 from dtx.app.asked import Explorer
 from dtx.app.file.contents import TOLERANCE, Contents, Wanted, contents
-from dtx.app.models import _KINDS as KINDS
-from dtx.app.models import Catalogue, Entry, TrainingData, of_folder, renamed
+from dtx.app.models import KINDS, Catalogue, Entry, TrainingData, of_folder, renamed
 from dtx.app.places import Declared, Place, of_environment
 from dtx.app.scene import Scene
 from dtx.dataset.episodes import Episodes
@@ -146,5 +145,5 @@ def _place(spec: ExplorerSpec, env: Environment) -> Place:
 def _entry(label: str, folder: Path, place: Place, data: TrainingData | None) -> Entry:
     key = label.rpartition("-")[2]
     entry = of_folder(folder, key[:KEY], "", place, None if data is None else lambda: data)
-    words = KINDS.get(entry.kind, entry.kind)
+    words = KINDS[entry.kind]
     return renamed(entry, label=label, title=f"{words} {key[:4]}")

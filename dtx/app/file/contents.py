@@ -193,8 +193,8 @@ def about_of(chosen: Chosen, data: TrainingData | None) -> dict[str, Any]:
 def checked(
     model: DecisionTransformerModel, worlds: Worlds, precision: str, rng: np.random.Generator
 ) -> tuple[dict[str, Any], float]:
-    """Windows of random walks with PyTorch's logits (w, a) at their last states; how much the precision of the
-    weights changes these."""
+    """Windows of random walks with PyTorch's logits (w, a) at their last states; how much the weights'
+    precision changes these."""
     cfg, rounded, change = model.cfg, as_rounded(model, precision), 0.0
     longest = worlds.pool.horizon
     if cfg.time_embedding == "learned":

@@ -138,7 +138,9 @@ export const play = (scene, place, best) => {
   const world = place.known(scene.world, tell);
   const numbers = [...scene.actions].map((letter) => LETTERS.indexOf(letter));
   const known = numbers.filter((number) => number < place.n_actions);
-  if (known.length < numbers.length) tell("actions", `${place.id} has not all of these actions; others are left out`);
+  const lacking = new Set(numbers.filter((number) => number >= place.n_actions).map((number) => ACTIONS[number]));
+  if (lacking.size) tell("actions", `${place.id} has no ${[...lacking].sort().join(", ")}; left out`);
+  if (known.length > place.horizon) tell("actions", `an episode has at most ${place.horizon}; the rest is left out`);
   const actions = known.slice(0, place.horizon), start = scene.reward_to_go ?? best;
   const original = place.side(place.tables[place.worlds[world].table], actions, start, scene.tokens);
   const t = original.states.length;

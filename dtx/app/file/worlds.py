@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dtx.app.asked import nearest_state
 from dtx.app.file.tables import Pool, Table
 from dtx.app.frames import exact
 from dtx.app.models import TrainingData
 from dtx.app.places import Place, world_at_start
 from dtx.app.play import declared
 from dtx.pairs.apply import edit_world
+from dtx.pairs.distance import distances
 from dtx.pairs.edits import STATE_OPS, Impossible
 from dtx.pairs.runs import Run, act_once, copied
 
@@ -49,8 +49,7 @@ class Worlds:
         shared = self.pool.arrays()
         distance = None
         if data is not None:
-            near = [nearest_state(view, data) for view in self.pool.views.arrays]
-            distance = np.array(near, np.int32)
+            distance = distances(shared["views"], data.observations).astype(np.int32)
         return {
             "id": self.place.id,
             "n_actions": env.n_actions,
