@@ -17,6 +17,7 @@ from dtx.app.asked import Explorer
 from dtx.app.file.bundle import APP, alone, csp_hash, data_url, import_map
 from dtx.app.file.contents import Contents, Wanted, contents
 from dtx.app.panels import Panel
+from dtx.app.scene import Scene
 
 PAGE, ENGINE, WORKER = "page/page.js", "file/engine.js", "file/worker.js"
 _STYLE = re.compile(r'<link\b[^>]*\brel="stylesheet"[^>]*\bhref="([^"]+)"[^>]*>')
@@ -58,6 +59,29 @@ def one_file(explorer: Explorer, wanted: Wanted) -> OneFile:
     """
     carried = contents(explorer, wanted)
     return OneFile(assembled(explorer.panels, carried.frame), carried)
+
+
+def of_scene(explorer: Explorer, scene: Scene) -> OneFile:
+    """A scene as a file: its models, every layout, the declared edits and the scene's own.
+
+    Panels that are open and that only Python computes are there with their numbers of this scene.
+
+    Raises:
+        UserError: A model or world cannot be carried; says what to do instead.
+    """
+    asked = explorer.understood(scene.json())
+    chosen = [p.name for p in asked.scene.panels or () if p.name in explorer.panels]
+    wanted = Wanted(
+        asked.scene,
+        edits=list(asked.played.place.declared.edits.values()),
+        frozen=[name for name in chosen if not plays(explorer.panels[name])],
+    )
+    return one_file(explorer, wanted)
+
+
+def plays(panel: Panel) -> bool:
+    """Whether the page's engine computes a panel by itself."""
+    return "export const compute" in panel.script.read_text(encoding="utf-8")
 
 
 def assembled(panels: Mapping[str, Panel], frame: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import re
 from pathlib import Path
@@ -33,6 +34,7 @@ def folders(tmp_path_factory) -> list[tuple[str, Path]]:
 
 
 def result_of(stage: Explorer, folders, out: Path, checkpoint: int | None = None) -> Result:
+    out.mkdir(exist_ok=True)
     compute(stage, stage.env, folders, checkpoint, None).write(out, "explorer")
     return Result.read(out)
 
@@ -79,43 +81,52 @@ def test_steps_of_training_are_in_the_file(folders, tmp_path):
     kept.mkdir()
     save(model("usual"), kept)
     (kept / "checkpoints").mkdir()
-    for step in (10, 20):
+    for step in (12, 23):
         weights = (folder / "weights.safetensors").read_bytes()
         (kept / f"checkpoints/step-{step:06d}.safetensors").write_bytes(weights)
     stage = build_group(
         "analysis/explorer",
-        [*SMALL, "analysis.explorer.checkpoints=[10]"],
+        [*SMALL, "analysis.explorer.checkpoints=[12]"],
     )
-    found = result_of(stage, [(label, kept)], tmp_path / "out", checkpoint=20)
+    found = result_of(stage, [(label, kept)], tmp_path / "out", checkpoint=23)
     values = decode(found.arrays["contents"].tobytes())
     assert [m["about"]["id"] for m in values["models"]] == [
-        "1a2b3c4d@20",
+        "1a2b3c4d@23",
         "1a2b3c4d",
-        "1a2b3c4d@10",
+        "1a2b3c4d@12",
     ]
-    assert values["about"]["models"][0]["checkpoints"] == [10, 20]
+    assert values["about"]["models"][0]["checkpoints"] == [12, 23]
 
 
 @pytest.mark.parametrize(
     ("overrides", "place", "said"),
     [
+        (["analysis.explorer.worlds=[key/up]"], "analysis.explorer.worlds", "key/up"),
         (
-            ["env=dynamic_obstacles", "pairs=dynamic_obstacles", "env.max_steps=50"],
-            "env",
-            "what an action does in DynamicObstacles is random, so no table holds it; play it with `dtx app`",
+            ["analysis.explorer.worlds=[key/left,key/left]"],
+            "analysis.explorer.worlds",
+            "each must be there once",
         ),
-        (["analysis.explorer.worlds=[key/up]"], "worlds", "key/up"),
-        (["analysis.explorer.worlds=[key/left,key/left]"], "worlds", "each must be there once"),
         (
             ["analysis.explorer.frozen=[nothing]"],
-            "frozen",
+            "analysis.explorer.frozen",
             "no panel 'nothing'; there are attention",
         ),
-        (["env=door_key", "env.max_steps=50"], "edits", "instruction"),
+        (["env=door_key", "env.max_steps=50"], "pairs.edits.", "no role 'instruction'"),
     ],
 )
 def test_what_no_file_can_carry_is_refused_before_anything_runs(overrides, place, said):
     with pytest.raises(ConfigError) as refused:
         build_group("analysis/explorer", overrides)
     wrong = [f"{where}: {what}" for where, what in refused.value.errors]
-    assert any(w.startswith(f"analysis.explorer.{place}") and said in w for w in wrong), wrong
+    assert any(w.startswith(place) and said in w for w in wrong), wrong
+
+
+def test_a_random_world_is_refused_before_anything_runs():
+    stage = build_group("analysis/explorer", [])
+    env = build_group("env/dynamic_obstacles", [])
+    wrong = dict(dataclasses.replace(stage, env=env, edits={}).check())
+    assert wrong["env"] == (
+        "what an action does in DynamicObstacles is random, so no table holds it; play it with "
+        "`dtx app`, which runs minigrid"
+    )

@@ -104,8 +104,10 @@ export class Computing {
     return {error, tolerance, holds: !changed.length && error <= tolerance, windows, text};
   }
 
+  /** What there is. A panel that takes longer here than with a server says itself when it is computed. */
   about() {
-    return {...this.given.about, checked: this.checked};
+    const panels = this.given.about.panels.map((panel) => ({...panel, when: this.panels[panel.name]?.when ?? panel.when}));
+    return {...this.given.about, panels, checked: this.checked};
   }
 
   /** The answer to a scene, whatever it is, and to a list of panels {name, parameters}. */

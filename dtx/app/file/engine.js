@@ -34,6 +34,7 @@ const inWorker = (url) => new Promise((resolve, reject) => {
 });
 
 export class File {
+  name = "file";
   #opened;
   #queue = [];
   #busy = false;
@@ -93,6 +94,11 @@ export class File {
     const answer = await this.ask(scene, [panel], {signal});
     progress?.(answer, 1);
     return answer;
+  }
+
+  /** What dtx app does with its save button. */
+  async save() {
+    throw new Error("this page is the file: copy it, and add the address behind # to open it at this scene");
   }
 
   /** A scene as text: its link; of what only Python writes, the command that does. */

@@ -2,6 +2,9 @@
 
 const VALUES = 21;
 
+/** When it is computed without a server, where it takes some 100 ms: not with every key. */
+export const when = "idle";
+
 /** Logits (21, a), probabilities and logit difference of both sides, as if another return had been asked for at the
  * start; with parameters.attention how far each head's attention at the last state moves. See rtg_scan.py. */
 export const compute = (moment, parameters) => {
