@@ -273,7 +273,7 @@ class _Stream(Response):
         async def put(part: bytes, more: bool = True) -> None:
             await send({"type": "http.response.body", "body": part, "more_body": more})
 
-        async with aclosing(self._rest):  # type: ignore[type-var]
+        async with aclosing(self._rest):
             await send(start)
             await put(self._first)
             try:
