@@ -67,7 +67,7 @@ export class App {
 
   /** Take an action at the end of the run. */
   act(letter) {
-    if (this.about.letters.indexOf(letter) >= (this.answer?.play.n_actions ?? 7)) return;
+    if (this.answer?.play.kind === "tokens" || this.about.letters.indexOf(letter) >= (this.answer?.play.n_actions ?? 7)) return;
     this.change({actions: this.scene.actions + letter, cursor: null});
   }
 
@@ -98,7 +98,7 @@ export class App {
 
   #choice(sampled) {
     const side = this.shown();
-    const told = this.preference();
+    const told = this.answer.play.kind === "tokens" ? null : this.preference();
     if (side.over) return say("The episode is over."), null;
     if (!told) return say("The model has no preference here."), null;
     const probabilities = [...told.probabilities.data];
@@ -114,7 +114,7 @@ export class App {
   }
 
   /** Steps of the run that is shown. */
-  length() { return this.scene.actions.length + 1; }
+  length() { return this.answer?.play.kind === "tokens" ? this.answer.play.original.tokens.length : this.scene.actions.length + 1; }
 
   /** Move the cursor by some steps. */
   move(by) {
@@ -327,7 +327,7 @@ export class App {
     return this.panels().flatMap(({name}) => {
       const result = this.results[name];
       const overlay = this.modules[name]?.overlay;
-      return overlay && result?.list?.[0]?.data ? overlay(result.list, this.look(name, 300, play)) : [];
+      return overlay && result?.list?.some((item) => item.data) ? overlay(result.list, this.look(name, 300, play)) : [];
     });
   }
 
@@ -343,8 +343,9 @@ export class App {
   summary() {
     const told = this.preference();
     const play = this.answer.play;
-    const best = told ? [...told.probabilities.data].map((p, i) => [p, this.about.actions[i]]).sort((a, b) => b[0] - a[0])[0] : null;
+    const names = this.results.policy?.list?.[0]?.data?.actions ?? this.about.actions;
+    const best = told ? [...told.probabilities.data].map((p, i) => [p, names[i]]).sort((a, b) => b[0] - a[0])[0] : null;
     const over = this.shown().over;
-    return `S${play.cursor}${over && play.cursor === this.length() ? `, over: ${over}` : ""}${best ? `; ${best[1]} ${number(best[0])}` : ""}`;
+    return `${play.kind === "tokens" ? "token " : "S"}${play.cursor}${over && play.cursor === this.length() ? `, over: ${over}` : ""}${best ? `; ${best[1]} ${number(best[0])}` : ""}`;
   }
 }
