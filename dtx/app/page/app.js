@@ -9,6 +9,11 @@ const same = (a, b) => JSON.stringify(sorted(a)) === JSON.stringify(sorted(b));
 const sorted = (value) => (value === null || typeof value !== "object" ? value : Array.isArray(value) ? value.map(sorted)
   : Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])])));
 
+/** The scene in the URL; a sandboxed frame may forbid that. */
+const show = (scene) => {
+  try { history.replaceState(null, "", address(scene)); } catch { /* the link then comes from the page's button only */ }
+};
+
 export class App {
   constructor(engine) {
     this.engine = engine;
@@ -47,7 +52,7 @@ export class App {
     }
     this.scene = scene;
     this.messages = messages;
-    history.replaceState(null, "", address(scene));
+    show(scene);
     this.#ask();
   }
 
@@ -270,7 +275,7 @@ export class App {
     }
     this.asking = null;
     if (failed !== null) this.fail(failed);
-    history.replaceState(null, "", address(this.scene));
+    show(this.scene);
     document.documentElement.dataset.drawn = address(this.scene);
     for (const resolve of this.waiting.splice(0)) resolve();
     if (failed === null) this.later = {stop: new AbortController(), timer: setTimeout(() => this.#afterwards(this.scene, this.later.stop.signal), IDLE)};

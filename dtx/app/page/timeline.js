@@ -73,7 +73,8 @@ export class Timeline {
     if (i >= side.view.shape[0]) return html("div", {class: `line ${name} ended`, "data-side": name}, html("span", {class: "soft"}, side.over ? `over: ${side.over}` : "–"));
     const differs = name === "edited" ? this.#differing(play, i) : {};
     const n = i + 1;
-    const reward = side.reward_to_go.data[i];
+    const given = side.reward_to_go.data[i];
+    const reward = Math.abs(given) < 1e-6 ? 0 : given; // float32 of what remains after the last reward
     const action = i < side.actions.shape[0] ? app.about.actions[side.actions.data[i]] : null;
     const token = (kind, text, about, click) => html("button", {type: "button", class: `token ${kind}${differs[kind] ? " differs" : ""}`, "data-token": `${kind}${n}`, "data-id": `${name}-${kind}${n}`, tabindex: -1,
       "aria-label": `${kind}${n} ${name}: ${about}${differs[kind] ? ", differs from the original" : ""}. Edit`, title: `${kind}${n}: ${about}`, click}, html("b", {}, `${kind}${n}`), ` ${text}`);
