@@ -75,15 +75,8 @@ FIELDS = [
     *("panels", "shown", "unknown", "version", "_target_", "path", "__proto__"),
 ]
 PANELS = [
-    "policy",
-    "attention",
-    "lens",
-    "rtg_scan",
-    "patching",
-    "policy_field",
-    "../server",
-    "",
-    MARKUP,
+    *("policy", "attention", "lens", "rtg_scan", "patching", "path_patching", "policy_field"),
+    *("attribution", "ablation", "steering", "../server", "", MARKUP),
 ]
 PATHS = [
     *("/", "/index.html", "/main.js", "/style.css", "/panels/attention.js", "/panels/attention.py"),
