@@ -76,7 +76,7 @@ export class App {
     this.queue = this.queue.then(async () => {
       if (this.scene.cursor !== null) this.change({cursor: null}, {record: false});
       await this.settled();
-      const letter = this.#choice(sampled);
+      const letter = this.answer && this.#choice(sampled);
       if (letter) this.act(letter);
       return Boolean(letter);
     });
@@ -114,7 +114,7 @@ export class App {
   }
 
   /** Steps of the run that is shown. */
-  length() { return this.answer?.play.original.grid.shape[0] ?? 1; }
+  length() { return this.scene.actions.length + 1; }
 
   /** Move the cursor by some steps. */
   move(by) {
@@ -131,7 +131,10 @@ export class App {
   /** The returns of the acting model's training data, or null. */
   returns() { return this.answer?.models[0]?.reward_to_go ?? this.model()?.reward_to_go ?? null; }
 
-  nudge(by) { this.change({reward_to_go: Number((Math.round((this.reward() + by) * 1e6) / 1e6).toFixed(6))}); }
+  async nudge(by) {
+    if (!this.answer) await this.settled();
+    this.change({reward_to_go: Number((Math.round((this.reward() + by) * 1e6) / 1e6).toFixed(6))});
+  }
 
   extreme(which) {
     const returns = this.returns();
@@ -165,8 +168,11 @@ export class App {
     const operations = this.env()?.edits.find((edit) => edit.name === name)?.operations;
     if (!operations) return;
     const edits = this.has(operations) ? this.scene.edits.filter((edit) => !operations.some((other) => same(edit, other))) : [...this.scene.edits, ...operations];
-    this.change({edits, shown: edits.length ? this.scene.shown : "original"});
+    this.edit(edits);
   }
+
+  /** Make these edits and no others. */
+  edit(edits, shown = this.scene.shown) { this.change({edits, shown: edits.length ? shown : "original"}); }
 
   // --- what there is
 
