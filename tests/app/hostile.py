@@ -163,7 +163,8 @@ class Maker:
     def body(self) -> tuple[str, bytes]:
         """Path and body of a POST."""
         r = self.random
-        path = r.choice(["/ask", "/ask", "/ask", "/long", "/text", "/save", "/about"])
+        paths = {"/ask": 60, "/long": 20, "/text": 20, "/about": 20, "/save": 1}  # it takes seconds
+        (path,) = r.choices(list(paths), list(paths.values()))
         panel = {"name": r.choice(PANELS), "parameters": r.choice([{}, {}, self.value(2)])}
         asked: Any = {
             "/ask": {"scene": self.scene(), "panels": [panel]},
