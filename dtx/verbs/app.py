@@ -137,6 +137,7 @@ def _serve(found: Explorer, listening: socket.socket, args: argparse.Namespace) 
         files(panel.script for panel in panels),
         set() if only_here else own_names() | {name},
         token,
+        args.store.absolute(),
     )
     link = f"http://{name}:{port}/{fragment}"
 
