@@ -178,6 +178,12 @@ export const grid = (title, figures, columns = 1, gap = 16) => {
   return figure(widest, Math.max(y - gap, 1), title, kept);
 };
 
+/** Figures below one another, as one. */
+export const stack = (title, figures, gap = 14) => grid(title, figures, 1, gap);
+
+/** Figures beside one another, as one. */
+export const beside = (title, figures, gap = 18) => grid(title, figures, Math.max(1, figures.length), gap);
+
 /** A heading over a figure, as one; it breaks into lines where it is too long. */
 export const titled = (text, inner, {colour = "var(--ink)", width = Number(inner.getAttribute("width"))} = {}) => {
   const lines = [""];

@@ -1,6 +1,7 @@
 // The world and the agent's view: drawn, walked cell by cell, its cells opened in the pair editor.
 
 import {svg, html, replace, button, say} from "./dom.js";
+import {reads} from "./prompt.js";
 import {cell, agent, words, at, DIRECTIONS} from "./tiles.js";
 
 const STEPS = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
@@ -131,6 +132,8 @@ export class World {
   draw(answer) {
     const {app} = this;
     const {play} = answer;
+    this.root.hidden = reads(answer);
+    if (this.root.hidden) return;
     const name = play.edited && app.scene.shown === "edited" ? "edited" : "original";
     const side = play[name];
     const other = play.edited && play[name === "edited" ? "original" : "edited"];

@@ -40,6 +40,7 @@ export const draw = (root, data, look) => {
   if (!several && shown[0].edited) figures.push(charts.titled("edited − original", heads(shown[0], minus(shown[0].edited, shown[0].original), "signed", look, width, readout), {width}));
   const other = shown.length === 2 ? matched(shown[0], shown[1], look) : null;
   if (other) figures.push(charts.titled(`${shown[1].i + 1} − ${shown[0].i + 1}, tokens matched by name`, heads(other.model, other.values, "signed", look, width, readout), {width}));
+  if (!shown[0].kinds.includes("S")) return void root.append(charts.grid("Attention of all heads", figures, columns, 10), readout);
   const strip = charts.legend([...new Set(shown[0].tokens.map(kindOf))].map((kind) => ({name: kind === "pad" ? "padding" : `${kind} tokens`, colour: shade(kind), kind: "box"})), 0, 28, width);
   figures.push(charts.figure(width, 28 + strip.height, "", charts.label(0, 11, `under each head: what kind of token ${shown[0].tokens.at(-1)} attends to`), strip.nodes));
   root.append(charts.grid("Attention of all heads", figures, columns, columns > 1 ? 20 : 10), readout);
@@ -73,7 +74,7 @@ const heads = (model, values, kind, look, width, readout) => {
   const map = charts.maps({title: `Attention, ${layers} layers of ${count} heads, ${kind === "signed" ? "edited minus original" : kind}`, width, blocks, rows: model.tokens, columns: model.tokens,
     kind, low: kind === "signed" ? -most : 0, high: most, across, most: (look.width > 1000 ? 140 : 84) / columns, unit: kind === "signed" ? "" : "of a row", tell,
     moved: (block, r, c, text) => read(readout, text, model, r, c, look),
-    below: kind === "signed" ? null : {height: 5, draw: (block, x, y, width) => byKind(model, blocks[block].values.subarray((rows - 1) * columns), x, y, width, svg)}});
+    below: kind === "signed" || !model.kinds.includes("S") ? null : {height: 5, draw: (block, x, y, width) => byKind(model, blocks[block].values.subarray((rows - 1) * columns), x, y, width, svg)}});
   return map;
 };
 
@@ -98,7 +99,7 @@ const read = (readout, text, model, r, c, look) => {
   const side = (look.shown === "edited" && look.play.edited) || look.play.original;
   const view = (token) => {
     const step = Number(/^[RSA](\d+)$/.exec(token)?.[1] ?? 0) - 1;
-    return step >= 0 && step < side.view.shape[0] ? look.picture(side.views, side.view.data[step], 42) : null;
+    return step >= 0 && side.view && step < side.view.shape[0] ? look.picture(side.views, side.view.data[step], 42) : null;
   };
   const token = (name) => look.html("b", {class: `token ${name[0]}`, "data-token": name}, name);
   readout.replaceChildren(...[token(model.tokens[r]), view(model.tokens[r]), "→", token(model.tokens[c]), view(model.tokens[c]), look.html("span", {}, text.slice(text.indexOf(",") + 1))].filter(Boolean));

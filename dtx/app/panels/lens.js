@@ -42,8 +42,13 @@ export const draw = (root, data, look) => {
     width: look.width, height: 240, series, y: {label: contrast}, x: {ticks: longest.points.map((point, p) => [p, short(point)])}}));
 };
 
+const names = (data, look) => {
+  const first = data.find((item) => item.data)?.data;
+  return (first?.actions ?? look.about.actions ?? []).slice(0, first?.original.logits.shape[1]);
+};
+
 export const table = (data, look) => ({
-  columns: ["model", "side", "point", "logit difference", ...(look.about.actions ?? []).slice(0, data.find((item) => item.data)?.data.original.logits.shape[1])],
+  columns: ["model", "side", "point", "logit difference", ...names(data, look)],
   rows: data.flatMap((item, i) => (item.data ? sides(item.data).flatMap((name) => item.data.points.map((point, p) => {
     const {logits, ld} = item.data[name];
     const wide = logits.shape[1];
