@@ -43,6 +43,16 @@ class Parameters:
     )  # fmt: skip
 
 
+def overrides(parameters: Parameters) -> list[str]:
+    """Those of ``dtx run`` that compute the same of the scene's pairs file."""
+    name = "analysis.activation_patching"
+    return [
+        "analysis=[activation_patching]",
+        f"{name}.nodes=[{parameters.node}]",
+        f"{name}.directions=[{parameters.direction}]",
+    ]
+
+
 def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dict[str, Any]]]:
     """Yield (share done, data): every row of the map as soon as it is known.
 
@@ -63,11 +73,7 @@ def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dic
     rho = {kind: np.full((len(rows), n), np.nan) for kind in (EDIT, *DONORS)}
     change, null = np.full((len(rows), n), np.nan), np.nan
     controls = [row for _, row in batch.table.iterrows() if row["kind"] in DONORS]
-    share, tables = 0.0, sweep.parts()
-    while share < 1.0:
-        share, table = next(tables, (1.0, None))
-        if table is None:  # nobody waits
-            return
+    for share, table in sweep.parts():  # ends early when nobody waits
         place = rows.index(str(table["name"].iloc[0]))
         for kind, values in rho.items():
             if len(mine := table[table["kind"] == kind]):
