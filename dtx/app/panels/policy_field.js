@@ -57,7 +57,7 @@ export const draw = (root, data, look) => {
     const field = charts.figure(width * size, height * size, `Policy field, ${name} world`, svg("g", {transform: `scale(${size})`}, cells, marks(model, name, svg)));
     const used = [...new Set([...model[name].best.data].map((a) => model.actions[a]))];
     const legend = charts.legend(used.map((action) => ({name: action, colour: colour(action), kind: "box"})), 0, 12, look.width);
-    const words = `${name} world, asked for ${number(model.reward_to_go)}`;
+    const words = `${name} world, asked for ${number(model[name].reward_to_go)}`;
     return [charts.titled(shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ${words}` : words, field, {width: look.width, colour: `var(--${name}-text)`}), charts.figure(look.width, legend.height + 4, "", legend.nodes)];
   });
   root.append(charts.stack("Best action in every pose", figures, 6), html("p", {class: "note"},
