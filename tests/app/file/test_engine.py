@@ -18,7 +18,7 @@ from tests.app.file.subjects import ARCHITECTURES, explorer
 from tests.browser import browser_lacks
 
 pytestmark = pytest.mark.skipif(bool(browser_lacks()), reason=browser_lacks())
-COMPUTED = ("policy", "attention", "lens", "rtg_scan", "policy_field")
+COMPUTED = ("policy", "attention", "lens", "rtg_scan", "policy_field", "ablation")
 MODELS = tuple(ARCHITECTURES)
 
 
@@ -172,18 +172,18 @@ def test_panels_that_only_python_computes_are_there_for_the_scenes_that_were_ask
     edits = tuple(place("memory").declared.edits["instruction_flip"])
     scene = Scene(models=("usual",), world="key/left", actions="fff", edits=edits)
     other = scene.replace(actions="ff")
-    frozen = ("ablation", "patching")
+    frozen = ("attribution", "patching")
     wanted = Wanted(scene, worlds=["key/left"], frozen=frozen, scenes=[other])
     made = one_file(memory, wanted)
     with opened(made.text, tmp_path) as file:
         file.engine()
         for asked in (scene, other):
             own, loader = file.ask(asked, frozen), Loader()
-            ablation = memory.ask(asked.json(), [OpenPanel("ablation")], loader)["panels"][
-                "ablation"
-            ]
+            direct = memory.ask(asked.json(), [OpenPanel("attribution")], loader)["panels"]
             *_, (_, last) = memory.long(asked.json(), OpenPanel("patching"), loader, lambda: False)
-            theirs = {"ablation": ablation, "patching": last["panels"]["patching"]}
+            theirs = {**direct, "patching": last["panels"]["patching"]}
             assert list(differences(own["panels"], theirs, 1e-4, "panels")) == []
-        elsewhere = file.ask(scene.replace(actions="f"), frozen)["panels"]["ablation"][0]["error"]
+        elsewhere = file.ask(scene.replace(actions="f"), frozen)["panels"]["attribution"][0][
+            "error"
+        ]
         assert "open this scene by dtx app" in elsewhere and "a=fff" in elsewhere
