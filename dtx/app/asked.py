@@ -293,16 +293,9 @@ class Explorer:
             return None, "a teacher has its policy to show, nothing of what is inside"
         try:
             model = loader.model(subject.chosen)
-            moment = Moment.of(
-                model,
-                asked.played,
-                asked.contrast,
-                subject.data,
-                stop,
-                subject.chosen,
-                self.catalogue.store,
-                self.dictionaries,
-            )
+            moment = Moment.of(model, asked.played, asked.contrast, subject.data, stop)
+            moment.chosen, moment.store = subject.chosen, self.catalogue.store
+            moment.dictionaries = self.dictionaries
             return moment, ""
         except UserError as error:
             return None, first_line(error)
