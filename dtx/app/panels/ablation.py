@@ -26,7 +26,7 @@ CONTROL = (
     "as what the ablation takes away, at the same place."
 )
 SOURCE = "dtx.analysis.ablation.sweep.Ablations"
-DOC = "analyses.md#ablation"
+DOC = "gallery.md#ablation"
 FIRST = False
 SIZE = "half"
 AT_ONCE, SEED = 512, 0

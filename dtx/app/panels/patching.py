@@ -22,7 +22,7 @@ CONTROL = (
     "the edited run's, and between two equal runs, where nothing may change."
 )
 SOURCE = "dtx.analysis.activation_patching.sweep.NodeSweep"
-DOC = "analyses.md#activation_patching"
+DOC = "gallery.md#activation_patching"
 FIRST = False
 SIZE = "wide"
 AT_ONCE = 512

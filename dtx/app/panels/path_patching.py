@@ -26,7 +26,7 @@ CONTROL = (
     "ends in the edited run's, and between two equal runs, where nothing may change."
 )
 SOURCE = "dtx.analysis.path_patching.sweep.EdgeSweep"
-DOC = "analyses.md#path_patching"
+DOC = "gallery.md#path_patching"
 FIRST = False
 SIZE = "wide"
 AT_ONCE = 512

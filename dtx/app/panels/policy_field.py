@@ -30,7 +30,7 @@ CONTROL = (
     "way is part of what the model is given."
 )
 SOURCE = "dtx.analysis.psychology.measure.policies"
-DOC = "analyses.md#psychology"
+DOC = "gallery.md#psychology"
 FIRST = False
 SIZE = "half"
 TOLERANCE = 1e-6
