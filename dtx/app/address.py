@@ -15,8 +15,8 @@ from dtx.app.scene import PARTS, VERSION, Message, OpenPanel, Scene, read
 
 LONGEST = 4000
 """Characters of an address; a scene with more is written, but told of."""
-_INSIDE = "/@*'()!"
-"""Characters of a text value that stay as they are beside letters, digits and ``-_.``."""
+_AROUND, _INSIDE = "/,:;~=@*'()!", "/@*'()!"
+"""Characters that stay as they are beside letters, digits, ``-_.``: of a text, and of a value in a part."""
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII)
 _CELL = re.compile(r"\d{1,4}(,\d{1,4})+", re.ASCII)
 _BROKEN = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -53,9 +53,11 @@ def address(scene: Scene) -> str:
         "r": _rewards(scene),
         "e": ";".join(_operation(edit) for edit in scene.edits),
         "t": "" if scene.cursor is None else str(scene.cursor),
-        "c": "" if scene.contrast is None else "-".join(scene.contrast),
+        "c": "" if scene.contrast is None else "-".join(map(_compared, scene.contrast)),
         "p": None if scene.panels is None else "~".join(map(_panel, scene.panels)),
         "v": "" if scene.shown == "original" else scene.shown,
+        "x": quote(scene.text, safe=_AROUND),
+        "y": quote(scene.edited_text, safe=_AROUND),
     }
     written = [f"{name}={value}" for name, value in parts.items() if value]
     if scene.panels == ():
@@ -79,7 +81,7 @@ def _put(raw: dict[str, Any], name: str, value: str) -> None:
     elif name == "t":
         raw[field] = _value(value)
     elif name == "c":
-        raw[field] = _decoded(value).split("-")
+        raw[field] = [_decoded(name) for name in value.split("-")]
     elif name == "p":
         panels = [_fields(panel, "") for panel in value.split("~")] if value else []
         raw[field] = [{"name": panel.pop(""), "parameters": panel} for panel in panels]
@@ -132,6 +134,11 @@ def _operation(edit: Mapping[str, Any]) -> str:
 
 def _panel(panel: OpenPanel) -> str:
     return ":".join([quote(panel.name, safe=""), *_entries(panel.parameters, (), "")])
+
+
+def _compared(name: str) -> str:
+    """The name of an action or a token, whose own ``-`` is encoded."""
+    return quote(name, safe=_INSIDE).replace("-", "%2D")
 
 
 def _entries(values: Mapping[str, Any], without: tuple[str, ...], before: str) -> Iterable[str]:

@@ -75,24 +75,39 @@ class Explorer:
     Args:
         catalogue: The models.
         panels: A user's own folder of panels.
+        dictionaries: Folders of sparse autoencoders in SAELens's format.
     """
 
-    def __init__(self, catalogue: Catalogue, panels: Path | None = None):
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        panels: Path | None = None,
+        dictionaries: Iterable[Path] = (),
+    ):
         self.catalogue, self.panels = catalogue, found(panels)
+        self.dictionaries = tuple(dictionaries)
 
     def about(self) -> dict[str, Any]:
         """All that can be chosen: models, environments, panels."""
-        store = self.catalogue.store
         return {
             "version": VERSION,
             "engine": "server",
-            "where": "no store" if store is None else f"store {store.root}",
+            "where": self._where(),
             "letters": LETTERS,
             "actions": list(ACTIONS),
             "models": [entry.about() for entry in self.catalogue.entries()],
             "envs": [known.about() for known in self.catalogue.places().values()],
             "panels": [panel.about() for panel in self.panels.values()],
         }
+
+    def _where(self) -> str:
+        """Where the models are from; of an empty store also what trains one."""
+        store = self.catalogue.store
+        if store is None:
+            return "models that were given"
+        if all(entry in self.catalogue.others for entry in self.catalogue.entries()):
+            return f"store {store.root} has no model yet: `dtx run` trains one; these ship with dtx"
+        return f"store {store.root}"
 
     def ask(
         self,
@@ -278,7 +293,17 @@ class Explorer:
             return None, "a teacher has its policy to show, nothing of what is inside"
         try:
             model = loader.model(subject.chosen)
-            return Moment.of(model, asked.played, asked.contrast, subject.data, stop), ""
+            moment = Moment.of(
+                model,
+                asked.played,
+                asked.contrast,
+                subject.data,
+                stop,
+                subject.chosen,
+                self.catalogue.store,
+                self.dictionaries,
+            )
+            return moment, ""
         except UserError as error:
             return None, first_line(error)
 

@@ -8,8 +8,10 @@ work.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
+import time
 import traceback
 from collections.abc import (
     AsyncIterator,
@@ -32,10 +34,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dtx.app import frames
+from dtx.app import frames, page_files
 from dtx.app.guard import Guard, Refused, body_of
 from dtx.app.lanes import SECONDS, Full, Job, Lane
-from dtx.app.page_files import answer as answer_file
 from dtx.app.panels import KEY, LONG, ONCE
 from dtx.app.scene import MOST_PANELS
 from dtx.errors import UserError
@@ -43,6 +44,9 @@ from dtx.text import say
 
 BODY_SECONDS = 10.0
 """For the body of a request to come."""
+
+EVERY = 0.05
+"""Seconds between the frames of a stream, the last one aside."""
 
 _FRAMES = "application/octet-stream"
 _AGAIN = "1"  # seconds, of Retry-After
@@ -88,6 +92,7 @@ class Server:
         files: Of the page, by path (:func:`dtx.app.page_files.files`).
         names: This machine's, beside loopback's.
         token: That a request must bring; None: nothing.
+        store: Whose figures are served; None: none. A link cannot bring a token, so with one none are.
     """
 
     def __init__(
@@ -97,6 +102,7 @@ class Server:
         files: Mapping[str, Path],
         names: Collection[str] = (),
         token: str | None = None,
+        store: Path | None = None,
     ):
         self._when = when
         self._quick_lane = Lane("explorer, keys", make)
@@ -109,7 +115,10 @@ class Server:
             "/save": self._save,
         }
         routes = [Route(path, _answering(do), methods=["POST"]) for path, do in posts.items()]
-        routes += [Route(path, partial(answer_file, file)) for path, file in files.items()]
+        routes += [Route(path, partial(page_files.answer, file)) for path, file in files.items()]
+        self._figures = store is not None and token is None
+        if store is not None and self._figures:
+            routes.append(Route(page_files.FIGURES, partial(page_files.figure, store)))
         app = Starlette(routes=routes, exception_handlers={HTTPException: _not_there})
         app.router.redirect_slashes = False
         self.application: ASGIApp = Guard(app, names, token)
@@ -127,8 +136,11 @@ class Server:
 
     async def _about(self, request: Request, asked: Mapping[str, Any]) -> Response:
         _fields(asked)
+        files = {"files": self._figures}
         return await _frame(
-            self._quick_lane, request, lambda engine, job: frames.encode(engine.about())
+            self._quick_lane,
+            request,
+            lambda engine, job: frames.encode({**engine.about(), **files}),
         )
 
     async def _ask(self, request: Request, asked: Mapping[str, Any]) -> Response:
@@ -152,8 +164,13 @@ class Server:
             raise Refused(400, f"{panel['name']}: this panel is asked for at /ask")
 
         def work(engine: Engine, job: Job, put: Callable[[bytes], None]) -> None:
-            for share, so_far in engine.long(scene, panel, job.stop):
-                put(frames.in_stream(frames.encode({**so_far, "share": share})))
+            kept, sent = None, -math.inf
+            for kept in engine.long(scene, panel, job.stop):
+                if time.monotonic() - sent > EVERY:
+                    put(_progress(*kept))
+                    kept, sent = None, time.monotonic()
+            if kept is not None:  # the result
+                put(_progress(*kept))
 
         parts = _parts(self._long_lane, request.receive, work)
         return _Stream(await _first(parts), parts)
@@ -251,6 +268,10 @@ async def _not_there(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
+def _progress(share: float, so_far: Mapping[str, Any]) -> bytes:
+    return frames.in_stream(frames.encode({**so_far, "share": share}))
+
+
 class _Stream(Response):
     """Frames, sent as they come."""
 
@@ -266,7 +287,7 @@ class _Stream(Response):
         async def put(part: bytes, more: bool = True) -> None:
             await send({"type": "http.response.body", "body": part, "more_body": more})
 
-        async with aclosing(self._rest):  # type: ignore[type-var]
+        async with aclosing(self._rest):
             await send(start)
             await put(self._first)
             try:

@@ -10,6 +10,10 @@ _words = st.builds(str.__add__, st.sampled_from("abcxyz"), st.text("abc_", max_s
 _texts = st.text(
     st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=12
 ).filter(str.isprintable)
+_prompts = st.text(st.characters(codec="utf-8"), max_size=20) | st.sampled_from(
+    [" the", "a-b", "1+1=2", "two\nlines", "100%", "#1&a=f"]
+)
+"""Of models that read text: anything but halves of characters."""
 _numbers = st.one_of(
     st.integers(-1000, 1000),
     st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: x + 0.0),
@@ -41,7 +45,9 @@ scenes = st.builds(
     tokens=st.dictionaries(st.integers(1, 9999), _numbers.map(float), max_size=3),
     edits=st.lists(_edits, max_size=4).map(tuple),
     cursor=st.none() | st.integers(1, 2001),
-    contrast=st.none() | st.sampled_from([("left", "right"), ("forward", "toggle")]),
+    contrast=st.none()
+    | st.sampled_from([("left", "right"), ("forward", "toggle")])
+    | st.lists(_prompts.filter(bool), min_size=2, max_size=2, unique=True).map(tuple),
     panels=st.none()
     | st.lists(
         st.builds(OpenPanel, _words, st.dictionaries(_words, _plain, max_size=3)),
@@ -49,6 +55,8 @@ scenes = st.builds(
         unique_by=lambda panel: panel.name,
     ).map(tuple),
     shown=st.sampled_from(SIDES),
+    text=_prompts,
+    edited_text=_prompts,
     unknown=st.dictionaries(
         st.sampled_from(["X", "zoom", "v2"]),
         st.text("aZ09_.~%-", max_size=9),

@@ -34,6 +34,15 @@ def test_the_example_of_the_docs_reads_as_it_looks():
     assert address(scene) == EXAMPLE
 
 
+def test_prompts_and_tokens_that_are_compared_are_percent_encoded():
+    prompts = "#1&m=gpt&c=%20Mary-a%2Db&x=When%20Mary,%20and%20100%25%26&y=%23x"
+    scene, messages = parse(prompts)
+    assert not messages
+    assert (scene.text, scene.edited_text) == ("When Mary, and 100%&", "#x")
+    assert scene.contrast == (" Mary", "a-b")
+    assert address(scene) == prompts
+
+
 @settings(max_examples=300, deadline=None)
 @given(scenes)
 def test_a_scene_comes_back_from_its_address(scene):
@@ -44,7 +53,7 @@ def test_a_scene_comes_back_from_its_address(scene):
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.text(max_size=120) | st.text("#&=~:;,.%1maretcpvw", max_size=80))
+@given(st.text(max_size=120) | st.text("#&=~:;,.%1maretcpvwxy", max_size=80))
 def test_any_text_is_the_address_of_some_scene(text):
     scene, _ = parse(text)
     assert parse(address(scene))[0] == scene

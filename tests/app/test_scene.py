@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtx.app.scene import MOST_ACTIONS, Scene, read
+from dtx.app.scene import MOST_ACTIONS, MOST_TEXT, Scene, read
 from tests.app.scenes import anything, scenes
 
 FIELDS = list(Scene().json())
@@ -48,6 +48,10 @@ def test_anything_becomes_a_valid_scene(raw):
         ("panels", [{"name": "a b"}], "no panel's name"),
         ("panels", [{"name": "lens"}, {"name": "lens"}], "named twice"),
         ("shown", "both", "original or edited"),
+        ("text", 5, "a text is wanted"),
+        ("text", "a" * (MOST_TEXT + 1), "only the first"),
+        ("edited_text", "a\ud800", "halves of characters"),
+        ("contrast", ["", "a"], "two different"),
         ("sneaky", 1, "no part of a scene"),
     ],
 )

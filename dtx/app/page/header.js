@@ -3,7 +3,8 @@
 import {html, replace, button, brief, say} from "./dom.js";
 import {dialog} from "./keys.js";
 import {save} from "./export.js";
-import {digits} from "./scene.js";
+import {address, digits} from "./scene.js";
+import {reads} from "./prompt.js";
 
 const KINDS = {dt: "Decision Transformers", clone: "Behaviour clones", agent: "Teachers", planted: "Planted circuits", imported: "Imported", tokens: "Token models"};
 
@@ -14,18 +15,18 @@ export class Header {
     this.model = html("select", {"aria-label": "model", class: "model", change: (event) => app.change({models: [event.target.value, ...app.scene.models.slice(1)]})});
     this.world = html("select", {"aria-label": "world", change: (event) => this.#world(event.target.value)});
     this.seed = html("input", {type: "number", "aria-label": "seed of the world", min: 0, max: 999999999, hidden: true, class: "seed", change: (event) => this.#seed(event.target.value)});
-    this.slider = html("input", {type: "range", "aria-label": "reward-to-go at the start", step: "any", input: (event) => app.change({reward_to_go: Number(Number(event.target.value).toFixed(3))})});
+    this.slider = html("input", {type: "range", "aria-label": "reward-to-go at the start", step: "any", input: (event) => app.change({reward_to_go: Number(Number(event.target.value).toFixed(3))}, {drag: "rtg"})});
     this.value = html("input", {type: "number", "aria-label": "reward-to-go at the start, as a number", step: 0.05, class: "value", change: (event) => event.target.value !== "" && app.change({reward_to_go: Number(event.target.value)})});
     this.ticks = html("span", {class: "ticks"});
-    this.training = html("input", {type: "range", "aria-label": "step of training", min: 0, step: 1, input: (event) => app.trainAt(Number(event.target.value))});
+    this.training = html("input", {type: "range", "aria-label": "step of training", min: 0, step: 1, input: (event) => app.trainAt(Number(event.target.value), {drag: "training"})});
     this.step = html("output", {class: "step-of"});
     this.trainingLabel = html("label", {class: "group training"}, html("span", {class: "soft"}, "training"), this.training, this.step);
     this.rest = html("div", {class: "rest"},
       button("+ compare", () => this.find.open("compare "), {class: "tool"}),
-      html("div", {class: "group rtg"}, html("span", {class: "soft", title: "reward-to-go"}, "RTG"), html("span", {class: "ticked"}, this.slider, this.ticks), this.value), this.trainingLabel,
+      (this.rtg = html("div", {class: "group rtg"}, html("span", {class: "soft", title: "reward-to-go"}, "RTG"), html("span", {class: "ticked"}, this.slider, this.ticks), this.value)), this.trainingLabel,
       html("div", {class: "group end"},
         button("YAML", () => this.yaml(), {class: "tool", title: "copy as YAML"}), button("link", () => this.link(), {class: "tool", title: "copy the link"}),
-        button("save", () => this.save(), {class: "tool", title: "save as one HTML file"}), button("◐", () => this.theme(), {class: "tool", "aria-label": "light or dark", title: "light or dark"})),
+        app.engine.name === "file" ? null : button("save", () => this.save(), {class: "tool", title: "save as one HTML file"}), button("◐", () => this.theme(), {class: "tool", "aria-label": "light or dark", title: "light or dark"})),
     );
     this.help = button("?", () => app.command("help"), {class: "tool keys-button", "aria-label": "keys", title: "keys: ?"});
     this.more = button("⋯", () => this.sheet.showModal(), {class: "tool more-button", "aria-label": "reward-to-go, training step, YAML, link, save"});
@@ -44,6 +45,8 @@ export class Header {
     const {app} = this;
     this.#models(answer);
     this.#worlds(answer);
+    const text = reads(answer);
+    this.world.hidden = this.rtg.hidden = text;
     const value = app.reward();
     const returns = app.returns();
     const [low, high] = returns ? [returns.lowest, returns.highest] : [0, 1];
@@ -64,6 +67,7 @@ export class Header {
     this.training.max = kept.length;
     this.training.value = place < 0 ? kept.length : place;
     this.step.textContent = app.step() === null ? "last" : String(app.step());
+    document.title = `${brief(app.answer.models[0]?.title ?? "")} · ${text ? "prompt" : answer.scene.world} · dtx explorer`;
     this.tell();
   }
 
@@ -94,6 +98,7 @@ export class Header {
 
   #worlds(answer) {
     const {app} = this;
+    if (reads(answer)) return;
     const own = app.model()?.env;
     const {env} = answer.play;
     const fits = app.about.envs.filter(({id, n_actions}) => id === env || id === own || n_actions === answer.play.n_actions);
@@ -157,7 +162,7 @@ export class Header {
 
   yaml() { return this.#text("yaml", "As YAML"); }
 
-  link() { return this.#copy(location.href, "Link copied"); }
+  link() { return this.#copy(location.href.split("#")[0] + address(this.app.scene), "Link copied"); }
 
   async save() {
     try {

@@ -9,7 +9,8 @@ A panel's Python file has
   (a model),
 - ``NEEDS``: of ``pair``, ``reward_to_go``, ``decision``,
 - ``FIRST``: whether it is open on the first page, ``SIZE``: ``half`` or ``wide``,
-- ``Parameters``: a frozen dataclass whose fields :func:`choice`, :func:`number` and :func:`flag` make,
+- ``Parameters``: a frozen dataclass whose fields :func:`choice`, :func:`number`, :func:`flag` and
+  :func:`text` make,
 - ``compute(moment, parameters)``: the data, plain values and arrays; of a long one a generator of
   (share done, data so far),
 - optionally ``hooks(cfg)``: activations that it reads, so that one forward pass serves all panels,
@@ -48,6 +49,8 @@ NEEDED = {
     DECISION: "an environment that names its decision",
 }
 """What is missing where a need is not met, in words."""
+LONGEST = 60
+"""Characters of a text parameter."""
 _TEXTS = ("TITLE", "CONTROL", "SOURCE", "DOC", "WHEN", "SIZE")
 
 
@@ -68,6 +71,11 @@ def number(default: float, low: float, high: float, help: str) -> Any:
 def flag(default: bool, help: str) -> Any:
     """A parameter that is on or off."""
     return dataclasses.field(default=default, metadata={"kind": "flag", "help": help})
+
+
+def text(default: str, help: str) -> Any:
+    """A parameter that is a short text, the name of a thing; what it names is looked up by ``compute``."""
+    return dataclasses.field(default=default, metadata={"kind": "text", "help": help})
 
 
 @dataclass(frozen=True)
@@ -149,6 +157,11 @@ class Panel:
         elif about["kind"] == "flag":
             if not isinstance(value, bool):
                 raise UserError(f"{where}: true or false is wanted, not {value!r}")
+        elif about["kind"] == "text":
+            if isinstance(value, int) and not isinstance(value, bool):
+                value = str(value)  # a link writes a text of digits as it writes a number
+            if not isinstance(value, str) or len(value) > LONGEST:
+                raise UserError(f"{where}: a name of at most {LONGEST} characters is wanted")
         else:
             real = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not real or not math.isfinite(value):

@@ -15,18 +15,6 @@ const others = (model, side, p) => {
   return values.length ? median(values) : null;
 };
 
-/** A heading that wraps, over a figure. */
-const headed = (text, inner, {charts, width}, fill = "var(--ink)") => {
-  const lines = [""];
-  for (const word of text.split(" ")) {
-    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
-    if (lines.at(-1) && charts.measure(longer, 12, 650) > width) lines.push(word);
-    else lines[lines.length - 1] = longer;
-  }
-  const head = charts.figure(width, 16 * lines.length + 2, "", lines.map((line, i) => charts.label(0, 12 + 16 * i, line, {fill, weight: 650})));
-  return charts.stack(text, [head, inner], 4);
-};
-
 export const draw = (root, data, look) => {
   const {charts, html, number} = look;
   const shown = data.flatMap((item, i) => (item.data ? [{...item.data, i}] : []));
@@ -39,11 +27,11 @@ export const draw = (root, data, look) => {
       return {name: side, value: model[side].change.data[p], colour: `var(--${side})`, text: `${signed(model[side].change.data[p], number)}${model[side].flip.data[p] ? " flips" : ""}${random}`};
     })}));
     const most = Math.max(1e-9, ...order.map(size));
-    const words = `change of logit ${look.contrast.join(" − ")} (${here.map((side) => `${side} ${number(model[side].ld)}`).join(", ")})`;
-    return headed(shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ${words}` : words, charts.bars({title: `Ablation: ${words}`, width: look.width, rows, low: -most, high: most, thick: 9, gap: 6}), look);
+    const words = `${model.method === "mean" ? "at its mean: " : ""}change of logit ${look.contrast.join(" − ")} (${here.map((side) => `${side} ${number(model[side].ld)}`).join(", ")})`;
+    return charts.titled(shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ${words}` : words, charts.bars({title: `Ablation: ${words}`, width: look.width, rows, low: -most, high: most, thick: 9, gap: 6}), {width: look.width});
   });
   root.append(charts.stack("Ablation of every head, attention and MLP", figures),
-    html("p", {class: "soft"}, shown.map((model) => sides(model).map((side) => `${side}: median size of heads ${number(median(model.nodes.flatMap((_, p) => (model.kinds[p] === "head" ? [Math.abs(model[side].change.data[p])] : []))))}`).join(", ")).join(" · "),
+    html("p", {class: "note"}, shown.map((model) => sides(model).map((side) => `${side}: median size of heads ${number(median(model.nodes.flatMap((_, p) => (model.kinds[p] === "head" ? [Math.abs(model[side].change.data[p])] : []))))}`).join(", ")).join(" · "),
       "; “flips”: another action is best without it", shown[0].original.random ? "; (±): pushes in random directions" : ""));
 };
 

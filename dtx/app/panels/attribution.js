@@ -6,25 +6,13 @@ const sides = (data) => ["original", "edited"].filter((name) => data[name]);
 const signed = (value, number) => `${value > 0 ? "+" : ""}${number(value)}`;
 const largest = (...arrays) => Math.max(1e-9, ...arrays.flatMap((values) => [...values]).filter(Number.isFinite).map(Math.abs));
 
-/** A heading that wraps, over a figure. */
-const headed = (text, inner, {charts, width}, fill = "var(--ink)") => {
-  const lines = [""];
-  for (const word of text.split(" ")) {
-    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
-    if (lines.at(-1) && charts.measure(longer, 12, 650) > width) lines.push(word);
-    else lines[lines.length - 1] = longer;
-  }
-  const head = charts.figure(width, 16 * lines.length + 2, "", lines.map((line, i) => charts.label(0, 12 + 16 * i, line, {fill, weight: 650})));
-  return charts.stack(text, [head, inner], 4);
-};
-
 export const draw = (root, data, look) => {
   const shown = data.flatMap((item, i) => (item.data ? [{...item.data, i}] : []));
   const {part} = shown[0];
   const figures = shown.flatMap((model) => {
     const own = {components, neurons}[part] ? [({components, neurons})[part](model, look)] : sides(model).map((name) => ({sources, view})[part](model, name, look));
     const all = own.length > 1 && side(look) < look.width ? [look.charts.beside("both runs", own)] : own;
-    return shown.length > 1 ? [headed(`${model.i + 1} ${title(look, model.i)}`, look.charts.stack(title(look, model.i), all), look)] : all;
+    return shown.length > 1 ? [look.charts.titled(`${model.i + 1} ${title(look, model.i)}`, look.charts.stack(title(look, model.i), all), {width: look.width})] : all;
   });
   root.append(look.charts.stack(`Parts of logit ${look.contrast.join(" − ")}: ${part}`, figures));
 };
@@ -42,7 +30,7 @@ const components = (model, look) => {
   rows.push({name: "sum", strong: true, bars: here.map((name) => bar(name, model[name].ld))});
   const most = largest(rows.flatMap((row) => row.bars.map(({value}) => value)));
   const words = here.map((name) => `${name} ±${number(model[name].random)}`).join(", ");
-  return headed(`random directions, largest component in 95%: ${words}`, charts.bars({title: `Components of logit ${look.contrast.join(" − ")}`, width: look.width, rows, low: -most, high: most, thick: 9, gap: 6}), look, "var(--soft)");
+  return charts.titled(`random directions, largest component in 95%: ${words}`, charts.bars({title: `Components of logit ${look.contrast.join(" − ")}`, width: look.width, rows, low: -most, high: most, thick: 9, gap: 6}), {width: look.width, colour: "var(--soft)"});
 };
 
 const neurons = (model, look) => {
@@ -71,8 +59,8 @@ const sources = (model, name, look) => {
   const {charts, number} = look;
   const most = largest(...sides(model).map((side) => model[side].source.data));
   const tell = (block, r, c, value) => `${model.heads[r]} from ${model.tokens[c]}: ${signed(value, number)}`;
-  return headed(`${name} run`, charts.maps({title: `What each head adds, by the token it reads, ${name}`, width: side(look), blocks: [{title: "", values: model[name].source.data}],
-    rows: model.heads, columns: model.tokens, kind: "signed", low: -most, high: most, axes: true, tokens: ["columns"], tell}), {charts, width: side(look)}, `var(--${name}-text)`);
+  return charts.titled(`${name} run`, charts.maps({title: `What each head adds, by the token it reads, ${name}`, width: side(look), blocks: [{title: "", values: model[name].source.data}],
+    rows: model.heads, columns: model.tokens, kind: "signed", low: -most, high: most, axes: true, tokens: ["columns"], tell}), {width: side(look), colour: `var(--${name}-text)`});
 };
 
 /** Cells of the view as the agent sees them: it stands in the middle of the lowest row. */
@@ -83,8 +71,8 @@ const view = (model, name, look) => {
   const most = largest(...sides(model).map((side) => model[side].cells.data));
   const names = [...Array(width).keys()].map(String);
   const top = model[name].channels.name.slice(0, 3).map((channel, k) => `${channel} ${signed(model[name].channels.value.data[k], number)}`).join(", ");
-  return headed(`${name} run; most: ${top}`, charts.maps({title: `What each cell of the view adds, ${name}`, width: Math.min(side(look), 300), blocks: [{title: "", values: turned(model[name].cells.data)}],
-    rows: names, columns: names, kind: "signed", low: -most, high: most, axes: true, tokens: [], square: true, tell: (block, r, c, value) => `cell (${c}, ${r}): ${signed(value, number)}`}), {charts, width: side(look)}, `var(--${name}-text)`);
+  return charts.titled(`${name} run; most: ${top}`, charts.maps({title: `What each cell of the view adds, ${name}`, width: Math.min(side(look), 300), blocks: [{title: "", values: turned(model[name].cells.data)}],
+    rows: names, columns: names, kind: "signed", low: -most, high: most, axes: true, tokens: [], square: true, tell: (block, r, c, value) => `cell (${c}, ${r}): ${signed(value, number)}`}), {width: side(look), colour: `var(--${name}-text)`});
 };
 
 export const table = (data, look) => ({

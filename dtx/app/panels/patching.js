@@ -3,31 +3,19 @@
 const title = (look, i) => look.models[i]?.title ?? `model ${i + 1}`;
 const wording = {resid_pre: "residual stream before a layer", resid_mid: "residual stream between attention and MLP", resid_post: "residual stream after a layer", attn_out: "attention output", mlp_out: "MLP output"};
 
-/** A heading that wraps, over a figure. */
-const headed = (text, inner, {charts, width}, fill = "var(--ink)") => {
-  const lines = [""];
-  for (const word of text.split(" ")) {
-    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
-    if (lines.at(-1) && charts.measure(longer, 12, 650) > width) lines.push(word);
-    else lines[lines.length - 1] = longer;
-  }
-  const head = charts.figure(width, 16 * lines.length + 2, "", lines.map((line, i) => charts.label(0, 12 + 16 * i, line, {fill, weight: 650})));
-  return charts.stack(text, [head, inner], 4);
-};
-
 export const draw = (root, data, look) => {
   const {charts, html, number} = look;
   const shown = data.flatMap((item, i) => (item.data ? [{...item.data, i}] : []));
   const readout = html("p", {class: "readout soft"}, "Point at a cell: how much of the edit's effect this activation carries.");
   const figures = shown.flatMap((model) => {
     const before = shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ` : "";
-    const maps = [headed(`${before}${heading(model, number)}`, map(model, model.measurable ? model.rho.data : model.change.data, look, readout, "this edit"), look)];
+    const maps = [charts.titled(`${before}${heading(model, number)}`, map(model, model.measurable ? model.rho.data : model.change.data, look, readout, "this edit"), {width: look.width})];
     if (!model.measurable) return maps;
-    for (const donor of model.donors) maps.push(headed(control(donor), map(model, donor.rho.data, look, readout, control(donor)), look, "var(--soft)"));
+    for (const donor of model.donors) maps.push(charts.titled(control(donor), map(model, donor.rho.data, look, readout, control(donor)), {width: look.width, colour: "var(--soft)"}));
     return maps;
   });
   root.append(charts.stack(`Activation patching, ${wording[shown[0].node] ?? shown[0].node}, ${shown[0].direction}`, figures), readout,
-    html("p", {class: "soft"}, shown.map((model) => facts(model, number)).join(" · ")));
+    html("p", {class: "note"}, shown.map((model) => facts(model, number)).join(" · ")));
 };
 
 const heading = (model, number) => (model.measurable

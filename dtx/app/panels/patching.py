@@ -63,11 +63,7 @@ def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dic
     rho = {kind: np.full((len(rows), n), np.nan) for kind in (EDIT, *DONORS)}
     change, null = np.full((len(rows), n), np.nan), np.nan
     controls = [row for _, row in batch.table.iterrows() if row["kind"] in DONORS]
-    share, tables = 0.0, sweep.parts()
-    while share < 1.0:
-        share, table = next(tables, (1.0, None))
-        if table is None:  # nobody waits
-            return
+    for share, table in sweep.parts():  # ends early when nobody waits
         place = rows.index(str(table["name"].iloc[0]))
         for kind, values in rho.items():
             if len(mine := table[table["kind"] == kind]):
@@ -81,7 +77,7 @@ def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dic
                 "direction": direction.value,
                 "rows": rows,
                 "tokens": list(moment.original.tokens.names),
-                "changed": batch.changed[int(own.name)].numpy(),  # type: ignore[arg-type]
+                "changed": batch.changed[int(own.name)].numpy(),
                 "rho": rho[EDIT].copy(),
                 "change": change.copy(),
                 "donors": [_donor(row, direction, rho[str(row["kind"])]) for row in controls],

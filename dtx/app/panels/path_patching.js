@@ -5,18 +5,6 @@ const INPUTS = {q: "query", k: "key", v: "value", mlp: "input", logits: "input"}
 const effect = (model, e) => (model.measurable ? model.edges.rho.data[e] : model.edges.change.data[e]);
 const named = ({edges}, e) => `${edges.sender[e]} → ${edges.receiver[e]}${edges.input[e].length === 1 ? ` ${INPUTS[edges.input[e]]}` : ""}${edges.token[e] === "all" ? "" : ` at ${edges.token[e]}`}`;
 
-/** A heading that wraps, over a figure. */
-const headed = (text, inner, {charts, width}, fill = "var(--ink)") => {
-  const lines = [""];
-  for (const word of text.split(" ")) {
-    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
-    if (lines.at(-1) && charts.measure(longer, 12, 650) > width) lines.push(word);
-    else lines[lines.length - 1] = longer;
-  }
-  const head = charts.figure(width, 16 * lines.length + 2, "", lines.map((line, i) => charts.label(0, 12 + 16 * i, line, {fill, weight: 650})));
-  return charts.stack(text, [head, inner], 4);
-};
-
 export const draw = (root, data, look) => {
   const {charts, html, number} = look;
   const shown = data.flatMap((item, i) => (item.data ? [{...item.data, i}] : []));
@@ -24,13 +12,13 @@ export const draw = (root, data, look) => {
     const words = model.measurable ? `restored share of LD (rho), ${model.direction === "denoise" ? "original into edited" : "edited into original"}`
       : `change of LD: the edit moves LD by ${number(Math.abs(model.ld.original - model.ld.edited))}, under ${number(model.gap)}, so there is no rho`;
     const before = shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ` : "";
-    return [headed(`${before}${words}`, graph(model, look), look), bars(model, look)];
+    return [charts.titled(`${before}${words}`, graph(model, look), {width: look.width}), bars(model, look)];
   });
   root.append(charts.stack("Path patching: the strongest edges", figures),
-    html("p", {class: "soft"}, shown.map((model) => `${model.measured} edges patched so far; equal runs: largest change ${number(model.null)}`).join(" · ")));
+    html("p", {class: "note"}, shown.map((model) => `${model.measured} edges patched so far; equal runs: largest change ${number(model.null)}`).join(" · "), `. A line is as wide as its effect; ${shown[0].measurable ? "red: LD goes towards the run that is patched in, blue: away from it" : "red: LD rises, blue: LD falls"}.`));
 };
 
-/** Senders and receivers by layer; a line's width is the size of its effect, red positive, blue negative. */
+/** Senders and receivers by layer; a line's width is the size of its effect, red restores, blue does the reverse. */
 const graph = (model, look) => {
   const {charts, svg, number} = look;
   const {edges, layers, heads} = model;
@@ -56,7 +44,7 @@ const graph = (model, look) => {
   const nodes = [...new Set([...edges.sender, ...edges.receiver])].map((name) => {
     const [x, y] = place(name);
     const text = /H(\d+)$/.test(name) ? name.replace(/^L\d+/, "") : name === "embed" ? "embed" : name.replace(/^L\d+ /, "");
-    const half = charts.measure(text, 11) / 2 + 5;
+    const half = charts.measure(text, 11) / 2 + 3;
     return [svg("rect", {x: x - half, y: y - 9, width: 2 * half, height: 18, rx: 9, fill: "var(--background)", stroke: "var(--soft)"}),
       charts.label(x, y + 4, text, {anchor: "middle", size: 11, fill: "var(--ink)"})];
   });

@@ -40,18 +40,6 @@ export const overlay = (data, look) => {
   return model ? marks(model, side(model, look), look.svg) : [];
 };
 
-/** A heading that wraps, over a figure. */
-const headed = (text, inner, {charts, width}, fill = "var(--ink)") => {
-  const lines = [""];
-  for (const word of text.split(" ")) {
-    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
-    if (lines.at(-1) && charts.measure(longer, 12, 650) > width) lines.push(word);
-    else lines[lines.length - 1] = longer;
-  }
-  const head = charts.figure(width, 16 * lines.length + 2, "", lines.map((line, i) => charts.label(0, 12 + 16 * i, line, {fill, weight: 650})));
-  return charts.stack(text, [head, inner], 4);
-};
-
 export const draw = (root, data, look) => {
   const {charts, svg, html, number} = look;
   const shown = data.flatMap((item, i) => (item.data ? [{...item.data, i}] : []));
@@ -70,9 +58,9 @@ export const draw = (root, data, look) => {
     const used = [...new Set([...model[name].best.data].map((a) => model.actions[a]))];
     const legend = charts.legend(used.map((action) => ({name: action, colour: colour(action), kind: "box"})), 0, 12, look.width);
     const words = `${name} world, asked for ${number(model.reward_to_go)}`;
-    return [headed(shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ${words}` : words, field, look, `var(--${name}-text)`), charts.figure(look.width, legend.height + 4, "", legend.nodes)];
+    return [charts.titled(shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ${words}` : words, field, {width: look.width, colour: `var(--${name}-text)`}), charts.figure(look.width, legend.height + 4, "", legend.nodes)];
   });
-  root.append(charts.stack("Best action in every pose", figures, 6), html("p", {class: "soft"},
+  root.append(charts.stack("Best action in every pose", figures, 6), html("p", {class: "note"},
     "A mark stands on the side of the cell to which the agent looks; its point shows where it would turn or go; pale: unsure; ringed: where it decides."));
 };
 

@@ -3,18 +3,6 @@
 const title = (look, i) => look.models[i]?.title ?? `model ${i + 1}`;
 const sides = (data) => ["original", "edited"].filter((name) => data[name]);
 
-/** A heading that wraps, over a figure. */
-const headed = (text, inner, {charts, width}, fill = "var(--ink)") => {
-  const lines = [""];
-  for (const word of text.split(" ")) {
-    const longer = lines.at(-1) ? `${lines.at(-1)} ${word}` : word;
-    if (lines.at(-1) && charts.measure(longer, 12, 650) > width) lines.push(word);
-    else lines[lines.length - 1] = longer;
-  }
-  const head = charts.figure(width, 16 * lines.length + 2, "", lines.map((line, i) => charts.label(0, 12 + 16 * i, line, {fill, weight: 650})));
-  return charts.stack(text, [head, inner], 4);
-};
-
 export const draw = (root, data, look) => {
   const {charts, html, number} = look;
   const shown = data.flatMap((item, i) => (item.data ? [{...item.data, i}] : []));
@@ -28,9 +16,9 @@ export const draw = (root, data, look) => {
     const lines = charts.lines({title: `Steering: ${contrast} by size. ${words}`, width: look.width, height: 230, series, y: {label: contrast}, x: {label: "size (0: nothing, 1: the whole)"}, marks: [{x: model.alpha, text: `size ${number(model.alpha)}`}]});
     const bars = charts.bars({title: `Probabilities at size ${model.alpha}`, width: look.width, thick: 9, gap: 6, rows: model.actions.map((action, a) => ({name: action,
       bars: sides(model).map((side) => ({name: side, value: model[side].probabilities.data[a], colour: `var(--${side})`, text: `${model[side].probabilities.data[a].toFixed(2)} (was ${model[side].unsteered.data[a].toFixed(2)})`}))}))});
-    return [headed(shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ${words}` : words, lines, look), headed(`probabilities at size ${number(model.alpha)}`, bars, look)];
+    return [charts.titled(shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ${words}` : words, lines, {width: look.width}), charts.titled(`probabilities at size ${number(model.alpha)}`, bars, {width: look.width})];
   });
-  root.append(charts.stack("Steering", figures), html("p", {class: "soft"}, "Dashed: a random vector of the same length at the same place."));
+  root.append(charts.stack("Steering", figures), html("p", {class: "note"}, "Dashed: a random vector of the same length at the same place."));
 };
 
 export const table = (data, look) => ({
