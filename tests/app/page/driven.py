@@ -33,6 +33,8 @@ _DRAWN = """async ([seconds, all]) => {
 }"""
 SECONDS = 60
 """For a scene and all its panels, on a busy machine."""
+ACTION_SECONDS = 20
+"""For a control to be there, on a busy machine."""
 
 
 def server(explorer: Explorer) -> Server:
@@ -136,7 +138,7 @@ def tab(browser: Browser, home: str, **settings: Any) -> Iterator[Tab]:
     """A tab with a storage of its own; ``settings`` are those of Playwright's ``new_context``."""
     settings = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce"} | settings
     context = browser.new_context(**settings)
-    context.set_default_timeout(1000 * SECONDS)
+    context.set_default_timeout(1000 * ACTION_SECONDS)
     try:
         yield Tab(context.new_page(), home)
     finally:
