@@ -26,6 +26,8 @@ _PARTS = {
     "c": "contrast",
     "p": "panels",
     "v": "shown",
+    "x": "text",
+    "y": "edited_text",
 }
 _AROUND, _INSIDE = "/,:;~=@*'()!", "/@*'()!"
 """Characters that stay as they are beside letters, digits, ``-_.``: of a part, and of a value inside one."""
@@ -65,9 +67,11 @@ def address(scene: Scene) -> str:
         "r": _rewards(scene),
         "e": ";".join(_operation(edit) for edit in scene.edits),
         "t": "" if scene.cursor is None else str(scene.cursor),
-        "c": "" if scene.contrast is None else "-".join(scene.contrast),
+        "c": "" if scene.contrast is None else "-".join(map(_compared, scene.contrast)),
         "p": None if scene.panels is None else "~".join(map(_panel, scene.panels)),
         "v": "" if scene.shown == "original" else scene.shown,
+        "x": quote(scene.text, safe=_AROUND),
+        "y": quote(scene.edited_text, safe=_AROUND),
     }
     written = [f"{name}={value}" for name, value in parts.items() if value]
     if scene.panels == ():
@@ -91,7 +95,7 @@ def _put(raw: dict[str, Any], name: str, value: str) -> None:
     elif name == "t":
         raw[field] = _value(value)
     elif name == "c":
-        raw[field] = _decoded(value).split("-")
+        raw[field] = [_decoded(name) for name in value.split("-")]
     elif name == "p":
         panels = [_fields(panel, "") for panel in value.split("~")] if value else []
         raw[field] = [{"name": panel.pop(""), "parameters": panel} for panel in panels]
@@ -144,6 +148,11 @@ def _operation(edit: Mapping[str, Any]) -> str:
 
 def _panel(panel: OpenPanel) -> str:
     return ":".join([quote(panel.name, safe=""), *_entries(panel.parameters, (), "")])
+
+
+def _compared(name: str) -> str:
+    """The name of an action or a token, whose own ``-`` is encoded."""
+    return quote(name, safe=_INSIDE).replace("-", "%2D")
 
 
 def _entries(values: Mapping[str, Any], without: tuple[str, ...], before: str) -> Iterable[str]:

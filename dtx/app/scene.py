@@ -18,6 +18,10 @@ VERSION = 1
 LETTERS = "lrfpdtn"
 """A letter for each of MiniGrid's actions, in their order: left right forward pickup drop toggle done."""
 MOST_MODELS, MOST_ACTIONS, MOST_EDITS, MOST_PANELS = 4, 2000, 16, 24
+MOST_TEXT = 2000
+"""Characters of a text."""
+LONGEST_NAME = 80
+"""Characters of the name of an action or token."""
 LARGEST = 1e6
 """Largest size of a number; a reward-to-go beyond it is a mistake."""
 SIDES = ("original", "edited")
@@ -58,9 +62,10 @@ class Scene:
         tokens: Single R tokens by step, from 1.
         edits: Operations of a pairs file.
         cursor: Step of the state that is looked at, from 1; None: the last.
-        contrast: Names of the two actions whose logits are compared; None: the environment's own.
+        contrast: Names of the two actions, or tokens, whose logits are compared; None: the environment's own.
         panels: Those that are open; None: those that are at first.
         shown: ``original`` or ``edited``: the side in the world and the timeline.
+        text: What a model that reads text is given. edited_text: The other prompt of the pair; empty: none.
         unknown: Parts of a URL that this version does not know, as written.
     """
 
@@ -75,6 +80,8 @@ class Scene:
     contrast: tuple[str, str] | None = None
     panels: tuple[OpenPanel, ...] | None = None
     shown: str = SIDES[0]
+    text: str = ""
+    edited_text: str = ""
     unknown: Mapping[str, str] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
@@ -94,6 +101,8 @@ class Scene:
             if self.panels is None
             else [{"name": p.name, "parameters": dict(p.parameters)} for p in self.panels],
             "shown": self.shown,
+            "text": self.text,
+            "edited_text": self.edited_text,
             "unknown": dict(self.unknown),
         }
 
@@ -124,6 +133,8 @@ def read(raw: Any) -> tuple[Scene, list[Message]]:
         "contrast": _contrast,
         "panels": _panels,
         "shown": _shown,
+        "text": lambda value, told: _text(value, "text", told),
+        "edited_text": lambda value, told: _text(value, "edited_text", told),
         "unknown": _unknown,
     }
     found: dict[str, Any] = {}
@@ -258,7 +269,7 @@ def _contrast(value: Any, told: list[Message]) -> tuple[str, str] | None:
     if (
         isinstance(value, (list, tuple))
         and len(value) == 2
-        and all(isinstance(x, str) and _NAME.fullmatch(x) for x in value)
+        and all(isinstance(x, str) and 0 < len(x) <= LONGEST_NAME and _sound(x) == x for x in value)
         and value[0] != value[1]
     ):
         return value[0], value[1]
@@ -295,6 +306,23 @@ def _shown(value: Any, told: list[Message]) -> str:
         return value
     told.append(Message("shown", "original or edited is wanted"))
     return SIDES[0]
+
+
+def _text(value: Any, part: str, told: list[Message]) -> str:
+    if not isinstance(value, str):
+        told.append(Message(part, "a text is wanted"))
+        return ""
+    sound = _sound(value)
+    if sound != value:
+        told.append(Message(part, "has halves of characters, which are left out"))
+    if len(sound) > MOST_TEXT:
+        told.append(Message(part, f"only the first {MOST_TEXT} characters are read"))
+    return sound[:MOST_TEXT]
+
+
+def _sound(text: str) -> str:
+    """A text without lone surrogates, which no address can hold."""
+    return text.encode(errors="ignore").decode()
 
 
 def _unknown(value: Any, told: list[Message]) -> dict[str, str]:
