@@ -155,7 +155,7 @@ def edge_sweep(model: DecisionTransformerModel, pairs: PairSet, sample: int) -> 
     (batch,) = pairs.batches(model)
     runs = PairRuns(model, batch, stage.direction, pairs.min_ld_gap, wanted(model.cfg.n_layers))
     every = np.ones(len(batch), bool)
-    sweep, seconds, wall = timed(lambda: EdgeSweep(model, runs, every, stage.at_once, True))
+    sweep, seconds, wall = timed(lambda: EdgeSweep(model, runs, every, stage.at_once, True).run())
     cells = [
         (i, m)
         for i, edge in enumerate(sweep.edges)

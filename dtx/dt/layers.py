@@ -145,12 +145,28 @@ class SelfAttention(nn.Module):
             setattr(self, f"hook_{name}", HookPoint())
         self.hook_result = SwitchedPoint("use_attn_result")
 
+    @torch.no_grad()
+    def lay_flat(self) -> None:
+        """Store W_Q, W_K and W_V so that :meth:`project` multiplies by a view of them, not by a copy.
+
+        Only the strides change: the parameters stay the same objects with the same numbers, so that nothing
+        can become stale. What is written into them later (training, loading, hooks on parameters) is used at
+        once, and copies keep the strides. Not done while training, where the order in memory is the order in
+        which the norm of the gradients is summed.
+        """
+        for weight_hde in (self.W_Q, self.W_K, self.W_V):
+            weight_hde.data = weight_hde.data.transpose(1, 2).contiguous().transpose(1, 2)
+
     def project(self, x: Tensor, name: str) -> Tensor:
         """Queries, keys or values (..., h, e) of (..., d), or of one input a head (b, n, h, d)."""
         weight_hde, bias_he = getattr(self, f"W_{name}"), getattr(self, f"b_{name}")
         h, d, e = weight_hde.shape
         if x.ndim == 4:
             return torch.einsum("bnhd,hde->bnhe", x, weight_hde) + bias_he
+        if (
+            not torch.is_grad_enabled()
+        ):  # as of a copy: torch multiplies in another order by what wants one
+            weight_hde = weight_hde.detach()
         flat = F.linear(x, weight_hde.transpose(1, 2).reshape(h * e, d), bias_he.reshape(h * e))
         return flat.unflatten(-1, (h, e))
 

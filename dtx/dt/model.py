@@ -314,6 +314,8 @@ def load(folder: Path, weights: Path | None = None) -> DecisionTransformerModel:
         check_weights(config, tensors)
         model = DecisionTransformerModel(config)
         model.load_state_dict(tensors)
+        for block in model.blocks:
+            block.attn.lay_flat()
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         what = str(error).splitlines()[0]
         raise UserError(

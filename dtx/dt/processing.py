@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -107,6 +107,29 @@ def copy_of(model: DecisionTransformerModel, dtype: torch.dtype) -> DecisionTran
     twin.setup()
     twin.load_state_dict(model.state_dict())
     return twin.to(dtype).requires_grad_(False).eval()
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A model's copies in float64, for callers that read the same weights many times.
+
+    They are those of the weights as they were: whoever changes the weights makes another one. Nothing keeps
+    one behind the caller's back.
+
+    Attributes:
+        exact: The model. folded: Rewritten by :data:`EXACT`.
+    """
+
+    exact: DecisionTransformerModel
+    folded: DecisionTransformerModel
+
+    @staticmethod
+    def of(model: DecisionTransformerModel) -> Folded:
+        """Copy and rewrite a model."""
+        made = Folded(copy_of(model, torch.float64), processed(model, dtype=torch.float64))
+        for block in (*blocks_of(made.exact), *blocks_of(made.folded)):
+            block.attn.lay_flat()
+        return made
 
 
 def _give_biases(model: DecisionTransformerModel, layer: int) -> None:

@@ -129,6 +129,39 @@ def test_the_batched_sweep_is_one_patch_after_the_other(stage, pairs, direction)
         assert patch["change"] == pytest.approx(expected, abs=2e-5), patch["name"]
 
 
+def test_without_a_stage_rows_come_node_by_node_and_stop_when_told(pairs):
+    """With weights that want gradients, outside of inference mode, with the caller's threads."""
+    network = model(n_layers=2)
+    (batch,) = only(pairs, "key/left").batches(network)
+    threads, asked = torch.get_num_threads(), []
+
+    def sweep(stop):
+        nodes = (Node.resid_pre, Node.z, Node.k)
+        return NodeSweep(network, batch, 0.02, Direction.denoise, nodes, 16, stop)
+
+    def count():
+        asked.append(torch.get_num_threads())
+        return False
+
+    whole = sweep(count).patches()
+    parts = list(sweep(count).parts())
+    shares = [share for share, _ in parts]
+    assert shares == pytest.approx(np.linspace(0, 1, len(parts) + 1)[1:])
+    pd.testing.assert_frame_equal(pd.concat([t for _, t in parts], ignore_index=True), whole)
+    assert all(table["name"].nunique() == 1 for _, table in parts)
+    assert set(asked) == {threads}
+
+    def after(calls):
+        left = iter(range(calls))
+        return lambda: next(left, None) is None
+
+    early = list(sweep(after(len(asked) // 4)).parts())
+    assert 0 < len(early) < len(parts) and early[-1][0] < 1
+    for (_, table), (_, complete) in zip(early, parts, strict=False):
+        pd.testing.assert_frame_equal(table, complete)
+    assert not list(sweep(lambda: True).parts())
+
+
 def test_pairs_closer_than_the_gap_are_missing_not_numbers(stage, pairs):
     wide = dataclasses.replace(pairs, about={**pairs.about, "min_ld_gap": 1e6})
     quick = dataclasses.replace(stage, nodes=(Node.resid_pre,))

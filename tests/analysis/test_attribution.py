@@ -12,7 +12,7 @@ from dtx.analysis.attribution.plots import by_window
 from dtx.analysis.attribution.spec import AttributionSpec
 from dtx.analysis.core.inputs import Contrast, Inputs
 from dtx.config.ranges import problems
-from dtx.dt.processing import copy_of
+from dtx.dt.processing import Folded, copy_of
 from dtx.env.actions import Action
 from dtx.report import read_metrics
 from dtx.running.runner import run
@@ -53,6 +53,19 @@ def test_parts_add_to_the_logit_difference(variant):
             )
         assert torch.allclose(found.neuron_blf[:, layer].sum(-1), value[f"L{layer} MLP"])
     assert torch.allclose(found.channel_bc.sum(-1), value["state embedding"])
+
+
+def test_kept_folded_weights_give_the_same_and_are_of_the_weights_as_they_were():
+    spec, model = build()
+    context = contexts(spec)
+    folded = Folded.of(model)
+    for _ in range(2):
+        kept = attribute(folded, context, (0, 2), random_directions=3)
+        assert torch.equal(kept.component_kbp, attribute(model, context, (0, 2), 3).component_kbp)
+    with torch.no_grad():
+        model.blocks[0].attn.W_O.mul_(2)
+    assert torch.equal(attribute(folded, context, (0, 2)).difference_b, kept.difference_b)
+    assert not torch.equal(attribute(model, context, (0, 2)).difference_b, kept.difference_b)
 
 
 def test_a_part_is_what_the_difference_loses_without_it_at_held_scale():

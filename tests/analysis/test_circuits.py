@@ -9,7 +9,7 @@ from dtx.analysis.circuits import Circuits
 from dtx.analysis.circuits import compute as computing
 from dtx.analysis.circuits.compute import TOLERANCE, Scores
 from dtx.analysis.circuits.spec import CircuitsSpec
-from dtx.analysis.circuits.weights import composition, singular
+from dtx.analysis.circuits.weights import composition, singular, written
 from dtx.analysis.core.inputs import Inputs
 from dtx.analysis.core.result import Verdict
 from dtx.config.ranges import problems
@@ -55,6 +55,15 @@ def test_parts_of_a_score_add_up_in_the_table():
     for (layer, head), value in total.items():
         real = scores.real[layer][:, head][:, scores.visible_nm].mean()
         assert value == pytest.approx(real.item(), abs=1e-10)
+
+
+def test_weights_that_want_a_gradient_are_read_without_a_warning():
+    _, model = build()
+    assert model.W_Q.requires_grad
+    bare = processed(model, (), torch.float64)
+    for read in (composition, singular):
+        pd.testing.assert_frame_equal(read(model.double()), read(bare))
+    assert not written(model).requires_grad
 
 
 def plant(model, source: int, target: int) -> None:

@@ -75,7 +75,7 @@ def test_the_sweep_is_one_plain_forward_pass_an_edge(pairs, changes, direction):
     runs = PairRuns(network, batch, direction, 0.02, wanted(network.cfg.n_layers))
     which = np.ones(len(batch), bool)
     which[3] = False
-    sweep = EdgeSweep(network, runs, which, 13, True)  # rows in parts, too
+    sweep = EdgeSweep(network, runs, which, 13, True).run()  # rows in parts, too
     assert not sweep.change[..., 3].any()
     which = np.flatnonzero(which)
     source = outputs(network, runs.source)
@@ -100,6 +100,46 @@ def test_the_sweep_is_one_plain_forward_pass_an_edge(pairs, changes, direction):
             assert not sweep.change[i, m].any()
     null = batch.kind("null")
     assert null.any() and np.abs(sweep.change[..., null]).max() < 1e-5
+
+
+def test_rows_come_sender_by_sender_and_stop_when_told(pairs):
+    """With weights that want gradients, outside of inference mode."""
+    network = model(n_layers=2)
+    (batch,) = only(pairs, "key/left").batches(network)
+    runs = PairRuns(network, batch, Direction.denoise, 0.02, wanted(2))
+    which = ~batch.kind("donor_clean")
+    whole = EdgeSweep(network, runs, which, 64, True).run()
+    asked = []
+    parts = EdgeSweep(network, runs, which, 64, True, lambda: bool(asked.append(1)))
+    seen = []
+    for share, edges in parts.parts():
+        assert len({parts.edges[i].sender for i in edges}) == 1
+        np.testing.assert_array_equal(parts.change[edges], whole.change[edges])
+        seen += edges
+        assert share == pytest.approx(len(seen) / len(parts.edges))
+    assert sorted(seen) == list(range(len(parts.edges)))
+    table = whole.table(seen)
+    rows = int(which.sum())
+    cells = sum(matters(network.cfg, e, m, whole.n) for e in whole.edges for m in range(whole.n))
+    assert len(table) == rows * (cells + len(seen)) and set(table["kind"]) == set(
+        batch.table["kind"]
+    ) - {"donor_clean"}
+    at = table[
+        (table["sender"] == "L0H1") & (table["receiver"] == "L1H0") & (table["input"] == "k")
+    ]
+    i = next(i for i, e in enumerate(whole.edges) if (e.sender.name, e.receiver.name) == ("L0H1", "L1H0")
+             and e.receiver.input == "k")  # fmt: skip
+    last = at[at["token"] == "all"]
+    np.testing.assert_allclose(last["change"], whole.change[i, -1, which], atol=1e-12)
+    third = at[at["position"] == 3]
+    assert set(third["token"]) == {batch.names[3]}
+    np.testing.assert_allclose(third["change"], whole.change[i, 3, which], atol=1e-12)
+    left = iter(range(len(asked) // 2))
+    early = EdgeSweep(network, runs, which, 64, True, lambda: next(left, None) is None)
+    shares = [share for share, _ in early.parts()]
+    assert len(shares) > 0 and shares[-1] < 1
+    together = EdgeSweep(network, runs, which, 64, False).run()
+    assert set(together.table(seen)["token"]) == {"all"}
 
 
 @pytest.mark.parametrize("changes", [{}, {"gated_mlp": True, "act_fn": "relu"}])

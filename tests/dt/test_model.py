@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -194,3 +196,56 @@ def test_a_damaged_file_is_a_one_line_error(tmp_path):
     with pytest.raises(UserError, match=r"weights.safetensors: not a readable model") as error:
         models.load(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_loaded_model_stores_its_weights_flat_and_nothing_is_stale(variant, tmp_path):
+    """Same bits as without it; weights that are written, loaded or copied are used at once."""
+    stage, network = build(*VARIANTS[variant])
+    context = contexts(stage)
+    models.save(network, tmp_path)
+    flat = models.load(tmp_path)
+    weight = flat.blocks[0].attn.W_K
+    project = weight.transpose(1, 2)
+    assert (
+        project.is_contiguous() and not network.blocks[0].attn.W_K.transpose(1, 2).is_contiguous()
+    )
+    with torch.no_grad():
+        assert torch.equal(flat(context), network(context))
+        for each in (flat, network):
+            each.blocks[0].attn.W_K.data.mul_(1.5)  # passes by the counter of versions
+            each.blocks[1].attn.W_Q[0].add_(0.3)
+        assert torch.equal(flat(context), network(context))
+        for twin in (copy.deepcopy(flat), copy.deepcopy(flat).double().float()):
+            assert twin.blocks[0].attn.W_K.transpose(1, 2).is_contiguous()
+            assert torch.equal(twin(context), network(context))
+        other = build(*VARIANTS[variant])[1]
+        flat.load_state_dict(other.state_dict())
+        assert weight is flat.blocks[0].attn.W_K and weight.transpose(1, 2).is_contiguous()
+        assert torch.equal(flat(context), other(context))
+    models.save(flat, tmp_path)
+    assert (tmp_path / models.WEIGHTS).read_bytes()
+    assert torch.equal(models.load(tmp_path).W_K, other.W_K)
+
+
+def test_a_flat_model_trains_and_is_hooked_as_any(tmp_path):
+    stage, network = build()
+    context = contexts(stage)
+    models.save(network, tmp_path)
+    flat = models.load(tmp_path)
+    for each in (flat, network):
+        optimiser = torch.optim.Adam(each.parameters(), 0.01)
+        for _ in range(3):
+            optimiser.zero_grad()
+            each(context).pow(2).mean().backward()
+            optimiser.step()
+    assert torch.allclose(flat.W_Q, network.W_Q, atol=1e-6)
+    assert flat.blocks[0].attn.W_Q.transpose(1, 2).is_contiguous()
+
+    def edit(value, hook):
+        return value * 2
+
+    hooks = [("blocks.0.attn.hook_q", edit), ("blocks.1.attn.hook_pattern", edit)]
+    with torch.no_grad():
+        both = [each.run_with_hooks(context, fwd_hooks=hooks) for each in (flat, network)]
+    assert torch.allclose(*both, atol=1e-5)

@@ -6,7 +6,7 @@ hook (head, neuron; one of an output), w width of a unit, k random direction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,7 @@ class Ablations:
         spec: What is ablated and how.
         model: Possibly with hooks of its own, which stay in force.
         context: Windows. frame: One row a window: window, layout, target.
-        nodes: That are ablated. data: For means and donors.
+        nodes: That are ablated. data: For means and donors; None: nothing is asked of it.
         hooked: The model has hooks of its own.
         turns_b: (b,) side of the right turn; see :func:`dtx.analysis.ablation.choice.turn_signs`.
 
@@ -56,7 +56,7 @@ class Ablations:
         context: Context,
         frame: pd.DataFrame,
         nodes: Sequence[AblatedNode],
-        data: Data,
+        data: Data | None,
         hooked: bool,
         turns_b: np.ndarray | None = None,
     ):
@@ -87,52 +87,61 @@ class Ablations:
             One row a method, node and window; means over windows, one row a method, node, target and donor;
             and one a method, node, target, way and random direction.
         """
-        groups, tables, draws, controls = self.groups(), [], [], []
-        with progress("ablation", len(self.spec.methods) * (len(groups) + 1), "parts") as bar:
+        tables, draws, controls = [], [], []
+        parts_of_all = len(self.spec.methods) * (len(self.groups()) + 1)
+        with progress("ablation", parts_of_all, "parts") as bar:
             for method in self.spec.methods:
                 parts = []
-                for (layer, kind), nodes in groups.items():
-                    part, of_donors = self._ablated(method, layer, kind, nodes)
+                for nodes, compared in self.compared(method):
+                    part, of_donors = self._tables(method, nodes, compared)
                     parts.append(part)
                     draws.append(of_donors)
                     bar.advance(1, f"{method.value} {nodes[0].name}")
                 table = pd.concat(parts, ignore_index=True)
                 tables.append(table)
-                controls.append(self._random(method, self._compared(table)))
+                controls.append(self.random(method, self._compared(table)))
                 bar.advance(1, f"{method.value}, random directions")
         return tuple(pd.concat(parts, ignore_index=True) for parts in (tables, draws, controls))  # type: ignore[return-value]
 
-    def _ablated(
+    def compared(
+        self, method: AblationMethod
+    ) -> Iterator[tuple[list[AblatedNode], dict[str, Tensor]]]:
+        """Yield the nodes of each layer and kind, and how their ablation compares with the whole model:
+        ``change`` of LD towards the choice, ``kl`` and ``flip``, each (nodes, b, draws)."""
+        for (layer, kind), nodes in self.groups().items():
+            yield nodes, self._compared_with_whole(method, layer, kind, nodes)
+
+    def _compared_with_whole(
         self, method: AblationMethod, layer: int, kind: str, nodes: list[AblatedNode]
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """One row a node and window, means over donors; one a node, target and donor, means over windows."""
-        windows = len(self.context)
+    ) -> dict[str, Tensor]:
         draws = self.spec.donors if method is AblationMethod.resample else 1
+        shape = (len(nodes), len(self.context), draws)
         unit = torch.tensor([node.unit for node in nodes])
         node, row, draw = (
-            x.flatten()
-            for x in torch.meshgrid(
-                torch.arange(len(nodes)), torch.arange(windows), torch.arange(draws), indexing="ij"
-            )
+            x.flatten() for x in torch.meshgrid(*map(torch.arange, shape), indexing="ij")
         )
         new = self.new(method, layer, kind)
         logits_ra = self.ablator.run(
             layer, kind, row, unit[node], lambda s, value: new(row[s], draw[s], value)
         )
-        shape = (len(nodes), windows, draws)
-        compared = {
-            name: value.reshape(shape) for name, value in self._compare(logits_ra, row).items()
-        }
+        return {name: value.reshape(shape) for name, value in self._compare(logits_ra, row).items()}
+
+    def _tables(
+        self, method: AblationMethod, nodes: list[AblatedNode], compared: dict[str, Tensor]
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """One row a node and window, means over donors; one a node, target and donor, means over windows."""
+        windows, (layer, kind) = len(self.context), (nodes[0].layer, nodes[0].kind)
         measured = {name: value.mean(-1).flatten().numpy() for name, value in compared.items()}
         table = self.frame.iloc[np.tile(np.arange(windows), len(nodes))].reset_index(drop=True)
         repeated = np.repeat(np.arange(len(nodes)), windows)
         table["ld"] = np.tile(self.ld_b.numpy(), len(nodes))
         table["method"], table["layer"], table["kind"] = method.value, layer, kind
-        table["unit"] = unit.numpy()[repeated]
+        unit = np.array([node.unit for node in nodes])
+        table["unit"] = unit[repeated]
         names = np.array([node.name for node in nodes])
         table["name"] = names[repeated]
         of_donors = self._by_target(compared["change"].swapaxes(1, 2), "donor")
-        of_donors["name"], of_donors["unit"] = names[of_donors.node], unit.numpy()[of_donors.node]
+        of_donors["name"], of_donors["unit"] = names[of_donors.node], unit[of_donors.node]
         of_donors = of_donors.assign(method=method.value, layer=layer, kind=kind)
         return table.assign(**measured), of_donors.drop(columns="node")
 
@@ -152,6 +161,7 @@ class Ablations:
         name, data = hook_of(layer, kind), data or self.data
         if method is AblationMethod.zero:
             return lambda window, draw, value: torch.zeros_like(value)
+        assert data is not None
         if method is AblationMethod.mean:
             mean_1nuw = units(data.mean(name)[None], kind)
             return lambda window, draw, value: mean_1nuw.expand_as(value)
@@ -175,7 +185,7 @@ class Ablations:
         strong = set(neurons.sort_values(ascending=False).index[: self.spec.shown])
         return [n for n in self.nodes if n.kind != NEURON or n.name in strong]
 
-    def _random(self, method: AblationMethod, nodes: list[AblatedNode]) -> pd.DataFrame:
+    def random(self, method: AblationMethod, nodes: list[AblatedNode]) -> pd.DataFrame:
         """One row a node, target, way and random direction, which is as long as what the ablation changes.
 
         A direction is the same in all windows, as most of what an ablation changes is; where the choice is by

@@ -60,7 +60,9 @@ def compute(
         untrained = untrained_gaps(model, batches)
         for batch in batches:
             for direction in spec.directions:
-                sweep = NodeSweep(spec, model, batch, pairs.min_ld_gap, direction)
+                sweep = NodeSweep(
+                    model, batch, pairs.min_ld_gap, direction, spec.nodes, spec.at_once
+                )
                 parts["patches"].append(sweep.patches())
                 parts["mediation"].append(sweep.mediation())
                 parts["sets"].append(sweep.sets())

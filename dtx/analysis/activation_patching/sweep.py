@@ -8,7 +8,7 @@ Shape suffixes: b rows of a forward pass (one patch of one pair each), p pairs, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dtx.analysis.activation_patching.spec import NodesSpec
-from dtx.analysis.core.patching import PairRuns, RestOfRun
+from dtx.analysis.core.patching import PairRuns, RestOfRun, Stopped, never
 from dtx.analysis.core.patching_spec import (
     DONORS,
     EDIT,
@@ -42,7 +41,7 @@ ROUNDING = 1e-6
 
 
 class NodeSweep:
-    """The patches of one batch of pairs.
+    """The patches of one batch of pairs; torch's threads stay as the caller has them.
 
     Attributes:
         runs: Both runs of each pair.
@@ -50,23 +49,28 @@ class NodeSweep:
 
     def __init__(
         self,
-        spec: NodesSpec,
         model: DecisionTransformerModel,
         batch: PairBatch,
         gap: float,
         direction: Direction,
+        nodes: Collection[Node],
+        at_once: int,
+        stop: Callable[[], bool] = never,
     ):
         """Run both sides.
 
         Args:
-            spec: What is patched, and how much at once.
             model: Any.
             batch: Pairs of one shape.
             gap: Smallest difference between the runs at which rho means something.
             direction: What is patched into what.
+            nodes: What is patched.
+            at_once: Rows of a forward pass, at most.
+            stop: Asked before each forward pass: whether to compute no more.
         """
-        self.spec, self.model, self.batch = spec, model, batch
-        nodes = {*spec.nodes, Node.resid_pre, Node.resid_mid, Node.resid_post}
+        self.model, self.batch = model, batch
+        self.nodes, self.at_once, self.stop = tuple(nodes), at_once, stop
+        nodes = {*nodes, Node.resid_pre, Node.resid_mid, Node.resid_post}
         layers = range(model.cfg.n_layers)
         wanted = {hook_of(layer, node.value) for layer in layers for node in nodes}
         wanted |= RestOfRun.needed(model.cfg.n_layers)
@@ -75,12 +79,25 @@ class NodeSweep:
 
     def patches(self) -> pd.DataFrame:
         """Every node at every token of every pair: a row each, with ``change`` of LD and ``rho``."""
-        tables = [self._node(layer, node, head) for layer, node, head in self._nodes()]
-        return pd.concat(tables, ignore_index=True)
+        return pd.concat([table for _, table in self.parts()], ignore_index=True)
+
+    @torch.inference_mode()
+    def parts(self) -> Iterator[tuple[float, pd.DataFrame]]:
+        """The rows of :meth:`patches` as they are computed: (share done, the rows of one more node).
+
+        Ends early, with a share under 1, when ``stop`` says so.
+        """
+        every = list(self._nodes())
+        for done, (layer, node, head) in enumerate(every, 1):
+            try:
+                table = self._node(layer, node, head)
+            except Stopped:
+                return
+            yield done / len(every), table
 
     def _nodes(self) -> Iterator[tuple[int, Node, int | None]]:
         for layer in range(self.model.cfg.n_layers):
-            for node in self.spec.nodes:
+            for node in self.nodes:
                 heads = range(self.model.cfg.n_heads) if node.each_head else [None]
                 yield from ((layer, node, head) for head in heads)
 
@@ -119,9 +136,10 @@ class NodeSweep:
             change = change @ block.attn.W_O[head]
         ld = np.repeat(self.runs.base_ld[:, None], n, 1)
         for m in range(n):
-            for row in torch.nonzero(live_pn[:, m]).flatten().split(self.spec.at_once):
+            for row in torch.nonzero(live_pn[:, m]).flatten().split(self.at_once):
                 if not len(row):
                     continue
+                self._go_on()
                 resid_b1d, to = change[row, m : m + 1], layer + 1
                 if node is Node.resid_pre:
                     resid_b1d, to = source[row, m : m + 1], layer
@@ -137,6 +155,7 @@ class NodeSweep:
                 ld[row.numpy(), m] = self.rest.ld(to, row, m, resid_b1d).double().numpy()
         return ld.ravel()
 
+    @torch.inference_mode()
     def sets(self) -> pd.DataFrame:
         """Embedded tokens patched together: everything, nothing, unchanged, a kind, a kind but one."""
         row = np.flatnonzero(~np.isin(self.batch.table["kind"], DONORS))
@@ -159,6 +178,7 @@ class NodeSweep:
             tables.append(table.assign(set=name, expected=expected))
         return pd.concat(tables, ignore_index=True)
 
+    @torch.inference_mode()
     def mediation(self) -> pd.DataFrame:
         """The stream before each layer, patched at several tokens together; of the edits' pairs.
 
@@ -188,15 +208,18 @@ class NodeSweep:
     ) -> np.ndarray:
         """LD (b,) of pairs ``row`` (b,) with a node patched at the tokens ``mask`` (b, n)."""
         parts = [np.zeros(0)]
-        for begin in range(0, len(row), self.spec.at_once):
-            which = torch.from_numpy(row[begin : begin + self.spec.at_once])
-            logits = self._forward(
-                layer, node, head, which, mask[begin : begin + self.spec.at_once]
-            )
+        for begin in range(0, len(row), self.at_once):
+            self._go_on()
+            which = torch.from_numpy(row[begin : begin + self.at_once])
+            logits = self._forward(layer, node, head, which, mask[begin : begin + self.at_once])
             pos, neg = self.batch.positive[which], self.batch.negative[which]
             place = torch.arange(len(which))
             parts.append((logits[place, pos] - logits[place, neg]).double().numpy())
         return np.concatenate(parts)
+
+    def _go_on(self) -> None:
+        if self.stop():
+            raise Stopped
 
     def _forward(
         self, layer: int, node: Node, head: int | None, which: Tensor, mask_bn: Tensor

@@ -24,7 +24,7 @@ from dtx.dt.context import Context
 from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.names import attention_name, head_name, mlp_name
-from dtx.dt.processing import copy_of, processed
+from dtx.dt.processing import Folded
 from dtx.env.encoding import CHANNELS, VIEW
 from dtx.statistics import Estimate, mean_columns
 from dtx.training.threads import one_thread
@@ -149,7 +149,7 @@ def _finding(spec: AttributionSpec, ranking: pd.DataFrame, distinct: int) -> str
 
 @torch.no_grad()
 def attribute(
-    model: DecisionTransformerModel,
+    model: DecisionTransformerModel | Folded,
     context: Context,
     pair: tuple[int, int],
     random_directions: int = 0,
@@ -158,15 +158,15 @@ def attribute(
     """Split logit[pair[0]] - logit[pair[1]] at the last state token of every window.
 
     Args:
-        model: Plain or gated, with or without LayerNorm.
+        model: Plain or gated, with or without LayerNorm; or its folded weights, if the caller keeps them.
         context: Windows.
         pair: The two actions.
         random_directions: Directions of the same norm, attributed beside it.
         seed: Of those.
     """
     context = context.to(torch.float64)
-    logits_ba = copy_of(model, torch.float64).last_logits(context)
-    twin = processed(model, dtype=torch.float64)
+    copies = model if isinstance(model, Folded) else Folded.of(model)
+    logits_ba, twin = copies.exact.last_logits(context), copies.folded
     cache = _cache(twin, context)
     direction_kd = _directions(twin, pair, random_directions, seed)
     scale_b1 = cache.get("scale", torch.ones(len(context), 1, dtype=torch.float64))

@@ -105,7 +105,8 @@ def _exact(
     gap: float,
 ) -> pd.DataFrame:
     """Exact patches of the same nodes: pair, name, position, ``exact`` (rho)."""
-    patches = NodeSweep(spec, model, batch, gap, spec.direction).patches()
+    sweep = NodeSweep(model, batch, gap, spec.direction, spec.nodes, spec.at_once)
+    patches = sweep.patches()
     return patches[["pair", "name", "position", "rho"]].rename(columns={"rho": "exact"})
 
 

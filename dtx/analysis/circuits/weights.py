@@ -15,12 +15,14 @@ from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.names import head_name
 
 
+@torch.no_grad()
 def written(model: DecisionTransformerModel) -> Tensor:
     """(l, h) norms of the heads' OV circuits in units of their mean; 0 if none writes anything."""
     size_lh = torch.stack([_size(b.attn.W_V, b.attn.W_O.mT) for b in blocks_of(model)])
     return size_lh / size_lh.mean().clamp(min=1e-300)
 
 
+@torch.no_grad()
 def composition(model: DecisionTransformerModel) -> pd.DataFrame:
     """How much of what a head writes, a later head's query, key or value reads (Elhage et al., 2021).
 
@@ -62,6 +64,7 @@ def _head(place: tuple[int, int]) -> str:
     return head_name(*place)
 
 
+@torch.no_grad()
 def singular(model: DecisionTransformerModel) -> pd.DataFrame:
     """Singular values of each head's QK and OV matrix."""
     rows = []

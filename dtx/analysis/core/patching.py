@@ -29,6 +29,15 @@ SAME_RUNS = (
 """The same where there is not even a small difference: as far as the model goes, nothing was edited."""
 
 
+class Stopped(Exception):
+    """Nobody waits for the rest of a sweep any more."""
+
+
+def never() -> bool:
+    """The ``stop`` of a sweep that runs to its end."""
+    return False
+
+
 class PairRuns:
     """Activations and logit differences (LD) of both runs of a batch of pairs.
 
@@ -42,6 +51,7 @@ class PairRuns:
         measurable: (p,) bool, where the span reaches the gap; never in a null pair.
     """
 
+    @torch.no_grad()
     def __init__(
         self,
         model: DecisionTransformerModel,

@@ -133,7 +133,7 @@ def _sweep(
             nulls = np.flatnonzero(batch.kind(NULL))[:NULLS]
             which = own.copy()
             which[nulls] = True
-            sweep = EdgeSweep(model, runs, which, spec.at_once, each, bar.advance)
+            sweep = EdgeSweep(model, runs, which, spec.at_once, each).run(bar.advance)
             seconds += time.perf_counter() - begin
             computed += sweep.computed
             p, n = batch.changed.shape

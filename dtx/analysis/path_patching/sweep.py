@@ -10,16 +10,18 @@ Shape suffixes: p pairs, r pairs that an edge changes, b rows of a forward pass 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from dtx.analysis.core.patching import PairRuns, RestOfRun
+from dtx.analysis.core.patching import PairRuns, RestOfRun, Stopped, never
 from dtx.analysis.core.patching_spec import NULL
+from dtx.analysis.path_patching.spec import TOGETHER
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.paths import Edge, Receiver, Sender, edges, outputs, senders
+from dtx.dt.paths import Edge, Receiver, Sender, edges, matters, outputs, senders
 
 ROUNDING = 1e-6
 """A sender agrees with itself in both runs up to this share of the largest number in the stream."""
@@ -34,7 +36,7 @@ def wanted(layers: int) -> set[str]:
 
 
 class EdgeSweep:
-    """Changes of LD by every edge.
+    """Changes of LD by every edge; torch's threads stay as the caller has them.
 
     Attributes:
         edges: All of the model.
@@ -50,9 +52,9 @@ class EdgeSweep:
         which: np.ndarray,
         rows: int,
         tokens: bool,
-        advance: Callable[[int], None] = lambda _: None,
+        stop: Callable[[], bool] = never,
     ):
-        """Run it.
+        """Prepare it; :meth:`run` or :meth:`parts` computes.
 
         Args:
             model: Of the runs.
@@ -60,11 +62,11 @@ class EdgeSweep:
             which: (p,) bool, pairs that are patched; nothing changes in the others.
             rows: Of a forward pass, at most.
             tokens: Also each token alone, not just all together.
-            advance: Called with the number of edges that were just done.
+            stop: Asked between forward passes: whether to compute no more.
         """
         cfg = model.cfg
         self.model, self.batch, self.runs, self.rows = model, runs.batch, runs, rows
-        self.which = torch.from_numpy(which)
+        self.which, self.tokens, self.stop = torch.from_numpy(which), tokens, stop
         self.last = cfg.n_layers - 1
         self.rest = RestOfRun(model, runs)
         self.blocks = self.rest.blocks
@@ -74,13 +76,62 @@ class EdgeSweep:
         self.change = np.zeros((len(self.edges), self.n + 1, len(runs.batch)))
         self.computed = 0
         self.scores = [self._scores(layer) for layer in range(cfg.n_layers)]
-        base, source = (outputs(model, cache) for cache in (runs.base, runs.source))
-        for sender in senders(cfg):
+
+    def run(self, advance: Callable[[int], None] = lambda _: None) -> EdgeSweep:
+        """Compute everything; ``advance`` is called with the number of edges that were just done."""
+        for _, done in self.parts():
+            advance(len(done))
+        return self
+
+    @torch.inference_mode()
+    def parts(self) -> Iterator[tuple[float, list[int]]]:
+        """Fill :attr:`change` sender by sender: (share of the edges done, places of the edges just done).
+
+        Ends early, with a share under 1, when ``stop`` says so.
+        """
+        model, done = self.model, 0
+        base, source = (outputs(model, cache) for cache in (self.runs.base, self.runs.source))
+        for sender in senders(model.cfg):
             delta_pnd = source[sender] - base[sender]
             scale = base[sender].abs().max() + source[sender].abs().max()
             live_pn = delta_pnd.abs().amax(-1) > ROUNDING * scale
-            self._sender(sender, delta_pnd, live_pn, tokens)
-            advance(sum(edge.sender == sender for edge in self.edges))
+            try:
+                self._sender(sender, delta_pnd, live_pn, self.tokens)
+            except Stopped:
+                return
+            mine = [i for i, edge in enumerate(self.edges) if edge.sender == sender]
+            done += len(mine)
+            if mine:
+                yield done / len(self.edges), mine
+
+    def table(self, which: Sequence[int]) -> pd.DataFrame:
+        """Changes by some edges, of the pairs that are patched: a row an edge, place and pair.
+
+        Returns:
+            :meth:`~dtx.analysis.core.patching.PairRuns.result` with ``sender``, ``receiver``, ``input``,
+            ``position`` and ``token``; with all tokens together these are -1 and ``all``. Each token alone
+            only if the sweep has it, and only where the edge can reach the logits.
+        """
+        cfg, n = self.model.cfg, self.n
+        cells = [
+            (i, place)
+            for i in which
+            for place in range(n + 1)
+            if place == n or (self.tokens and matters(cfg, self.edges[i], place, n))
+        ]
+        edge, place = np.array(cells, np.int64).reshape(-1, 2).T
+        pair = np.flatnonzero(self.which.numpy())
+        change = self.change[edge[:, None], place[:, None], pair]
+        table = self.runs.result(
+            np.tile(pair, len(cells)), (change + self.runs.base_ld[pair]).ravel()
+        )
+        edge, place = edge.repeat(len(pair)), place.repeat(len(pair))
+        table["sender"] = np.array([e.sender.name for e in self.edges])[edge]
+        table["receiver"] = np.array([e.receiver.name for e in self.edges])[edge]
+        table["input"] = np.array([e.receiver.input for e in self.edges])[edge]
+        table["position"] = np.where(place == n, -1, place)
+        table["token"] = np.array([*self.batch.names, TOGETHER])[place]
+        return table
 
     def _sender(self, sender: Sender, delta_pnd: Tensor, live_pn: Tensor, tokens: bool) -> None:
         """All edges from one sender."""
@@ -97,6 +148,8 @@ class EdgeSweep:
             for row_r in torch.nonzero(live).flatten().split(at_once):
                 delta_rwd = delta_pnd[row_r, begin : begin + width]
                 for layer in range(max(sender.layer, 0), self.last + 1):
+                    if self.stop():
+                        raise Stopped
                     if layer > sender.layer:
                         self._into_heads(sender, layer, row_r, begin, slot, delta_rwd)
                     if sender.step < 2 * layer + 2:

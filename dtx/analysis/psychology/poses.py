@@ -85,30 +85,38 @@ def reach(decision: Decision, longest: int) -> Poses:
     Poses in which the episode is over are left out, and so are those that not all layouts reach by the
     same actions.
     """
-    reached, worlds = [], []
+    worlds = []
     for layout in range(len(decision.layouts)):
         world = decision.make(layout)
-        reached.append(_search(world, longest))
-        worlds.append(_objects(world))
+        observation, _ = world.reset(seed=0)
+        worlds.append((world, observation["image"]))
+    poses = reach_from(worlds, longest)
+    for world, _ in worlds:
         world.close()
+    return poses
+
+
+def reach_from(worlds: Sequence[tuple[gymnasium.Env, np.ndarray]], longest: int) -> Poses:
+    """The same from worlds of minigrid as they are, each with what is seen there; they are stepped."""
+    objects = [_objects(world) for world, _ in worlds]
+    reached = [_search(world, seen, longest) for world, seen in worlds]
     first = reached[0]
     shared = [p for p in first if all(p in r and r[p][0] == first[p][0] for r in reached)]
     return Poses(
         pose=shared,
         actions=[first[p][0] for p in shared],
         observations=[[r[p][1] for p in shared] for r in reached],
-        worlds=worlds,
+        worlds=objects,
     )
 
 
 def _search(
-    world: gymnasium.Env, longest: int
+    world: gymnasium.Env, observation: np.ndarray, longest: int
 ) -> dict[tuple[int, int, int], tuple[tuple[int, ...], np.ndarray]]:
     """Poses with the actions to them and the observations on the way.
 
     Turns and steps leave the world as it is, so the search goes on from a pose by putting the agent there.
     """
-    observation, _ = world.reset(seed=0)
     place = cast("MiniGridEnv", world.unwrapped)
 
     def pose() -> tuple[int, int, int]:
@@ -116,7 +124,7 @@ def _search(
         return x, y, int(place.agent_dir)
 
     seen: dict[tuple[int, int, int], tuple[tuple[int, ...], np.ndarray]] = {
-        pose(): ((), observation["image"][None])
+        pose(): ((), observation[None])
     }
     waiting = deque([pose()])
     while waiting:
@@ -127,17 +135,16 @@ def _search(
         for action in KINETIC:
             place.agent_pos, place.agent_dir = np.array(start[:2]), start[2]
             place.step_count = len(actions)
-            observation, _, terminated, truncated, _ = world.step(action)
+            after, _, terminated, truncated, _ = world.step(action)
             if terminated or truncated or pose() in seen:
                 continue
-            latest = np.concatenate([observations, observation["image"][None]])
+            latest = np.concatenate([observations, after["image"][None]])
             seen[pose()] = ((*actions, action), latest)
             waiting.append(pose())
     return seen
 
 
 def _objects(world: gymnasium.Env) -> list[tuple[int, int, str]]:
-    world.reset(seed=0)
     grid = cast("MiniGridEnv", world.unwrapped).grid
     cells = [(x, y, grid.get(x, y)) for x in range(grid.width) for y in range(grid.height)]
     return [(x, y, cell.type) for x, y, cell in cells if cell is not None]
