@@ -11,26 +11,12 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote, unquote
 
-from dtx.app.scene import VERSION, Message, OpenPanel, Scene, read
+from dtx.app.scene import PARTS, VERSION, Message, OpenPanel, Scene, read
 
 LONGEST = 4000
 """Characters of an address; a scene with more is written, but told of."""
-_PARTS = {
-    "m": "models",
-    "env": "env",
-    "w": "world",
-    "a": "actions",
-    "r": "reward_to_go",
-    "e": "edits",
-    "t": "cursor",
-    "c": "contrast",
-    "p": "panels",
-    "v": "shown",
-    "x": "text",
-    "y": "edited_text",
-}
 _AROUND, _INSIDE = "/,:;~=@*'()!", "/@*'()!"
-"""Characters that stay as they are beside letters, digits, ``-_.``: of a part, and of a value inside one."""
+"""Characters that stay as they are beside letters, digits and ``-_.``: of a text, and of a value in a part."""
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII)
 _CELL = re.compile(r"\d{1,4}(,\d{1,4})+", re.ASCII)
 _BROKEN = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -47,7 +33,7 @@ def parse(text: str) -> tuple[Scene, list[Message]]:
         if i == 0 and not equals and re.fullmatch(r"\d*", name, re.ASCII):
             if name not in ("", str(VERSION)):
                 early.append(Message("version", f"this is version {VERSION}, the link has {name}"))
-        elif name in _PARTS and equals:
+        elif name in PARTS:
             _put(raw, name, value)
         elif part:
             unknown[name] = value
@@ -82,7 +68,7 @@ def address(scene: Scene) -> str:
 
 def _put(raw: dict[str, Any], name: str, value: str) -> None:
     """Add a part of an address to the plain values of a scene."""
-    field = _PARTS[name]
+    field = PARTS[name]
     if name == "m":
         raw[field] = [_decoded(m) for m in value.split("~")] if value else []
     elif name == "r":
@@ -136,7 +122,7 @@ def _written(value: Any) -> str:
         return number(value)
     if isinstance(value, (list, tuple)):
         return ",".join(map(str, value))
-    text = quote(str(value), safe=_INSIDE)
+    text = quote(str(value), safe=_INSIDE).replace("~", "%7E")  # quote() lets it stand
     if not isinstance(_value(text), str):  # a text that reads as something else
         text = f"%{ord(text[0]):02X}" + text[1:]
     return text

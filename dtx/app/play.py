@@ -183,7 +183,10 @@ def _allowed(scene: Scene, place: Place, told: list[Message]) -> tuple[int, ...]
     if known != numbers:
         names = {ACTIONS[number] for number in numbers} - set(place.actions)
         told.append(Message("actions", f"{place.id} has no {', '.join(sorted(names))}; left out"))
-    return tuple(known[: place.environment.horizon])
+    horizon = place.environment.horizon
+    if len(known) > horizon:
+        told.append(Message("actions", f"an episode has at most {horizon}; the rest is left out"))
+    return tuple(known[:horizon])
 
 
 def _side(

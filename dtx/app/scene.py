@@ -25,11 +25,27 @@ LONGEST_NAME = 80
 LARGEST = 1e6
 """Largest size of a number; a reward-to-go beyond it is a mistake."""
 SIDES = ("original", "edited")
+PARTS = {
+    "m": "models",
+    "env": "env",
+    "w": "world",
+    "a": "actions",
+    "r": "reward_to_go",
+    "e": "edits",
+    "t": "cursor",
+    "c": "contrast",
+    "p": "panels",
+    "v": "shown",
+    "x": "text",
+    "y": "edited_text",
+}
+"""Fields by their names in an address."""
 
 _MODEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}(@\d{1,9})?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}", re.ASCII)
 _PLACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,=/:-]{0,99}", re.ASCII)
 _UNKNOWN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,19}", re.ASCII)
+_RAW = re.compile(r"[A-Za-z0-9_.~%/,:;=@*'()!-]{0,200}", re.ASCII)
 
 
 class Message(NamedTuple):
@@ -332,7 +348,9 @@ def _unknown(value: Any, told: list[Message]) -> dict[str, str]:
     kept = {
         k: v
         for k, v in list(value.items())[:8]
-        if isinstance(k, str) and _UNKNOWN.fullmatch(k) and isinstance(v, str) and len(v) <= 200
+        if isinstance(k, str)
+        and (_UNKNOWN.fullmatch(k) and k not in PARTS)
+        and (isinstance(v, str) and _RAW.fullmatch(v))
     }
     for name in kept:
         told.append(Message(name, "this version does not know this part; it is kept in the URL"))

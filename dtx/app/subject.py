@@ -3,17 +3,15 @@
 A panel that uses nothing else shows both. :class:`dtx.app.moment.Moment` is the subject of a Decision
 Transformer or clone, :class:`dtx.app.prompt.Prompt` that of any model with TransformerLens's hooks.
 
-Letters: n tokens, d model, a outputs (actions, or the likeliest tokens), e edits.
+Letters: n tokens, d model, a outputs (actions, or the likeliest tokens), e edits, b sides.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-import pandas as pd
 from torch import Tensor
 
 from dtx.dt.tokens import NamedTokens
@@ -161,12 +159,12 @@ class Subject(ABC):
         """
 
     @abstractmethod
-    def attributed(self, side: Any, random_directions: int, seed: int) -> Attributed:
-        """LD of a side in parts that add up to it."""
+    def attributed(self, random_directions: int, seed: int) -> Attributed:
+        """LD of each side, a row each, in parts that add up to it, and the same of random directions."""
 
     @abstractmethod
-    def log_p(self, side: Any, edits: Sequence[ActivationEdit]) -> Tensor:
-        """Log-probabilities (e, a) at the last token of a side under each edit."""
+    def log_p(self, edits: Sequence[ActivationEdit]) -> Tensor:
+        """Log-probabilities (e, b, a) at the last token of each side under each edit."""
 
 
 def entropy(logits: Tensor) -> float:

@@ -12,6 +12,7 @@ from dtx.env.roles import Cell, Roles, Unsettled, agent_cell, things
 from dtx.pairs.edits import (
     ACTION_OPS,
     COMPLEMENT,
+    DIRECTIONS,
     DOOR_STATES,
     EMPTY,
     OBSERVATION_OPS,
@@ -138,6 +139,10 @@ def _move(world: MiniGridEnv, edit: Edit, roles: Roles) -> None:
     _put(world, to, thing)
 
 
+def _turn(world: MiniGridEnv, edit: Edit, roles: Roles) -> None:
+    world.agent_dir = DIRECTIONS.index(edit.fields["to"])
+
+
 def _remove(world: MiniGridEnv, edit: Edit, roles: Roles) -> None:
     for cell, _ in _selected_things(world, edit, roles):
         _put(world, cell, None)
@@ -155,6 +160,7 @@ _OPERATIONS = {
     "set_state": _set_state,
     "exchange": _exchange,
     "move": _move,
+    "turn": _turn,
     "remove": _remove,
     "add": _add,
 }
@@ -219,21 +225,36 @@ def _cell(raw: Sequence[int]) -> Cell:
     return int(raw[0]), int(raw[1])
 
 
-def edit_actions(edits: Sequence[Edit], actions: int) -> dict[int, int]:
+def given_actions(edits: Sequence[Edit], count: int) -> dict[int, int]:
     """What action edits ask for: the number of the new action by step, counted from 0.
 
     Args:
         edits: The others are skipped.
-        actions: How many the clean run has.
+        count: Of the clean run's actions.
 
     Raises:
         Impossible: The run has no such step.
     """
     chosen = [edit for edit in edits if edit.op in ACTION_OPS]
     return {
-        _step(edit, edit.fields["step"], actions, "actions"): ACTIONS.index(edit.fields["to"])
+        _step(edit, edit.fields["step"], count, "actions"): ACTIONS.index(edit.fields["to"])
         for edit in chosen
     }
+
+
+def edit_actions(actions: np.ndarray, edits: Sequence[Edit]) -> np.ndarray:
+    """Apply action edits to a run's actions (t - 1,) by number; the others are skipped.
+
+    Returns:
+        A copy. What is seen after a new action is not known from it: the run must be played.
+
+    Raises:
+        Impossible: The run has no such step.
+    """
+    edited = actions.copy()
+    for step, action in given_actions(edits, len(actions)).items():
+        edited[step] = action
+    return edited
 
 
 def edit_observations(seen: np.ndarray, edits: Sequence[Edit], roles: Roles) -> np.ndarray:

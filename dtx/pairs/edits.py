@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 TYPES = ("ball", "box", "door", "floor", "goal", "key", "lava", "wall")
 COLOURS = ("blue", "green", "grey", "purple", "red", "yellow")
 DOOR_STATES = ("open", "closed", "locked")
+DIRECTIONS = ("right", "down", "left", "up")
+"""Where the agent looks in the world at its start; the place is MiniGrid's number."""
 STATE_OPS = {
     "set_type": ({"select", "to"}, set()),
     "set_colour": ({"select", "to"}, set()),
     "set_state": ({"select", "to"}, set()),
     "exchange": ({"a", "b"}, set()),
     "move": ({"select", "to"}, set()),
+    "turn": ({"to"}, set()),
     "remove": ({"select"}, set()),
     "add": ({"type", "at"}, {"colour", "state"}),
 }
@@ -97,6 +100,8 @@ def problems(edits: Mapping[str, Any], env: Environment) -> Iterator[tuple[str, 
     for name, steps in edits.items():
         if name in ("null", "donor_clean", "donor_corrupt"):
             yield f"edits.{name}", "is the name of a control that is always added; choose another"
+        if not isinstance(name, str):
+            yield f"edits.{name}", "is no text; write the name in quotes"
         if not steps:
             yield f"edits.{name}", "is empty; a pair without an edit, `null`, is always added"
         for i, raw in enumerate(steps):
@@ -163,9 +168,10 @@ def _to_problems(op: str, to: Any, place: str) -> Iterator[tuple[str, str]]:
     if op in ACTION_OPS:
         yield from _choice(to, ACTIONS, place, "action")
         return
-    known = {"set_type": TYPES, "set_colour": COLOURS, "set_state": DOOR_STATES}.get(op)
-    if known is None:
+    if op == "turn":
+        yield from _choice(to, DIRECTIONS, place, "direction")
         return
+    known = {"set_type": TYPES, "set_colour": COLOURS, "set_state": DOOR_STATES}[op]
     pairs = to.items() if isinstance(to, Mapping) else [(None, to)]
     for before, after in pairs:
         if before is not None:

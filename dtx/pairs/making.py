@@ -17,7 +17,7 @@ from dtx.agent.agent import AgentStage
 from dtx.dt.model_stage import ModelStage
 from dtx.env.actions import ACTIONS
 from dtx.env.roles import Roles
-from dtx.pairs.apply import edit_actions, edit_observations, edit_rewards_to_go, edit_world
+from dtx.pairs.apply import edit_observations, edit_rewards_to_go, edit_world, given_actions
 from dtx.pairs.distance import nearest, training_observations
 from dtx.pairs.donors import donors
 from dtx.pairs.edits import ACTION_OPS, OBSERVATION_OPS, RTG_OPS, STATE_OPS, Edit, Impossible, read
@@ -245,7 +245,7 @@ class Making:
         policy, reached = self.policy, self.reached
         if edits is not None and clean is not None:
             edit_world(world, edits, self.roles)
-            given = edit_actions(edits, len(clean.actions))
+            given = given_actions(edits, len(clean.actions))
             if spec.replay is Replay.same_actions:
                 policy, reached = Script(clean.actions), len(clean.actions)
             elif not spec.checks.same_length:

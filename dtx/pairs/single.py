@@ -20,7 +20,6 @@ from dtx.pairs.edits import problems
 from dtx.pairs.making import NULL, Making
 from dtx.pairs.runs import Run
 from dtx.pairs.spec import (
-    TOKEN,
     At,
     CleanRuns,
     ComparedActions,
@@ -50,7 +49,7 @@ def declaration(
     edits: Sequence[Mapping[str, Any]],
     contrast: tuple[int, int],
     *,
-    tokens: Mapping[str, float] | None = None,
+    tokens: Mapping[int, float] | None = None,
     name: str = EDITED,
     others: Sequence[str] | None = None,
     min_ld_gap: float = 0.5,
@@ -65,7 +64,7 @@ def declaration(
         reward_to_go: At the start.
         edits: At least one operation as in a pairs file: ``{"op": "remove", "select": {"role": "key"}}``.
         contrast: Numbers of the actions of which LD = logit[first] - logit[second].
-        tokens: Reward-to-go of single tokens of both runs, ``{"R4": 0.0}``; later ones are dropped.
+        tokens: Reward-to-go of single tokens of both runs by step, counted from 1; later ones are dropped.
         name: Of the edit.
         others: Worlds for donors; None: :func:`dtx.pairs.worlds.other_worlds`.
         min_ld_gap: See ``conf/pairs/memory.yaml``.
@@ -81,12 +80,11 @@ def declaration(
     declared = {name: tuple(dict(edit) for edit in edits)}
     for place, problem in problems(declared, env):
         raise UserError(f"{place}: {problem}")
-    states, kept = len(actions) + 1, {}
-    for token, value in (tokens or {}).items():
-        if not (named := TOKEN.fullmatch(token)):
-            raise UserError(f"tokens.{token}: is no reward-to-go token: R1 is the first")
-        if int(named[1]) <= states:
-            kept[token] = float(value)
+    kept = {
+        f"R{step}": float(value)
+        for step, value in sorted((tokens or {}).items())
+        if 1 <= step <= len(actions) + 1
+    }
     worlds = (world, *(other_worlds(env, world) if others is None else others))
     prefix = Prefix(
         policy=PrefixPolicy.script,
