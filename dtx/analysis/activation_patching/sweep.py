@@ -240,7 +240,7 @@ class NodeSweep:
     ) -> Callable[..., Tensor]:
         """A hook that puts ``source`` in a node's place, at the tokens ``mask`` (b, n)."""
 
-        def hook(value: Tensor, hook: Any = None) -> Tensor:
+        def put(value: Tensor, hook: Any = None) -> Tensor:
             if head is None:
                 return torch.where(mask_bn.unsqueeze(-1), source, value)
             value = value.clone()
@@ -249,4 +249,4 @@ class NodeSweep:
             old.copy_(torch.where(mask_bn.unsqueeze(-1), new, old))
             return value
 
-        return hook
+        return put
