@@ -15,12 +15,12 @@ from dtx.analysis.ablation.sweep import Ablations
 from dtx.analysis.core.inputs import Contrast
 from dtx.analysis.core.windows import join
 from dtx.app.moment import Moment
-from dtx.app.panels import IDLE, choice, number
+from dtx.app.panels import IDLE, WORLD, choice, number
 from dtx.env.actions import ACTIONS, Action
 
 TITLE = "Ablation"
 WHEN = IDLE
-NEEDS = ()
+NEEDS = (WORLD,)
 CONTROL = (
     "The median of the other nodes of its kind; with `directions` also pushes in random directions, as large "
     "as what the ablation takes away, at the same place."
