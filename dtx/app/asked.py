@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dtx.app.address import address
 from dtx.app.models import TEACHER, Catalogue, Chosen, Loader, TrainingData
 from dtx.app.moment import Moment
 from dtx.app.panels import DECISION, NEEDED, PAIR, REWARD_TO_GO, Panel, found
@@ -18,10 +20,11 @@ from dtx.app.panels import policy as policy_panel
 from dtx.app.places import Place, place
 from dtx.app.play import Played, play, shown
 from dtx.app.scene import LETTERS, VERSION, Message, OpenPanel, Scene, read
+from dtx.app.texts import command, pairs_file
 from dtx.dt.load import misfit
 from dtx.env.actions import ACTIONS
 from dtx.errors import UserError
-from dtx.pairs.making import nearest
+from dtx.pairs.distance import distances
 from dtx.text import first_line
 
 POLICY = "policy"
@@ -76,7 +79,6 @@ class Explorer:
 
     def __init__(self, catalogue: Catalogue, panels: Path | None = None):
         self.catalogue, self.panels = catalogue, found(panels)
-        self._distances: dict[tuple[int, bytes], int] = {}
 
     def about(self) -> dict[str, Any]:
         """All that can be chosen: models, environments, panels."""
@@ -155,6 +157,37 @@ class Explorer:
                     cells[i] = {"error": first_line(error)}
         yield 1.0, frame | {"panels": {panel.name: cells}}
 
+    def text(self, raw: Any, what: str) -> str:
+        """The scene in words.
+
+        Args:
+            raw: The scene as plain values.
+            what: ``yaml``: its pairs file. ``command``: the one that computes an open panel's numbers again.
+                ``address``, ``json``: itself.
+
+        Raises:
+            UserError: There are no such words of this scene.
+        """
+        asked = self.understood(raw)
+        config_dir = self.catalogue.config_dir
+        if what == "yaml":
+            return pairs_file(asked.played, asked.contrast, config_dir)
+        if what == "command":
+            opened = asked.scene.panels or ()
+            known = [p for p in opened if p.name in self.panels]
+            causal = [p for p in known if self.panels[p.name].overrides(self._parameters(p))]
+            chosen = next(iter([*causal, *known]), OpenPanel("patching"))
+            entry = asked.subjects[0].chosen.entry
+            return command(entry, self.panels.get(chosen.name), chosen, config_dir)
+        if what == "address":
+            return address(asked.scene)
+        if what == "json":
+            return json.dumps(asked.scene.json(), indent=1)
+        raise UserError(f"no such words {what!r}; there are yaml, command, address, json")
+
+    def _parameters(self, panel: OpenPanel) -> Any:
+        return self._known(panel, [])[1]
+
     def understood(self, raw: Any) -> Asked:
         """A scene of plain values, with what was left open filled in, played.
 
@@ -193,18 +226,10 @@ class Explorer:
             return None
         sides = {"original": asked.played.original, "edited": asked.played.edited}
         return {
-            name: np.array([self._distance(view, data) for view in side.views], np.int32)
+            name: distances(side.views, data.observations)
             for name, side in sides.items()
             if side is not None
         }
-
-    def _distance(self, view: np.ndarray, data: TrainingData) -> int:
-        mark = (id(data), view.tobytes())
-        if mark not in self._distances:
-            if len(self._distances) > 20_000:
-                self._distances.clear()
-            self._distances[mark] = nearest_state(view, data)
-        return self._distances[mark]
 
     def _frame(self, asked: Asked) -> dict[str, Any]:
         return {
@@ -291,11 +316,6 @@ class Explorer:
                 except UserError as error:
                     answers.append({"error": first_line(error)})
         return answers
-
-
-def nearest_state(view: np.ndarray, data: TrainingData) -> int:
-    """Cells by which a view differs from the nearest observation of the training data."""
-    return nearest([view[None]], data.observations)[0]
 
 
 def _with_known_world(scene: Scene, where: Place, told: list[Message]) -> Scene:

@@ -25,6 +25,7 @@ from dtx.errors import UserError
 from dtx.exchange.environments import of_artefact
 from dtx.exchange.lookup import kind_of, lineage
 from dtx.exchange.origin import Origin
+from dtx.pairs.distance import training_observations
 from dtx.running.roles import recorded_roles
 from dtx.store.inventory import artefact, artefacts
 from dtx.store.label import Label
@@ -62,20 +63,19 @@ class TrainingData:
 
     Attributes:
         returns: Of its episodes. observations: (u, 7, 7, 3) uint8, the distinct ones.
+        episodes: All of them, as views of the files; None where only the above was kept.
     """
 
     returns: Returns
     observations: np.ndarray
+    episodes: Episodes | None = None
 
     @staticmethod
     def of(episodes: Episodes) -> TrainingData:
         """Of the training episodes of demonstrations."""
-        training = np.asarray(episodes.split) == Split.TRAIN
-        returns = episodes.returns[training]
-        rows = np.repeat(training, np.asarray(episodes.length))
-        seen = np.unique(np.asarray(episodes.observation)[rows])
+        returns = episodes.returns[np.asarray(episodes.split) == Split.TRAIN]
         lowest, highest = (round(float(x), 6) for x in (returns.min(), returns.max()))
-        return TrainingData(Returns(lowest, highest), np.asarray(episodes.observations[seen]))
+        return TrainingData(Returns(lowest, highest), training_observations(episodes), episodes)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def declared_pair(played: Played, contrast: tuple[int, int]) -> PairsSpec:
         scene.reward_to_go,
         edits,
         contrast,
-        tokens={f"R{step}": value for step, value in scene.tokens.items()},
+        tokens=scene.tokens,
         name=NAME,
         min_ld_gap=place.declared.gap,
     )

@@ -205,11 +205,7 @@ def _edited(scene: Scene, place: Place, world: str, original: Side, start: float
     """The edited run: the edited world, the same actions but for those that are set, then what is seen."""
     assert scene.cursor is not None
     edits = [at_cursor(edit, scene.cursor) for edit in declared(scene.edits, place)]
-    given = edit_actions(edits, len(original.actions))
-    for edit in edits:
-        if edit.op == "set_action" and edit.fields["to"] not in place.actions:
-            raise Impossible(edit, f"{place.id} has no action {edit.fields['to']}")
-    actions = tuple(given.get(i, action) for i, action in enumerate(original.actions))
+    actions = tuple(edit_actions(np.array(original.actions, np.int64), edits).tolist())
     of_world = tuple(edit for edit in edits if edit.op in STATE_OPS)
     frames = _RUNS.frames(place, world, of_world, actions)
     side = _side(frames, actions[: len(frames) - 1], start, scene.tokens)

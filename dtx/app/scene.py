@@ -256,9 +256,10 @@ def _edits(value: Any, told: list[Message]) -> tuple[dict[str, Any], ...]:
         return ()
     found = []
     for i, edit in enumerate(value[:MOST_EDITS]):
-        if isinstance(edit, Mapping) and _NAME.fullmatch(str(edit.get("op"))) and plain(edit, 3):
-            op = {"op": edit["op"]}  # first, as in a URL
-            found.append(op | {k: _listed(v) for k, v in edit.items() if k != "op"})
+        op = edit.get("op") if isinstance(edit, Mapping) else None
+        if isinstance(op, str) and _NAME.fullmatch(op) and plain(edit, 3):
+            fields = {k: _listed(v) for k, v in edit.items() if k != "op"}
+            found.append({"op": op} | fields)  # op first, as in an address
         else:
             told.append(Message(f"edits[{i}]", "is no operation of a pairs file; it is left out"))
     if len(value) > MOST_EDITS:

@@ -1,8 +1,8 @@
 """Counterfactual pairs as a config declares them: the same run twice, with one thing edited.
 
 A pair is a *clean* run and a *corrupt* one up to the same step, which differ by one declared edit: of the
-world before its first step (it is then simulated anew), of what the agent sees at a step, or of its
-reward-to-go. Causal analyses patch activations between the two.
+world before its first step or of one action (it is then simulated anew), of what the agent sees at a step, or
+of its reward-to-go. Causal analyses patch activations between the two.
 """
 
 from __future__ import annotations

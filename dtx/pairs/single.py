@@ -5,7 +5,7 @@ It is what a stage of the same declaration makes, without files and pictures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from dtx.pairs.spec import (
     PrefixPolicy,
     Replay,
 )
-from dtx.pairs.worlds import named_world, other_worlds
+from dtx.pairs.worlds import name_problems, named_world, other_worlds
 
 if TYPE_CHECKING:
     from minigrid.minigrid_env import MiniGridEnv
@@ -71,14 +71,9 @@ def declaration(
         seed: Of what layouts leave open, and of the choice of donors.
 
     Raises:
-        UserError: Of the edits, what is wrong whatever the world; the first.
+        UserError: The first thing that is wrong whatever is in the world.
     """
-    if env.roles is None:
-        raise UserError(
-            f"{type(env).__name__} does not say which things of a world have which role"
-        )
-    declared = {name: tuple(dict(edit) for edit in edits)}
-    for place, problem in problems(declared, env):
+    for place, problem in _problems(env, world, (*actions, *contrast), {name: tuple(edits)}):
         raise UserError(f"{place}: {problem}")
     kept = {
         f"R{step}": float(value)
@@ -101,11 +96,28 @@ def declaration(
         ),
         at=len(actions),
         replay=Replay.same_actions,
-        edits=declared,
+        edits={name: tuple(dict(edit) for edit in edits)},
         contrast=ComparedActions(pos=positive, neg=negative, at=At.last_state),
         checks=PairChecks(same_length=True, no_early_termination=True, min_ld_gap=min_ld_gap),
         seed=seed,
     )
+
+
+def _problems(
+    env: Environment, world: str, actions: Sequence[int], edits: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    what = type(env).__name__
+    if env.roles is None:
+        yield "env", f"{what} does not say which things of a world have which role"
+        return
+    for problem in name_problems(env, [world]):
+        yield "world", problem
+    for action in actions:
+        if not 0 <= action < env.n_actions:
+            yield "actions", f"{action} is no action of {what}, which has {env.n_actions}"
+    if actions[-1] == actions[-2]:
+        yield "contrast", f"needs two actions, not {ACTIONS[actions[-1]]} twice"
+    yield from problems(edits, env)
 
 
 class OnePair:
@@ -115,7 +127,7 @@ class OnePair:
         spec: With one edit, one reward-to-go and names of worlds.
         worlds: Gives the world of a name at its start; it is copied, never stepped, so that it can be kept.
             None: it is made anew.
-        known: (u, 7, 7, 3) observations to compare with: ``dtx.pairs.making.training_observations``.
+        known: (u, 7, 7, 3) observations to compare with: ``dtx.pairs.distance.training_observations``.
 
     Attributes:
         spec: As given.

@@ -8,18 +8,14 @@ page, which gets a few defaults before it starts, and the assistant, which is re
 from __future__ import annotations
 
 import json
-import logging
 import os
-import signal
 import socket
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
-from dtx.running.signals import set_handlers
+from dtx import serving
 from dtx.tracking.moved import FOLDER
 from dtx.tracking.uri import database_of
 
@@ -43,7 +39,6 @@ for (const [name, value] of Object.entries({settings}))
 if (!location.hash) location.replace({landing});
 </script>"""
 _ASSISTANT = "/ajax-api/3.0/mlflow/assistant/{rest:path}"
-_END_SECONDS = 1  # for answers that are being given when the server is told to end
 
 
 def landing(client: MlflowClient) -> str | None:
@@ -62,26 +57,7 @@ def serve(uri: str, listening: socket.socket, page: str, started: Callable[[], N
         page: Where ``/`` leads: ``#/experiments/1/runs``.
         started: Called once the server answers.
     """
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            started()
-
-    config = uvicorn.Config(
-        _application(uri, page),
-        log_level=logging.WARNING,
-        access_log=False,
-        timeout_graceful_shutdown=_END_SECONDS,
-    )
-    server = Server(config)
-    before = set_handlers(server.handle_exit)  # of a closed terminal, too
-    try:
-        server.run([listening])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    serving.serve(_application(uri, page), listening, started)
 
 
 def let_in(names: set[str], port: int) -> None:
@@ -97,21 +73,6 @@ def let_in(names: set[str], port: int) -> None:
     os.environ.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join([*names, *local, *patterns]))
     origins = [f"http://{name}:{port}" for name in names]
     os.environ.setdefault("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", ",".join(origins))
-
-
-def own_names() -> set[str]:
-    """The names and addresses of this machine, as they stand in a URL."""
-    found = {socket.gethostname(), socket.getfqdn()}
-    for addresses in psutil.net_if_addrs().values():
-        found |= {
-            in_url(a.address) for a in addresses if a.family in (socket.AF_INET, socket.AF_INET6)
-        }
-    return found
-
-
-def in_url(host: str) -> str:
-    """A host as it stands in a URL: IPv6 in brackets, without its zone."""
-    return f"[{host.partition('%')[0]}]" if ":" in host else host
 
 
 def _application(uri: str, page: str) -> FastAPI:

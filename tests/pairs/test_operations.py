@@ -104,6 +104,25 @@ def test_actions_of_a_run_are_edited_in_a_copy():
             edit_actions(actions[:0], edits_of({"op": "set_action", "step": step, "to": "left"}))
 
 
+@pytest.mark.parametrize("at", [0, 2])
+def test_a_pair_may_be_about_any_step_of_a_script(at, tmp_path):
+    edits = "{flip: [{op: set_type, select: {role: instruction}, to: {key: ball, ball: key}}]}"
+    stage = declared("memory", dataset=None, at=at, edits=edits, source__reward_to_go=[0.9])
+    assert len(stage.source.prefix.actions) == 4
+    pairs = made(stage, tmp_path)
+    assert (pairs.table["states"] == at + 1).all()
+    (batch,) = pairs.batches(model())
+    assert batch.names[-1] == f"S{at + 1}" and batch.kind("edit").sum() == 4
+
+
+def test_the_last_action_is_that_of_the_clean_run_not_of_the_script():
+    edits = "stop: [{op: set_action, step: last, to: done}]"
+    runs = make(declared("memory", dataset=None, at=2, edits=edits)).runs
+    assert {tuple(run.actions) for run in runs} == {(FORWARD, FORWARD), (FORWARD, DONE)}
+    errors = errors_of("memory", dataset=None, at=2, edits=edits.replace("last", "2"))
+    assert "has 2 actions, none is number 2" in errors["pairs.edits.stop[0]"]
+
+
 # --- the policy goes on after another action ---------------------------------------------------------
 
 

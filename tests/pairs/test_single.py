@@ -210,8 +210,22 @@ def test_why_there_is_no_pair(actions, edit, error, words):
 )
 def test_what_is_wrong_whatever_the_world_is_one_line(option, world, edits, words):
     with pytest.raises(UserError, match=words) as error:
-        OnePair(scene(option, world, [LEFT], edits, others=[]))
+        OnePair(scene(option, world, [LEFT], edits))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("actions", "contrast", "words"),
+    [
+        ([7], (0, 1), "actions: 7 is no action of Memory, which has 7"),
+        ([-1], (0, 1), "actions: -1 is no action"),
+        ([0], (2, 9), "actions: 9 is no action"),
+        ([], (2, 2), "contrast: needs two actions, not forward twice"),
+    ],
+)
+def test_actions_that_there_are_not_are_told(actions, contrast, words):
+    with pytest.raises(UserError, match=words):
+        declaration(env("memory"), "key/left", actions, 0.9, [FLIP], contrast)
 
 
 # --- the file ----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What `dtx ui` refuses; what it serves is in test_ui_served.py."""
 
+import os
 import socket
 import sqlite3
 
@@ -30,12 +31,13 @@ def test_a_port_that_cannot_be_is_refused(refused, port):
     assert refused(f"--port={port}").endswith("is no port; ports are 1 to 65535")
 
 
-def test_a_port_that_is_taken_is_refused(refused):
+def test_a_port_that_is_taken_is_refused_with_its_owner_and_a_free_one(refused):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"--port: {port} cannot be had at 127.0.0.1 (Address already in use)" in refused(
-            f"--port={port}", "--uri=sqlite:///mlflow.db"
-        )
+        line = refused(f"--port={port}", "--uri=sqlite:///mlflow.db")
+    assert f"--port: {port} cannot be had at 127.0.0.1 (Address already in use, by " in line
+    assert f", process {os.getpid()}); name another one" in line
+    assert port < int(line.rpartition("`dtx ui --port ")[2].rstrip("`")) < 65536
 
 
 @pytest.mark.parametrize(

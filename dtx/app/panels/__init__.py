@@ -13,7 +13,9 @@ A panel's Python file has
 - ``Parameters``: a frozen dataclass whose fields :func:`choice`, :func:`number` and :func:`flag` make,
 - ``compute(moment, parameters)``: the data, plain values and arrays; of a long one a generator of
   (share done, data so far),
-- optionally ``hooks(cfg)``: activations that it reads, so that one forward pass serves all panels.
+- optionally ``hooks(cfg)``: activations that it reads, so that one forward pass serves all panels,
+- optionally ``overrides(parameters)``: those of ``dtx run`` with which an analysis computes the same numbers
+  of the scene's pairs file.
 
 Its JS file exports ``draw(root, data, look)`` and ``table(data, look)``, and, if the panel also plays without
 a server, ``compute(moment, parameters)``. A user's own folder of such files is given by
@@ -24,9 +26,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 import math
 import pkgutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +100,11 @@ class Panel:
         """Activations that it reads."""
         own = vars(self.module).get("hooks")
         return set() if own is None else set(own(cfg))
+
+    def overrides(self, parameters: Any) -> list[str]:
+        """Overrides of ``dtx run`` with which an analysis computes the same of a pairs file; else none."""
+        own = vars(self.module).get("overrides")
+        return [] if own is None else list(own(parameters))
 
     def about(self) -> dict[str, Any]:
         """What the page is told of it."""
@@ -176,11 +183,12 @@ def found(own: Path | None = None) -> dict[str, Panel]:
 
 
 def _imported(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"dtx_own_panel_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    """A file of the user's as a module; nothing is written beside it."""
+    module = ModuleType(f"dtx_own_panel_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses look up what annotations name
     try:
-        spec.loader.exec_module(module)
+        exec(compile(path.read_bytes(), path, "exec"), vars(module))
     except Exception as error:
         raise UserError(f"{path}: {type(error).__name__}: {error}") from error
     return module

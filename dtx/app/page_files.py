@@ -1,0 +1,51 @@
+"""The files of the explorer's page: a list that is made at the start.
+
+What a request names is looked up in it. No path of a request is ever joined to a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+PAGE = Path(__file__).parent / "page"
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".json": "application/json",
+}
+
+
+def files(scripts: Iterable[Path]) -> dict[str, Path]:
+    """All files by the path of their URL.
+
+    Args:
+        scripts: The JS files of the panels, each with a name of its own.
+    """
+    found = {
+        f"/{file.relative_to(PAGE).as_posix()}": file
+        for file in sorted(PAGE.rglob("*"))
+        if file.suffix in _TYPES
+    }
+    found |= {f"/panels/{file.name}": file for file in scripts}
+    if (index := found.pop("/index.html", None)) is not None:
+        found["/"] = index
+    return found
+
+
+async def answer(file: Path, request: Request) -> Response:
+    """A file as it is now; nothing but its mark, if the browser has it."""
+    try:
+        about = file.stat()
+        mark = f'"{about.st_mtime_ns:x}-{about.st_size:x}"'
+        headers = {"ETag": mark, "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == mark:
+            return Response(status_code=304, headers=headers)
+        return Response(file.read_bytes(), headers=headers, media_type=_TYPES[file.suffix])
+    except OSError:
+        return Response("this file is gone", 404)
