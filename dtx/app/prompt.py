@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.activation_patching.by_hooks import HookSweep
-from dtx.analysis.attribution.by_hooks import attribute
+from dtx.analysis.attribution.by_hooks import attribute, final_norm
 from dtx.analysis.attribution.compute import Attributed
 from dtx.analysis.core.patching_spec import EDIT, NULL, Direction, Node, hook_of
 from dtx.analysis.lens.streams import point_names
@@ -177,22 +177,20 @@ class PromptSide(_OnlyText, Reading):
 
     def _run(self, names: set[str]) -> tuple[Tensor, Mapping[str, Tensor]]:
         asked = names - self._known.keys()
-        if missing := asked - self.wanted - self._there():
-            raise UserError(f"the model has no activation {min(missing)}")
         if asked or self._all is None:
             self._forward(asked)
+        if missing := names - self.wanted - self._known.keys():
+            raise UserError(f"the model has no activation {min(missing)}")
         return self._run_alone(), {}
 
     def _forward(self, names: set[str]) -> None:
         """One run, from which activations are kept; those that the model lacks are wanted by nobody here."""
-        names = names & self._there()
+        model = self._subject.model
+        names = names & model.hook_dict.keys()
         with torch.no_grad():
-            logits, cache = self._subject.model.run_with_cache(self.ids, names_filter=sorted(names))
-        self._known |= {name: cache[name].float() for name in names}
-        self._all = logits[0, -1].float()
-
-    def _there(self) -> set[str]:
-        return set(self._subject.model.hook_dict)
+            logits, cache = model.run_with_cache(self.ids, names_filter=sorted(names))
+        self._known |= {name: cache[name] for name in names if name in cache}
+        self._all = logits[0, -1]
 
 
 class Prompt(_OnlyText, Subject):
@@ -251,7 +249,13 @@ class Prompt(_OnlyText, Subject):
     @property
     def actions(self) -> tuple[str, ...]:
         """What the tokens stand for, and all others together."""
-        return (*self.prompts.vocabulary.names(self.tokens), OTHERS)
+        others = (OTHERS,) if self._more else ()
+        return (*self.prompts.vocabulary.names(self.tokens), *others)
+
+    @property
+    def _more(self) -> bool:
+        """Whether there are tokens that are not shown."""
+        return len(self.tokens) < self.prompts.vocabulary.size
 
     @property
     def contrast(self) -> tuple[int, int]:
@@ -272,6 +276,8 @@ class Prompt(_OnlyText, Subject):
 
         A softmax over them is the model's own.
         """
+        if not self._more:
+            return logits[..., self.tokens]
         rest = logits.clone()
         rest[..., self.tokens] = -torch.inf
         return torch.cat([logits[..., self.tokens], rest.logsumexp(-1, keepdim=True)], -1)
@@ -279,17 +285,17 @@ class Prompt(_OnlyText, Subject):
     def read(self, resid: Tensor) -> Tensor:
         """Logits (..., a) that the last LayerNorm and the unembedding read in a stream (..., d)."""
         rows = resid.reshape(1, -1, resid.shape[-1])  # both want (batch, token, d)
-        logits = self.model.unembed(self.model.ln_final(rows))
-        return self.outputs(logits.float().reshape(*resid.shape[:-1], -1))
+        logits = self.model.unembed(final_norm(self.model)(rows))
+        return self.outputs(logits.reshape(*resid.shape[:-1], -1))
 
     def sweep(self, node: Node, direction: Direction, at_once: int) -> HookSweep:
         """Of both prompts, and of the original with itself; other prompts as donors there are none."""
-        if hook_of(0, node.value) not in self.model.hook_dict:
-            raise UserError(f"node: the model has no {node.value}")
         pair = self._pair()
         sweep = HookSweep(self.model, pair, self.gap, direction, (node,), at_once, self.stop)
-        there = sweep.runs.base[hook_of(0, node.value)].shape[2 if node is not Node.pattern else 1]
-        if node.each_head and there != self.cfg.n_heads:
+        value = sweep.runs.base.get(hook_of(0, node.value))
+        if value is None:
+            raise UserError(f"node: the model has no {node.value}")
+        if node.each_head and value.shape[1 if node is Node.pattern else 2] != self.cfg.n_heads:
             raise UserError(f"node: heads of this model share their {node.value}; z and q are of one head each")
         return sweep
 
@@ -325,7 +331,7 @@ class Prompt(_OnlyText, Subject):
                 (hook, self._adding([edit if edit.hook == hook else None for edit in edits], side))
                 for hook in dict.fromkeys(edit.hook for edit in edits)
             ]
-            logits = self.model.run_with_hooks(rows, fwd_hooks=hooks)[:, -1].float()
+            logits = self.model.run_with_hooks(rows, fwd_hooks=hooks)[:, -1]
             found.append(self.outputs(logits.log_softmax(-1)))
         return torch.stack(found, 1)
 

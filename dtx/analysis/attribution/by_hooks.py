@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dtx.analysis.attribution.compute import Attributed
 from dtx.analysis.attribution.spec import BIAS
@@ -96,14 +96,19 @@ def attribute(
     )
 
 
+def final_norm(model: Any) -> nn.Module:
+    """The normalisation before the unembedding; a model without one may have no such module."""
+    return dict(model.named_children()).get("ln_final") or nn.Identity()
+
+
 class _Read:
     """How the contrast reads the last stream (b, d): its direction, the scale and what is added."""
 
     def __init__(self, model: Any, resid_bd: Tensor, pair: tuple[int, int]):
-        kind, final = model.cfg.normalization_type, model.ln_final
+        kind, final = model.cfg.normalization_type, final_norm(model)
         unembedding_d = (model.W_U[:, pair[0]] - model.W_U[:, pair[1]]).double()
         self.centred = kind is not None and kind.startswith("LN")
-        weights = dict(final.named_parameters()) if kind is not None else {}
+        weights = dict(final.named_parameters())
         ends = {name.rpartition(".")[2]: value.double() for name, value in weights.items()}
         weight, bias = (_first(ends, names) for names in (("w", "weight"), ("b", "bias")))
         self._direction_d = unembedding_d if weight is None else unembedding_d * weight
