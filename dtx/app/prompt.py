@@ -105,9 +105,7 @@ def prompts(scene: Scene, vocabulary: Vocabulary, told: list[Message]) -> Prompt
             impossible = f"the edited text {first_line(error)}"
         else:
             if len(edited) != len(original):
-                impossible = (
-                    f"the texts have {len(original)} and {len(edited)} tokens; a pair is two prompts of equal length"
-                )
+                impossible = f"the texts have {len(original)} and {len(edited)} tokens; a pair is two prompts of equal length"
                 edited = None
     cursor = len(original) if scene.cursor is None else min(scene.cursor, len(original))
     if scene.cursor is not None and scene.cursor > cursor:
@@ -166,7 +164,11 @@ class PromptSide(_OnlyText, Reading):
         """The last token stands for the last state, the first for the first one."""
         place = torch.arange(self.ids.shape[1])
         last = self.ids.shape[1] - 1
-        known = {Tokens.last_state: place == last, Tokens.first_state: place == 0, Tokens.all: place >= 0}
+        known = {
+            Tokens.last_state: place == last,
+            Tokens.first_state: place == 0,
+            Tokens.all: place >= 0,
+        }
         if tokens not in known:
             names = ", ".join(each.value for each in known)
             raise UserError(f"tokens: a text has no {tokens.value}; {names} are there")
@@ -296,7 +298,9 @@ class Prompt(_OnlyText, Subject):
         if value is None:
             raise UserError(f"node: the model has no {node.value}")
         if node.each_head and value.shape[1 if node is Node.pattern else 2] != self.cfg.n_heads:
-            raise UserError(f"node: heads of this model share their {node.value}; z and q are of one head each")
+            raise UserError(
+                f"node: heads of this model share their {node.value}; z and q are of one head each"
+            )
         return sweep
 
     def _pair(self) -> PairBatch:

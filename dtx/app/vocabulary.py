@@ -73,7 +73,9 @@ class Vocabulary:
         with self._lock:
             found = self._model.tokenizer.encode(name, add_special_tokens=False)
         if len(found) != 1:
-            raise UserError(f"{name!r} is {len(found)} tokens; one is wanted, with its space before it")
+            raise UserError(
+                f"{name!r} is {len(found)} tokens; one is wanted, with its space before it"
+            )
         return found[0]
 
     def names(self, ids: Sequence[int]) -> tuple[str, ...]:

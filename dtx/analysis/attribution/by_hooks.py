@@ -40,7 +40,11 @@ def attribute(
     layers = range(model.cfg.n_layers)
     last = f"blocks.{layers[-1]}.hook_resid_post"
     parts = ("attn.hook_pattern", "attn.hook_v", "attn.hook_z")
-    names = ["blocks.0.hook_resid_pre", last, *(f"blocks.{i}.{part}" for i in layers for part in parts)]
+    names = [
+        "blocks.0.hook_resid_pre",
+        last,
+        *(f"blocks.{i}.{part}" for i in layers for part in parts),
+    ]
     neurons = not model.cfg.attn_only
     if neurons:
         names += [f"blocks.{i}.mlp.hook_post" for i in layers]
@@ -74,9 +78,14 @@ def attribute(
             add(head_name(layer, head), "head", z_bhe[:, head] @ W_O[layer, head])
         add(f"bias of {attention_name(layer)}", BIAS, b_O[layer].expand(rows, -1))
         read_bmh = torch.einsum("bmhe,he->bmh", v_bmhe, W_O[layer] @ contrast_d)
-        sources.append(torch.einsum("bhm,bmh->bhm", pattern_bhm, read_bmh) / read.scale_b1[..., None])
+        sources.append(
+            torch.einsum("bhm,bmh->bhm", pattern_bhm, read_bmh) / read.scale_b1[..., None]
+        )
         if neurons:
-            post_bf, W_out = cache[f"blocks.{layer}.mlp.hook_post"][:, -1], model.W_out[layer].double()
+            post_bf, W_out = (
+                cache[f"blocks.{layer}.mlp.hook_post"][:, -1],
+                model.W_out[layer].double(),
+            )
             add(mlp_name(layer), "mlp", post_bf @ W_out)
             add(f"bias of {mlp_name(layer)}", BIAS, b_out[layer].expand(rows, -1))
             by_neuron.append(post_bf * (W_out @ contrast_d) / read.scale_b1)
@@ -90,7 +99,9 @@ def attribute(
         component_kbp=torch.stack(values, -1),
         channel_bc=torch.zeros(rows, 0, dtype=torch.float64),
         source_blhm=torch.stack(sources, 1),
-        neuron_blf=torch.stack(by_neuron, 1) if neurons else torch.zeros(rows, len(layers), 0).double(),
+        neuron_blf=torch.stack(by_neuron, 1)
+        if neurons
+        else torch.zeros(rows, len(layers), 0).double(),
         difference_b=logits_bv[:, pair[0]] - logits_bv[:, pair[1]],
         tolerance=TOLERANCE,
     )
@@ -116,7 +127,9 @@ class _Read:
             self._direction_d = self._direction_d - self._direction_d.mean()
             resid_bd = resid_bd - resid_bd.mean(-1, keepdim=True)
         square_b1 = resid_bd.pow(2).mean(-1, keepdim=True)
-        self.scale_b1 = torch.ones_like(square_b1) if kind is None else (square_b1 + model.cfg.eps).sqrt()
+        self.scale_b1 = (
+            torch.ones_like(square_b1) if kind is None else (square_b1 + model.cfg.eps).sqrt()
+        )
         b_U = _bias(model, "b_U", model.W_U.shape[1])
         self.bias = b_U[pair[0]] - b_U[pair[1]]
         if bias is not None:

@@ -53,7 +53,9 @@ def compute(moment: Subject, parameters: Parameters) -> dict[str, Any]:
     """
     cfg, found = moment.cfg, moment.attributed(RANDOM, SEED)
     if parameters.part == VIEW_CELLS and not found.channel_bc.numel():
-        raise UserError("attribution.part: a text has no view; there are components, sources, neurons")
+        raise UserError(
+            "attribution.part: a text has no view; there are components, sources, neurons"
+        )
     error = max(found.errors())
     data: dict[str, Any] = {"edited": None}
     for row, name in enumerate(moment.sides):

@@ -121,4 +121,3 @@ def _edit(moment: Subject, parameters: Parameters) -> tuple[ActivationEdit, floa
     name = f"before L{parameters.layer}, {tokens.value.replace('_', ' ')}"
     vector = original.mean(0) - edited.mean(0)
     return ActivationEdit(name, hook, tokens, vector=vector), float(original.norm(dim=-1).mean())
-
