@@ -16,7 +16,7 @@ from dtx.app.scene import PARTS, VERSION, Message, OpenPanel, Scene, read
 LONGEST = 4000
 """Characters of an address; a scene with more is written, but told of."""
 _AROUND, _INSIDE = "/,:;~=@*'()!", "/@*'()!"
-"""Characters that stay as they are beside letters, digits and ``-_.``: of a text, and of a value in a part."""
+"""Characters that stay as they are beside letters, digits, ``-_.``: of a text, and of a value in a part."""
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII)
 _CELL = re.compile(r"\d{1,4}(,\d{1,4})+", re.ASCII)
 _BROKEN = re.compile(r"%(?![0-9A-Fa-f]{2})")

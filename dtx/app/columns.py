@@ -12,8 +12,6 @@ from dtx.app.play import Played
 from dtx.app.prompt import Prompts, prompts
 from dtx.app.scene import Message, Scene
 from dtx.dt.load import misfit
-from dtx.errors import UserError
-from dtx.text import first_line
 
 
 @dataclass(frozen=True)
@@ -71,11 +69,7 @@ class AskedText:
 
 
 def asked_text(scene: Scene, chosen: Sequence[Chosen], told: list[Message]) -> AskedText:
-    """A scene whose first model reads text.
-
-    Raises:
-        UserError: That model cannot read this text.
-    """
+    """A scene whose first model reads text."""
     columns: list[Column] = []
     split: dict[str, Prompts] = {}
     for one in chosen:
@@ -83,16 +77,10 @@ def asked_text(scene: Scene, chosen: Sequence[Chosen], told: list[Message]) -> A
         if vocabulary is None:
             problem = "acts in a world; the first model reads text"
         else:
-            try:
-                split[one.id] = prompts(scene, vocabulary, told if not columns else [])
-            except UserError as error:
-                if not columns:
-                    raise
-                problem = first_line(error)
-            else:
-                first, own = split[chosen[0].id], split[one.id]
-                if first.names(first.original) != own.names(own.original):
-                    problem = "splits this text into other tokens than the first model"
+            own = split[one.id] = prompts(scene, vocabulary, [] if columns else told)
+            first = split[chosen[0].id]
+            if first.names(first.original) != own.names(own.original):
+                problem = "splits this text into other tokens than the first model"
         columns.append(Column(one, None, problem))
     scene = scene.replace(models=tuple(one.id for one in chosen), cursor=split[chosen[0].id].cursor)
     return AskedText(scene, told, columns, split)

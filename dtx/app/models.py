@@ -307,7 +307,7 @@ class Loader:
         from dtx.dt.model import load
 
         entry = chosen.entry
-        if (copied := entry.copied) is not None:
+        if (copied := entry.copied) is not None and chosen.step is None:
             return self._loaded(chosen, copied)
         weights = None if chosen.step is None else entry.checkpoints[chosen.step]
         return self._loaded(chosen, lambda: load(entry.folder, weights).requires_grad_(False))

@@ -32,7 +32,6 @@ from dtx.app.vocabulary import FIRST, KINDS, LATER, Vocabulary, token_names
 from dtx.dt.tokens import NamedTokens
 from dtx.errors import UserError
 from dtx.pairs.pair_set import PairBatch
-from dtx.text import first_line
 
 LIKELIEST = 10
 """Tokens of each prompt that are shown as outputs."""
@@ -88,25 +87,22 @@ class Prompts:
 
 
 def prompts(scene: Scene, vocabulary: Vocabulary, told: list[Message]) -> Prompts:
-    """The prompts of a scene.
-
-    Raises:
-        UserError: The text has no token, or more than the model reads.
-    """
-    try:
-        original = vocabulary.ids(scene.text)
-    except UserError as error:
-        raise UserError(f"text: {first_line(error)}") from None
+    """The prompts of a scene, as far as the model can read them."""
+    original, problem = vocabulary.ids(scene.text)
+    if problem:
+        told.append(Message("text", problem))
     edited, impossible = None, ""
     if scene.edited_text:
-        try:
-            edited = vocabulary.ids(scene.edited_text)
-        except UserError as error:
-            impossible = f"the edited text {first_line(error)}"
-        else:
-            if len(edited) != len(original):
-                impossible = f"the texts have {len(original)} and {len(edited)} tokens; a pair is two prompts of equal length"
-                edited = None
+        edited, problem = vocabulary.ids(scene.edited_text)
+        if problem:
+            impossible = f"the edited text {problem}"
+        elif len(edited) != len(original):
+            impossible = (
+                f"the texts have {len(original)} and {len(edited)} tokens; a pair is two prompts of equal "
+                "length"
+            )
+    if impossible:
+        edited = None
     cursor = len(original) if scene.cursor is None else min(scene.cursor, len(original))
     if scene.cursor is not None and scene.cursor > cursor:
         told.append(Message("cursor", f"there are {cursor} tokens; the last is shown"))
@@ -230,7 +226,7 @@ class Prompt(_OnlyText, Subject):
     def compared(self) -> tuple[int, int]:
         """The two tokens of which LD = logit[first] - logit[second].
 
-        Those of the scene; else the likeliest of the original and the likeliest other one of the edited prompt.
+        Those of the scene; else the likeliest of the original and the likeliest other of the edited prompt.
         """
         if self.scene.contrast is not None:
             first, second = map(self.prompts.vocabulary.number, self.scene.contrast)
@@ -299,7 +295,7 @@ class Prompt(_OnlyText, Subject):
             raise UserError(f"node: the model has no {node.value}")
         if node.each_head and value.shape[1 if node is Node.pattern else 2] != self.cfg.n_heads:
             raise UserError(
-                f"node: heads of this model share their {node.value}; z and q are of one head each"
+                f"node: heads of this model share their {node.value}; q and z are of one head each"
             )
         return sweep
 

@@ -97,7 +97,7 @@ class Subject(ABC):
     """A model at a scene.
 
     Attributes:
-        model: Has no hooks of its own; whoever adds some removes them. Its hooks have TransformerLens's names.
+        model: Without hooks of its own; whoever adds some removes them. TransformerLens's names.
         original: Up to the cursor. edited: None where there is no other input to compare with.
         contrast: Places of the two outputs whose logits are compared, LD = first - second.
         actions: Names of the outputs.

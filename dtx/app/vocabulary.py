@@ -5,6 +5,7 @@ A model without a tokenizer is given the numbers of its tokens: ``3 17 5``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from threading import Lock
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 from dtx.errors import UserError
 
+_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 FIRST, LATER = KINDS = ("first", "later")
 """Kinds of tokens: many heads look at the first one whatever it is."""
 
@@ -34,22 +36,28 @@ class Vocabulary:
         self._model = model
         self._lock = Lock()  # a tokenizer works for one thread at a time
 
-    def ids(self, text: str) -> list[int]:
-        """The tokens of a prompt, with the one that stands before every text if the model has such.
+    def ids(self, text: str) -> tuple[list[int], str]:
+        """The tokens of a text, with the one that stands before every text if the model has such.
 
-        Raises:
-            UserError: There is none, there are more than the model reads, or one is no number of a token.
+        Returns:
+            At least one token, at most as many as the model reads; and what was wrong with the text, else "".
         """
+        problem = ""
         if self._model.tokenizer is None:
-            found = self._numbers(text)
+            words = text.replace(",", " ").split()
+            found = [int(word) for word in words if self._is_number(word)]
+            if len(found) < len(words):
+                problem = (
+                    f"has what is no token: without a tokenizer, numbers below {self.size} are read"
+                )
         else:
             with self._lock:
                 found = self._model.to_tokens(text, truncate=False)[0].tolist()
-        if not found:
-            raise UserError("there is no token to read: type a text")
         if len(found) > self.n_steps:
-            raise UserError(f"has {len(found)} tokens; the model reads at most {self.n_steps}")
-        return found
+            problem = f"has {len(found)} tokens; the model reads at most {self.n_steps}"
+        if not found:
+            problem = problem or "is empty; token 0 is read"
+        return found[: self.n_steps] or [0], problem
 
     def strings(self, ids: Sequence[int]) -> list[str]:
         """What tokens stand for, each by itself."""
@@ -65,11 +73,10 @@ class Vocabulary:
             UserError: It is no token, or several.
         """
         number = name.removeprefix("#")
-        if name != number or self._model.tokenizer is None:
-            (found,) = self._numbers(number)[:1] or [None]
-            if found is None or len(number.split()) != 1:
-                raise UserError(f"{name!r} is no token; a number below {self.size} is wanted")
-            return found
+        if self._is_number(number) and (name != number or self._model.tokenizer is None):
+            return int(number)
+        if self._model.tokenizer is None:
+            raise UserError(f"{name!r} is no token; a number below {self.size} is wanted")
         with self._lock:
             found = self._model.tokenizer.encode(name, add_special_tokens=False)
         if len(found) != 1:
@@ -86,14 +93,8 @@ class Vocabulary:
             for text, number in zip(strings, ids, strict=True)
         )
 
-    def _numbers(self, text: str) -> list[int]:
-        words = text.replace(",", " ").split()
-        for word in words:
-            if not (word.isascii() and word.isdigit() and len(word) < 10 and int(word) < self.size):
-                raise UserError(
-                    f"{word[:20]!r} is no token: the model has no tokenizer, so numbers below {self.size} are wanted"
-                )
-        return [int(word) for word in words]
+    def _is_number(self, word: str) -> bool:
+        return bool(_NUMBER.fullmatch(word)) and int(word) < self.size
 
 
 def reads_text(model: Any) -> bool:
