@@ -139,7 +139,7 @@ def entry(model: Any, env: Environment | str | None, taken: Sequence[str]) -> En
         return _acting(name, name, model, _place(env), None, {}, Path())
     if reads_text(model):
         name = _free("model", taken)
-        title = getattr(model.cfg, "model_name", None) or type(model).__name__
+        title = vars(model.cfg).get("model_name") or type(model).__name__
         vocabulary = Vocabulary(model)
         return Entry(
             name, name, title, TOKENS, Path(), None, None, None, {},
