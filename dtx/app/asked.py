@@ -46,17 +46,25 @@ class Explorer:
 
     def about(self) -> dict[str, Any]:
         """All that can be chosen: models, environments, panels."""
-        store = self.catalogue.store
         return {
             "version": VERSION,
             "engine": "server",
-            "where": "no store" if store is None else f"store {store.root}",
+            "where": self._where(),
             "letters": LETTERS,
             "actions": list(ACTIONS),
             "models": [entry.about() for entry in self.catalogue.entries()],
             "envs": [known.about() for known in self.catalogue.places().values()],
             "panels": [panel.about() for panel in self.panels.values()],
         }
+
+    def _where(self) -> str:
+        """Where the models are from; of an empty store also what trains one."""
+        store = self.catalogue.store
+        if store is None:
+            return "models that were given"
+        if all(entry in self.catalogue.others for entry in self.catalogue.entries()):
+            return f"store {store.root} has no model yet: `dtx run` trains one; these ship with dtx"
+        return f"store {store.root}"
 
     def ask(
         self,

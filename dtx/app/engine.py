@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from dtx.app.address import address
 from dtx.app.asked import Explorer
 from dtx.app.models import Loader
-from dtx.app.scene import OpenPanel, read
+from dtx.app.scene import OpenPanel
 from dtx.errors import UserError
 
 Stop = Callable[[], bool]
@@ -39,10 +38,8 @@ class Engine:
         return self._explorer.long(scene, _open(panel), self._loader, stop)
 
     def text(self, scene: Any, what: str) -> str:
-        """The scene as ``link``: what follows the page's address."""
-        if what != "link":
-            raise UserError(f"what: {what!r} is no text of a scene; there is link")
-        return address(read(scene)[0])
+        """The scene as ``yaml``, ``command``, ``address`` or ``json``."""
+        return self._explorer.text(scene, what)
 
     def save(self, scene: Any, stop: Stop) -> str:
         """The scene as one HTML file."""

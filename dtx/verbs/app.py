@@ -6,6 +6,8 @@ import argparse
 import contextlib
 import secrets
 import socket
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtx.errors import Interrupted, UserError
@@ -22,7 +24,10 @@ from dtx.serving import (
 from dtx.verbs._arguments import as_path, config_dir_argument, store_argument
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dtx.app.asked import Explorer
+    from dtx.app.scene import Scene
 
 EXAMPLES = """
   dtx app                                every model of ./store, or the one that ships with dtx
@@ -65,13 +70,42 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C; or print or write a scene."""
     if args.yaml or args.save:
-        return _write(args)
+        with explorer(args.store, args.config_dir, args.panels) as found:
+            _write(found, args)
+        return 0
     with _listening(args) as listening:
         console.print("[dim]the explorer starts (seconds)[/]")
-        with contextlib.suppress(Interrupted):  # before it serves; then it returns
-            _serve(listening, args)
+        with (
+            contextlib.suppress(Interrupted),  # before it serves; then it returns
+            explorer(args.store, args.config_dir, args.panels) as found,
+        ):
+            _serve(found, listening, args)
     console.print("[dim]the explorer has ended[/]")
     return 0
+
+
+@contextlib.contextmanager
+def explorer(
+    store: Path, config_dir: Path | None = None, panels: Path | None = None
+) -> Iterator[Explorer]:
+    """Of a store, if there is one, and of the models that ship with dtx; the planted one is compiled.
+
+    Args:
+        store: Its folder, which need not be there.
+        config_dir: The user's own configs.
+        panels: The user's own panels.
+
+    Raises:
+        UserError: The store or the panels are no folder.
+    """
+    from dtx.app.asked import Explorer
+    from dtx.app.demo import entries
+    from dtx.app.models import Catalogue
+    from dtx.store.store import Store
+
+    with tempfile.TemporaryDirectory(prefix="dtx-app-") as scratch:
+        shipped = entries(Path(scratch))
+        yield Explorer(Catalogue(Store(store), config_dir, shipped), panels)
 
 
 def _listening(args: argparse.Namespace) -> socket.socket:
@@ -81,24 +115,24 @@ def _listening(args: argparse.Namespace) -> socket.socket:
     return listen_near(args.host, PORT, "app")
 
 
-def _serve(listening: socket.socket, args: argparse.Namespace) -> None:
+def _serve(found: Explorer, listening: socket.socket, args: argparse.Namespace) -> None:
     import torch
 
+    from dtx.app.address import address
     from dtx.app.engine import Engine
     from dtx.app.page_files import files
     from dtx.app.server import Server
 
     # Once, for all threads: models this small gain little from more, and each lane has a core then.
     torch.set_num_threads(1)
-    explorer = _explorer(args)
-    fragment = _fragment(args, explorer)
+    fragment = "" if args.scene is args.pair is None else address(_scene(found, args))
     name, port, only_here = reachable(listening, args.host)
     token = None if only_here else secrets.token_urlsafe(24)
     if token is not None:
         fragment = f"#token={token}&{fragment.removeprefix('#')}".rstrip("&")
-    panels = explorer.panels.values()
+    panels = found.panels.values()
     server = Server(
-        lambda: Engine(explorer),
+        lambda: Engine(found),
         {panel.name: panel.when for panel in panels},
         files(panel.script for panel in panels),
         set() if only_here else own_names() | {name},
@@ -119,28 +153,23 @@ def _serve(listening: socket.socket, args: argparse.Namespace) -> None:
         server.close()
 
 
-def _explorer(args: argparse.Namespace) -> Explorer:
-    """Of the store, if there is one, and the models that ship with dtx."""
-    from dtx.app.asked import Explorer
-    from dtx.app.models import Catalogue
-    from dtx.store.store import Store
+def _scene(found: Explorer, args: argparse.Namespace) -> Scene:
+    """The scene that was asked for; what was wrong with it is said."""
+    from dtx.app.address import parse
+    from dtx.app.stored_pair import scene_of
 
-    catalogue = Catalogue(Store(args.store), args.config_dir, [])
-    return Explorer(catalogue, args.panels)
-
-
-def _fragment(args: argparse.Namespace, explorer: Explorer) -> str:
-    """The address of the scene that was asked for; what was wrong with it is said."""
-    from dtx.app.address import address, parse
-
-    if args.scene is None:
-        return ""
-    scene, told = parse(args.scene)
+    if args.pair is not None:
+        return scene_of(args.pair, found.catalogue)
+    scene, told = parse(args.scene or "")
     for message in told:
         console.print(f"--scene: {message.part}: {message.problem}", markup=False)
-    return address(scene)
+    return scene
 
 
-def _write(args: argparse.Namespace) -> int:
+def _write(found: Explorer, args: argparse.Namespace) -> None:
     """Print the scene's YAML, or write its file."""
-    raise UserError("not yet")
+    scene = _scene(found, args)
+    if args.yaml:
+        print(found.text(scene.json(), "yaml"), end="")
+    else:
+        raise UserError("this version saves no file")

@@ -1,4 +1,4 @@
-"""Two models that need no store: a trained one that ships with dtx, and the planted one, compiled on the spot.
+"""Two models that need no store: a trained one that ships with dtx, and the planted one, compiled here.
 
 ``dtx run experiment=demo`` trains the first one from nothing, ``python -m dtx.app.demo`` writes it into this
 package. Its card, ``model/README.md``, says what it does at each target.

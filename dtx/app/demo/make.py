@@ -24,17 +24,20 @@ from dtx.report import write_atomically
 from dtx.store.store import Store
 
 MEASURED = "measured.json"
-EARLIEST = 0.05
+EARLIEST = 0.1
 """Of the kept checkpoints, the untrained one and those from this share of the training on ship."""
 
 
-def make(store: Store, folder: Path = FOLDER, *overrides: str) -> list[dict[str, Any]]:
+def make(
+    store: Store, folder: Path = FOLDER, *overrides: str, episodes: int = EPISODES
+) -> list[dict[str, Any]]:
     """Export the model of ``experiment=demo``, measure what was exported, and complete its card.
 
     Args:
         store: With the experiment's artefacts.
         folder: What is written; an earlier one is replaced.
         overrides: With which the experiment was run.
+        episodes: To be sampled at each target.
 
     Returns:
         What was measured; see :func:`dtx.app.demo.measure.measured`.
@@ -48,7 +51,7 @@ def make(store: Store, folder: Path = FOLDER, *overrides: str) -> list[dict[str,
     export(store, trained.label, "dt", folder, "mit", replace=True)
     kept = _add_checkpoints(trained, folder)
     _add_demonstrations(trained, folder)
-    rows = measured(model(folder), environment())
+    rows = measured(model(folder), environment(), episodes=episodes)
     write_atomically(folder / MEASURED, json.dumps(rows, indent=1) + "\n")
     card = folder / "README.md"
     write_atomically(card, card.read_text() + "\n".join(section(rows, kept)) + "\n")
@@ -92,7 +95,7 @@ def section(rows: list[dict[str, Any]], kept: list[int]) -> Iterator[str]:
         yield f"| {criterion} | {value} | {verdict.value} |"
     yield f"\n{EARLIER}"
     yield f"\nWhat it does at each target: greedy play in each of the {len(rows[0]['greedy'])} layouts, and"
-    yield f"{EPISODES} sampled episodes (seed {SEED}) with 95% intervals.\n"
+    yield f"{rows[0]['return']['n']} sampled episodes (seed {SEED}) with 95% intervals.\n"
     yield "| asked for | greedy: success, wrong, out of time | return | success | wrong | out of time |"
     yield "| --- | --- | --- | --- | --- | --- |"
     yield from map(row_of, rows)

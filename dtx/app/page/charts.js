@@ -72,7 +72,7 @@ export const lines = ({title, width, height = 220, series, x = {}, y = {}, marks
   const [first, last] = [x.low ?? Math.min(...xs), x.high ?? Math.max(...xs)];
   const yTicks = ticks(bottomValue, topValue, Math.max(2, Math.round(height / 55)));
   const written = yTicks.map((value) => tick(value, yTicks));
-  const widest = Math.max(...series.map((line) => measure(line.name)));
+  const widest = Math.max(...series.map((line) => measure(line.name, SIZE, 650)));
   const ends = direct && widest + 16 <= width / 3 && series.length * LINE <= height - 50;
   const left = Math.max(...written.map((text) => measure(text))) + 8;
   const right = ends ? widest + 16 : 10;
@@ -158,35 +158,37 @@ export const bars = ({title, width, rows, low = 0, high = 1, thick = 11, gap = 9
   return figure(width, Math.max(y - gap + 2, 4), title, nodes);
 };
 
-/** Figures below one another, as one. */
-export const stack = (title, figures, gap = 14) => {
-  let y = 0;
-  const placed = figures.filter(Boolean).map((inner) => {
-    inner.setAttribute("y", y);
-    inner.removeAttribute("role");
-    y += Number(inner.getAttribute("height")) + gap;
-    return inner;
-  });
-  return figure(Math.max(...placed.map((f) => Number(f.getAttribute("width")))), y - gap, title, placed);
+/** Figures in rows of so many columns, as one. */
+export const grid = (title, figures, columns = 1, gap = 16) => {
+  const kept = figures.filter(Boolean);
+  const size = (inner, name) => Number(inner.getAttribute(name));
+  let [y, widest] = [0, 0];
+  for (let from = 0; from < kept.length; from += columns) {
+    const line = kept.slice(from, from + columns);
+    let x = 0;
+    for (const inner of line) {
+      inner.setAttribute("x", x);
+      inner.setAttribute("y", y);
+      if (inner.getAttribute("role") === "img") inner.removeAttribute("role");
+      widest = Math.max(widest, x + size(inner, "width"));
+      x += size(inner, "width") + gap;
+    }
+    y += Math.max(...line.map((inner) => size(inner, "height"))) + gap;
+  }
+  return figure(widest, Math.max(y - gap, 1), title, kept);
 };
 
-/** Figures beside one another, as one. */
-export const beside = (title, figures, gap = 18) => {
-  let x = 0;
-  const placed = figures.filter(Boolean).map((inner) => {
-    inner.setAttribute("x", x);
-    inner.removeAttribute("role");
-    x += Number(inner.getAttribute("width")) + gap;
-    return inner;
-  });
-  return figure(x - gap, Math.max(...placed.map((f) => Number(f.getAttribute("height")))), title, placed);
-};
-
-/** A heading over a figure, as one. */
-export const titled = (text, inner, {colour = "var(--ink)"} = {}) => {
-  const width = Number(inner.getAttribute("width"));
-  const height = Number(inner.getAttribute("height"));
-  inner.setAttribute("y", 20);
-  inner.removeAttribute("role");
-  return figure(width, height + 20, text, label(0, 12, text, {fill: colour, weight: 650}), inner);
+/** A heading over a figure, as one; it breaks into lines where it is too long. */
+export const titled = (text, inner, {colour = "var(--ink)", width = Number(inner.getAttribute("width"))} = {}) => {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const longer = `${lines.at(-1)} ${word}`.trim();
+    if (lines.at(-1) && measure(longer, SIZE, 650) > width) lines.push(word);
+    else lines[lines.length - 1] = longer;
+  }
+  const head = LINE * lines.length + 5;
+  inner.setAttribute("y", head);
+  if (inner.getAttribute("role") === "img") inner.removeAttribute("role");
+  return figure(Math.max(width, Number(inner.getAttribute("width"))), Number(inner.getAttribute("height")) + head, text,
+    lines.map((line, i) => label(0, 12 + i * LINE, line, {fill: colour, weight: 650})), inner);
 };

@@ -40,6 +40,9 @@ export const number = (value, digits = 2) => {
   return (Number(text) === 0 ? text.replace("-", "") : text).replace("-", "−");
 };
 
+/** A model's title without what its group says already. */
+export const brief = (title) => title.replace(/^Decision Transformer /, "DT ").replace(/^behaviour clone /, "clone ");
+
 /** A colour of the style sheet, as CSS writes it. */
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 

@@ -5,12 +5,19 @@ import {svg} from "./dom.js";
 export const SIZE = 12;
 export const LINE = 15;
 let ruler = null;
+const widths = new Map();
 
 /** Width of a text in pixels as the page writes it. */
 export const measure = (text, size = SIZE, weight = 400) => {
-  ruler ??= new OffscreenCanvas(1, 1).getContext("2d");
-  ruler.font = `${weight} ${size}px ${getComputedStyle(document.body).fontFamily}`;
-  return Math.ceil(ruler.measureText(text).width) + 1;
+  const key = `${weight} ${size} ${text}`;
+  let width = widths.get(key);
+  if (width === undefined) {
+    ruler ??= new OffscreenCanvas(1, 1).getContext("2d");
+    ruler.font = `${weight} ${size}px ${getComputedStyle(document.body).fontFamily}`;
+    if (widths.size > 5000) widths.clear();
+    widths.set(key, (width = Math.ceil(ruler.measureText(text).width) + 1));
+  }
+  return width;
 };
 
 /** The root of a figure; `title` is what it shows in words. */

@@ -1,14 +1,11 @@
 // The line at the top: models, world, reward-to-go, step of training; on a phone all but two are in a sheet.
 
-import {html, replace, button, number, say} from "./dom.js";
+import {html, replace, button, brief, say} from "./dom.js";
 import {dialog} from "./keys.js";
 import {save} from "./export.js";
 import {digits} from "./scene.js";
 
 const KINDS = {dt: "Decision Transformers", clone: "Behaviour clones", agent: "Teachers", planted: "Planted circuits", imported: "Imported", tokens: "Token models"};
-
-/** A title without the words that its group in the list says already. */
-const brief = (title) => title.replace(/^Decision Transformer /, "DT ").replace(/^behaviour clone /, "clone ");
 
 export class Header {
   constructor(app, find) {

@@ -67,18 +67,21 @@ export const legend = (kind, low, high, x, y, {width = 120, unit = ""} = {}) => 
 export const maps = ({title, width, blocks, rows, columns, kind = "original", low = 0, high = 1, across = blocks.length,
   axes = false, tokens = ["rows", "columns"], tell = null, chosen = null, moved = null, unit = "", most = 30, square = false, below = null}) => {
   const many = Math.ceil(blocks.length / across);
-  const gap = blocks.length > 1 ? 8 : 0;
   const head = blocks.some((block) => block.title) ? 15 : 0;
   const left = axes ? Math.max(...rows.map((name) => measure(name))) + 6 : 0;
-  const size = Math.min(most, (width - left - gap * (across - 1)) / across / columns.length);
+  // Gaps are whole cells, so that all blocks are one image of a pixel a cell.
+  const between = across > 1 ? Math.max(1, Math.round((8 * across * columns.length) / (width - left))) : 0;
+  const size = Math.min(most, (width - left) / (across * columns.length + (across - 1) * between));
   const tall = square || blocks.length > 1 ? size : Math.max(size, 15);
   const [blockWidth, blockHeight] = [size * columns.length, tall * rows.length];
-  const step = blockHeight + gap + head + (below?.height ?? 0);
+  const under = many > 1 ? Math.ceil((head + 8 + (below?.height ?? 0)) / tall) : 0;
+  const step = (rows.length + under) * tall;
   const turned = axes && columns.some((name) => measure(name) + 4 > size);
   const top = axes ? (turned ? Math.max(...columns.map((name) => measure(name))) + 6 : 16) : 0;
-  const origin = (index) => [left + (index % across) * (blockWidth + gap), top + head + Math.floor(index / across) * step];
-  const whole = Math.min(width, left + across * (blockWidth + gap) - gap);
-  const bottom = top + many * step;
+  const origin = (index) => [left + (index % across) * (columns.length + between) * size, top + head + Math.floor(index / across) * step];
+  const [wide, deep] = [across * (columns.length + between) - between, many * (rows.length + under) - under];
+  const whole = left + wide * size;
+  const bottom = top + head + deep * tall + (below?.height ?? 0);
   const marks = svg("g", {"pointer-events": "none"});
   const scale = legend(kind, low, high, left, bottom + 6, {width: Math.min(120, whole / 3), unit});
   const root = figure(Math.max(whole, left + scale.width), bottom + 26, title,
@@ -86,9 +89,9 @@ export const maps = ({title, width, blocks, rows, columns, kind = "original", lo
       const [x, y] = origin(i);
       return [svg("rect", {x: x - 0.5, y: y - 0.5, width: blockWidth + 1, height: blockHeight + 1, fill: "var(--background)", stroke: "var(--line)"}),
         block.title ? label(x, y - 4, block.title, {size: 11}) : null,
-        svg("image", {href: image(block.values, rows.length, columns.length, kind, low, high), x, y, width: blockWidth, height: blockHeight, preserveAspectRatio: "none", "image-rendering": "pixelated"}),
         below ? below.draw(i, x, y + blockHeight + 2, blockWidth) : null];
     }),
+    svg("image", {href: image(blocks, rows.length, columns.length, {across, between, under, wide, deep, kind, low, high}), x: left, y: top + head, width: wide * size, height: deep * tall, preserveAspectRatio: "none", "image-rendering": "pixelated"}),
     axes ? names(rows, columns, {left, top: top + head, size, tall, turned, tokens}) : null, marks, scale.nodes);
   root.classList.add("map");
   root.setAttribute("role", "application");
@@ -121,7 +124,7 @@ export const maps = ({title, width, blocks, rows, columns, kind = "original", lo
     if (aloud) say(text);
   };
   root.addEventListener("pointermove", (event) => {
-    const found = under(event, root, blocks.length, origin, size, tall, rows.length, columns.length);
+    const found = hit(event, root, blocks.length, origin, size, tall, rows.length, columns.length);
     if (found) go(...found, false);
   });
   root.addEventListener("pointerleave", () => { here = null; point(null); root.mark(current()); });
@@ -138,7 +141,7 @@ export const maps = ({title, width, blocks, rows, columns, kind = "original", lo
   return root;
 };
 
-const under = (event, root, count, origin, size, tall, rows, columns) => {
+const hit = (event, root, count, origin, size, tall, rows, columns) => {
   const matrix = root.getScreenCTM()?.inverse();
   if (!matrix) return null;
   const {x, y} = new DOMPoint(event.clientX, event.clientY).matrixTransform(matrix);
@@ -170,13 +173,22 @@ const names = (rows, columns, {left, top, size, tall, turned, tokens}) => [
       : label(x, top - 4, name, {anchor: "middle", token: tokens.includes("columns") ? name : null});
   })];
 
-const image = (values, rows, columns, kind, low, high) => {
-  const canvas = html("canvas", {width: columns, height: rows});
+/** All blocks as one picture, a pixel a cell; between them it is transparent. */
+const image = (blocks, rows, columns, {across, between, under, wide, deep, kind, low, high}) => {
+  const canvas = html("canvas", {width: wide, height: deep});
   const context = canvas.getContext("2d");
-  const data = context.createImageData(columns, rows);
+  const data = context.createImageData(wide, deep);
   const pixels = new Uint32Array(data.data.buffer);
   const colours = ramp(kind);
-  for (let i = 0; i < pixels.length; i++) pixels[i] = Number.isNaN(values[i]) ? 0 : colours[Math.round(255 * share(values[i], low, high))];
+  blocks.forEach(({values}, block) => {
+    const from = Math.floor(block / across) * (rows + under) * wide + (block % across) * (columns + between);
+    for (let r = 0; r < rows; r++) {
+      for (let c = 0; c < columns; c++) {
+        const value = values[r * columns + c];
+        pixels[from + r * wide + c] = Number.isNaN(value) ? 0 : colours[Math.round(255 * share(value, low, high))];
+      }
+    }
+  });
   context.putImageData(data, 0, 0);
   return canvas.toDataURL();
 };

@@ -7,7 +7,7 @@ import {Header} from "./header.js";
 import {Timeline} from "./timeline.js";
 import {World} from "./world.js";
 import {Editor} from "./editor.js";
-import {Panels} from "./panels.js";
+import {Panels, look} from "./panels.js";
 import {Find, Help, commands, listen} from "./keys.js";
 import {watch} from "./pointing.js";
 
@@ -48,10 +48,11 @@ export const start = async (engine) => {
   const timeline = new Timeline(app, editor);
   const world = new World(app, editor);
   const named = {
-    shown: () => app.answer?.play.edited && app.change({shown: app.scene.shown === "edited" ? "original" : "edited"}, {record: false}),
+    shown: () => app.scene.edits.length && app.change({shown: app.scene.shown === "edited" ? "original" : "edited"}, {record: false}),
     field: () => app.toggle("policy_field"),
     help: () => help.open(),
   };
+  app.look = (name, width, play) => look(app, name, width, play);
   app.command = (name) => named[name]?.();
   const list = commands({app, panels, header, find, help});
   find.commands = list;

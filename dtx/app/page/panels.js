@@ -1,6 +1,6 @@
 // The frame around a panel: title, key, what it shows, its check, control, source, parameters, table, files, enlarge.
 
-import {html, svg, replace, button, number, say} from "./dom.js";
+import {html, svg, replace, button, number, brief, say} from "./dom.js";
 import * as charts from "./charts.js";
 import {point, current, mark} from "./pointing.js";
 import {picture} from "./tiles.js";
@@ -13,7 +13,7 @@ const NEEDED = {pair: "Needs an edit: press a declared edit under the world, or 
 /** What a panel's JS gets beside its data. */
 export const look = (app, name, width, play) => ({
   charts, html, svg, number, point, picture, width, play,
-  scene: app.scene, about: app.about, models: app.answer?.models ?? [], pointed: current(),
+  scene: app.scene, about: app.about, models: (app.answer?.models ?? []).map((model) => ({...model, title: `${brief(model.title ?? model.id)}${model.step === null || model.step === undefined ? "" : ` @${model.step}`}`})), pointed: current(),
   theme: document.documentElement.dataset.colours,
   contrast: app.answer?.scene.contrast ?? [], shown: app.scene.shown, reward_to_go: app.reward(),
   parameters: {...Object.fromEntries((app.panelOf(name)?.parameters ?? []).map((p) => [p.name, p.default])), ...app.panels().find((p) => p.name === name)?.parameters},
@@ -72,7 +72,7 @@ export class Panel {
   #content() {
     const {app, info, list} = this;
     const usable = list.filter((item) => item.data);
-    const trouble = list.map((item, i) => [item, app.answer.models[i]?.title ?? `model ${i + 1}`]).filter(([item]) => !item.data && !item.waits);
+    const trouble = list.map((item, i) => [item, brief(app.answer.models[i]?.title ?? `model ${i + 1}`)]).filter(([item]) => !item.data && !item.waits);
     const notes = trouble.map(([item, title]) => html("p", {class: "note"}, list.length > 1 ? `${title}: ` : "", NEEDED[item.needs] ?? item.error ?? "nothing to show"));
     const failed = usable.map(({data}) => data.check).filter((check) => check && !check.holds);
     const checks = usable.map(({data}) => data.check).filter(Boolean);

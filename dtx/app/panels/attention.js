@@ -6,30 +6,48 @@ export const draw = (root, data, look) => {
   const {charts, html} = look;
   const shown = data.flatMap((item, i) => (item.data ? [{...item.data, i}] : []));
   const readout = html("p", {class: "readout soft"}, "Point at a cell: which token (row) looks at which (column).");
-  const figures = shown.flatMap((model) => {
-    const sides = model.edited ? ["original", "edited"] : ["original"];
+  const several = shown.length > 1;
+  const columns = several && look.width >= 640 ? 2 : 1;
+  const width = (look.width - 20 * (columns - 1)) / columns;
+  const figures = shown.map((model) => {
     const main = model.edited && look.shown === "edited" ? "edited" : "original";
-    const name = (text) => (shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ${text}` : text);
-    const figures = [charts.titled(name(`${main} run`), heads(model, model[main], main, look, readout), {colour: `var(--${main}-text)`})];
-    if (sides.length > 1) {
-      const difference = {shape: model.edited.shape, data: model.edited.data.map((value, j) => value - model.original.data[j])};
-      figures.push(charts.titled(name("edited − original"), heads(model, difference, "signed", look, readout)));
-    }
-    return figures;
+    const text = several ? `${model.i + 1} ${title(look, model.i)}, ${main}` : `${main} run`;
+    return charts.titled(text, heads(model, model[main], main, look, width, readout), {colour: `var(--${main}-text)`, width});
   });
-  const strip = charts.legend([...new Set(shown[0].tokens.map(kindOf))].map((kind) => ({name: kind === "pad" ? "padding" : `${kind} tokens`, colour: shade(kind), kind: "box"})), 0, 28, look.width);
-  figures.push(charts.figure(look.width, 28 + strip.height, "", charts.label(0, 11, `under each head: what kind of token ${shown[0].tokens.at(-1)} attends to`), strip.nodes));
-  root.append(charts.stack("Attention of all heads", figures, 10), readout);
+  if (!several && shown[0].edited) figures.push(charts.titled("edited − original", heads(shown[0], minus(shown[0].edited, shown[0].original), "signed", look, width, readout), {width}));
+  const other = shown.length === 2 ? matched(shown[0], shown[1], look) : null;
+  if (other) figures.push(charts.titled(`${shown[1].i + 1} − ${shown[0].i + 1}, tokens matched by name`, heads(other.model, other.values, "signed", look, width, readout), {width}));
+  const strip = charts.legend([...new Set(shown[0].tokens.map(kindOf))].map((kind) => ({name: kind === "pad" ? "padding" : `${kind} tokens`, colour: shade(kind), kind: "box"})), 0, 28, width);
+  figures.push(charts.figure(width, 28 + strip.height, "", charts.label(0, 11, `under each head: what kind of token ${shown[0].tokens.at(-1)} attends to`), strip.nodes));
+  root.append(charts.grid("Attention of all heads", figures, columns, columns > 1 ? 20 : 10), readout);
 };
 
-const heads = (model, values, kind, look, readout) => {
+const minus = (a, b) => ({shape: a.shape, data: a.data.map((value, i) => value - b.data[i])});
+
+/** The difference of two models' heads at the tokens that both have; null where they have other heads. */
+const matched = (first, second, look) => {
+  const side = (model) => (model.edited && look.shown === "edited" ? model.edited : model.original);
+  const [a, b] = [side(first), side(second)];
+  if (a.shape[0] !== b.shape[0] || a.shape[1] !== b.shape[1]) return null;
+  const tokens = first.tokens.filter((token, i) => second.tokens.includes(token) && first.tokens.indexOf(token) === i);
+  const taken = ({shape: [layers, heads, rows, columns], data}, names) => {
+    const places = tokens.map((token) => names.indexOf(token));
+    const found = new Float32Array(layers * heads * tokens.length ** 2);
+    let at = 0;
+    for (let block = 0; block < layers * heads; block++) for (const r of places) for (const c of places) found[at++] = data[(block * rows + r) * columns + c];
+    return {shape: [layers, heads, tokens.length, tokens.length], data: found};
+  };
+  return {model: {...first, tokens}, values: minus(taken(b, second.tokens), taken(a, first.tokens))};
+};
+
+const heads = (model, values, kind, look, width, readout) => {
   const {charts, svg, number} = look;
   const [layers, count, rows, columns] = values.shape;
-  const across = look.width / count >= 58 || count <= 4 ? count : Math.ceil(count / 2);
+  const across = width / count >= (look.width >= 640 ? 40 : 58) || count <= 4 ? count : Math.ceil(count / 2);
   const blocks = Array.from({length: layers * count}, (_, i) => ({title: `L${Math.floor(i / count)}H${i % count}`, values: values.data.subarray(i * rows * columns, (i + 1) * rows * columns)}));
   const most = kind === "signed" ? Math.max(0.01, ...blocks.map((block) => block.values.reduce((a, b) => Math.max(a, Math.abs(b)), 0))) : 1;
   const tell = (block, r, c, value) => `${blocks[block].title}, ${model.tokens[r]} → ${model.tokens[c]}: ${kind === "signed" && value > 0 ? "+" : ""}${number(value)}`;
-  const map = charts.maps({title: `Attention, ${layers} layers of ${count} heads, ${kind === "signed" ? "edited minus original" : kind}`, width: look.width, blocks, rows: model.tokens, columns: model.tokens,
+  const map = charts.maps({title: `Attention, ${layers} layers of ${count} heads, ${kind === "signed" ? "edited minus original" : kind}`, width, blocks, rows: model.tokens, columns: model.tokens,
     kind, low: kind === "signed" ? -most : 0, high: most, across, most: look.width > 1000 ? 9 : 6, unit: kind === "signed" ? "" : "of a row", tell,
     moved: (block, r, c, text) => read(readout, text, model, r, c, look),
     below: kind === "signed" ? null : {height: 5, draw: (block, x, y, width) => byKind(model, blocks[block].values.subarray((rows - 1) * columns), x, y, width, svg)}});

@@ -5,7 +5,7 @@ const sides = (data) => SIDES.filter((name) => data[name]);
 const title = (look, i) => look.models[i]?.title ?? `model ${i + 1}`;
 
 export const draw = (root, data, look) => {
-  const {charts, html, number} = look;
+  const {charts} = look;
   const shown = data.flatMap((item, i) => (item.data ? [{...item.data, i}] : []));
   const names = Math.max(...shown[0].actions.map((name) => charts.measure(name, 13, 700))) + 10;
   const gap = 12;
@@ -19,18 +19,16 @@ export const draw = (root, data, look) => {
         strong: best(model[side(model, look)].probabilities.data) === a,
         bars: sides(model).map((name) => ({name, value: model[name].probabilities.data[a], colour: `var(--${name})`, text: model[name].probabilities.data[a].toFixed(2)})),
       }))});
-    return shown.length > 1 ? charts.titled(cut(`${model.i + 1} ${title(look, model.i)}`, column, charts), inner) : inner;
+    return shown.length > 1 ? charts.figure(column + first, Number(inner.getAttribute("height")) + 18, "", charts.label(first, 11, String(model.i + 1), {weight: 700, fill: "var(--ink)"}), moved(inner)) : inner;
   });
-  root.append(charts.beside(`Probabilities of the actions: ${shown.map((model) => spoken(model, look)).join("; ")}`, figures, gap));
-  root.append(...shown.map((model) => facts(model, look, html, number, shown.length > 1)));
+  root.append(charts.grid(`Probabilities of the actions: ${shown.map((model) => spoken(model, look)).join("; ")}`, figures, shown.length, gap));
+  root.append(shown.length > 1 ? compared(shown, look) : facts(shown[0], look));
 };
 
-/** A text that fits a width: what does not fit is cut with a sign that says so. */
-const cut = (text, width, charts) => {
-  if (charts.measure(text, 12, 650) <= width) return text;
-  let short = text;
-  while (short.length > 1 && charts.measure(`${short}…`, 12, 650) > width) short = short.slice(0, -1);
-  return `${short.trimEnd()}…`;
+const moved = (inner) => {
+  inner.setAttribute("y", 16);
+  inner.removeAttribute("role");
+  return inner;
 };
 
 const side = (model, look) => (model.edited && look.shown === "edited" ? "edited" : "original");
@@ -41,15 +39,26 @@ const spoken = (model, look) => `${title(look, model.i)}: ${sides(model).map((na
   return `${name} ${model.actions[best(values)]} ${values[best(values)].toFixed(2)}`;
 }).join(", ")}`;
 
-const facts = (model, look, html, number, several) => {
+const contrast = (look) => `logit ${look.contrast.join(" − ") || "difference"}`;
+const change = (model) => model.edited.ld - model.original.ld;
+const reaches = (model) => (Math.abs(change(model)) >= (model.gap ?? 0) ? "✓ reaches" : "✗ below");
+
+const facts = (model, look) => {
+  const {html, number} = look;
   const here = sides(model);
-  const head = (name) => html("th", {scope: "col"}, html("span", {class: `swatch ${name}`}), name);
   const line = (term, of) => html("tr", {}, html("th", {scope: "row"}, term), here.map((name) => html("td", {}, of(model[name]))));
-  const reached = here.length > 1 ? Math.abs(model.original.ld - model.edited.ld) >= (model.gap ?? 0) : null;
-  return html("table", {class: "facts"}, html("thead", {}, html("tr", {}, several ? html("th", {scope: "col"}, `${model.i + 1} ${title(look, model.i)}`) : html("td"), here.map(head))),
-    html("tbody", {}, line(`logit ${look.contrast.join(" − ") || "difference"}`, ({ld}) => number(ld)), line("entropy, nats", ({entropy}) => number(entropy)),
+  return html("table", {class: "facts"}, html("thead", {}, html("tr", {}, html("td"), here.map((name) => html("th", {scope: "col"}, html("span", {class: `swatch ${name}`}), name)))),
+    html("tbody", {}, line(contrast(look), ({ld}) => number(ld)), line("entropy, nats", ({entropy}) => number(entropy)),
       model.value === null || model.value === undefined ? null : html("tr", {}, html("th", {scope: "row"}, "value"), html("td", {}, number(model.value))),
-      reached === null ? null : html("tr", {}, html("td", {class: "effect", colspan: here.length + 1}, `edit's effect ${number(model.edited.ld - model.original.ld)}: ${reached ? "✓ reaches" : "✗ below"} the gap of ${number(model.gap)}`))));
+      model.edited ? html("tr", {}, html("td", {class: "effect", colspan: 3}, `edit's effect ${number(change(model))}: ${reaches(model)} the gap of ${number(model.gap)}`)) : null));
+};
+
+const compared = (shown, look) => {
+  const {html, number} = look;
+  const pair = shown.some((model) => model.edited);
+  return html("table", {class: "facts"}, html("caption", {}, `LD: ${contrast(look)}; entropy in nats`), html("thead", {}, html("tr", {}, html("th", {scope: "col"}, "model"), html("th", {scope: "col", title: contrast(look)}, "LD"), html("th", {scope: "col"}, "entropy"), pair ? html("th", {scope: "col"}, "effect") : null)),
+    html("tbody", {}, shown.flatMap((model) => sides(model).map((name, i) => html("tr", {}, html("th", {scope: "row"}, html("span", {class: `swatch ${name}`}), i ? "edited" : `${model.i + 1} ${title(look, model.i)}`),
+      html("td", {}, number(model[name].ld)), html("td", {}, number(model[name].entropy)), pair ? html("td", {}, i ? `${number(change(model), 1)} ${reaches(model).slice(0, 1)}` : "") : null)))));
 };
 
 export const table = (data, look) => ({

@@ -20,7 +20,7 @@ export const draw = (root, data, look) => {
     const line = (a) => Array.from(model.values.data, (_, v) => values[v * actions + a]);
     const likely = Array.from({length: actions}, (_, a) => a).sort((a, b) => Math.max(...line(b)) - Math.max(...line(a))).slice(0, 4);
     const series = likely.map((a) => ({name: look.about.actions[a], colour: `var(--c${a + 1})`, x: [...model.values.data], y: line(a), dots: false}));
-    const name = `${shown.length > 1 ? `${model.i + 1} ` : ""}probability, ${main} run`;
+    const name = `${shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ` : ""}probability, ${main}`;
     return charts.lines({title: `Probabilities over reward-to-go, ${main} run of ${title(look, model.i)}`, width, height: 220, series, y: {label: name, low: 0, high: 1}, x, marks});
   });
   const series = shown.flatMap((model) => sides(model).map((name) => ({name: shown.length > 1 ? `${model.i + 1} ${name}` : name, colour: `var(--${name})`, dash: DASHES[model.i], x: [...model.values.data], y: [...model[name].ld.data], dots: false})));
@@ -33,7 +33,7 @@ export const draw = (root, data, look) => {
     figures.push(charts.titled("attention of the last state: total variation from now", charts.maps({title: "Total variation of attention by head and reward-to-go", width, blocks: [{values: turned}], rows,
       columns: Array.from(shown[0].values.data, (value) => look.number(value)), axes: true, tokens: [], high: 1, most: 16})));
   }
-  root.append(beside && figures.length === 2 ? charts.beside("Reward-to-go scan", figures, 24) : charts.stack("Reward-to-go scan", figures));
+  root.append(charts.grid("Reward-to-go scan", figures, beside ? 2 : 1, 24));
 };
 
 export const table = (data, look) => {

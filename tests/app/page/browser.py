@@ -25,7 +25,7 @@ def lacks() -> str:
 @contextlib.contextmanager
 def modules() -> Iterator:
     """A tab in which the page's modules can be imported: ``import("./scene.js")``; nothing is started."""
-    from playwright.sync_api import Route, sync_playwright
+    from playwright.sync_api import Route
 
     def answer(route: Route) -> None:
         name = route.request.url.removeprefix(HOME)
@@ -38,13 +38,28 @@ def modules() -> Iterator:
         else:
             route.fulfill(status=404)
 
+    with tab() as page:
+        page.route("**/*", answer)
+        page.goto(HOME)
+        yield page
+
+
+@contextlib.contextmanager
+def tab(script: str = "") -> Iterator:
+    """A tab of a browser of its own.
+
+    Args:
+        script: Runs in every page before the page's own.
+    """
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
         )
-        page = browser.new_page()
-        page.route("**/*", answer)
-        page.goto(HOME)
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        if script:
+            page.add_init_script(script)
         try:
             yield page
         finally:

@@ -38,7 +38,10 @@ def both(page, texts: list[str]) -> None:
 
 
 def test_the_example_of_the_docs(page):
-    both(page, [EXAMPLE, EXAMPLE.removeprefix("#"), f"http://127.0.0.1:8000/{EXAMPLE}", "", "#", "#1"])
+    both(
+        page,
+        [EXAMPLE, EXAMPLE.removeprefix("#"), f"http://127.0.0.1:8000/{EXAMPLE}", "", "#", "#1"],
+    )
 
 
 @settings(max_examples=20, deadline=None)
