@@ -201,9 +201,10 @@ class Prompt(_OnlyText, Subject):
         stop: See :class:`Subject`.
     """
 
+    original: PromptSide
+    edited: PromptSide | None
     kinds = KINDS
     has_world = has_decision = False
-    gap = GAP
     data = None
 
     def __init__(
@@ -216,6 +217,11 @@ class Prompt(_OnlyText, Subject):
     def _side(self, name: str, ids: Sequence[int]) -> PromptSide:
         names, end = self.prompts.names(self.prompts.original), self.prompts.cursor
         return PromptSide(name, ids[:end], names[:end], self)
+
+    @property
+    def gap(self) -> float:
+        """The same for all prompts."""
+        return GAP
 
     @property
     def cfg(self) -> Shape:
@@ -311,7 +317,7 @@ class Prompt(_OnlyText, Subject):
         positive, negative = (torch.full((2,), token) for token in self.compared)
         return PairBatch(
             table,
-            clean,  # type: ignore[arg-type]
+            clean,
             corrupt,
             clean != corrupt,
             positive,

@@ -51,7 +51,7 @@ def test_a_loaded_model_is_shown_where_it_was_recorded_to_act(planted, tmp_path,
     handle = planted
     with dtx.explore(handle, scene="#1&w=key/left&a=ffff&r=.9") as page:
         (about,) = post(page, "about", {})["models"]
-        assert (about["kind"], about["env"], about["layers"]) == ("dt", "memory", 2)
+        assert (about["kind"], about["env"], about["layers"]) == ("dt", "memory", 3)
         scene = {"models": [about["id"]], "world": "key/left", "actions": "ffff", "reward_to_go": 0.9}
         answer, (data,) = policy(page, scene)
     context = decision_contexts(handle.model, handle.env.decision, [0.9])[0][0]
