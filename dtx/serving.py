@@ -116,7 +116,7 @@ def _who(port: int) -> str:
         return ""
     listening = psutil.CONN_LISTEN
     for one in found:
-        if one.status == listening and one.pid and one.laddr[1] == port:
+        if one.status == listening and one.pid and one.laddr[1:] == (port,):
             with contextlib.suppress(psutil.Error):
                 return f", by {psutil.Process(one.pid).name()}, process {one.pid}"
     return ""

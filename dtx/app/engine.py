@@ -7,8 +7,7 @@ from typing import Any
 
 from dtx.app.asked import Explorer
 from dtx.app.models import Loader
-from dtx.app.scene import OpenPanel
-from dtx.errors import UserError
+from dtx.app.scene import OpenPanel, read
 
 Stop = Callable[[], bool]
 
@@ -43,7 +42,9 @@ class Engine:
 
     def save(self, scene: Any, stop: Stop) -> str:
         """The scene as one HTML file."""
-        raise UserError("this version saves no file")
+        from dtx.app.onefile import of_scene
+
+        return of_scene(self._explorer, read(scene)[0]).text
 
 
 def _open(panel: Mapping[str, Any]) -> OpenPanel:

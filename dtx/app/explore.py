@@ -194,7 +194,9 @@ def _copier(model: Any) -> Callable[[], Any]:
         with torch.no_grad():
             own = copy.deepcopy(model).float().eval()
             if any(parameter.device.type != "cpu" for parameter in own.parameters()):
-                own = own.cpu()  # TransformerLens prints that it moves a model, even where it need not
+                own = (
+                    own.cpu()
+                )  # TransformerLens prints that it moves a model, even where it need not
         own.requires_grad_(False)
         own.reset_hooks()
         return own

@@ -133,7 +133,8 @@ def _query(scope: Scope, name: str) -> str:
 
 
 def _add_headers(headers: MutableHeaders, framed: bool) -> None:
-    headers["Content-Security-Policy"] = POLICY if framed else f"{POLICY}; {NOT_FRAMED}"
+    policy = headers.get("Content-Security-Policy", POLICY)
+    headers["Content-Security-Policy"] = policy if framed else f"{policy}; {NOT_FRAMED}"
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
     headers["Cross-Origin-Resource-Policy"] = "same-origin"

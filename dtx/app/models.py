@@ -235,7 +235,7 @@ class Catalogue:
             found = [entry for entry in kept if entry is not None] + found
         order = (DT, TOKENS, IMPORTED, CLONE, PLANTED, TEACHER)
         ranked = sorted(
-            found, key=lambda e: (not e.title.startswith(_KINDS[e.kind]), order.index(e.kind))
+            found, key=lambda e: (not e.title.startswith(KINDS[e.kind]), order.index(e.kind))
         )
         self._entries = {entry.id: entry for entry in ranked}
 
@@ -374,7 +374,7 @@ def _kind(record: Mapping[str, Any], shape: ModelConfig | None) -> str:
     return CLONE if shape is not None and not shape.reward_to_go else DT
 
 
-_KINDS = {
+KINDS = {
     DT: "Decision Transformer",
     CLONE: "behaviour clone",
     TEACHER: "teacher",
@@ -387,7 +387,7 @@ _KINDS = {
 def _title(label: str, record: Mapping[str, Any], role: str, kind: str) -> str:
     """``Decision Transformer 0643 · seed 200``; of a control its role: ``untrained 7e42 · seed 200``."""
     config = record.get("config", {})
-    words = _KINDS[kind]
+    words = KINDS[kind]
     if kind == DT and role not in ("", "dt", "decision transformer", "model"):
         words = role
     if config.get("steps") == 0 and "untrained" not in words:

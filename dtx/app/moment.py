@@ -174,11 +174,9 @@ class Moment(Subject):
         return NodeSweep(self.model, batch, self.gap, direction, (node,), at_once, self.stop)
 
     def attributed(self, random_directions: int, seed: int) -> Attributed:
-        """Of both windows; the folded weights are made once a model."""
-        if self.model not in _FOLDED:
-            _FOLDED[self.model] = Folded.of(self.model)
-        folded, context = _FOLDED[self.model], self._both
-        return attribute(folded, context, self.contrast, random_directions, seed)
+        """Of both windows, by the model's folded weights."""
+        copies = folded(self.model)
+        return attribute(copies, self._both, self.contrast, random_directions, seed)
 
     @torch.no_grad()
     def log_p(self, edits: Sequence[ActivationEdit]) -> Tensor:
@@ -201,6 +199,13 @@ class Moment(Subject):
             UserError: There is none; says why.
         """
         return pair_of(self.played, self.contrast, self.data)
+
+
+def folded(model: DecisionTransformerModel) -> Folded:
+    """A model's folded weights, made once a model."""
+    if model not in _FOLDED:
+        _FOLDED[model] = Folded.of(model)
+    return _FOLDED[model]
 
 
 def window(model: DecisionTransformerModel, run: Run) -> Context:

@@ -32,10 +32,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dtx.app import frames
+from dtx.app import frames, page_files
 from dtx.app.guard import Guard, Refused, body_of
 from dtx.app.lanes import SECONDS, Full, Job, Lane
-from dtx.app.page_files import answer as answer_file
 from dtx.app.panels import KEY, LONG, ONCE
 from dtx.app.scene import MOST_PANELS
 from dtx.errors import UserError
@@ -88,6 +87,7 @@ class Server:
         files: Of the page, by path (:func:`dtx.app.page_files.files`).
         names: This machine's, beside loopback's.
         token: That a request must bring; None: nothing.
+        store: Whose figures are served; None: none. A link cannot bring a token, so with one none are.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ class Server:
         files: Mapping[str, Path],
         names: Collection[str] = (),
         token: str | None = None,
+        store: Path | None = None,
     ):
         self._when = when
         self._quick_lane = Lane("explorer, keys", make)
@@ -109,7 +110,10 @@ class Server:
             "/save": self._save,
         }
         routes = [Route(path, _answering(do), methods=["POST"]) for path, do in posts.items()]
-        routes += [Route(path, partial(answer_file, file)) for path, file in files.items()]
+        routes += [Route(path, partial(page_files.answer, file)) for path, file in files.items()]
+        self._figures = store is not None and token is None
+        if store is not None and self._figures:
+            routes.append(Route(page_files.FIGURES, partial(page_files.figure, store)))
         app = Starlette(routes=routes, exception_handlers={HTTPException: _not_there})
         app.router.redirect_slashes = False
         self.application: ASGIApp = Guard(app, names, token)
@@ -127,8 +131,11 @@ class Server:
 
     async def _about(self, request: Request, asked: Mapping[str, Any]) -> Response:
         _fields(asked)
+        files = {"files": self._figures}
         return await _frame(
-            self._quick_lane, request, lambda engine, job: frames.encode(engine.about())
+            self._quick_lane,
+            request,
+            lambda engine, job: frames.encode({**engine.about(), **files}),
         )
 
     async def _ask(self, request: Request, asked: Mapping[str, Any]) -> Response:
@@ -266,7 +273,7 @@ class _Stream(Response):
         async def put(part: bytes, more: bool = True) -> None:
             await send({"type": "http.response.body", "body": part, "more_body": more})
 
-        async with aclosing(self._rest):  # type: ignore[type-var]
+        async with aclosing(self._rest):
             await send(start)
             await put(self._first)
             try:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtx.errors import Interrupted, UserError
+from dtx.errors import Interrupted
 from dtx.progress import console
 from dtx.serving import (
     listen,
@@ -137,6 +137,7 @@ def _serve(found: Explorer, listening: socket.socket, args: argparse.Namespace) 
         files(panel.script for panel in panels),
         set() if only_here else own_names() | {name},
         token,
+        args.store.absolute(),
     )
     link = f"http://{name}:{port}/{fragment}"
 
@@ -172,4 +173,8 @@ def _write(found: Explorer, args: argparse.Namespace) -> None:
     if args.yaml:
         print(found.text(scene.json(), "yaml"), end="")
     else:
-        raise UserError("this version saves no file")
+        from dtx.app.onefile import of_scene
+
+        made = of_scene(found, scene)
+        args.save.write_text(made.text, encoding="utf-8")
+        console.print(f"{args.save}: {made.size / 1e6:.1f} MB; open it in a browser", markup=False)

@@ -11,7 +11,20 @@ import torch
 
 pytest.importorskip("transformer_lens", reason="an extra")
 
-WORDS = ("<|end|>", "The", " cat", " dog", " sat", " on", " the", " mat", ".", " a", " big", " Mary-Ann")
+WORDS = (
+    "<|end|>",
+    "The",
+    " cat",
+    " dog",
+    " sat",
+    " on",
+    " the",
+    " mat",
+    ".",
+    " a",
+    " big",
+    " Mary-Ann",
+)
 SIZES: dict[str, Any] = {
     "n_layers": 2, "d_model": 16, "n_ctx": 12, "d_head": 8, "n_heads": 2, "d_mlp": 24, "act_fn": "gelu",
     "d_vocab": 40, "normalization_type": "LN", "seed": 0,

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 import dtx
+from dtx.app.address import parse
+from dtx.app.asked import Explorer
 from dtx.app.demo import COMMANDS, FOLDER, entries, environment, model, training_data
 from dtx.app.demo.__main__ import main
 from dtx.app.demo.criteria import FIXED, HIGH, LOW
 from dtx.app.demo.make import MEASURED, make, section
 from dtx.app.demo.measure import SEED, TARGETS, measured, verdicts
 from dtx.app.models import DT, PLANTED, Catalogue, Loader
+from dtx.app.scene import LETTERS, OpenPanel
 from dtx.config.compose import compose, experiment
 from dtx.dataset.episodes import Outcome
 from dtx.dt.rollout import greedy_by_layout
@@ -142,11 +145,33 @@ def test_without_a_store_the_page_offers_both_models(tmp_path):
     assert catalogue.choose(f"demo@{step}").id == f"demo@{step}"
 
 
-def test_the_planted_model_does_what_it_was_made_for(tmp_path):
-    catalogue = Catalogue(None, others=entries(tmp_path))
-    planted = Loader().model(catalogue.choose("planted"))
-    outcomes = greedy_by_layout(planted, decision(), [LOW, HIGH])
-    assert (outcomes == np.array([[Outcome.WRONG], [Outcome.SUCCESS]])).all()
+@pytest.mark.parametrize(("name", "asked", "end"), [
+    ("demo", "", "success"), ("demo", "&r=0", "failure"),
+    ("planted", "", "success"), ("planted", "&r=0", "failure"),
+])  # fmt: skip
+def test_on_the_page_both_do_as_they_are_asked_to(name, asked, end, tmp_path):
+    """By the explorer's own answers: the most probable action, until the episode ends."""
+    explorer, loader = Explorer(Catalogue(None, others=entries(tmp_path))), Loader()
+    for layout in decision().layouts:
+        actions, over = "", None
+        while over is None:
+            scene, told = parse(f"#1&m={name}&w={layout}&a={actions}{asked}")
+            assert not told
+            answer = explorer.ask(scene.json(), [OpenPanel("policy")], loader)
+            over = answer["play"]["original"]["over"]
+            policy = answer["panels"]["policy"][0]["data"]["original"]
+            actions += LETTERS[int(policy["probabilities"].argmax())]
+        assert over == end
+
+
+def test_the_other_instruction_makes_it_turn_the_other_way(tmp_path):
+    explorer, loader = Explorer(Catalogue(None, others=entries(tmp_path))), Loader()
+    flip = "set_type:select.role=instruction:to.ball=key:to.key=ball"
+    for layout in decision().layouts:
+        scene, _ = parse(f"#1&m=demo&w={layout}&a=ffff&e={flip}")
+        answer = explorer.ask(scene.json(), [OpenPanel("policy")], loader)
+        data = answer["panels"]["policy"][0]["data"]
+        assert data["original"]["ld"] * data["edited"]["ld"] < -25
 
 
 @pytest.mark.slow

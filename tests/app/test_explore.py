@@ -52,7 +52,12 @@ def test_a_loaded_model_is_shown_where_it_was_recorded_to_act(planted, tmp_path,
     with dtx.explore(handle, scene="#1&w=key/left&a=ffff&r=.9") as page:
         (about,) = post(page, "about", {})["models"]
         assert (about["kind"], about["env"], about["layers"]) == ("dt", "memory", 3)
-        scene = {"models": [about["id"]], "world": "key/left", "actions": "ffff", "reward_to_go": 0.9}
+        scene = {
+            "models": [about["id"]],
+            "world": "key/left",
+            "actions": "ffff",
+            "reward_to_go": 0.9,
+        }
         answer, (data,) = policy(page, scene)
     context = decision_contexts(handle.model, handle.env.decision, [0.9])[0][0]
     expected = forward.run_with_cache(handle.model, context)[0][0, -1]
@@ -75,7 +80,9 @@ def test_modules_in_memory_want_an_environment_and_stay_as_they_are(tmp_path):
         lanes = [Loader().model(chosen) for _ in range(2)]
     assert not called and plain.has_hooks and not any(lane.has_hooks for lane in lanes)
     assert lanes[0] is not lanes[1] and not any(p.requires_grad for p in lanes[0].parameters())
-    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), lanes[0].parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.parameters(), lanes[0].parameters(), strict=True)
+    )
     assert plain.embed.W_A.requires_grad
 
 
@@ -124,4 +131,6 @@ def test_a_model_that_reads_text_is_opened_with_its_prompts():
     assert answer["play"]["changed"] == ["3 cat"]
     best = data["actions"][data["edited"]["probabilities"][:-1].argmax()]
     assert best in (model.tokenizer.decode([int(expected.argmax())]), f"#{int(expected.argmax())}")
-    assert data["edited"]["probabilities"][:-1].max() == pytest.approx(float(expected.max()), abs=1e-6)
+    assert data["edited"]["probabilities"][:-1].max() == pytest.approx(
+        float(expected.max()), abs=1e-6
+    )

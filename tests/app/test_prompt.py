@@ -228,7 +228,9 @@ def test_a_scene_of_texts_is_answered_and_what_needs_a_world_says_so(explorer):
     (told,) = explorer.about()["models"][1:2]
     assert (told["kind"], told["env"], told["layers"], told["steps"]) == ("tokens", None, 2, 12)
     alone = ask(explorer, Scene(models=("model",), text="The cat"), "policy")
-    assert alone["play"]["edited"] is None and alone["panels"]["policy"][0]["data"]["edited"] is None
+    assert (
+        alone["play"]["edited"] is None and alone["panels"]["policy"][0]["data"]["edited"] is None
+    )
 
 
 def test_long_panels_of_texts_come_as_they_grow(explorer):

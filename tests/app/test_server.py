@@ -289,3 +289,97 @@ def test_clients_at_once_get_each_the_answer_of_their_own_scene(port):
         right = alone.ask(scene(letters), [], None)
         np.testing.assert_allclose(answer["logits"], right["logits"], atol=1e-5)
         np.testing.assert_allclose(answer["pattern"], right["pattern"], atol=1e-5)
+
+
+# --- files -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A page of one file, and a store with one artefact that has figures, beside what nobody may get."""
+    folder = tmp_path_factory.mktemp("files")
+    figures = folder / "store" / "lens-00112233" / "figures"
+    figures.mkdir(parents=True)
+    (figures.parent / "done.json").write_text("{}")
+    (figures / "lens.html").write_text("<script>1</script>")
+    (figures / "lens.png").write_bytes(b"png")
+    (figures / "weights.bin").write_bytes(b"1")
+    (figures / "link.png").symlink_to(folder / "secret.png")
+    (folder / "secret.png").write_text("secret")
+    (folder / "store" / "unfinished-00" / "figures").mkdir(parents=True)
+    (folder / "store" / "unfinished-00" / "figures" / "a.png").write_text("secret")
+    (folder / "index.html").write_text("page")
+    return folder
+
+
+@contextlib.contextmanager
+def with_files(files, **options):
+    page = {"/": files / "index.html"}
+    with served(Server(Small, WHEN, page, store=files / "store", **options)) as port:
+        yield port
+
+
+def get(port, path, **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+
+
+def test_the_page_is_asked_for_again_only_when_it_changed(files):
+    with with_files(files) as port:
+        status, headers, body = get(port, "/")
+        assert (status, body, headers["Cache-Control"]) == (200, b"page", "no-cache")
+        assert get(port, "/", **{"If-None-Match": headers["ETag"]})[0] == 304
+        (files / "index.html").write_text("newer")
+        assert get(port, "/", **{"If-None-Match": headers["ETag"]})[2] == b"newer"
+        (files / "index.html").write_text("page")
+        assert get(port, "/", Host="a.b")[0] == 403
+
+
+def test_figures_of_a_store_are_served_apart_from_the_page(files):
+    with with_files(files) as port, client(port) as page:
+        assert page.ask("/about", {})[1]["files"] is True
+        for name, kind, content in (
+            ("lens.html", "text/html; charset=utf-8", b"<script>1</script>"),
+            ("lens.png", "image/png", b"png"),
+        ):
+            status, headers, body = get(port, f"/artefact/lens-00112233/figures/{name}")
+            assert (status, headers["Content-Type"], body) == (200, kind, content)
+            assert headers["Content-Security-Policy"].startswith(
+                "sandbox allow-scripts; default-src 'none'"
+            )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "lens-00112233/figures/link.png",
+            "lens-00112233/figures/weights.bin",
+            "lens/figures/lens.png",
+        ),
+        *("unfinished-00/figures/a.png", "../figures/secret.png", "%2e%2e/figures/secret.png"),
+        *(
+            "lens-00112233/figures/..%2f..%2f..%2fsecret.png",
+            "lens-00112233/figures/%00",
+            "./figures/x",
+        ),
+        *(
+            "lens-00112233/figures/../../../secret.png",
+            "lens-00112233/figures/",
+            "lens-00112233/done.json",
+        ),
+    ],
+)
+def test_nothing_else_of_a_store_is_served(files, path):
+    with with_files(files) as port:
+        status, _, body = get(port, f"/artefact/{path}")
+        assert status == 404 and b"secret" not in body
+
+
+def test_with_a_token_no_figures_are_served(files):
+    with with_files(files, token="secret") as port:
+        assert get(port, "/artefact/lens-00112233/figures/lens.png")[0] == 404
+        assert get(port, "/")[0] == 200

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from dtx.app.frames import decode
 from dtx.cli import main
@@ -243,3 +244,23 @@ def test_a_store_is_followed_and_left_as_it_is_and_panels_of_ones_own_are_served
         (store / label).rename(planted / label)
         assert labels(address) == before
     assert sorted(path.name for path in own.iterdir()) == ["steps.js", "steps.py"]  # no cache
+
+
+def test_a_scene_is_printed_as_a_pairs_file_without_a_browser(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    scene = "#1&a=ff&w=key/left&x=1&e=set_rtg:value=0:scope=all"
+    assert main(["app", "--scene", scene, "--yaml"]) == 0
+    told = capsys.readouterr()
+    raw = yaml.safe_load(told.out)
+    assert raw["source"]["prefix"]["actions"] == ["forward", "forward"]
+    assert raw["edits"]["scene"] == [{"op": "set_rtg", "value": 0, "scope": "all"}]
+    assert list(tmp_path.iterdir()) == []
+    assert main(["app", "--scene", "#1&a=ff", "--yaml"]) == 2
+    assert "nothing is edited" in capsys.readouterr().err
+
+
+def test_a_scene_of_a_link_is_repaired_and_what_was_wrong_is_said(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scene = "#1&t=x&e=set_rtg:value=0:scope=all"
+    assert main(["app", "--scene", scene, "--yaml"]) == 0
+    assert "--scene: cursor: " in capsys.readouterr().err

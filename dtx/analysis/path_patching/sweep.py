@@ -75,6 +75,11 @@ class EdgeSweep:
         self.index = {edge: i for i, edge in enumerate(self.edges)}
         self.change = np.zeros((len(self.edges), self.n + 1, len(runs.batch)))
         self.computed = 0
+        self._columns = {
+            "sender": np.array([edge.sender.name for edge in self.edges]),
+            "receiver": np.array([edge.receiver.name for edge in self.edges]),
+            "input": np.array([edge.receiver.input for edge in self.edges]),
+        }
         self.scores = [self._scores(layer) for layer in range(cfg.n_layers)]
 
     def run(self, advance: Callable[[int], None] = lambda _: None) -> EdgeSweep:
@@ -126,9 +131,8 @@ class EdgeSweep:
             np.tile(pair, len(cells)), (change + self.runs.base_ld[pair]).ravel()
         )
         edge, place = edge.repeat(len(pair)), place.repeat(len(pair))
-        table["sender"] = np.array([e.sender.name for e in self.edges])[edge]
-        table["receiver"] = np.array([e.receiver.name for e in self.edges])[edge]
-        table["input"] = np.array([e.receiver.input for e in self.edges])[edge]
+        for name, of_edges in self._columns.items():
+            table[name] = of_edges[edge]
         table["position"] = np.where(place == n, -1, place)
         table["token"] = np.array([*self.batch.names, TOGETHER])[place]
         return table

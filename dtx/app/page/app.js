@@ -9,6 +9,11 @@ const same = (a, b) => JSON.stringify(sorted(a)) === JSON.stringify(sorted(b));
 const sorted = (value) => (value === null || typeof value !== "object" ? value : Array.isArray(value) ? value.map(sorted)
   : Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])])));
 
+/** The scene in the URL; a sandboxed frame may forbid that. */
+const show = (scene) => {
+  try { history.replaceState(null, "", address(scene)); } catch { /* the link then comes from the page's button only */ }
+};
+
 export class App {
   constructor(engine) {
     this.engine = engine;
@@ -47,7 +52,7 @@ export class App {
     }
     this.scene = scene;
     this.messages = messages;
-    history.replaceState(null, "", address(scene));
+    show(scene);
     this.#ask();
   }
 
@@ -67,7 +72,7 @@ export class App {
 
   /** Take an action at the end of the run. */
   act(letter) {
-    if (this.about.letters.indexOf(letter) >= (this.answer?.play.n_actions ?? 7)) return;
+    if (this.answer?.play.kind === "tokens" || this.about.letters.indexOf(letter) >= (this.answer?.play.n_actions ?? 7)) return;
     this.change({actions: this.scene.actions + letter, cursor: null});
   }
 
@@ -76,7 +81,7 @@ export class App {
     this.queue = this.queue.then(async () => {
       if (this.scene.cursor !== null) this.change({cursor: null}, {record: false});
       await this.settled();
-      const letter = this.#choice(sampled);
+      const letter = this.answer && this.#choice(sampled);
       if (letter) this.act(letter);
       return Boolean(letter);
     });
@@ -98,7 +103,7 @@ export class App {
 
   #choice(sampled) {
     const side = this.shown();
-    const told = this.preference();
+    const told = this.answer.play.kind === "tokens" ? null : this.preference();
     if (side.over) return say("The episode is over."), null;
     if (!told) return say("The model has no preference here."), null;
     const probabilities = [...told.probabilities.data];
@@ -114,7 +119,7 @@ export class App {
   }
 
   /** Steps of the run that is shown. */
-  length() { return this.answer?.play.original.grid.shape[0] ?? 1; }
+  length() { return this.answer?.play.kind === "tokens" ? this.answer.play.original.tokens.length : this.scene.actions.length + 1; }
 
   /** Move the cursor by some steps. */
   move(by) {
@@ -131,7 +136,10 @@ export class App {
   /** The returns of the acting model's training data, or null. */
   returns() { return this.answer?.models[0]?.reward_to_go ?? this.model()?.reward_to_go ?? null; }
 
-  nudge(by) { this.change({reward_to_go: Number((Math.round((this.reward() + by) * 1e6) / 1e6).toFixed(6))}); }
+  async nudge(by) {
+    if (!this.answer) await this.settled();
+    this.change({reward_to_go: Number((Math.round((this.reward() + by) * 1e6) / 1e6).toFixed(6))});
+  }
 
   extreme(which) {
     const returns = this.returns();
@@ -165,8 +173,11 @@ export class App {
     const operations = this.env()?.edits.find((edit) => edit.name === name)?.operations;
     if (!operations) return;
     const edits = this.has(operations) ? this.scene.edits.filter((edit) => !operations.some((other) => same(edit, other))) : [...this.scene.edits, ...operations];
-    this.change({edits, shown: edits.length ? this.scene.shown : "original"});
+    this.edit(edits);
   }
+
+  /** Make these edits and no others. */
+  edit(edits, shown = this.scene.shown) { this.change({edits, shown: edits.length ? shown : "original"}); }
 
   // --- what there is
 
@@ -264,7 +275,7 @@ export class App {
     }
     this.asking = null;
     if (failed !== null) this.fail(failed);
-    history.replaceState(null, "", address(this.scene));
+    show(this.scene);
     document.documentElement.dataset.drawn = address(this.scene);
     for (const resolve of this.waiting.splice(0)) resolve();
     if (failed === null) this.later = {stop: new AbortController(), timer: setTimeout(() => this.#afterwards(this.scene, this.later.stop.signal), IDLE)};
@@ -321,7 +332,7 @@ export class App {
     return this.panels().flatMap(({name}) => {
       const result = this.results[name];
       const overlay = this.modules[name]?.overlay;
-      return overlay && result?.list?.[0]?.data ? overlay(result.list, this.look(name, 300, play)) : [];
+      return overlay && result?.list?.some((item) => item.data) ? overlay(result.list, this.look(name, 300, play)) : [];
     });
   }
 
@@ -337,8 +348,9 @@ export class App {
   summary() {
     const told = this.preference();
     const play = this.answer.play;
-    const best = told ? [...told.probabilities.data].map((p, i) => [p, this.about.actions[i]]).sort((a, b) => b[0] - a[0])[0] : null;
+    const names = this.results.policy?.list?.[0]?.data?.actions ?? this.about.actions;
+    const best = told ? [...told.probabilities.data].map((p, i) => [p, names[i]]).sort((a, b) => b[0] - a[0])[0] : null;
     const over = this.shown().over;
-    return `S${play.cursor}${over && play.cursor === this.length() ? `, over: ${over}` : ""}${best ? `; ${best[1]} ${number(best[0])}` : ""}`;
+    return `${play.kind === "tokens" ? "token " : "S"}${play.cursor}${over && play.cursor === this.length() ? `, over: ${over}` : ""}${best ? `; ${best[1]} ${number(best[0])}` : ""}`;
   }
 }

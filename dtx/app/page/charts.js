@@ -75,7 +75,7 @@ export const lines = ({title, width, height = 220, series, x = {}, y = {}, marks
   const widest = Math.max(...series.map((line) => measure(line.name, SIZE, 650)));
   const ends = direct && widest + 16 <= width / 3 && series.length * LINE <= height - 50;
   const left = Math.max(...written.map((text) => measure(text))) + 8;
-  const right = ends ? widest + 16 : 10;
+  const right = ends ? widest + 20 : 10;
   const top = 10 + (y.label ? LINE : 0) + (marks.some((mark) => mark.text) ? LINE : 0);
   const below = LINE + 6 + (x.label ? LINE : 0);
   const base = height - below;
@@ -177,6 +177,12 @@ export const grid = (title, figures, columns = 1, gap = 16) => {
   }
   return figure(widest, Math.max(y - gap, 1), title, kept);
 };
+
+/** Figures below one another, as one. */
+export const stack = (title, figures, gap = 14) => grid(title, figures, 1, gap);
+
+/** Figures beside one another, as one. */
+export const beside = (title, figures, gap = 18) => grid(title, figures, Math.max(1, figures.length), gap);
 
 /** A heading over a figure, as one; it breaks into lines where it is too long. */
 export const titled = (text, inner, {colour = "var(--ink)", width = Number(inner.getAttribute("width"))} = {}) => {

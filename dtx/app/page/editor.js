@@ -29,6 +29,7 @@ export class Editor {
   /** Edit a cell of the world at its start. */
   cell(x, y, board) {
     const {app} = this;
+    if (!app.answer) return undefined;
     const {play} = app.answer;
     if (this.moving) return this.#moveTo(x, y);
     const side = play.edited ?? play.original;
@@ -145,13 +146,13 @@ export class Editor {
     const key = ({op, select, at: where, view, frame, step, scope, index}) => JSON.stringify([op, select, where, view, frame, step, scope, index]);
     const others = this.app.scene.edits.filter((edit) => edit !== instead && key(edit) !== key(operation));
     this.element.close();
-    this.app.change({edits: [...others, operation], shown: "edited"});
+    this.app.edit([...others, operation], "edited");
   }
 
   #drop(which) {
     const edits = this.app.scene.edits.filter((edit) => !which(edit));
     this.element.close();
-    this.app.change({edits, shown: edits.length ? this.app.scene.shown : "original"});
+    this.app.edit(edits);
   }
 
   // --- the dialog

@@ -3,7 +3,8 @@
 import {html, replace, button, brief, say} from "./dom.js";
 import {dialog} from "./keys.js";
 import {save} from "./export.js";
-import {digits} from "./scene.js";
+import {address, digits} from "./scene.js";
+import {reads} from "./prompt.js";
 
 const KINDS = {dt: "Decision Transformers", clone: "Behaviour clones", agent: "Teachers", planted: "Planted circuits", imported: "Imported", tokens: "Token models"};
 
@@ -22,10 +23,10 @@ export class Header {
     this.trainingLabel = html("label", {class: "group training"}, html("span", {class: "soft"}, "training"), this.training, this.step);
     this.rest = html("div", {class: "rest"},
       button("+ compare", () => this.find.open("compare "), {class: "tool"}),
-      html("div", {class: "group rtg"}, html("span", {class: "soft", title: "reward-to-go"}, "RTG"), html("span", {class: "ticked"}, this.slider, this.ticks), this.value), this.trainingLabel,
+      (this.rtg = html("div", {class: "group rtg"}, html("span", {class: "soft", title: "reward-to-go"}, "RTG"), html("span", {class: "ticked"}, this.slider, this.ticks), this.value)), this.trainingLabel,
       html("div", {class: "group end"},
         button("YAML", () => this.yaml(), {class: "tool", title: "copy as YAML"}), button("link", () => this.link(), {class: "tool", title: "copy the link"}),
-        button("save", () => this.save(), {class: "tool", title: "save as one HTML file"}), button("◐", () => this.theme(), {class: "tool", "aria-label": "light or dark", title: "light or dark"})),
+        app.engine.name === "file" ? null : button("save", () => this.save(), {class: "tool", title: "save as one HTML file"}), button("◐", () => this.theme(), {class: "tool", "aria-label": "light or dark", title: "light or dark"})),
     );
     this.help = button("?", () => app.command("help"), {class: "tool keys-button", "aria-label": "keys", title: "keys: ?"});
     this.more = button("⋯", () => this.sheet.showModal(), {class: "tool more-button", "aria-label": "reward-to-go, training step, YAML, link, save"});
@@ -44,6 +45,8 @@ export class Header {
     const {app} = this;
     this.#models(answer);
     this.#worlds(answer);
+    const text = reads(answer);
+    this.world.hidden = this.rtg.hidden = text;
     const value = app.reward();
     const returns = app.returns();
     const [low, high] = returns ? [returns.lowest, returns.highest] : [0, 1];
@@ -94,6 +97,7 @@ export class Header {
 
   #worlds(answer) {
     const {app} = this;
+    if (reads(answer)) return;
     const own = app.model()?.env;
     const {env} = answer.play;
     const fits = app.about.envs.filter(({id, n_actions}) => id === env || id === own || n_actions === answer.play.n_actions);
@@ -157,7 +161,7 @@ export class Header {
 
   yaml() { return this.#text("yaml", "As YAML"); }
 
-  link() { return this.#copy(location.href, "Link copied"); }
+  link() { return this.#copy(location.href.split("#")[0] + address(this.app.scene), "Link copied"); }
 
   async save() {
     try {

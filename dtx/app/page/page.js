@@ -9,6 +9,7 @@ import {World} from "./world.js";
 import {Editor} from "./editor.js";
 import {Panels, look} from "./panels.js";
 import {Find, Help, commands, listen} from "./keys.js";
+import {Prompt, Contrast} from "./prompt.js";
 import {watch} from "./pointing.js";
 
 /** Colours by the system, or as the reader switched them before. */
@@ -47,6 +48,8 @@ export const start = async (engine) => {
   const editor = new Editor(app);
   const timeline = new Timeline(app, editor);
   const world = new World(app, editor);
+  const prompt = new Prompt(app);
+  const contrast = new Contrast(app);
   const named = {
     shown: () => app.scene.edits.length && app.change({shown: app.scene.shown === "edited" ? "original" : "edited"}, {record: false}),
     field: () => app.toggle("policy_field"),
@@ -63,10 +66,11 @@ export const start = async (engine) => {
     say(app.summary());
     if (ms) document.getElementById("took").textContent = `computed in ${Math.round(Object.values(ms).reduce((a, b) => a + b, 0))} ms`;
   }};
-  app.parts.push(header, timeline, world, panels, spoken);
+  app.parts.push(header, timeline, world, prompt, contrast, panels, spoken);
+  panels.policy?.parameters.after(contrast.root);
   for (const part of app.parts) part.tell ??= () => {};
   holder.replaceChildren(header.root, timeline.root,
-    html("div", {class: "stage"}, world.root, html("div", {class: "middle"}, panels.policy?.root, panels.middle), html("div", {class: "right"}, panels.shelf, panels.root)),
+    html("div", {class: "stage"}, html("div", {class: "left"}, world.root, prompt.root), html("div", {class: "middle"}, panels.policy?.root, panels.middle), html("div", {class: "right"}, panels.shelf, panels.root)),
     html("footer", {class: "soft"}, `dtx explorer · ${app.about.where} · `, checked(app.about.checked), html("span", {id: "took"}), " · keys: ?"));
   dressed(() => app.redraw());
   addEventListener("hashchange", () => location.hash !== address(app.scene) && app.open(location.hash));

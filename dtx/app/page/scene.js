@@ -3,7 +3,7 @@
 export const LETTERS = "lrfpdtn";
 const VERSION = 1;
 const LARGEST = 1e6;
-const MOST = {models: 4, actions: 2000, edits: 16, panels: 24, unknown: 8};
+const MOST = {models: 4, actions: 2000, edits: 16, panels: 24, unknown: 8, text: 2000, name: 80};
 const MODEL = /^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}(@[0-9]{1,9})?$/;
 const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,39}$/;
 const PLACE = /^[A-Za-z0-9_][A-Za-z0-9_.,=/:-]{0,99}$/;
@@ -16,7 +16,7 @@ const CELL = /^[0-9]{1,4}(,[0-9]{1,4})+$/;
 
 /** The scene in which nothing is chosen. */
 export const FIRST = Object.freeze({version: VERSION, models: [], env: "", world: "", actions: "", reward_to_go: null,
-  tokens: {}, edits: [], cursor: null, contrast: null, panels: null, shown: "original", unknown: {}});
+  tokens: {}, edits: [], cursor: null, contrast: null, panels: null, shown: "original", text: "", edited_text: "", unknown: {}});
 
 const mapping = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 const short = (value) => String(typeof value === "object" ? JSON.stringify(value) : value).slice(0, 40);
@@ -47,6 +47,18 @@ const list = (value, tell, part) => Array.isArray(value) ? value : (tell(part, "
 const cut = (values, tell, part) => {
   if (values.length > MOST[part]) tell(part, `at most ${MOST[part]} are taken`);
   return values.slice(0, MOST[part]);
+};
+
+/** A text without lone surrogates, which no address can hold. */
+const sound = (value) => value.replace(/\p{Cs}/gu, "");
+
+const prompt = (value, tell, part) => {
+  if (typeof value !== "string") return tell(part, "a text is wanted"), "";
+  const kept = sound(value);
+  if (kept !== value) tell(part, "has halves of characters, which are left out");
+  const characters = [...kept];
+  if (characters.length > MOST.text) tell(part, `only the first ${MOST.text} characters are read`);
+  return characters.slice(0, MOST.text).join("");
 };
 
 const READERS = {
@@ -88,7 +100,7 @@ const READERS = {
   },
   contrast(value, tell) {
     if (value === null) return null;
-    if (Array.isArray(value) && value.length === 2 && value.every((x) => typeof x === "string" && NAME.test(x)) && value[0] !== value[1]) return [...value];
+    if (Array.isArray(value) && value.length === 2 && value.every((x) => typeof x === "string" && x !== "" && [...x].length <= MOST.name && sound(x) === x) && value[0] !== value[1]) return [...value];
     return tell("contrast", "two different actions are wanted, as in left-right"), null;
   },
   panels(value, tell) {
@@ -107,6 +119,8 @@ const READERS = {
     return cut(found, tell, "panels");
   },
   shown: (value, tell) => ["original", "edited"].includes(value) ? value : (tell("shown", "original or edited is wanted"), "original"),
+  text: (value, tell) => prompt(value, tell, "text"),
+  edited_text: (value, tell) => prompt(value, tell, "edited_text"),
   unknown(value, tell) {
     if (!mapping(value)) return tell("unknown", "a mapping is wanted"), {};
     const kept = Object.entries(value).slice(0, MOST.unknown).filter(([k, v]) => UNKNOWN.test(k) && !Object.hasOwn(PARTS, k) && typeof v === "string" && RAW.test(v));
@@ -130,9 +144,9 @@ export const read = (raw) => {
 
 // --- as an address
 
-const PARTS = {m: "models", env: "env", w: "world", a: "actions", r: "reward_to_go", e: "edits", t: "cursor", c: "contrast", p: "panels", v: "shown"};
+const PARTS = {m: "models", env: "env", w: "world", a: "actions", r: "reward_to_go", e: "edits", t: "cursor", c: "contrast", p: "panels", v: "shown", x: "text", y: "edited_text"};
 const percent = (character) => [...new TextEncoder().encode(character)].map((b) => `%${b.toString(16).toUpperCase().padStart(2, "0")}`).join("");
-const quoted = (value) => [...value].map((c) => (/[A-Za-z0-9\-_./@*'()!]/.test(c) ? c : percent(c))).join("");
+const quoted = (value, more = "") => [...value].map((c) => (/[A-Za-z0-9\-_./@*'()!]/.test(c) || more.includes(c) ? c : percent(c))).join("");
 
 const decoded = (value) => {
   try { return decodeURIComponent(value); } catch { return value; }
@@ -187,7 +201,7 @@ const put = (raw, name, value) => {
     }
   } else if (name === "e") raw[field] = split(value, ";").map((edit) => fields(edit, "op"));
   else if (name === "t") raw[field] = WHOLE.test(value) ? Number(value) : value;
-  else if (name === "c") raw[field] = decoded(value).split("-");
+  else if (name === "c") raw[field] = value.split("-").map(decoded);
   else if (name === "p") raw[field] = split(value, "~").map((panel) => {
     const {"": word, ...parameters} = fields(panel, "");
     return {name: word, parameters};
@@ -220,9 +234,9 @@ export const address = (scene) => {
     ...Object.entries(scene.tokens).map(([step, value]) => `${step}:${digits(value)}`)].join(",");
   const parts = {m: scene.models.join("~"), env: scene.env, w: scene.world, a: scene.actions, r: rewards,
     e: scene.edits.map(({op, ...rest}) => [op, ...entries(rest)].join(":")).join(";"),
-    t: scene.cursor === null ? "" : String(scene.cursor), c: scene.contrast === null ? "" : scene.contrast.join("-"),
+    t: scene.cursor === null ? "" : String(scene.cursor), c: (scene.contrast ?? []).map((name) => quoted(name, "~").replaceAll("-", "%2D")).join("-"),
     p: (scene.panels ?? []).map((panel) => [panel.name, ...entries(panel.parameters)].join(":")).join("~"),
-    v: scene.shown === "original" ? "" : scene.shown};
+    v: scene.shown === "original" ? "" : scene.shown, x: quoted(scene.text, ",:;~="), y: quoted(scene.edited_text, ",:;~=")};
   const out = Object.entries(parts).filter(([, value]) => value).map(([name, value]) => `${name}=${value}`);
   if (scene.panels?.length === 0) out.push("p=");
   out.push(...Object.entries(scene.unknown).map(([name, value]) => `${name}=${value}`));

@@ -1,9 +1,10 @@
 // One timeline for everything: what the agent saw, the tokens by name, the cursor; the original over the edited run.
 
-import {html, number} from "./dom.js";
+import {html, number, replace} from "./dom.js";
 import {picture} from "./tiles.js";
 import {digits} from "./scene.js";
 import {mark} from "./pointing.js";
+import {reads, strip} from "./prompt.js";
 
 export const SIGNS = {left: "↶", right: "↷", forward: "↑", pickup: "pick", drop: "drop", toggle: "tog", done: "done"};
 const SIDE = 58;
@@ -18,9 +19,19 @@ export class Timeline {
     this.root = html("section", {class: "timeline card", "aria-label": "Timeline"}, this.heads, this.strip);
   }
 
-  draw({play}) {
+  draw(answer) {
     const {app} = this;
+    const {play} = answer;
     const sides = ["original", "edited"].filter((name) => play[name]);
+    this.heads.hidden = sides.length < 2;
+    for (const head of this.heads.children) head.setAttribute("aria-pressed", String(head.dataset.side === app.scene.shown));
+    this.strip.classList.toggle("reading", reads(answer));
+    if (reads(answer)) {
+      this.columns = [];
+      replace(this.strip, strip(app, answer));
+      return mark(this.root);
+    }
+    if (!this.columns.length) this.strip.replaceChildren();
     const steps = Math.max(...sides.map((name) => play[name].grid.shape[0]));
     this.root.classList.toggle("pair", sides.length > 1);
     for (let i = 0; i < steps; i++) {
@@ -42,15 +53,13 @@ export class Timeline {
       }
     }
     for (const {element} of this.columns.splice(steps)) element.remove();
-    this.heads.hidden = sides.length < 2;
-    for (const head of this.heads.children) head.setAttribute("aria-pressed", String(head.dataset.side === app.scene.shown));
     const column = this.columns[play.cursor - 1]?.element;
     if (column) {
       const [left, width, room] = [column.offsetLeft - this.strip.offsetLeft, column.offsetWidth, this.strip.clientWidth];
       if (left < this.strip.scrollLeft) this.strip.scrollLeft = left - width / 2;
       else if (left + width > this.strip.scrollLeft + room) this.strip.scrollLeft = left + 1.5 * width - room;
     }
-    mark(this.root);
+    return mark(this.root);
   }
 
   #differing({original, edited}, i) {
@@ -64,7 +73,8 @@ export class Timeline {
     if (i >= side.view.shape[0]) return html("div", {class: `line ${name} ended`, "data-side": name}, html("span", {class: "soft"}, side.over ? `over: ${side.over}` : "–"));
     const differs = name === "edited" ? this.#differing(play, i) : {};
     const n = i + 1;
-    const reward = side.reward_to_go.data[i];
+    const given = side.reward_to_go.data[i];
+    const reward = Math.abs(given) < 1e-6 ? 0 : given; // float32 of what remains after the last reward
     const action = i < side.actions.shape[0] ? app.about.actions[side.actions.data[i]] : null;
     const token = (kind, text, about, click) => html("button", {type: "button", class: `token ${kind}${differs[kind] ? " differs" : ""}`, "data-token": `${kind}${n}`, "data-id": `${name}-${kind}${n}`, tabindex: -1,
       "aria-label": `${kind}${n} ${name}: ${about}${differs[kind] ? ", differs from the original" : ""}. Edit`, title: `${kind}${n}: ${about}`, click}, html("b", {}, `${kind}${n}`), ` ${text}`);

@@ -1,6 +1,7 @@
 // The world and the agent's view: drawn, walked cell by cell, its cells opened in the pair editor.
 
 import {svg, html, replace, button, say} from "./dom.js";
+import {reads} from "./prompt.js";
 import {cell, agent, words, at, DIRECTIONS} from "./tiles.js";
 
 const STEPS = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
@@ -63,7 +64,7 @@ export class Board {
   }
 
   #arrive() {
-    if (!this.root.matches(":focus-visible")) return;
+    if (!this.drawn || !this.root.matches(":focus-visible")) return;
     const [x, y] = this.here ?? this.drawn.agent;
     this.at(x, y);
   }
@@ -90,6 +91,7 @@ export class Board {
   }
 
   #click(event) {
+    if (!this.drawn) return;
     const {left, top, width} = this.root.getBoundingClientRect();
     const unit = width / (this.drawn.width + 0.08);
     const [x, y] = [Math.floor((event.clientX - left) / unit), Math.floor((event.clientY - top) / unit)];
@@ -130,6 +132,8 @@ export class World {
   draw(answer) {
     const {app} = this;
     const {play} = answer;
+    this.root.hidden = reads(answer);
+    if (this.root.hidden) return;
     const name = play.edited && app.scene.shown === "edited" ? "edited" : "original";
     const side = play[name];
     const other = play.edited && play[name === "edited" ? "original" : "edited"];
@@ -145,7 +149,7 @@ export class World {
     this.#edits(answer);
     for (const key of this.pad.querySelectorAll("[data-letter]")) key.hidden = app.about.letters.indexOf(key.dataset.letter) >= play.n_actions;
     const unusual = side.unusual.data[step] ? "This view was edited: no world shows it (out of distribution). " : "";
-    const near = side.distance ? `${side.distance.data[step]} cells differ from the nearest view in the training data` : "";
+    const near = side.distance ? `${side.distance.data[step] === 1 ? "1 cell differs" : `${side.distance.data[step]} cells differ`} from the nearest view in the training data` : "";
     const beside = near && other?.distance ? ` (${name === "edited" ? "original" : "edited"}: ${other.distance.data[others]})` : "";
     this.distance.textContent = unusual + near + beside;
     this.distance.classList.toggle("warn", Boolean(unusual));
@@ -190,7 +194,7 @@ export class World {
       button(title, () => app.declared(name), {key: ["i", "w"][i] ?? "", class: "toggle edit", "aria-pressed": String(app.has(operations)), "data-id": `edit-${name}`}));
     replace(this.edits, declared, app.panelOf("policy_field") ? this.field : null);
     replace(this.made, app.scene.edits.map((edit, i) => html("li", {}, html("span", {}, phrase(edit)),
-      button("×", () => app.change({edits: app.scene.edits.filter((_, j) => j !== i)}), {"aria-label": `take back: ${phrase(edit)}`, "data-id": `made-${i}`}))),
+      button("×", () => app.edit(app.scene.edits.filter((_, j) => j !== i)), {"aria-label": `take back: ${phrase(edit)}`, "data-id": `made-${i}`}))),
     play.impossible ? html("li", {class: "bad", role: "alert"}, `✗ ${play.impossible}`) : null,
     play.edited && play.changed ? html("li", {class: "note"}, play.changed.length ? `tokens that differ: ${play.changed.join(" ")}` : "no token differs up to here", play.same_length ? "" : " · the edited run has another length") : null);
   }

@@ -1,5 +1,28 @@
 // Maps of all heads on one scale, with a bar of what kind of token the looked-at state attends to under each.
 
+const patternNames = ({n_layers: layers}) => Array.from({length: layers}, (_, i) => `blocks.${i}.attn.hook_pattern`);
+
+/** What compute reads of the model, so that one forward pass serves all panels. */
+export const hooks = patternNames;
+
+/** Patterns (l, h, n, m) of both sides, and of the original their sums over keys of a kind; see attention.py. */
+export const compute = (moment) => {
+  const names = patternNames(moment.cfg), layers = names.length, {tokens} = moment.original;
+  const patterns = (side) => {
+    const known = side.activations(names), [, heads, n, m] = known[names[0]].shape;
+    const data = new Float32Array(layers * heads * n * m);
+    names.forEach((name, layer) => data.set(known[name].data, layer * heads * n * m));
+    return {shape: [layers, heads, n, m], data};
+  };
+  const sides = moment.both(patterns), kinds = ["R", "S", "A", "pad"];
+  const {shape: [, heads, n, m], data} = sides.original;
+  const byKind = new Float32Array(layers * heads * n * kinds.length);
+  for (let row = 0; row < layers * heads * n; row++) for (let j = 0; j < m; j++) {
+    byKind[row * kinds.length + kinds.indexOf(tokens.kinds[j])] += data[row * m + j];
+  }
+  return {tokens: tokens.names, ...sides, kinds, by_kind: {shape: [layers, heads, n, kinds.length], data: byKind}};
+};
+
 const title = (look, i) => look.models[i]?.title ?? `model ${i + 1}`;
 
 export const draw = (root, data, look) => {
@@ -17,6 +40,7 @@ export const draw = (root, data, look) => {
   if (!several && shown[0].edited) figures.push(charts.titled("edited − original", heads(shown[0], minus(shown[0].edited, shown[0].original), "signed", look, width, readout), {width}));
   const other = shown.length === 2 ? matched(shown[0], shown[1], look) : null;
   if (other) figures.push(charts.titled(`${shown[1].i + 1} − ${shown[0].i + 1}, tokens matched by name`, heads(other.model, other.values, "signed", look, width, readout), {width}));
+  if (!shown[0].kinds.includes("S")) return void root.append(charts.grid("Attention of all heads", figures, columns, 10), readout);
   const strip = charts.legend([...new Set(shown[0].tokens.map(kindOf))].map((kind) => ({name: kind === "pad" ? "padding" : `${kind} tokens`, colour: shade(kind), kind: "box"})), 0, 28, width);
   figures.push(charts.figure(width, 28 + strip.height, "", charts.label(0, 11, `under each head: what kind of token ${shown[0].tokens.at(-1)} attends to`), strip.nodes));
   root.append(charts.grid("Attention of all heads", figures, columns, columns > 1 ? 20 : 10), readout);
@@ -46,11 +70,11 @@ const heads = (model, values, kind, look, width, readout) => {
   const across = width / count >= (look.width >= 640 ? 40 : 58) || count <= 4 ? count : Math.ceil(count / 2);
   const blocks = Array.from({length: layers * count}, (_, i) => ({title: `L${Math.floor(i / count)}H${i % count}`, values: values.data.subarray(i * rows * columns, (i + 1) * rows * columns)}));
   const most = kind === "signed" ? Math.max(0.01, ...blocks.map((block) => block.values.reduce((a, b) => Math.max(a, Math.abs(b)), 0))) : 1;
-  const tell = (block, r, c, value) => `${blocks[block].title}, ${model.tokens[r]} → ${model.tokens[c]}: ${kind === "signed" && value > 0 ? "+" : ""}${number(value)}`;
+  const tell = (block, r, c, value) => `${model.tokens[r]} → ${model.tokens[c]}, ${blocks[block].title}: ${kind === "signed" && value > 0 ? "+" : ""}${number(value)}`;
   const map = charts.maps({title: `Attention, ${layers} layers of ${count} heads, ${kind === "signed" ? "edited minus original" : kind}`, width, blocks, rows: model.tokens, columns: model.tokens,
-    kind, low: kind === "signed" ? -most : 0, high: most, across, most: look.width > 1000 ? 9 : 6, unit: kind === "signed" ? "" : "of a row", tell,
+    kind, low: kind === "signed" ? -most : 0, high: most, across, most: (look.width > 1000 ? 140 : 84) / columns, unit: kind === "signed" ? "" : "of a row", tell,
     moved: (block, r, c, text) => read(readout, text, model, r, c, look),
-    below: kind === "signed" ? null : {height: 5, draw: (block, x, y, width) => byKind(model, blocks[block].values.subarray((rows - 1) * columns), x, y, width, svg)}});
+    below: kind === "signed" || !model.kinds.includes("S") ? null : {height: 5, draw: (block, x, y, width) => byKind(model, blocks[block].values.subarray((rows - 1) * columns), x, y, width, svg)}});
   return map;
 };
 
@@ -75,10 +99,10 @@ const read = (readout, text, model, r, c, look) => {
   const side = (look.shown === "edited" && look.play.edited) || look.play.original;
   const view = (token) => {
     const step = Number(/^[RSA](\d+)$/.exec(token)?.[1] ?? 0) - 1;
-    return step >= 0 && step < side.view.shape[0] ? look.picture(side.views, side.view.data[step], 42) : null;
+    return step >= 0 && side.view && step < side.view.shape[0] ? look.picture(side.views, side.view.data[step], 42) : null;
   };
   const token = (name) => look.html("b", {class: `token ${name[0]}`, "data-token": name}, name);
-  readout.replaceChildren(...[token(model.tokens[r]), view(model.tokens[r]), "→", token(model.tokens[c]), view(model.tokens[c]), look.html("span", {}, text)].filter(Boolean));
+  readout.replaceChildren(...[token(model.tokens[r]), view(model.tokens[r]), "→", token(model.tokens[c]), view(model.tokens[c]), look.html("span", {}, text.slice(text.indexOf(",") + 1))].filter(Boolean));
 };
 
 export const table = (data, look) => ({

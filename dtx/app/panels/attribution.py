@@ -25,7 +25,7 @@ CONTROL = (
     "is written straight to the logits, not what later layers make of it."
 )
 SOURCE = "dtx.analysis.attribution.compute.attribute"
-DOC = "analyses.md#attribution"
+DOC = "gallery.md#attribution"
 FIRST = False
 SIZE = "wide"
 RANDOM, SEED, SHOWN = 40, 0, 20

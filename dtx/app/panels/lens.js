@@ -1,5 +1,28 @@
 // The logit difference that the residual stream is read as after each part, as lines: one for each run and model.
 
+const streamNames = ({n_layers: layers}) => ["blocks.0.hook_resid_pre",
+  ...Array.from({length: layers}, (_, i) => [`blocks.${i}.hook_resid_mid`, `blocks.${i}.hook_resid_post`]).flat()];
+
+/** What compute reads of the model, so that one forward pass serves all panels. */
+export const hooks = streamNames;
+
+/** Logits (p, a) and their difference (p) that each point of the last token's stream is read as; see lens.py. */
+export const compute = (moment) => {
+  const {cfg, model} = moment, names = streamNames(cfg), tolerance = 1e-4;
+  let error = 0;
+  const sides = moment.both((side) => {
+    const known = side.activations(names), d = cfg.d_model, streams = new Float32Array(names.length * d);
+    names.forEach((name, i) => streams.set(known[name].data.slice(-d), i * d));
+    const logits = model.read({shape: [names.length, d], data: streams}), a = logits.shape[1];
+    const rows = names.map((_, i) => logits.data.subarray(i * a, i * a + a));
+    side.logits.forEach((value, i) => { error = Math.max(error, Math.abs(value - rows.at(-1)[i])); });
+    return {logits, ld: {shape: [names.length], data: Float32Array.from(rows, (row) => moment.difference(row))}};
+  });
+  const layers = Array.from({length: cfg.n_layers}, (_, i) => [`L${i} attention`, `L${i} MLP`]).flat();
+  const check = {name: "the last point is the model's output", error, tolerance, holds: error <= tolerance};
+  return {points: ["embed", ...layers], ...sides, check};
+};
+
 const DASHES = [null, "6 3", "2 3", "8 3 2 3"];
 const title = (look, i) => look.models[i]?.title ?? `model ${i + 1}`;
 const sides = (data) => ["original", "edited"].filter((name) => data[name]);
@@ -19,8 +42,13 @@ export const draw = (root, data, look) => {
     width: look.width, height: 240, series, y: {label: contrast}, x: {ticks: longest.points.map((point, p) => [p, short(point)])}}));
 };
 
+const names = (data, look) => {
+  const first = data.find((item) => item.data)?.data;
+  return (first?.actions ?? look.about.actions ?? []).slice(0, first?.original.logits.shape[1]);
+};
+
 export const table = (data, look) => ({
-  columns: ["model", "side", "point", "logit difference", ...(look.about.actions ?? []).slice(0, data.find((item) => item.data)?.data.original.logits.shape[1])],
+  columns: ["model", "side", "point", "logit difference", ...names(data, look)],
   rows: data.flatMap((item, i) => (item.data ? sides(item.data).flatMap((name) => item.data.points.map((point, p) => {
     const {logits, ld} = item.data[name];
     const wide = logits.shape[1];

@@ -21,7 +21,7 @@ CONTROL = (
     "the edited run's, and between two equal runs, where nothing may change."
 )
 SOURCE = "dtx.analysis.activation_patching.sweep.NodeSweep"
-DOC = "analyses.md#activation_patching"
+DOC = "gallery.md#activation_patching"
 FIRST = False
 SIZE = "wide"
 AT_ONCE = 512
@@ -62,11 +62,7 @@ def compute(moment: Subject, parameters: Parameters) -> Iterator[tuple[float, di
     rho = {kind: np.full((len(rows), n), np.nan) for kind in (EDIT, *DONORS)}
     change, null = np.full((len(rows), n), np.nan), np.nan
     controls = [row for _, row in batch.table.iterrows() if row["kind"] in DONORS]
-    share, tables = 0.0, sweep.parts()
-    while share < 1.0:
-        share, table = next(tables, (1.0, None))
-        if table is None:  # nobody waits
-            return
+    for share, table in sweep.parts():  # ends early when nobody waits
         place = rows.index(str(table["name"].iloc[0]))
         for kind, values in rho.items():
             if len(mine := table[table["kind"] == kind]):
@@ -80,7 +76,7 @@ def compute(moment: Subject, parameters: Parameters) -> Iterator[tuple[float, di
                 "direction": direction.value,
                 "rows": rows,
                 "tokens": list(moment.original.tokens.names),
-                "changed": batch.changed[int(own.name)].numpy(),  # type: ignore[arg-type]
+                "changed": batch.changed[int(own.name)].numpy(),
                 "rho": rho[EDIT].copy(),
                 "change": change.copy(),
                 "donors": [_donor(row, direction, rho[str(row["kind"])]) for row in controls],

@@ -26,12 +26,14 @@ CONTROL = (
     "ends in the edited run's, and between two equal runs, where nothing may change."
 )
 SOURCE = "dtx.analysis.path_patching.sweep.EdgeSweep"
-DOC = "analyses.md#path_patching"
+DOC = "gallery.md#path_patching"
 FIRST = False
 SIZE = "wide"
 AT_ONCE = 512
 CHECKED = 3
 """Strongest edges that are compared with a plain forward pass."""
+STEP = 0.1
+"""Share of the edges after which the page is told again."""
 TOLERANCE = 1e-3
 """As ``conf/analysis/path_patching.yaml`` has it."""
 
@@ -52,7 +54,7 @@ class Parameters:
 
 
 def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dict[str, Any]]]:
-    """Yield (share done, data) after each sender: the strongest edges so far.
+    """Yield (share done, data) after some senders: the strongest edges so far.
 
     Returns:
         ``edges``: columns ``sender``, ``receiver``, ``input`` (q, k, v, mlp, logits), ``token`` (a name, or
@@ -68,12 +70,14 @@ def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dic
     own = own[own["kind"] == EDIT].iloc[0]
     strongest, null, measured = pd.DataFrame(), np.nan, 0
     names = moment.original.tokens.names
-    share, parts = 0.0, sweep.parts()
-    while share < 1.0:
-        share, places = next(parts, (1.0, None))
-        if places is None:  # nobody waits
-            return
-        table = sweep.table(places)
+    told, waiting = 0.0, []
+    for share, places in sweep.parts():  # ends early when nobody waits
+        waiting += places
+        if told and share < min(told + STEP, 1.0):
+            continue
+        told, table, waiting = share, sweep.table(waiting), []
+        if each:  # all tokens together are another question
+            table = table[table["position"] >= 0]
         null = float(np.fmax(null, table.loc[table["kind"] == NULL, "change"].abs().max()))
         measured += int((table["kind"] == EDIT).sum())
         strongest = pd.concat([strongest, _beside(table)], ignore_index=True)
@@ -113,7 +117,7 @@ def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dic
 
 def _beside(table: pd.DataFrame) -> pd.DataFrame:
     """The edit's rows, with the donors' rho of the same cells as columns."""
-    own = table[table["kind"] == EDIT].reset_index(drop=True)
+    own = pd.DataFrame(table[table["kind"] == EDIT]).reset_index(drop=True)
     for kind in DONORS:  # the rows of each kind are in the same order of cells
         there = table.loc[table["kind"] == kind, "rho"].to_numpy()
         own[kind] = there if len(there) else np.nan

@@ -1,5 +1,13 @@
 // Bars of every action's probability in pairs, original over edited; a column for each model.
 
+/** Logits, probabilities, entropy in nats and logit difference of both sides; see policy.py. */
+export const compute = (moment) => ({actions: moment.actions, gap: moment.gap, value: null, ...moment.both((side) => {
+  const logits = side.logits, p = moment.probabilities(logits);
+  const entropy = -p.reduce((sum, x) => sum + (x > 0 ? x * Math.log(x) : 0), 0);
+  const vector = (data) => ({shape: [data.length], data});
+  return {logits: vector(logits), probabilities: vector(p), entropy, ld: moment.difference(logits)};
+})});
+
 const SIDES = ["original", "edited"];
 const sides = (data) => SIDES.filter((name) => data[name]);
 const title = (look, i) => look.models[i]?.title ?? `model ${i + 1}`;

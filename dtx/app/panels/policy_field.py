@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from dtx.analysis.core.policies import entropy
 from dtx.analysis.psychology.measure import policies
 from dtx.analysis.psychology.poses import LEFT, Poses, reach_from
 from dtx.app.moment import Moment
-from dtx.app.panels import IDLE, WORLD, choice
+from dtx.app.panels import IDLE, WORLD, NoParameters
 from dtx.app.play import at_cursor, declared
 from dtx.errors import UserError
 from dtx.pairs.apply import edit_world
@@ -31,22 +30,16 @@ CONTROL = (
     "way is part of what the model is given."
 )
 SOURCE = "dtx.analysis.psychology.measure.policies"
-DOC = "analyses.md#psychology"
+DOC = "gallery.md#psychology"
 FIRST = False
 SIZE = "half"
 TOLERANCE = 1e-6
+Parameters = NoParameters
 KEPT = 16
 """Worlds whose poses are kept."""
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """Attributes: see the help of each."""
-
-    side: str = choice("original", ("original", "edited"), "Whose world is drawn")
-
-
-def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
+def compute(moment: Moment, parameters: NoParameters) -> dict[str, Any]:
     """The policy in every pose, at the reward-to-go that is asked for at the start.
 
     Returns:
@@ -62,7 +55,6 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
     data: dict[str, Any] = {
         "actions": list(moment.actions),
         "reward_to_go": start,
-        "shown": parameters.side if moment.edited is not None else "original",
         "edited": None,
     }
     errors = []

@@ -20,7 +20,7 @@ WHEN = KEY
 NEEDS = ()
 CONTROL = "A random vector of the same length at the same place, at the same sizes."
 SOURCE = "dtx.analysis.steering.runs.Runs"
-DOC = "analyses.md#steering"
+DOC = "gallery.md#steering"
 FIRST = False
 SIZE = "half"
 SIZES = 5
@@ -36,7 +36,7 @@ class Parameters:
         DIFFERENCE, (DIFFERENCE, CLAMP),
         "difference: add (original - edited) at a layer; reward_to_go: R tokens go towards another value",
     )  # fmt: skip
-    layer: int = number(1, 0, 63, "Layer before which the difference is added")
+    layer: int = number(-1, -1, 11, "Layer before which the difference is added; -1: the last")
     tokens: str = choice(
         Tokens.last_state.value, [each.value for each in Tokens], "Where the difference is taken and added"
     )  # fmt: skip
@@ -111,13 +111,14 @@ def _edit(moment: Subject, parameters: Parameters) -> tuple[ActivationEdit, floa
         raise UserError(
             "steering: the difference of both runs needs an edit; make one, or choose reward_to_go"
         )
-    if parameters.layer >= cfg.n_layers:
+    layer = cfg.n_layers - 1 if parameters.layer < 0 else parameters.layer
+    if layer >= cfg.n_layers:
         raise UserError(f"steering.layer: the model's layers are 0..{cfg.n_layers - 1}")
-    tokens, hook = Tokens(parameters.tokens), residual(parameters.layer)
+    tokens, hook = Tokens(parameters.tokens), residual(layer)
     original, edited = (
         side.activations({hook})[hook][side.where(tokens)]
         for side in (moment.original, moment.edited)
     )
-    name = f"before L{parameters.layer}, {tokens.value.replace('_', ' ')}"
+    name = f"before L{layer}, {tokens.value.replace('_', ' ')}"
     vector = original.mean(0) - edited.mean(0)
     return ActivationEdit(name, hook, tokens, vector=vector), float(original.norm(dim=-1).mean())

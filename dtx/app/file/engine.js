@@ -1,0 +1,110 @@
+// The engine without a server: what page/server.js is with one. Its work is done by worker.js.
+import {address} from "../page/scene.js";
+
+const PATIENCE = 5000; // ms for a worker to start; it takes some tens
+const ABORTED = "AbortError";
+
+const inPage = async (url) => {
+  const {answer} = await import(url);
+  return {answer, where: "page"};
+};
+
+const inWorker = (url) => new Promise((resolve, reject) => {
+  const worker = new Worker(url, {type: "module"}), waiting = new Map();
+  const late = setTimeout(() => reject(new Error("the worker does not start")), PATIENCE);
+  worker.onerror = (event) => {
+    clearTimeout(late);
+    reject(new Error(event.message));
+  };
+  worker.onmessage = ({data: {here, id, value, error}}) => {
+    if (here) {
+      clearTimeout(late);
+      resolve({where: "worker", answer: (message) => new Promise((done, failed) => {
+        const number = waiting.size ? Math.max(...waiting.keys()) + 1 : 0;
+        waiting.set(number, {done, failed});
+        worker.postMessage({id: number, message});
+      })});
+      return;
+    }
+    const {done, failed} = waiting.get(id);
+    waiting.delete(id);
+    if (error === undefined) done(value);
+    else failed(new Error(error));
+  };
+});
+
+export class File {
+  name = "file";
+  #opened;
+  #queue = [];
+  #busy = false;
+
+  /** worker: URL of worker.js; panels: URLs by name; base64: what the file carries; plain: without the kernel. */
+  constructor({worker, panels, base64, plain = false, alone = false}) {
+    this.panels = panels;
+    this.onstate = null;
+    this.#opened = this.#open(worker, base64, plain, alone);
+  }
+
+  async #open(worker, base64, plain, alone) {
+    const place = alone ? await inPage(worker) : await inWorker(worker).catch(() => inPage(worker));
+    this.where = place.where;
+    const about = await place.answer({open: {base64, panels: this.panels, plain}});
+    return {place, about};
+  }
+
+  /** What there is; `checked` says whether the file may be believed. */
+  async about() {
+    return (await this.#opened).about;
+  }
+
+  /** The module of a panel. */
+  panel(name) {
+    return import(this.panels[name]);
+  }
+
+  /** The answer to a scene; of those that wait only the newest are worked on, for aborted ones are left out. */
+  ask(scene, panels, {signal} = {}) {
+    return new Promise((done, failed) => {
+      const job = {message: {ask: {scene, panels}}, done, failed, signal};
+      signal?.addEventListener("abort", () => failed(new DOMException("a newer scene", ABORTED)), {once: true});
+      this.#queue.push(job);
+      this.#next();
+    });
+  }
+
+  async #next() {
+    if (this.#busy) return;
+    this.#busy = true;
+    try {
+      const {place} = await this.#opened;
+      for (let job = this.#queue.pop(); job; job = this.#queue.pop()) {
+        if (job.signal?.aborted) continue;
+        await place.answer(job.message).then(job.done, job.failed);
+      }
+    } catch (error) {
+      for (const job of this.#queue.splice(0)) job.failed(error);
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  /** The same for a panel that takes long with a server: here its numbers are in the file or quickly computed. */
+  async long(scene, panel, {signal, progress} = {}) {
+    const answer = await this.ask(scene, [panel], {signal});
+    progress?.(answer, 1);
+    return answer;
+  }
+
+  /** What dtx app does with its save button. */
+  async save() {
+    throw new Error("this page is the file: copy it, and add the address behind # to open it at this scene");
+  }
+
+  /** A scene as text: its link; of what only Python writes, the command that does. */
+  async text(scene, what) {
+    const fragment = address(scene);
+    if (what === "link") return location.href.split("#")[0] + fragment;
+    return `dtx app --scene '${fragment.replaceAll("'", "'\\''")}' --yaml`;
+  }
+}

@@ -1,0 +1,211 @@
+// The forward pass of a Decision Transformer or behaviour clone, with its activations under the names that
+// dtx/dt/model.py gives them. Letters: b windows of one length, t timesteps, n tokens, d model, h heads,
+// e head width, f MLP width, a actions. A tensor is {shape, data} with a Float32Array, row-major.
+import { gelu } from "./gelu.js";
+
+const EPSILON = 1e-5;
+const CELLS = 49;
+const OFFSETS = [0, 11, 17]; // first channel of object, colour and state; see dtx/env/encoding.py
+
+export const tensor = (...shape) => ({ shape, data: new Float32Array(shape.reduce((a, b) => a * b, 1)) });
+
+export class Model {
+  // cfg: a ModelConfig as written in model.json. weights: name to Float32Array, as dtx/app/file/weights.py lays
+  // them out. product(a, b, c, n, k, m): see product.js.
+  constructor(cfg, weights, product) {
+    this.cfg = cfg;
+    this.weights = weights;
+    this.product = product;
+    this.kinds = cfg.reward_to_go ? "RSA" : "SA";
+    this.activation = cfg.act_fn === "gelu" ? gelu : (x) => (x > 0 || x !== x ? x : 0);
+  }
+
+  tokens(steps) {
+    return steps * this.kinds.length - 1;
+  }
+
+  // windows: a list of {observations, actions, rewards, timesteps}, one entry a timestep: an observation is a
+  // Uint8Array of 7*7*3 indices, or null in padding. names: activations that are wanted. edit(name, tensor): called
+  // at every point, may change the numbers in place.
+  // Returns logits (b, a) at the last state, and the wanted activations by name.
+  forward(windows, names = [], edit = null) {
+    const { cfg } = this, wanted = new Set(names), values = {};
+    const point = (name, value) => {
+      if (edit) edit(name, value);
+      if (wanted.has(name)) values[name] = { shape: value.shape, data: value.data.slice() };
+      return value;
+    };
+    let stream = this.embed(windows, point);
+    for (let layer = 0; layer < cfg.n_layers; layer++) {
+      // Of the last block only the last token is needed, unless somebody looks at it.
+      const inside = `blocks.${layer}.`;
+      const alone = layer === cfg.n_layers - 1 && !edit && ![...wanted].some((name) => name.startsWith(inside));
+      stream = this.block(layer, stream, point, alone);
+    }
+    return { logits: this.read(lastTokens(stream)), values };
+  }
+
+  // Logits (..., a) that the last normalisation and the unembedding read in streams (..., d).
+  read(stream) {
+    const { data, shape } = this.norm(stream, "ln_final", (name, value) => value);
+    return this.linear({ data, shape }, "unembed.W_U", "unembed.b_U");
+  }
+
+  embed(windows, point) {
+    const { cfg, weights } = this, d = cfg.d_model, steps = windows[0].timesteps.length;
+    const n = this.tokens(steps), per = this.kinds.length;
+    const out = tensor(windows.length, n, d);
+    windows.forEach((window, b) => {
+      for (let t = 0; t < steps; t++) {
+        const time = this.time(window.timesteps[t]);
+        for (let kind = 0; kind < per && t * per + kind < n; kind++) {
+          const at = ((b * n) + t * per + kind) * d, row = out.data.subarray(at, at + d);
+          row.set(time);
+          this.addContent(row, this.kinds[kind], window, t);
+        }
+      }
+    });
+    point("hook_embed", out);
+    if (!cfg.positional_embedding) return out;
+    const place = tensor(windows.length, n, d);
+    for (let b = 0; b < windows.length; b++) place.data.set(weights["pos_embed.W_pos"].subarray(0, n * d), b * n * d);
+    return sum(out, point("hook_pos_embed", place));
+  }
+
+  time(timestep) {
+    const table = this.weights["embed.W_time"], d = this.cfg.d_model;
+    if (this.cfg.time_embedding !== "learned") return table.map((x) => timestep * x);
+    return table.subarray(timestep * d, timestep * d + d);
+  }
+
+  addContent(row, kind, window, t) {
+    const { weights } = this, d = row.length;
+    const add = (table, index, factor = 1) => {
+      const from = index * d;
+      for (let j = 0; j < d; j++) row[j] += factor * table[from + j];
+    };
+    if (kind === "R") add(weights["embed.W_R"], 0, window.rewards[t]);
+    else if (kind === "A") add(weights["embed.W_A"], window.actions[t]);
+    else {
+      const seen = window.observations[t];
+      for (let i = 0; seen && i < 3 * CELLS; i++) {
+        const cell = Math.floor(i / 3), channel = seen[i] + OFFSETS[i % 3];
+        add(weights["embed.W_S"], channel * CELLS + cell);
+      }
+      if (this.cfg.state_bias) add(weights["embed.b_S"], 0);
+    }
+  }
+
+  block(layer, stream, point, alone) {
+    const name = `blocks.${layer}`;
+    point(`${name}.hook_resid_pre`, stream);
+    const normal = this.norm(stream, `${name}.ln1`, point);
+    const attended = point(`${name}.hook_attn_out`, this.attention(layer, normal, point, alone));
+    const middle = point(`${name}.hook_resid_mid`, sum(alone ? lastTokens(stream) : stream, attended));
+    const written = point(`${name}.hook_mlp_out`, this.mlp(`${name}.mlp`, this.norm(middle, `${name}.ln2`, point), point));
+    return point(`${name}.hook_resid_post`, sum(middle, written));
+  }
+
+  attention(layer, normal, point, alone) {
+    const { cfg } = this, name = `blocks.${layer}.attn`, h = cfg.n_heads, e = cfg.d_head;
+    const [b, n] = normal.shape, first = alone ? n - 1 : 0, width = h * e;
+    const heads = (part, x) => {
+      const y = this.linear(x, `${name}.W_${part}`, `${name}.b_${part}`);
+      y.shape = [b, x.shape[1], h, e];
+      return point(`${name}.hook_${part.toLowerCase()}`, y);
+    };
+    const q = heads("Q", alone ? lastTokens(normal) : normal).data;
+    const k = heads("K", normal).data, v = heads("V", normal).data;
+    const scores = tensor(b, h, n - first, n).data, scale = 1 / Math.sqrt(e);
+    scores.fill(-Infinity);
+    for (let window = 0; window < b; window++) for (let head = 0; head < h; head++) for (let i = first; i < n; i++) {
+      const asking = (window * (n - first) + i - first) * width + head * e;
+      const row = ((window * h + head) * (n - first) + i - first) * n;
+      for (let j = 0; j <= i; j++) {
+        const of = (window * n + j) * width + head * e;
+        let dot = 0;
+        for (let c = 0; c < e; c++) dot += q[asking + c] * k[of + c];
+        scores[row + j] = dot * scale;
+      }
+    }
+    const shape = [b, h, n - first, n];
+    point(`${name}.hook_attn_scores`, { shape, data: scores });
+    for (let row = 0; row < scores.length; row += n) softmax(scores.subarray(row, row + n));
+    point(`${name}.hook_pattern`, { shape, data: scores });
+    const z = tensor(b, n - first, h, e);
+    for (let window = 0; window < b; window++) for (let head = 0; head < h; head++) for (let i = first; i < n; i++) {
+      const to = (window * (n - first) + i - first) * width + head * e;
+      const row = ((window * h + head) * (n - first) + i - first) * n;
+      for (let j = 0; j <= i; j++) {
+        const weight = scores[row + j], of = (window * n + j) * width + head * e;
+        for (let c = 0; c < e; c++) z.data[to + c] += weight * v[of + c];
+      }
+    }
+    point(`${name}.hook_z`, z);
+    return this.linear({ shape: [b, n - first, width], data: z.data }, `${name}.W_O`, `${name}.b_O`);
+  }
+
+  mlp(name, x, point) {
+    const { weights, activation } = this;
+    let post;
+    if (this.cfg.gated_mlp) {
+      post = point(`${name}.hook_pre`, this.linear(x, `${name}.W_gate`));
+      post = { shape: post.shape, data: post.data.map(activation) };
+      const linear = point(`${name}.hook_pre_linear`, this.linear(x, `${name}.W_in`)).data;
+      const bias = weights[`${name}.b_in`], f = bias.length;
+      for (let i = 0; i < linear.length; i++) post.data[i] = post.data[i] * linear[i] + bias[i % f];
+    } else {
+      const pre = point(`${name}.hook_pre`, this.linear(x, `${name}.W_in`, `${name}.b_in`));
+      post = { shape: pre.shape, data: pre.data.map(activation) };
+    }
+    return this.linear(point(`${name}.hook_post`, post), `${name}.W_out`, `${name}.b_out`);
+  }
+
+  norm(x, name, point) {
+    if (this.cfg.normalization_type !== "LN") return x;
+    const d = x.shape.at(-1), w = this.weights[`${name}.w`], bias = this.weights[`${name}.b`];
+    const out = tensor(...x.shape), scales = tensor(...x.shape.slice(0, -1), 1);
+    for (let from = 0; from < x.data.length; from += d) {
+      let mean = 0, variance = 0;
+      for (let j = 0; j < d; j++) mean += x.data[from + j];
+      mean /= d;
+      for (let j = 0; j < d; j++) variance += (x.data[from + j] - mean) ** 2;
+      const scale = Math.sqrt(variance / d + EPSILON);
+      scales.data[from / d] = scale;
+      for (let j = 0; j < d; j++) out.data[from + j] = (x.data[from + j] - mean) / scale * w[j] + bias[j];
+    }
+    point(`${name}.hook_scale`, scales);
+    return point(`${name}.hook_normalized`, out);
+  }
+
+  // x W + b over the last axis.
+  linear(x, weight, bias = null) {
+    const k = x.shape.at(-1), rows = x.data.length / k, matrix = this.weights[weight], m = matrix.length / k;
+    const out = tensor(...x.shape.slice(0, -1), m);
+    this.product(x.data, matrix, out.data, rows, k, m);
+    const b = bias && this.weights[bias];
+    for (let i = 0; b && i < out.data.length; i += m) for (let j = 0; j < m; j++) out.data[i + j] += b[j];
+    return out;
+  }
+}
+
+// The last token's vectors (b, 1, d) of a stream (b, n, d).
+export function lastTokens({ shape: [b, n, d], data }) {
+  const out = tensor(b, 1, d);
+  for (let i = 0; i < b; i++) out.data.set(data.subarray((i * n + n - 1) * d, (i * n + n) * d), i * d);
+  return out;
+}
+
+export function softmax(row) {
+  const most = row.reduce((a, b) => Math.max(a, b), -Infinity);
+  let total = 0;
+  for (let j = 0; j < row.length; j++) total += Math.exp(row[j] - most);
+  for (let j = 0; j < row.length; j++) row[j] = Math.exp(row[j] - most) / total;
+  return row;
+}
+
+function sum(a, b) {
+  const out = { shape: a.shape, data: a.data.slice() };
+  for (let i = 0; i < out.data.length; i++) out.data[i] += b.data[i];
+  return out;
+}
