@@ -85,6 +85,7 @@ class Measured:
         self.random = random.Random(seed)
         self.loader = Loader()
         self.units: list[float] = []
+        self.painted: list[float] = []
         self.panels = set(self.explorer.panels)
 
     def all(self) -> None:
@@ -118,6 +119,7 @@ class Measured:
         print("\n".join(rows))
         seconds, size = statistics.median(t for t, _ in first), first[0][1]
         print(f"\nfirst page: {seconds:.0f} ms, {size / 1000:.0f} kB (allowed: 1,000 ms, 250 kB)")
+        print(f"from drawn to painted: {statistics.median(self.painted):.0f} ms")
         print(held)
         print(patching)
 
@@ -157,7 +159,9 @@ class Measured:
                 time.sleep(PAUSE)
                 page.keyboard.press(key)
                 until(page, f"window.times.length > {before}")
-            return [painted for _, painted in page.evaluate("window.times")]
+            times = page.evaluate("window.times")
+        self.painted.append(statistics.median(painted - drawn for drawn, painted in times))
+        return [drawn for drawn, _ in times]
 
     def held(self, address: str, seconds: float = 3.0) -> str:
         """A key that is held: the last picture is the last scene's."""

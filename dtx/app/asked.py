@@ -39,10 +39,17 @@ class Explorer:
     Args:
         catalogue: The models.
         panels: A user's own folder of panels.
+        dictionaries: Folders of sparse autoencoders in SAELens's format.
     """
 
-    def __init__(self, catalogue: Catalogue, panels: Path | None = None):
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        panels: Path | None = None,
+        dictionaries: Iterable[Path] = (),
+    ):
         self.catalogue, self.panels = catalogue, found(panels)
+        self.dictionaries = tuple(dictionaries)
 
     def about(self) -> dict[str, Any]:
         """All that can be chosen: models, environments, panels."""
@@ -261,7 +268,17 @@ class Explorer:
             model = loader.model(subject.chosen)
             if isinstance(asked, AskedText):
                 return Prompt(model, asked.prompts[subject.chosen.id], asked.scene, stop), ""
-            return Moment.of(model, asked.played, asked.contrast, subject.data, stop), ""
+            moment = Moment.of(
+                model,
+                asked.played,
+                asked.contrast,
+                subject.data,
+                stop,
+                subject.chosen,
+                self.catalogue.store,
+                self.dictionaries,
+            )
+            return moment, ""
         except UserError as error:
             return None, first_line(error)
 

@@ -25,7 +25,7 @@ from dtx.analysis.steering.edits import ActivationEdit, mask, residual
 from dtx.analysis.steering.runs import Runs
 from dtx.analysis.steering.spec import Tokens
 from dtx.analysis.steering.windows import GoalBatch, GoalWindows
-from dtx.app.models import TrainingData
+from dtx.app.models import Chosen, TrainingData
 from dtx.app.pairing import pair_of
 from dtx.app.places import Place, world_at_start
 from dtx.app.play import Played
@@ -42,7 +42,11 @@ from dtx.pairs.runs import Run, copied
 from dtx.pairs.single import OnePair
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from minigrid.minigrid_env import MiniGridEnv
+
+    from dtx.store.store import Store
 
 _FOLDED: WeakKeyDictionary[DecisionTransformerModel, Folded] = WeakKeyDictionary()
 """Folded weights of the models that are loaded, which the page never changes."""
@@ -90,6 +94,9 @@ class Moment(Subject):
         contrast: Numbers of the two actions whose logits are compared, LD = first - second.
         data: What the model was trained on; None if that is not here.
         stop: Whether nobody waits for the answer any more; long work asks it between batches.
+        chosen: What the scene names, with the artefact's label and folder; None of a model without files.
+        store: Where its analyses lie; None without one.
+        dictionaries: Folders that ``dtx app --sae`` names.
     """
 
     model: DecisionTransformerModel
@@ -101,6 +108,9 @@ class Moment(Subject):
     contrast: tuple[int, int]
     data: TrainingData | None
     stop: Callable[[], bool] = lambda: False
+    chosen: Chosen | None = None
+    store: Store | None = None
+    dictionaries: tuple[Path, ...] = ()
     kinds: ClassVar[tuple[str, ...]] = (*KINDS, PADDING)
     has_world: ClassVar[bool] = True
 
@@ -111,6 +121,9 @@ class Moment(Subject):
         contrast: tuple[int, int],
         data: TrainingData | None,
         stop: Callable[[], bool] = lambda: False,
+        chosen: Chosen | None = None,
+        store: Store | None = None,
+        dictionaries: tuple[Path, ...] = (),
     ) -> Moment:
         """Of a played scene.
 
@@ -125,7 +138,18 @@ class Moment(Subject):
         if played.edited is not None and played.edited.states >= step:
             edited = Side("edited", model, played.edited.run(step))
         return Moment(
-            model, played.scene, played.place, played, original, edited, contrast, data, stop
+            model,
+            played.scene,
+            played.place,
+            played,
+            original,
+            edited,
+            contrast,
+            data,
+            stop,
+            chosen,
+            store,
+            dictionaries,
         )
 
     @property

@@ -8,8 +8,10 @@ work.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
+import time
 import traceback
 from collections.abc import (
     AsyncIterator,
@@ -42,6 +44,9 @@ from dtx.text import say
 
 BODY_SECONDS = 10.0
 """For the body of a request to come."""
+
+EVERY = 0.05
+"""Seconds between the frames of a stream, the last one aside."""
 
 _FRAMES = "application/octet-stream"
 _AGAIN = "1"  # seconds, of Retry-After
@@ -159,8 +164,13 @@ class Server:
             raise Refused(400, f"{panel['name']}: this panel is asked for at /ask")
 
         def work(engine: Engine, job: Job, put: Callable[[bytes], None]) -> None:
-            for share, so_far in engine.long(scene, panel, job.stop):
-                put(frames.in_stream(frames.encode({**so_far, "share": share})))
+            kept, sent = None, -math.inf
+            for kept in engine.long(scene, panel, job.stop):
+                if time.monotonic() - sent > EVERY:
+                    put(_progress(*kept))
+                    kept, sent = None, time.monotonic()
+            if kept is not None:  # the result
+                put(_progress(*kept))
 
         parts = _parts(self._long_lane, request.receive, work)
         return _Stream(await _first(parts), parts)
@@ -256,6 +266,10 @@ def _refusal(error: Exception) -> Refused:
 async def _not_there(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+def _progress(share: float, so_far: Mapping[str, Any]) -> bytes:
+    return frames.in_stream(frames.encode({**so_far, "share": share}))
 
 
 class _Stream(Response):

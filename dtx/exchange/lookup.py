@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +114,24 @@ def readers_of(
     Returns:
         The label of each, the field in which it reads the artefact, and its record.
     """
-    readers = []
+    return [(reader, field, record) for reader, field, _, record in readers(store, {label}, groups)]
+
+
+def readers(
+    store: Store, labels: Collection[str], groups: Sequence[str]
+) -> list[tuple[str, str, str, Mapping[str, Any]]]:
+    """The artefacts of some groups that read one of some artefacts, oldest first.
+
+    Returns:
+        The label of each, the field, the label that it reads there, and its record.
+    """
+    found = []
     for artefact in reversed(artefacts(store.root)):
-        if kind_of(artefact.folder) not in groups:
-            continue
-        for field, source in artefact.record.get("inputs", {}).items():
-            if source == label:
-                readers.append((artefact.label, field, artefact.record))
-    return readers
+        read = [
+            (f, source)
+            for f, source in artefact.record.get("inputs", {}).items()
+            if source in labels
+        ]
+        if read and kind_of(artefact.folder) in groups:
+            found += [(artefact.label, field, source, artefact.record) for field, source in read]
+    return found

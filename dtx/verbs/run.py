@@ -120,8 +120,12 @@ def _run_and_print(what: Experiment, begins: Callable[[], None]) -> int:
         f"\n{summary} in {time.monotonic() - start:.1f} s ({seconds_alive():.1f} s with start-up)"
     )
     for target in what.targets.values():
-        for figure in sorted((target.path / "figures").glob("*.png")):
+        folder = target.path / "figures"
+        pictures = sorted(folder.glob("*.png"))
+        for figure in pictures:
             console.print(f"figure: {near(figure)}", soft_wrap=True)
+        for page in [] if pictures else sorted(folder.glob("*.html")):  # a page is all that it draws
+            console.print(f"page: {near(page)}", soft_wrap=True)
     if note := what.raw.get("note"):
         console.print(f"note: {escape(str(note))}", soft_wrap=True)
     for line in _next_steps(what):
@@ -131,7 +135,9 @@ def _run_and_print(what: Experiment, begins: Callable[[], None]) -> int:
 
 def _next_steps(what: Experiment) -> list[str]:
     """Where the results are, and what to do with them."""
+    from dtx.dt.model_stage import ModelStage
     from dtx.running.names import Names
+    from dtx.running.plan import stages
     from dtx.tracking import Job
     from dtx.tracking.links import review
 
@@ -139,6 +145,10 @@ def _next_steps(what: Experiment) -> list[str]:
     lines = [f"results: {place if place.is_absolute() else f'./{place}'}"]
     if what.tracking.enabled:
         lines.append(review(what.tracking, lambda: Job(Names(what)).command))
+    if any(isinstance(stage, ModelStage) for stage in stages(what.targets.values())):
+        lines.append(
+            "play: `dtx app` opens the model in the explorer; analysis=[explorer] writes it as one HTML file"
+        )
     own = ("seed=", "hydra.")  # a sweep has folders of its own
     given = shlex.join(o for o in what.overrides if not o.lstrip("+").startswith(own))
     again = " ".join(filter(None, ("dtx run -m", given, "seed=0,1,2")))

@@ -75,15 +75,8 @@ FIELDS = [
     *("panels", "shown", "unknown", "version", "_target_", "path", "__proto__"),
 ]
 PANELS = [
-    "policy",
-    "attention",
-    "lens",
-    "rtg_scan",
-    "patching",
-    "policy_field",
-    "../server",
-    "",
-    MARKUP,
+    *("policy", "attention", "lens", "rtg_scan", "patching", "path_patching", "policy_field"),
+    *("attribution", "ablation", "steering", "../server", "", MARKUP),
 ]
 PATHS = [
     *("/", "/index.html", "/main.js", "/style.css", "/panels/attention.js", "/panels/attention.py"),
@@ -170,7 +163,8 @@ class Maker:
     def body(self) -> tuple[str, bytes]:
         """Path and body of a POST."""
         r = self.random
-        path = r.choice(["/ask", "/ask", "/ask", "/long", "/text", "/save", "/about"])
+        paths = {"/ask": 60, "/long": 20, "/text": 20, "/about": 20, "/save": 1}  # it takes seconds
+        (path,) = r.choices(list(paths), list(paths.values()))
         panel = {"name": r.choice(PANELS), "parameters": r.choice([{}, {}, self.value(2)])}
         asked: Any = {
             "/ask": {"scene": self.scene(), "panels": [panel]},

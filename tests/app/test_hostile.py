@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -102,10 +103,19 @@ def check(store, count, seed):
             assert status is None or status < 500 or status == 503, (request, body)
             assert b"Traceback" not in body
         assert names(port)  # it still answers
+        process.send_signal(signal.SIGUSR2)
+        assert names(port)
     assert found["said"] == "the explorer has ended\n"
     assert statuses[200] > count / 10 and statuses[400] > count / 10
     assert {403, 404, 413, 415} <= statuses.keys()
-    ours = (str(store), str(ROOT / "dtx"), str(ROOT / "conf"), *map(os.path.realpath, sys.path[1:]))
+    scratch = f"{tempfile.gettempdir()}/dtx-app-"  # the planted model that was compiled
+    ours = (
+        scratch,
+        str(store),
+        str(ROOT / "dtx"),
+        str(ROOT / "conf"),
+        *map(os.path.realpath, sys.path[1:]),
+    )
     wrong = [
         (event, path)
         for event, path, writes in found["seen"]

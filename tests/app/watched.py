@@ -1,4 +1,4 @@
-"""`dtx` in this process, with a list of what it opens and starts from SIGUSR1 on.
+"""`dtx` in this process, with a list of what it opens and starts between SIGUSR1 and SIGUSR2.
 
 python -m tests.app.watched app
 
@@ -37,10 +37,11 @@ _RUNS = ("pickle.find_class", "ctypes.dlopen", "webbrowser.open")
 
 
 def watch() -> list[tuple[str, str, bool]]:
-    """Gets an entry for each event from SIGUSR1 on."""
+    """Gets an entry for each event between the two signals."""
     seen: list[tuple[str, str, bool]] = []
     watching = []
     signal.signal(signal.SIGUSR1, lambda *_: watching.append(True))
+    signal.signal(signal.SIGUSR2, lambda *_: watching.clear())
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if not watching:

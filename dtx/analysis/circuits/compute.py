@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from dtx.analysis.circuits.spec import TRAINED, UNTRAINED, CircuitsSpec
-from dtx.analysis.circuits.weights import composition, singular, written
-from dtx.analysis.core.channels import cell_names, occurring
+from dtx.analysis.circuits.weights import composition, ov, singular, written
+from dtx.analysis.core.channels import occurring
 from dtx.analysis.core.result import Check, Claim, Control, Relation, Result, Verdict, largest
 from dtx.analysis.core.untrained import TWINS, seen_in, twins
 from dtx.analysis.core.windows import clusters_of, distinct_inputs, positions, targets_of
@@ -25,7 +25,6 @@ from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.names import attention_name, head_name, mlp_name
 from dtx.dt.processing import processed
-from dtx.env.actions import Action
 from dtx.statistics import Estimate, effective_rank, enumerated, mean_columns, next_estimate
 from dtx.training.threads import one_thread
 
@@ -72,7 +71,7 @@ def compute(
             of_model = {
                 "modality": _modality(folded, scores.total, context, frame),
                 "parts": scores.table(),
-                "ov": _ov(folded, channels),
+                "ov": ov(folded, channels),
                 "composition": composition(folded),
                 "singular": singular(folded),
             }
@@ -309,36 +308,3 @@ def _modality(
                     beside = {"written": written_lh[layer].numpy()}
                     tables.append(pd.DataFrame({**where, **what, **found.columns(), **beside}))
     return pd.concat(tables, ignore_index=True)
-
-
-def _ov(model: DecisionTransformerModel, seen: np.ndarray) -> pd.DataFrame:
-    """What attending to a token writes to the logits, through each head alone, before any scale."""
-    embed, tables = model.embed, []
-    names = np.array(cell_names())[seen].tolist()
-    content = [embed.W_S[torch.from_numpy(seen)], embed.W_A[: model.cfg.n_actions]]
-    names += [f"action {_action(a)}" for a in range(model.cfg.n_actions)]
-    if embed.W_R is not None:
-        content.append(embed.W_R)
-        names.append("reward-to-go, per unit")
-    token_xd = torch.cat(content)
-    for layer, block in enumerate(blocks_of(model)):
-        read_hxe = torch.einsum("xd,hde->hxe", token_xd, block.attn.W_V)
-        value_hxa = read_hxe @ block.attn.W_O @ model.unembed.W_U
-        h, x, a = np.indices(value_hxa.shape).reshape(3, -1)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "layer": layer,
-                    "head": h,
-                    "token": np.array(names)[x],
-                    "action": np.array([_action(i) for i in range(model.cfg.n_actions)])[a],
-                    "value": value_hxa.flatten().numpy(),
-                }
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
-
-
-def _action(number: int) -> str:
-    known = list(Action)
-    return known[number].value if number < len(known) else str(number)

@@ -10,9 +10,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from dtx.analysis.core.channels import cell_names
 from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.names import head_name
+from dtx.env.actions import Action
 
 
 @torch.no_grad()
@@ -79,3 +81,37 @@ def singular(model: DecisionTransformerModel) -> pd.DataFrame:
             for head, value_r in enumerate(value_hr.tolist()):
                 rows += [(circuit, layer, head, rank, value) for rank, value in enumerate(value_r)]
     return pd.DataFrame(rows, columns=["circuit", "layer", "head", "rank", "value"])
+
+
+@torch.no_grad()
+def ov(model: DecisionTransformerModel, seen: np.ndarray) -> pd.DataFrame:
+    """What attending to a token writes to the logits, through each head alone, before any scale."""
+    embed, tables = model.embed, []
+    names = np.array(cell_names())[seen].tolist()
+    content = [embed.W_S[torch.from_numpy(seen)], embed.W_A[: model.cfg.n_actions]]
+    names += [f"action {_action(a)}" for a in range(model.cfg.n_actions)]
+    if embed.W_R is not None:
+        content.append(embed.W_R)
+        names.append("reward-to-go, per unit")
+    token_xd = torch.cat(content)
+    for layer, block in enumerate(blocks_of(model)):
+        read_hxe = torch.einsum("xd,hde->hxe", token_xd, block.attn.W_V)
+        value_hxa = read_hxe @ block.attn.W_O @ model.unembed.W_U
+        h, x, a = np.indices(value_hxa.shape).reshape(3, -1)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "layer": layer,
+                    "head": h,
+                    "token": np.array(names)[x],
+                    "action": np.array([_action(i) for i in range(model.cfg.n_actions)])[a],
+                    "value": value_hxa.flatten().numpy(),
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def _action(number: int) -> str:
+    known = list(Action)
+    return known[number].value if number < len(known) else str(number)

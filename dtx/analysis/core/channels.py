@@ -10,7 +10,12 @@ from dtx.env.encoding import CHANNELS, OFFSETS, SIZE, VIEW, flatten, one_hot
 
 def occurring(episodes: Episodes) -> np.ndarray:
     """Numbers of the channels that some observations have and some have not; others are never trained."""
-    seen = flatten(one_hot(episodes.observations)).astype(bool)
+    return occurring_in(episodes.observations)
+
+
+def occurring_in(observations: np.ndarray) -> np.ndarray:
+    """The same of observations (u, 7, 7, 3)."""
+    seen = flatten(one_hot(observations)).astype(bool)
     return np.flatnonzero(seen.any(0) & ~seen.all(0))
 
 

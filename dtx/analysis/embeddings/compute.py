@@ -56,9 +56,9 @@ def compute(spec: EmbeddingsSpec, model: DecisionTransformerModel, episodes: Epi
     rng = np.random.default_rng(spec.seed)
     cosine_ij, pairs, count = antipodal(embedding_id, channel_i, spec.antipodal)
     chance = [
-        _gaussian_count(embedding_id, channel_i, spec.antipodal, rng) for _ in range(spec.controls)
+        gaussian_count(embedding_id, channel_i, spec.antipodal, rng) for _ in range(spec.controls)
     ]
-    relabelled = _relabelling_error(embedding_id, channel_i, spec.antipodal, rng)
+    relabelled = relabelling_error(embedding_id, channel_i, spec.antipodal, rng)
     members_of = {name: members(subset, channel_i) for name, subset in spec.subsets.items()}
     parts = [
         _components(spec, name, embedding_id, channel_i, member_i, rng)
@@ -192,6 +192,11 @@ def principal(embedding_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return value**2 / max((value**2).sum(), 1e-300), left * value
 
 
+def principal_directions(embedding_id: np.ndarray) -> np.ndarray:
+    """The components themselves (components, d): unit vectors, the first with most variance."""
+    return np.linalg.svd(embedding_id - embedding_id.mean(0), full_matrices=False)[2]
+
+
 def members(subset: Subset, channel_i: np.ndarray) -> np.ndarray:
     """Places among the channels that occur."""
     known = channel_names()
@@ -212,14 +217,15 @@ def clustered(cosine_ij: np.ndarray) -> np.ndarray:
     return leaves_list(linkage(condensed, "average"))
 
 
-def _gaussian_count(
+def gaussian_count(
     embedding_id: np.ndarray, channel_i: np.ndarray, threshold: float, rng: np.random.Generator
 ) -> int:
+    """How many antipodal pairs a Gaussian table of the same shape has."""
     noise_id = rng.standard_normal(embedding_id.shape)
     return antipodal(noise_id - noise_id.mean(1, keepdims=True), channel_i, threshold)[2]
 
 
-def _relabelling_error(
+def relabelling_error(
     embedding_id: np.ndarray, channel_i: np.ndarray, threshold: float, rng: np.random.Generator
 ) -> float:
     """Shuffle the table's rows with their names: sorted cosines of pairs and shares must stay."""

@@ -4,7 +4,7 @@ import {address, parse, read, FIRST} from "./scene.js";
 import {say, number} from "./dom.js";
 
 const IDLE = 80; // ms without a key until panels are asked that are slower than a key
-const OLD = 120; // ms after which an answer to an older scene is no longer waited for
+const OLD = 1000; // ms after which an answer to an older scene is no longer waited for; sooner, a held key would show nothing
 const same = (a, b) => JSON.stringify(sorted(a)) === JSON.stringify(sorted(b));
 const sorted = (value) => (value === null || typeof value !== "object" ? value : Array.isArray(value) ? value.map(sorted)
   : Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])])));
@@ -42,11 +42,13 @@ export class App {
   /** Change parts of the scene. */
   change(parts, options) { this.go({...this.scene, ...parts}, options); }
 
-  /** Show a scene; `record`: it can be undone. */
-  go(raw, {record = true, messages = []} = {}) {
+  /** Show a scene; `record`: it can be undone; all steps of one `drag` (a slider, a text box) are undone at once. */
+  go(raw, {record = true, messages = [], drag = null} = {}) {
     const {scene} = read(raw);
     if (this.answer && address(scene) === address(this.scene) && !messages.length) return;
-    if (record) {
+    const more = drag !== null && drag === this.drag;
+    this.drag = drag;
+    if (record && !more) {
       this.past.push(this.scene);
       this.future = [];
     }
@@ -72,8 +74,11 @@ export class App {
 
   /** Take an action at the end of the run. */
   act(letter) {
-    if (this.answer?.play.kind === "tokens" || this.about.letters.indexOf(letter) >= (this.answer?.play.n_actions ?? 7)) return;
+    const number = this.about.letters.indexOf(letter);
+    if (number >= (this.answer?.play.n_actions ?? 7)) return say(`There is no ${this.about.actions[number]} in this environment.`);
+    if (this.answer?.play.kind === "tokens") return undefined;
     this.change({actions: this.scene.actions + letter, cursor: null});
+    return undefined;
   }
 
   /** Take the action that the acting model likes best, or a sampled one; waits for its answer first. */
@@ -159,10 +164,10 @@ export class App {
     return found ? Number(found[1]) : null;
   }
 
-  trainAt(place) {
+  trainAt(place, options) {
     const id = this.model()?.id;
     const step = [...(this.model()?.checkpoints ?? []), null][place];
-    if (id) this.change({models: [step === null || step === undefined ? id : `${id}@${step}`, ...this.scene.models.slice(1)]});
+    if (id) this.change({models: [step === null || step === undefined ? id : `${id}@${step}`, ...this.scene.models.slice(1)]}, options);
   }
 
   /** Whether the scene makes these operations. */
@@ -221,7 +226,7 @@ export class App {
   }
 
   /** Set a parameter of an open panel; one at its default is left out. */
-  parameter(name, key, value) {
+  parameter(name, key, value, options) {
     const standard = this.panelOf(name)?.parameters.find((parameter) => parameter.name === key)?.default;
     const panels = this.scene.panels ?? this.panels();
     const known = panels.some((panel) => panel.name === name) ? panels : [...panels, {name, parameters: {}}];
@@ -229,7 +234,7 @@ export class App {
       if (panel.name !== name) return panel;
       const {[key]: _, ...rest} = panel.parameters;
       return {name, parameters: value === standard ? rest : {...rest, [key]: value}};
-    })});
+    })}, options);
   }
 
   // --- asking and drawing
@@ -251,7 +256,7 @@ export class App {
     if (this.asking) {
       const {stop, since} = this.asking;
       if (performance.now() - since > OLD) stop.abort();
-      else this.asking.timer ??= setTimeout(() => stop.abort(), OLD);
+      else this.asking.timer ??= setTimeout(() => stop.abort(), OLD - (performance.now() - since));
       return;
     }
     let failed = null;

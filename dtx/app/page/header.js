@@ -15,10 +15,10 @@ export class Header {
     this.model = html("select", {"aria-label": "model", class: "model", change: (event) => app.change({models: [event.target.value, ...app.scene.models.slice(1)]})});
     this.world = html("select", {"aria-label": "world", change: (event) => this.#world(event.target.value)});
     this.seed = html("input", {type: "number", "aria-label": "seed of the world", min: 0, max: 999999999, hidden: true, class: "seed", change: (event) => this.#seed(event.target.value)});
-    this.slider = html("input", {type: "range", "aria-label": "reward-to-go at the start", step: "any", input: (event) => app.change({reward_to_go: Number(Number(event.target.value).toFixed(3))})});
+    this.slider = html("input", {type: "range", "aria-label": "reward-to-go at the start", step: "any", input: (event) => app.change({reward_to_go: Number(Number(event.target.value).toFixed(3))}, {drag: "rtg"})});
     this.value = html("input", {type: "number", "aria-label": "reward-to-go at the start, as a number", step: 0.05, class: "value", change: (event) => event.target.value !== "" && app.change({reward_to_go: Number(event.target.value)})});
     this.ticks = html("span", {class: "ticks"});
-    this.training = html("input", {type: "range", "aria-label": "step of training", min: 0, step: 1, input: (event) => app.trainAt(Number(event.target.value))});
+    this.training = html("input", {type: "range", "aria-label": "step of training", min: 0, step: 1, input: (event) => app.trainAt(Number(event.target.value), {drag: "training"})});
     this.step = html("output", {class: "step-of"});
     this.trainingLabel = html("label", {class: "group training"}, html("span", {class: "soft"}, "training"), this.training, this.step);
     this.rest = html("div", {class: "rest"},
@@ -67,6 +67,7 @@ export class Header {
     this.training.max = kept.length;
     this.training.value = place < 0 ? kept.length : place;
     this.step.textContent = app.step() === null ? "last" : String(app.step());
+    document.title = `${brief(app.answer.models[0]?.title ?? "")} · ${text ? "prompt" : answer.scene.world} · dtx explorer`;
     this.tell();
   }
 

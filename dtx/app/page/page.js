@@ -51,7 +51,7 @@ export const start = async (engine) => {
   const prompt = new Prompt(app);
   const contrast = new Contrast(app);
   const named = {
-    shown: () => app.scene.edits.length && app.change({shown: app.scene.shown === "edited" ? "original" : "edited"}, {record: false}),
+    shown: () => app.scene.edits.length && app.change({shown: app.scene.shown === "edited" ? "original" : "edited"}),
     field: () => app.toggle("policy_field"),
     help: () => help.open(),
   };
@@ -73,6 +73,14 @@ export const start = async (engine) => {
     html("div", {class: "stage"}, html("div", {class: "left"}, world.root, prompt.root), html("div", {class: "middle"}, panels.policy?.root, panels.middle), html("div", {class: "right"}, panels.shelf, panels.root)),
     html("footer", {class: "soft"}, `dtx explorer · ${app.about.where} · `, checked(app.about.checked), html("span", {id: "took"}), " · keys: ?"));
   dressed(() => app.redraw());
+  // A store changes while the page is open: what is new is there when one comes back to it.
+  document.addEventListener("visibilitychange", async () => {
+    if (document.hidden || engine.name === "file") return;
+    const about = await engine.about().catch(() => null);
+    if (!about || JSON.stringify(about.models) === JSON.stringify(app.about.models)) return;
+    app.about = {...app.about, models: about.models, envs: about.envs};
+    app.redraw();
+  });
   addEventListener("hashchange", () => location.hash !== address(app.scene) && app.open(location.hash));
   app.open(location.hash);
   await app.settled();

@@ -107,7 +107,7 @@ export class Panel {
     replace(this.parameters, info.parameters.map((parameter) => {
       const {name, kind, help} = parameter;
       const text = name.replaceAll("_", " ");
-      const set = (value) => app.parameter(info.name, name, value);
+      const set = (value, options) => app.parameter(info.name, name, value, options);
       const more = {"data-id": `${info.name}-${name}`, title: help};
       if (kind === "flag") return html("label", {title: help}, html("input", {type: "checkbox", ...more, checked: now[name], change: (event) => set(event.target.checked)}), ` ${text}`);
       if (kind === "choice") return html("label", {title: help}, `${text} `, html("select", {...more, change: (event) => set(event.target.value)},
@@ -117,7 +117,7 @@ export class Panel {
       const whole = Number.isInteger(parameter.default) && Number.isInteger(low) && Number.isInteger(high) && high - low > 2;
       const out = html("output", {}, String(now[name]));
       return html("label", {title: help}, `${text} `, html("input", {type: "range", ...more, min: low, max: high, step: whole ? 1 : (high - low) / 200, value: now[name],
-        input: (event) => { out.textContent = event.target.value; set(Number(event.target.value)); }}), " ", out);
+        input: (event) => { out.textContent = event.target.value; set(Number(event.target.value), {drag: `${info.name}.${name}`}); }}), " ", out);
     }));
   }
 

@@ -10,11 +10,7 @@ export class Prompt {
     this.app = app;
     this.boxes = Object.fromEntries([["text", "original"], ["edited_text", "edited"]].map(([field, side]) => [field,
       html("textarea", {rows: 4, spellcheck: "false", "aria-label": `${side} prompt`, class: side,
-        input: (event) => {
-          app.change({[field]: event.target.value, cursor: null}, {record: this.typing !== field});
-          this.typing = field;
-        },
-        blur: () => { this.typing = null; }})]));
+        input: (event) => app.change({[field]: event.target.value, cursor: null}, {drag: field})})]));
     this.note = html("p", {class: "soft"});
     this.root = html("section", {class: "card world prompt", hidden: true, "aria-label": "Prompt"}, html("h2", {}, "Prompt"),
       html("label", {}, html("b", {class: "original"}, "original"), this.boxes.text), html("label", {}, html("b", {class: "edited"}, "edited"), this.boxes.edited_text), this.note);

@@ -15,7 +15,7 @@ export class Timeline {
     this.editor = editor;
     this.columns = [];
     this.strip = html("div", {class: "strip"});
-    this.heads = html("div", {class: "heads"}, ["original", "edited"].map((name) => html("button", {type: "button", class: `side ${name}`, "data-side": name, title: "key c", click: () => app.change({shown: name}, {record: false})}, name)));
+    this.heads = html("div", {class: "heads"}, ["original", "edited"].map((name) => html("button", {type: "button", class: `side ${name}`, "data-side": name, title: "key c", click: () => app.change({shown: name})}, name)));
     this.root = html("section", {class: "timeline card", "aria-label": "Timeline"}, this.heads, this.strip);
   }
 

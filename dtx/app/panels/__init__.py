@@ -10,7 +10,8 @@ A panel's Python file has
 - ``NEEDS``: of ``pair``, ``reward_to_go``, ``decision``, ``world`` (a panel that asks for nothing but what
   :class:`dtx.app.subject.Subject` has shows models that read text too),
 - ``FIRST``: whether it is open on the first page, ``SIZE``: ``half`` or ``wide``,
-- ``Parameters``: a frozen dataclass whose fields :func:`choice`, :func:`number` and :func:`flag` make,
+- ``Parameters``: a frozen dataclass whose fields :func:`choice`, :func:`number`, :func:`flag` and
+  :func:`text` make,
 - ``compute(moment, parameters)``: the data, plain values and arrays; of a long one a generator of
   (share done, data so far),
 - optionally ``hooks(cfg)``: activations that it reads, so that one forward pass serves all panels,
@@ -47,6 +48,8 @@ NEEDED = {
     WORLD: "a model that acts in a world",
 }
 """What is missing where a need is not met, in words."""
+LONGEST = 60
+"""Characters of a text parameter."""
 _TEXTS = ("TITLE", "CONTROL", "SOURCE", "DOC", "WHEN", "SIZE")
 
 
@@ -67,6 +70,11 @@ def number(default: float, low: float, high: float, help: str) -> Any:
 def flag(default: bool, help: str) -> Any:
     """A parameter that is on or off."""
     return dataclasses.field(default=default, metadata={"kind": "flag", "help": help})
+
+
+def text(default: str, help: str) -> Any:
+    """A parameter that is a short text, the name of a thing; what it names is looked up by ``compute``."""
+    return dataclasses.field(default=default, metadata={"kind": "text", "help": help})
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,11 @@ class Panel:
         elif about["kind"] == "flag":
             if not isinstance(value, bool):
                 raise UserError(f"{where}: true or false is wanted, not {value!r}")
+        elif about["kind"] == "text":
+            if isinstance(value, int) and not isinstance(value, bool):
+                value = str(value)  # a link writes a text of digits as it writes a number
+            if not isinstance(value, str) or len(value) > LONGEST:
+                raise UserError(f"{where}: a name of at most {LONGEST} characters is wanted")
         else:
             real = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not real or not math.isfinite(value):

@@ -15,10 +15,10 @@ export const draw = (root, data, look) => {
     return [charts.titled(`${before}${words}`, graph(model, look), {width: look.width}), bars(model, look)];
   });
   root.append(charts.stack("Path patching: the strongest edges", figures),
-    html("p", {class: "note"}, shown.map((model) => `${model.measured} edges patched so far; equal runs: largest change ${number(model.null)}`).join(" · ")));
+    html("p", {class: "note"}, shown.map((model) => `${model.measured} edges patched so far; equal runs: largest change ${number(model.null)}`).join(" · "), `. A line is as wide as its effect; ${shown[0].measurable ? "red: LD goes towards the run that is patched in, blue: away from it" : "red: LD rises, blue: LD falls"}.`));
 };
 
-/** Senders and receivers by layer; a line's width is the size of its effect, red positive, blue negative. */
+/** Senders and receivers by layer; a line's width is the size of its effect, red restores, blue does the reverse. */
 const graph = (model, look) => {
   const {charts, svg, number} = look;
   const {edges, layers, heads} = model;
@@ -44,7 +44,7 @@ const graph = (model, look) => {
   const nodes = [...new Set([...edges.sender, ...edges.receiver])].map((name) => {
     const [x, y] = place(name);
     const text = /H(\d+)$/.test(name) ? name.replace(/^L\d+/, "") : name === "embed" ? "embed" : name.replace(/^L\d+ /, "");
-    const half = charts.measure(text, 11) / 2 + 5;
+    const half = charts.measure(text, 11) / 2 + 3;
     return [svg("rect", {x: x - half, y: y - 9, width: 2 * half, height: 18, rx: 9, fill: "var(--background)", stroke: "var(--soft)"}),
       charts.label(x, y + 4, text, {anchor: "middle", size: 11, fill: "var(--ink)"})];
   });

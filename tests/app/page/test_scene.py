@@ -59,9 +59,10 @@ def test_any_text(page, texts):
 @pytest.mark.parametrize(
     "text",
     [
-        "#2&w=key/left", "#1&t=x", "#1&t=5.0", "#1&t=0", "#1&e=:::", "#1&e=add:at=1,2;:op=true", "#1&r=1e9,0:1,3:x",
-        "#1&m=a~b~c~d~e~~", "#1&c=left-left", "#1&p=", "#1&p=a~a:x=1~9", "#1&__proto__=1&constructor=2", "#1&v=both",
-        "#1&e=set_type:select.__proto__.x=1:to=key", "#1&w=%FF&env=%zz", "#1&a=fxf%66", "#1&p=lens:a=%74rue:b=1,2:c=x%7Ey",
+        "#2&w=key/left", "#1&t=x", "#1&t=5.0", "#1&t=0", "#1&e=:::", "#1&e=add:at=1,2;:op=true",
+        "#1&r=1e9,0:1,3:x", "#1&m=a~b~c~d~e~~", "#1&c=left-left", "#1&p=", "#1&p=a~a:x=1~9", "#1&v=both",
+        "#1&__proto__=1&constructor=2", "#1&e=set_type:select.__proto__.x=1:to=key", "#1&w=%FF&env=%zz",
+        "#1&a=fxf%66", "#1&p=lens:a=%74rue:b=1,2:c=x%7Ey", "#1&x=a%0Ab%20~&y=%F0%9F%98%80&c=%20a-b%2Dc~",
     ],
 )  # fmt: skip
 def test_what_is_wrong(page, text):

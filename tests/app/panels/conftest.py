@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from dtx.app.address import parse
+from dtx.app.asked import Explorer
 from dtx.app.frames import decode, encode
 from dtx.app.models import Loader
 from dtx.app.moment import Moment
 from dtx.app.scene import OpenPanel
+from tests.app.panels import awkward as awkward_models
 
 FLIP = "set_type:select.role=instruction:to.ball=key:to.key=ball"
 KEY_LEFT = "w=key/left&a=ffff&r=.9"
@@ -51,3 +53,23 @@ def moment(explorer) -> Callable[[str], Moment]:
         return next(explorer.moments(explorer.understood(parse(text)[0].json()), Loader()))
 
     return of
+
+
+@pytest.fixture(scope="session")
+def awkward(tmp_path_factory: pytest.TempPathFactory) -> Explorer:
+    """See ``tests/app/panels/awkward.py``."""
+    return awkward_models.explorer(tmp_path_factory.mktemp("awkward"))
+
+
+@pytest.fixture
+def ask_awkward(awkward) -> Callable[..., list[dict[str, Any]]]:
+    """As ``ask``, of the explorer ``awkward``."""
+    loader = Loader()
+
+    def asked(text: str, name: str, **parameters: Any) -> list[dict[str, Any]]:
+        panel = OpenPanel(name, parameters)
+        answer = awkward.ask(parse(text)[0].json(), [panel], loader)
+        assert not answer["messages"], answer["messages"]
+        return decode(encode(answer))["panels"][name]
+
+    return asked
