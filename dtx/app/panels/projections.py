@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dtx.analysis.lens.streams import point_names
 from dtx.app.directions import Direction, Reading, direction_of
-from dtx.app.moment import Moment, Side
+from dtx.app.moment import Moment, Side, folded
 from dtx.app.panels import KEY, WORLD, choice, text
 from dtx.app.panels.lens import hooks as stream_names
 from dtx.app.weights import check
