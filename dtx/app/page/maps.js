@@ -134,6 +134,7 @@ export const maps = ({title, width, blocks, rows, columns, kind = "original", lo
     const step = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]}[event.key];
     if (step && !event.ctrlKey && !event.metaKey && !event.altKey) go(...walk(here, step, blocks.length, across, rows.length, columns.length), true);
     else if (event.key === "Enter" && here && chosen) chosen(...here);
+    else if (event.key === "Escape" && !root.closest("dialog")) root.blur();
     else return;
     event.preventDefault();
     event.stopPropagation();

@@ -42,6 +42,16 @@ class Parameters:
     )  # fmt: skip
 
 
+def overrides(parameters: Parameters) -> list[str]:
+    """Those of ``dtx run`` that compute the same of the scene's pairs file."""
+    name = "analysis.activation_patching"
+    return [
+        "analysis=[activation_patching]",
+        f"{name}.nodes=[{parameters.node}]",
+        f"{name}.directions=[{parameters.direction}]",
+    ]
+
+
 def compute(moment: Subject, parameters: Parameters) -> Iterator[tuple[float, dict[str, Any]]]:
     """Yield (share done, data): every row of the map as soon as it is known.
 
