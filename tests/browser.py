@@ -40,10 +40,11 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 def browser_lacks() -> str:
     """What is missing for a browser, with the command that installs it; empty if one is there."""
-    return "" if _program() else "Chromium is not installed (`apt-get install chromium`)"
+    return "" if program() else "Chromium is not installed (`apt-get install chromium`)"
 
 
-def _program() -> str | None:
+def program() -> str | None:
+    """The browser; None if there is none."""
     return next((found for name in _PROGRAMS if (found := shutil.which(name))), None)
 
 
@@ -198,12 +199,12 @@ class Page:
 @contextlib.contextmanager
 def browser() -> Iterator[Page]:
     """A browser with one empty tab, its profile in a folder that is removed with it."""
-    program = _program()
-    assert program is not None, browser_lacks()
+    path = program()
+    assert path is not None, browser_lacks()
     with tempfile.TemporaryDirectory(prefix="dtx-chromium-", ignore_cleanup_errors=True) as profile:
         theirs_in, write = os.pipe()
         read, theirs_out = os.pipe()
-        command = [sys.executable, "-c", _WITH_PIPES, str(theirs_in), str(theirs_out), program]
+        command = [sys.executable, "-c", _WITH_PIPES, str(theirs_in), str(theirs_out), path]
         process = subprocess.Popen(
             [*command, *_FLAGS, f"--user-data-dir={profile}"],
             pass_fds=(theirs_in, theirs_out),

@@ -270,16 +270,9 @@ class Explorer:
             model = loader.model(subject.chosen)
             if isinstance(asked, AskedText):
                 return Prompt(model, asked.prompts[subject.chosen.id], asked.scene, stop), ""
-            moment = Moment.of(
-                model,
-                asked.played,
-                asked.contrast,
-                subject.data,
-                stop,
-                subject.chosen,
-                self.catalogue.store,
-                self.dictionaries,
-            )
+            moment = Moment.of(model, asked.played, asked.contrast, subject.data, stop)
+            moment.chosen, moment.store = subject.chosen, self.catalogue.store
+            moment.dictionaries = self.dictionaries
             return moment, ""
         except UserError as error:
             return None, first_line(error)

@@ -121,9 +121,6 @@ class Moment(Subject):
         contrast: tuple[int, int],
         data: TrainingData | None,
         stop: Callable[[], bool] = lambda: False,
-        chosen: Chosen | None = None,
-        store: Store | None = None,
-        dictionaries: tuple[Path, ...] = (),
     ) -> Moment:
         """Of a played scene.
 
@@ -138,18 +135,7 @@ class Moment(Subject):
         if played.edited is not None and played.edited.states >= step:
             edited = Side("edited", model, played.edited.run(step))
         return Moment(
-            model,
-            played.scene,
-            played.place,
-            played,
-            original,
-            edited,
-            contrast,
-            data,
-            stop,
-            chosen,
-            store,
-            dictionaries,
+            model, played.scene, played.place, played, original, edited, contrast, data, stop
         )
 
     @property

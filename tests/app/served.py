@@ -19,9 +19,9 @@ JSON = {"Content-Type": "application/json"}
 
 
 @contextlib.contextmanager
-def served(one: Server) -> Iterator[int]:
-    """Serve until the block ends; gives the port."""
-    with listen_near("127.0.0.1", 0, "app") as listening:
+def served(one: Server, port: int = 0) -> Iterator[int]:
+    """Serve until the block ends; gives the port, which is any free one for 0."""
+    with listen_near("127.0.0.1", port, "app") as listening:
         server = uvicorn.Server(uvicorn.Config(one.application, log_level="warning"))
         thread = threading.Thread(target=server.run, args=[[listening]], daemon=True)
         thread.start()

@@ -7,9 +7,13 @@ import mimetypes
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dtx.app
-from tests.browser import browser_lacks
+from tests.browser import browser_lacks, program
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Route
 
 HOME = "http://explorer.test/"
 FILES = Path(dtx.app.__file__).parent / "page"
@@ -23,9 +27,8 @@ def lacks() -> str:
 
 
 @contextlib.contextmanager
-def modules() -> Iterator:
+def modules(chromium: Browser) -> Iterator[Page]:
     """A tab in which the page's modules can be imported: ``import("./scene.js")``; nothing is started."""
-    from playwright.sync_api import Route
 
     def answer(route: Route) -> None:
         name = route.request.url.removeprefix(HOME)
@@ -38,29 +41,39 @@ def modules() -> Iterator:
         else:
             route.fulfill(status=404)
 
-    with tab() as page:
+    page = chromium.new_page()
+    try:
         page.route("**/*", answer)
         page.goto(HOME)
         yield page
+    finally:
+        page.close()
 
 
 @contextlib.contextmanager
-def tab(script: str = "") -> Iterator:
+def started() -> Iterator[Browser]:
+    """A browser."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=program(), args=["--no-sandbox", "--disable-gpu"]
+        )
+        try:
+            yield chromium
+        finally:
+            chromium.close()
+
+
+@contextlib.contextmanager
+def tab(script: str = "") -> Iterator[Page]:
     """A tab of a browser of its own.
 
     Args:
         script: Runs in every page before the page's own.
     """
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
+    with started() as chromium:
+        page = chromium.new_page(viewport={"width": 1440, "height": 900})
         if script:
             page.add_init_script(script)
-        try:
-            yield page
-        finally:
-            browser.close()
+        yield page

@@ -6,8 +6,6 @@ import pytest
 
 from tests.app.page import browser
 
-pytestmark = pytest.mark.skipif(bool(browser.lacks()), reason=browser.lacks() or "all is there")
-
 DRAW = """async ([name, spec]) => {
   const charts = await import("./charts.js");
   const root = charts[name](spec);
@@ -22,8 +20,8 @@ DRAW = """async ([name, spec]) => {
 
 
 @pytest.fixture(scope="module")
-def page():
-    with browser.modules() as page:
+def page(chromium):
+    with browser.modules(chromium) as page:
         page.set_viewport_size({"width": 1440, "height": 900})
         yield page
 
@@ -76,7 +74,7 @@ def test_lines_of_what_is_missing_or_constant(page):
     drawn(page, "lines", {"title": "t", "width": 300, "series": [line | {"y": [3, 3]}]})
 
 
-@pytest.mark.parametrize("width", [300, 700])
+@pytest.mark.parametrize("width", [60, 300, 700])
 def test_bars_and_maps(page, width):
     rows = [
         {

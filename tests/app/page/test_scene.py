@@ -11,8 +11,6 @@ from tests.app.page import browser
 from tests.app.scenes import scenes
 from tests.app.test_address import EXAMPLE
 
-pytestmark = pytest.mark.skipif(bool(browser.lacks()), reason=browser.lacks() or "all is there")
-
 READ = """async texts => {
   const {parse, address} = await import("./scene.js");
   return texts.map(text => {
@@ -23,8 +21,8 @@ READ = """async texts => {
 
 
 @pytest.fixture(scope="module")
-def page():
-    with browser.modules() as page:
+def page(chromium):
+    with browser.modules(chromium) as page:
         yield page
 
 
