@@ -61,7 +61,9 @@ def misfit(sae: SparseAutoencoder, cfg: ModelConfig) -> str:
     }
     width = known.get(sae.hook_name)
     if width is None:
-        return f"it reads {sae.hook_name or 'no named activation'}, which no layer of this model has"
+        return (
+            f"it reads {sae.hook_name or 'no named activation'}, which no layer of this model has"
+        )
     if width != len(sae.weights["b_dec"]):
         return f"it reads {len(sae.weights['b_dec'])} numbers of {sae.hook_name}, the model has {width}"
     return ""
