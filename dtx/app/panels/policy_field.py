@@ -12,7 +12,7 @@ from dtx.analysis.core.policies import entropy
 from dtx.analysis.psychology.measure import policies
 from dtx.analysis.psychology.poses import LEFT, Poses, reach_from
 from dtx.app.moment import Moment
-from dtx.app.panels import IDLE, NoParameters
+from dtx.app.panels import IDLE, WORLD, NoParameters
 from dtx.app.play import at_cursor, declared
 from dtx.errors import UserError
 from dtx.pairs.apply import edit_world
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TITLE = "Policy field"
 WHEN = IDLE
-NEEDS = ()
+NEEDS = (WORLD,)
 CONTROL = (
     "The same in the edited world. The ways are the shortest, not those of the timeline: what is seen on the "
     "way is part of what the model is given."

@@ -94,7 +94,9 @@ def test_the_model_plays_as_its_probabilities_say_until_the_episode_ends(page):
 
 
 def test_braces_walk_the_kept_steps_of_training(page, explorer):
-    name = next(e.id for e in explorer.catalogue.entries() if e.id.startswith("decision_transformer"))
+    name = next(
+        e.id for e in explorer.catalogue.entries() if e.id.startswith("decision_transformer")
+    )
     steps = explorer.catalogue.choose(name).entry.checkpoints
     page.go("#1&m=decision_transformer&w=key/left&a=f&r=.9&p=lens")
     finished = page.data("policy")["data"]

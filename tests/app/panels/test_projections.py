@@ -7,7 +7,7 @@ from dtx.analysis.core.windows import join
 from dtx.app.address import parse
 from dtx.app.directions import direction_of
 from dtx.app.models import Loader
-from dtx.app.panels.attribution import folded
+from dtx.app.moment import folded
 from dtx.dt.processing import processed
 from tests.app.panels.awkward import NAMES
 from tests.app.panels.conftest import FLIP, KEY_LEFT
