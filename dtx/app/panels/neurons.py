@@ -27,10 +27,7 @@ from dtx.errors import UserError
 TITLE = "Neurons"
 WHEN = IDLE
 NEEDS = (WORLD,)
-CONTROL = (
-    "The strongest neuron of one untrained model of the same shape at the same state (line), and the edited "
-    "run's."
-)
+CONTROL = "The strongest neuron of one untrained model of the same shape at the same state, and the edited run's."
 SOURCE = "dtx.analysis.neurons.drivers.drivers"
 DOC = "gallery.md#neurons"
 FIRST = False
