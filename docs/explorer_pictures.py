@@ -2,7 +2,7 @@
 
     python -m docs.explorer_pictures docs/images/explorer
 
-Half a minute, in a scratch folder that is removed. The pages are as high as they are; the strip is three pieces of
+Half a minute, in a scratch folder that is removed. The pages are as high as they are; the strip is pieces of
 one page: before the edit, after it, and where patching finds what the edit changed.
 """
 
@@ -52,10 +52,10 @@ def explorer() -> Iterator[str]:
     """``dtx app`` without a store; its address."""
     with tempfile.TemporaryDirectory(prefix="dtx-pictures-") as folder:
         command = [sys.executable, "-m", "dtx", "app", "--no-browser", "--port", "5077"]
-        served = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+        served = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
         try:
-            assert served.stdout is not None
-            for line in served.stdout:
+            assert served.stderr is not None
+            for line in served.stderr:
                 if "http://" in line:
                     break
             yield "http://127.0.0.1:5077/"
@@ -69,8 +69,8 @@ def shown(page: Page, address: str) -> None:
     page.open("about:blank")
     page.open(address)
     page.wait("document.documentElement.dataset.drawn")
-    page.wait("!document.querySelector('progress')")
-    page.settle(8)
+    page.wait("[...document.querySelectorAll('progress')].every((bar) => !bar.offsetParent)")
+    page.settle(6)
 
 
 def whole(page: Page, width: int, path: Path) -> None:
@@ -99,9 +99,9 @@ def strip(page: Page, home: str, path: Path) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         places = [
-            (JUNCTION, "[data-part=world]"),
-            (JUNCTION, "[data-part=policy]"),
-            (JUNCTION + FLIP + "&v=edited&p=patching", "[data-part=policy]"),
+            (JUNCTION + "&p=", ".world"),
+            (JUNCTION + "&p=", "[data-panel=policy]"),
+            (JUNCTION + FLIP + "&v=edited&p=patching", "[data-panel=policy]"),
             (JUNCTION + FLIP + "&v=edited&p=patching", "[data-panel=patching]"),
         ]
         pieces = []

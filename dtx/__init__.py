@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
+    from dtx.app.explore import Opened
     from dtx.config.compose import Experiment
+    from dtx.env.environment import Environment
     from dtx.exchange.experiments import Finished
     from dtx.exchange.handles import LoadedAgent, LoadedAnalysis, LoadedDataset, LoadedPairs
     from dtx.exchange.model_handle import LoadedModel
@@ -96,3 +98,38 @@ def run(*overrides: str, config_dir: Path | str | None = None, **fields: Any) ->
     from dtx.exchange.experiments import run as finished
 
     return finished(*overrides, config_dir=config_dir, **fields)
+
+
+def explore(
+    *models: Any,
+    env: Environment | str | None = None,
+    scene: str = "",
+    text: str = "",
+    edited_text: str = "",
+) -> Opened:
+    """Open the explorer's page on models in memory; in a notebook it shows itself::
+
+        page = dtx.explore(dtx.load("dt", "memory_dt"))
+        page.url                                      # for a browser on this machine
+        page.close()
+        dtx.explore(network, env="memory")            # a DecisionTransformerModel
+        dtx.explore(gpt2, text="The keys on the table", edited_text="The key on the table")
+
+    The models are copied: hooks that they have are left out, and later training is not seen. Nothing is
+    written.
+
+    Args:
+        models: One to four: handles of :func:`load`, ``DecisionTransformerModel``, or models of
+            TransformerLens that read tokens.
+        env: Where a model acts: an environment, or the name of a config, ``"memory env.size=9"``; default:
+            the recorded one.
+        scene: What follows a page's address: ``"#1&w=key/left&a=ffff"``; its models are these.
+        text: What models that read text are given.
+        edited_text: The prompt to compare with, of as many tokens.
+
+    Raises:
+        dtx.errors.UserError: None of these is a model, or no environment is known.
+    """
+    from dtx.app.explore import explore as opened
+
+    return opened(*models, env=env, scene=scene, text=text, edited_text=edited_text)

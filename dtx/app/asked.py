@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,16 @@ import numpy as np
 import torch
 
 from dtx.app.address import address
-from dtx.app.models import TEACHER, Catalogue, Chosen, Loader, TrainingData
+from dtx.app.columns import Asked, AskedText, Column, asked_text, problem_in
+from dtx.app.models import Catalogue, Chosen, Loader
 from dtx.app.moment import Moment
-from dtx.app.panels import DECISION, NEEDED, PAIR, REWARD_TO_GO, Panel, found
+from dtx.app.panels import DECISION, NEEDED, PAIR, REWARD_TO_GO, WORLD, Panel, found
 from dtx.app.panels import policy as policy_panel
 from dtx.app.places import Place, place
-from dtx.app.play import Played, play, shown
+from dtx.app.play import play, shown
+from dtx.app.prompt import Prompt
 from dtx.app.scene import LETTERS, VERSION, Message, OpenPanel, Scene, read
 from dtx.app.texts import command, pairs_file
-from dtx.dt.load import misfit
 from dtx.env.actions import ACTIONS
 from dtx.errors import UserError
 from dtx.pairs.distance import distances
@@ -31,42 +31,6 @@ POLICY = "policy"
 """The one panel that a teacher has too."""
 AT_FIRST = 1.0
 """Reward-to-go where nothing is known of the training data."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model of a scene, and why it cannot be shown there, if so."""
-
-    chosen: Chosen
-    data: TrainingData | None
-    problem: str
-
-    @property
-    def is_teacher(self) -> bool:
-        """Whether it is an agent that can be shown here."""
-        return self.chosen.entry.kind == TEACHER and not self.problem
-
-    def about(self) -> dict[str, Any]:
-        """What the page is told of it."""
-        returns = None if self.data is None else self.data.returns.about()
-        return {
-            **self.chosen.entry.about(),
-            "id": self.chosen.id,
-            "step": self.chosen.step,
-            "reward_to_go": returns,
-            "problem": self.problem or None,
-        }
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A scene that was understood and played."""
-
-    scene: Scene
-    messages: list[Message]
-    subjects: list[Subject]
-    played: Played
-    contrast: tuple[int, int]
 
 
 class Explorer:
@@ -128,7 +92,7 @@ class Explorer:
             UserError: There is no model, environment or world to show.
         """
         start = time.perf_counter()
-        asked = self.understood(raw)
+        asked = self._read(raw)
         after_play = time.perf_counter()
         known = [self._known(panel, asked.messages) for panel in panels]
         columns = [self._answers(subject, asked, known, loader, stop) for subject in asked.subjects]
@@ -150,7 +114,7 @@ class Explorer:
         Raises:
             UserError: As of :meth:`ask`.
         """
-        asked = self.understood(raw)
+        asked = self._read(raw)
         found_panel, parameters, wrong = self._known(panel, asked.messages)
         cells: list[dict[str, Any]] = [{"waits": True} for _ in asked.subjects]
         frame = self._frame(asked)
@@ -209,14 +173,22 @@ class Explorer:
         Raises:
             UserError: There is no model, environment or world to show.
         """
+        asked = self._read(raw)
+        if isinstance(asked, AskedText):
+            raise UserError("the scene is a text; there is no world in it")
+        return asked
+
+    def _read(self, raw: Any) -> Asked | AskedText:
         scene, told = read(raw)
         chosen = self._chosen(scene, told)
+        if chosen[0].entry.vocabulary is not None:
+            return asked_text(scene, chosen, told)
         where = self._place(scene, chosen[0], told)
         data = [self.catalogue.training_data(c.entry) for c in chosen]
         known = next((d.returns.highest for d in data if d is not None), AT_FIRST)
         scene = _with_known_world(scene, where, told)
         played = play(scene, where, known)
-        subjects = [Subject(c, d, _problem(c, where)) for c, d in zip(chosen, data, strict=True)]
+        subjects = [Column(c, d, problem_in(c, where)) for c, d in zip(chosen, data, strict=True)]
         contrast = _contrast(scene, where, told)
         scene = played.scene.replace(
             models=tuple(c.id for c in chosen),
@@ -230,7 +202,7 @@ class Explorer:
         """A moment of every model of a scene that is no teacher and can be shown."""
         for subject in asked.subjects:
             moment, _ = self._moment(subject, asked, loader, stop)
-            if moment is not None:
+            if isinstance(moment, Moment):
                 yield moment
 
     def distances(self, asked: Asked) -> dict[str, np.ndarray] | None:
@@ -246,11 +218,12 @@ class Explorer:
             if side is not None
         }
 
-    def _frame(self, asked: Asked) -> dict[str, Any]:
+    def _frame(self, asked: Asked | AskedText) -> dict[str, Any]:
+        text = isinstance(asked, AskedText)
         return {
             "scene": asked.scene.json(),
             "messages": [message._asdict() for message in asked.messages],
-            "play": shown(asked.played, self.distances(asked)),
+            "play": asked.shown() if text else shown(asked.played, self.distances(asked)),
             "models": [subject.about() for subject in asked.subjects],
         }
 
@@ -285,32 +258,27 @@ class Explorer:
             return known, known.parameters({}), ""
 
     def _moment(
-        self, subject: Subject, asked: Asked, loader: Loader, stop: Callable[[], bool]
-    ) -> tuple[Moment | None, str]:
+        self, subject: Column, asked: Asked | AskedText, loader: Loader, stop: Callable[[], bool]
+    ) -> tuple[Moment | Prompt | None, str]:
         if subject.problem:
             return None, subject.problem
         if subject.is_teacher:
             return None, "a teacher has its policy to show, nothing of what is inside"
         try:
             model = loader.model(subject.chosen)
-            moment = Moment.of(
-                model,
-                asked.played,
-                asked.contrast,
-                subject.data,
-                stop,
-                subject.chosen,
-                self.catalogue.store,
-                self.dictionaries,
-            )
+            if isinstance(asked, AskedText):
+                return Prompt(model, asked.prompts[subject.chosen.id], asked.scene, stop), ""
+            moment = Moment.of(model, asked.played, asked.contrast, subject.data, stop)
+            moment.chosen, moment.store = subject.chosen, self.catalogue.store
+            moment.dictionaries = self.dictionaries
             return moment, ""
         except UserError as error:
             return None, first_line(error)
 
     def _answers(
         self,
-        subject: Subject,
-        asked: Asked,
+        subject: Column,
+        asked: Asked | AskedText,
         panels: Iterable[tuple[Panel | None, Any, str]],
         loader: Loader,
         stop: Callable[[], bool],
@@ -334,7 +302,7 @@ class Explorer:
                 try:
                     data = (
                         _of_teacher(loader, subject, asked)
-                        if moment is None
+                        if moment is None and isinstance(asked, Asked)
                         else panel.compute(moment, parameters)
                     )
                     answers.append({"data": data})
@@ -360,31 +328,18 @@ def _contrast(scene: Scene, where: Place, told: list[Message]) -> tuple[int, int
     return where.actions.index(positive), where.actions.index(negative)
 
 
-def _problem(chosen: Chosen, where: Place) -> str:
-    """Why a model cannot be shown in a place; empty if it can."""
-    entry = chosen.entry
-    if entry.problem and entry.place is not None:
-        return entry.problem
-    if entry.shape is not None:
-        return misfit(entry.shape, where.environment, plays=False) or ""
-    if entry.kind == TEACHER and entry.place is not None:
-        own = entry.place.environment.n_actions
-        if own != where.environment.n_actions:
-            return f"has {own} actions, but {where.id} has {where.environment.n_actions}"
-    return ""
-
-
-def _missing(panel: Panel, moment: Moment) -> str:
+def _missing(panel: Panel, moment: Moment | Prompt) -> str:
     """The first need of a panel that is not met; empty if all are."""
     met = {
         PAIR: moment.edited is not None,
         REWARD_TO_GO: moment.cfg.reward_to_go,
-        DECISION: moment.environment.decision is not None,
+        DECISION: moment.has_decision,
+        WORLD: moment.has_world,
     }
     return next((need for need in panel.module.NEEDS if not met[need]), "")
 
 
-def _of_teacher(loader: Loader, subject: Subject, asked: Asked) -> dict[str, Any]:
+def _of_teacher(loader: Loader, subject: Column, asked: Asked) -> dict[str, Any]:
     """The policy panel's data of a teacher: it acts from what it saw up to the cursor."""
     agent = loader.agent(subject.chosen)
     step = asked.played.cursor

@@ -39,9 +39,7 @@ def dictionaries_of(moment: Moment) -> tuple[list[Dictionary], list[str]]:
         try:
             sae = _read(folder, (folder / WEIGHTS).stat().st_mtime_ns)
         except (UserError, OSError) as error:
-            reasons.append(
-                first_line(error) if isinstance(error, UserError) else f"{folder.name}: {error}"
-            )
+            reasons.append(first_line(error).replace(str(folder), folder.name))
             continue
         reason = misfit(sae, moment.cfg)
         if reason:
@@ -63,7 +61,9 @@ def misfit(sae: SparseAutoencoder, cfg: ModelConfig) -> str:
     }
     width = known.get(sae.hook_name)
     if width is None:
-        return f"it reads {sae.hook_name or 'no named activation'}, which the model does not have"
+        return (
+            f"it reads {sae.hook_name or 'no named activation'}, which no layer of this model has"
+        )
     if width != len(sae.weights["b_dec"]):
         return f"it reads {len(sae.weights['b_dec'])} numbers of {sae.hook_name}, the model has {width}"
     return ""

@@ -127,7 +127,7 @@ def _of_neuron(
 def _bias(twin: DecisionTransformerModel, part: Part) -> float:
     mlp = blocks_of(twin)[part.layer].mlp
     if isinstance(mlp, BiasedGatedMLP):
-        return float(mlp.b_gate[part.unit].detach())
+        return float(mlp.b_gate[part.unit])
     return 0.0 if mlp.gated else float(mlp.b_in[part.unit])
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dtx.app.places import Place, of_environment
+from dtx.app.vocabulary import Vocabulary
 from dtx.dataset.episodes import Episodes, Split
 from dtx.dt.model_config import ModelConfig
 from dtx.errors import UserError
@@ -34,11 +35,11 @@ from dtx.text import first_line, suggest
 
 if TYPE_CHECKING:
     from dtx.agent.agent import Agent
-    from dtx.dt.model import DecisionTransformerModel
 
 AGENT = "agent:"
 """Before the name of a teacher in a scene."""
 DT, CLONE, TEACHER, PLANTED, IMPORTED = "dt", "clone", "agent", "planted", "imported"
+TOKENS = "tokens"
 LOADED = 8
 """Models that a lane keeps loaded."""
 _KEY = 8
@@ -87,6 +88,8 @@ class Entry:
         folder: Its files. place: Where it acts; None if no record says so.
         data: Reads what it was trained on; None if that is not here.
         problem: Why it cannot be shown; empty if it can.
+        copied: Copies a model that is in memory, for a lane; None: it is read from its folder.
+        vocabulary: Of a model that reads text; None of one that acts in a world.
     """
 
     id: str
@@ -99,10 +102,12 @@ class Entry:
     shape: ModelConfig | None
     checkpoints: Mapping[int, Path]
     problem: str = ""
+    copied: Callable[[], Any] | None = None
+    vocabulary: Vocabulary | None = None
 
     def about(self) -> dict[str, Any]:
         """What the page is told of it."""
-        shape = self.shape
+        shape = self.shape or self.vocabulary
         return {
             "id": self.id,
             "label": self.label,
@@ -228,7 +233,7 @@ class Catalogue:
             here = {item.label for item in made}
             kept = [self._read[label] for label in (i.label for i in made) if label in here]
             found = [entry for entry in kept if entry is not None] + found
-        order = (DT, IMPORTED, CLONE, PLANTED, TEACHER)
+        order = (DT, TOKENS, IMPORTED, CLONE, PLANTED, TEACHER)
         ranked = sorted(
             found, key=lambda e: (not e.title.startswith(KINDS[e.kind]), order.index(e.kind))
         )
@@ -293,8 +298,8 @@ class Loader:
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Any] = OrderedDict()
 
-    def model(self, chosen: Chosen) -> DecisionTransformerModel:
-        """A Decision Transformer or clone.
+    def model(self, chosen: Chosen) -> Any:
+        """A Decision Transformer or clone, or a model that reads text.
 
         Raises:
             UserError: Its files cannot be read.
@@ -302,6 +307,8 @@ class Loader:
         from dtx.dt.model import load
 
         entry = chosen.entry
+        if (copied := entry.copied) is not None and chosen.step is None:
+            return self._loaded(chosen, copied)
         weights = None if chosen.step is None else entry.checkpoints[chosen.step]
         return self._loaded(chosen, lambda: load(entry.folder, weights).requires_grad_(False))
 
@@ -373,6 +380,7 @@ KINDS = {
     TEACHER: "teacher",
     PLANTED: "planted model",
     IMPORTED: "imported model",
+    TOKENS: "model of text",
 }
 
 

@@ -5,24 +5,37 @@ Letters: n tokens of a window, a actions, t states.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
+from dtx.analysis.activation_patching.sweep import NodeSweep
+from dtx.analysis.attribution.compute import Attributed, attribute
+from dtx.analysis.core.patching_spec import Direction, Node
+from dtx.analysis.core.windows import join
+from dtx.analysis.lens.streams import point_names
+from dtx.analysis.steering.edits import ActivationEdit, mask, residual
+from dtx.analysis.steering.runs import Runs
+from dtx.analysis.steering.spec import Tokens
+from dtx.analysis.steering.windows import GoalBatch, GoalWindows
 from dtx.app.models import Chosen, TrainingData
 from dtx.app.pairing import pair_of
 from dtx.app.places import Place, world_at_start
 from dtx.app.play import Played
 from dtx.app.scene import Scene
+from dtx.app.subject import Reading, Subject
 from dtx.dt.context import Context
 from dtx.dt.history import History
 from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.tokens import PADDING, NamedTokens, kind_of
+from dtx.dt.processing import Folded
+from dtx.dt.tokens import KINDS, PADDING, NamedTokens, kind_of
 from dtx.env.environment import Environment
 from dtx.errors import UserError
 from dtx.pairs.runs import Run, copied
@@ -35,8 +48,11 @@ if TYPE_CHECKING:
 
     from dtx.store.store import Store
 
+_FOLDED: WeakKeyDictionary[DecisionTransformerModel, Folded] = WeakKeyDictionary()
+"""Folded weights of the models that are loaded, which the page never changes."""
 
-class Side:
+
+class Side(Reading):
     """One run as a model reads it, up to the cursor.
 
     Attributes:
@@ -47,45 +63,29 @@ class Side:
     """
 
     def __init__(self, name: str, model: DecisionTransformerModel, run: Run):
-        self.name, self.run, self._model = name, run, model
+        super().__init__(name, tokens(model, len(run.observations)))
+        self.run, self._model = run, model
         self.context = window(model, run)
-        self.tokens = tokens(model, len(run.observations))
-        self.wanted: set[str] = set()
-        self._known: dict[str, Tensor] = {}
-        self._logits: Tensor | None = None
 
-    @property
-    def logits(self) -> Tensor:
-        """(a,) at the last state."""
-        if self._logits is None:
-            if self.wanted:
-                self.activations(())
-            else:
-                with torch.no_grad():
-                    self._logits = self._model.last_logits(self.context)[0]
-        assert self._logits is not None
-        return self._logits
+    def where(self, tokens: Tokens) -> Tensor:
+        """Which tokens of the window are meant, (1, n) bool."""
+        if not self._model.cfg.reward_to_go and "reward_to_go" in tokens.value:
+            raise UserError(f"tokens: the model has no {tokens.value} tokens")
+        return mask(self.context, tokens)
 
-    def activations(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Activations (1, n, ...) by hook name; one forward pass keeps all that panels said they want.
+    def _run_alone(self) -> Tensor:
+        with torch.no_grad():
+            return self._model.last_logits(self.context)[0]
 
-        Raises:
-            UserError: A name is no activation that is computed.
-        """
-        names = set(names)
-        if not names <= self._known.keys() or self._logits is None:
-            with torch.no_grad():
-                logits, cache = self._model.run_with_cache(
-                    self.context, names_filter=names | self.wanted
-                )
-            self._known |= dict(cache)
-            self._logits = logits[0, -1]
-        return {name: self._known[name] for name in names}
+    def _run(self, names: set[str]) -> tuple[Tensor, Mapping[str, Tensor]]:
+        with torch.no_grad():
+            logits, cache = self._model.run_with_cache(self.context, names_filter=names)
+        return logits[0, -1], cache
 
 
 @dataclass
-class Moment:
-    """A model at a state of a scene.
+class Moment(Subject):
+    """A model that acts in a world, at a state of a scene.
 
     Attributes:
         model: Has no hooks of its own; whoever adds some removes them.
@@ -111,6 +111,8 @@ class Moment:
     chosen: Chosen | None = None
     store: Store | None = None
     dictionaries: tuple[Path, ...] = ()
+    kinds: ClassVar[tuple[str, ...]] = (*KINDS, PADDING)
+    has_world: ClassVar[bool] = True
 
     @staticmethod
     def of(
@@ -119,9 +121,6 @@ class Moment:
         contrast: tuple[int, int],
         data: TrainingData | None,
         stop: Callable[[], bool] = lambda: False,
-        chosen: Chosen | None = None,
-        store: Store | None = None,
-        dictionaries: tuple[Path, ...] = (),
     ) -> Moment:
         """Of a played scene.
 
@@ -136,18 +135,7 @@ class Moment:
         if played.edited is not None and played.edited.states >= step:
             edited = Side("edited", model, played.edited.run(step))
         return Moment(
-            model,
-            played.scene,
-            played.place,
-            played,
-            original,
-            edited,
-            contrast,
-            data,
-            stop,
-            chosen,
-            store,
-            dictionaries,
+            model, played.scene, played.place, played, original, edited, contrast, data, stop
         )
 
     @property
@@ -165,24 +153,53 @@ class Moment:
         """Names of the actions by number."""
         return self.place.actions
 
-    @property
-    def sides(self) -> dict[str, Side]:
-        """Those that are there, by name."""
-        return {s.name: s for s in (self.original, self.edited) if s is not None}
-
     def world(self) -> MiniGridEnv:
         """The original's world at its start; a copy."""
         return copied(world_at_start(self.place, self.scene.world))
 
-    def want(self, names: Iterable[str]) -> None:
-        """Keep these activations too when a forward pass is made."""
-        for side in self.sides.values():
-            side.wanted |= set(names)
+    @property
+    def gap(self) -> float:
+        """What the environment's pairs declare."""
+        return self.place.declared.gap
 
-    def ld(self, logits: Tensor) -> Tensor:
-        """The logit difference (...) of logits (..., a)."""
-        positive, negative = self.contrast
-        return logits[..., positive] - logits[..., negative]
+    @property
+    def has_decision(self) -> bool:
+        """Whether the environment names its decision."""
+        return self.environment.decision is not None
+
+    @property
+    def points(self) -> dict[str, str]:
+        """Points of the residual stream in order: name and hook."""
+        layers, parts = range(self.cfg.n_layers), ("mid", "post")
+        inner = [f"blocks.{layer}.hook_resid_{part}" for layer in layers for part in parts]
+        return dict(zip(point_names(self.cfg.n_layers), [residual(0), *inner], strict=True))
+
+    def read(self, resid: Tensor) -> Tensor:
+        """Logits (..., a) of a stream (..., d), read out as at its end."""
+        return self.model.read(resid)
+
+    def sweep(self, node: Node, direction: Direction, at_once: int) -> NodeSweep:
+        """Of this pair and its controls."""
+        batch = self.pair.batch(self.cfg)
+        return NodeSweep(self.model, batch, self.gap, direction, (node,), at_once, self.stop)
+
+    def attributed(self, random_directions: int, seed: int) -> Attributed:
+        """Of both windows, by the model's folded weights."""
+        copies = folded(self.model)
+        return attribute(copies, self._both, self.contrast, random_directions, seed)
+
+    @torch.no_grad()
+    def log_p(self, edits: Sequence[ActivationEdit]) -> Tensor:
+        """Of both windows together."""
+        sides = self.sides.values()
+        base = torch.stack([side.logits for side in sides]).log_softmax(-1)
+        rows = pd.DataFrame(index=range(len(base)))
+        batch = GoalBatch(self._both, None, rows, base, base.exp())
+        return Runs(self.model, GoalWindows([batch])).log_p(edits)
+
+    @property
+    def _both(self) -> Context:
+        return join([side.context for side in self.sides.values()])
 
     @cached_property
     def pair(self) -> OnePair:
@@ -192,6 +209,13 @@ class Moment:
             UserError: There is none; says why.
         """
         return pair_of(self.played, self.contrast, self.data)
+
+
+def folded(model: DecisionTransformerModel) -> Folded:
+    """A model's folded weights, made once a model."""
+    if model not in _FOLDED:
+        _FOLDED[model] = Folded.of(model)
+    return _FOLDED[model]
 
 
 def window(model: DecisionTransformerModel, run: Run) -> Context:

@@ -5,6 +5,7 @@ What a request names is looked up in a list. No path of a request is ever joined
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -55,7 +56,11 @@ async def answer(file: Path, request: Request) -> Response:
         headers = {"ETag": mark, "Cache-Control": "no-cache"}
         if request.headers.get("if-none-match") == mark:
             return Response(status_code=304, headers=headers)
-        return Response(file.read_bytes(), headers=headers, media_type=_TYPES[file.suffix])
+        body = file.read_bytes()
+        if file.suffix != ".png" and "gzip" in request.headers.get("accept-encoding", ""):
+            body = gzip.compress(body, 6, mtime=0)
+            headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        return Response(body, headers=headers, media_type=_TYPES[file.suffix])
     except OSError:
         return Response("this file is gone", 404)
 

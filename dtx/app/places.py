@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from dtx.config.options import Option, options
@@ -108,13 +109,22 @@ class Place:
         }
 
 
-@functools.lru_cache(32)
+_COMPOSING = Lock()
+"""Hydra composes by a state of the whole process, and two lanes ask at once."""
+
+
 def place(id: str, config_dir: Path | None = None) -> Place:
     """The place with an id.
 
     Raises:
         UserError: No such config or field, or a value that the environment does not take.
     """
+    with _COMPOSING:
+        return _place(id, config_dir)
+
+
+@functools.lru_cache(32)
+def _place(id: str, config_dir: Path | None) -> Place:
     name, *fields = id.split(",")
     known = {option.name: option for option in options(config_dir).get("env", [])}
     if name not in known:

@@ -234,8 +234,7 @@ def _rows(
 
 def _at(target: pd.Series) -> pd.Series:
     """``, RTG 0.892``; empty where there is none."""
-    number = pd.to_numeric(target, errors="coerce")
-    return number.map(lambda x: "" if np.isnan(x) else f", RTG {x:g}")
+    return target.map(lambda x: "" if pd.isna(x) else f", RTG {float(x):g}")
 
 
 def _node(name: str) -> str:

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from dtx.analysis.core.channels import channel_name, channel_names, occurring, occurring_in
 from dtx.analysis.core.untrained import twins
-from dtx.app.moment import Moment
-from dtx.app.panels.attribution import folded
+from dtx.app.moment import Moment, folded
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import Folded
 from dtx.env.encoding import COLOURS, OBJECTS, OFFSETS, SIZE, VIEW, active_indices, flat_one_hot

@@ -163,9 +163,9 @@ class SelfAttention(nn.Module):
         h, d, e = weight_hde.shape
         if x.ndim == 4:
             return torch.einsum("bnhd,hde->bnhe", x, weight_hde) + bias_he
-        if (
-            not torch.is_grad_enabled()
-        ):  # as of a copy: torch multiplies in another order by what wants one
+        if not torch.is_grad_enabled():
+            # The order in which torch multiplies depends on whether a factor requires a gradient: without
+            # this a view of the parameter would give other last bits than a copy of it does.
             weight_hde = weight_hde.detach()
         flat = F.linear(x, weight_hde.transpose(1, 2).reshape(h * e, d), bias_he.reshape(h * e))
         return flat.unflatten(-1, (h, e))

@@ -90,7 +90,7 @@ def processed(
     with torch.no_grad():
         for step in steps:
             _STEPS[step](twin)
-    return twin.to(dtype or model.W_U.dtype)
+    return twin.to(dtype or model.W_U.dtype).requires_grad_(False)  # folding makes biases anew
 
 
 def copy_of(model: DecisionTransformerModel, dtype: torch.dtype) -> DecisionTransformerModel:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtx.errors import Interrupted
+from dtx.errors import Interrupted, UserError
 from dtx.progress import console
 from dtx.serving import (
     listen,
@@ -24,7 +24,8 @@ from dtx.serving import (
 from dtx.verbs._arguments import as_path, config_dir_argument, store_argument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from dtx.app.asked import Explorer
     from dtx.app.scene import Scene
@@ -53,6 +54,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--no-browser", action="store_true", help="print the address, open no browser"
     )
     parser.add_argument("--panels", type=as_path, metavar="DIR", help="your own panels")
+    parser.add_argument(
+        "--sae",
+        type=as_path,
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="a sparse autoencoder in SAELens's format, or a folder of them; may be repeated",
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--scene", metavar="'#...'", help="what follows the page's address")
     what.add_argument(
@@ -70,14 +79,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C; or print or write a scene."""
     if args.yaml or args.save:
-        with explorer(args.store, args.config_dir, args.panels) as found:
+        with _explorer(args) as found:
             _write(found, args)
         return 0
     with _listening(args) as listening:
         console.print("[dim]the explorer starts (seconds)[/]")
         with (
             contextlib.suppress(Interrupted),  # before it serves; then it returns
-            explorer(args.store, args.config_dir, args.panels) as found,
+            _explorer(args) as found,
         ):
             _serve(found, listening, args)
     console.print("[dim]the explorer has ended[/]")
@@ -86,7 +95,10 @@ def main(args: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def explorer(
-    store: Path, config_dir: Path | None = None, panels: Path | None = None
+    store: Path,
+    config_dir: Path | None = None,
+    panels: Path | None = None,
+    dictionaries: Iterable[Path] = (),
 ) -> Iterator[Explorer]:
     """Of a store, if there is one, and of the models that ship with dtx; the planted one is compiled.
 
@@ -94,6 +106,7 @@ def explorer(
         store: Its folder, which need not be there.
         config_dir: The user's own configs.
         panels: The user's own panels.
+        dictionaries: Folders of sparse autoencoders.
 
     Raises:
         UserError: The store or the panels are no folder.
@@ -105,7 +118,14 @@ def explorer(
 
     with tempfile.TemporaryDirectory(prefix="dtx-app-") as scratch:
         shipped = entries(Path(scratch))
-        yield Explorer(Catalogue(Store(store), config_dir, shipped), panels)
+        yield Explorer(Catalogue(Store(store), config_dir, shipped), panels, dictionaries)
+
+
+def _explorer(args: argparse.Namespace) -> AbstractContextManager[Explorer]:
+    for folder in args.sae:
+        if not folder.is_dir():
+            raise UserError(f"--sae: no folder {folder}")
+    return explorer(args.store, args.config_dir, args.panels, args.sae)
 
 
 def _listening(args: argparse.Namespace) -> socket.socket:

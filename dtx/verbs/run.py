@@ -124,7 +124,9 @@ def _run_and_print(what: Experiment, begins: Callable[[], None]) -> int:
         pictures = sorted(folder.glob("*.png"))
         for figure in pictures:
             console.print(f"figure: {near(figure)}", soft_wrap=True)
-        for page in [] if pictures else sorted(folder.glob("*.html")):  # a page is all that it draws
+        for page in (
+            [] if pictures else sorted(folder.glob("*.html"))
+        ):  # a page is all that it draws
             console.print(f"page: {near(page)}", soft_wrap=True)
     if note := what.raw.get("note"):
         console.print(f"note: {escape(str(note))}", soft_wrap=True)

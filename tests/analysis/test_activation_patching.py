@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from dtx.analysis.activation_patching import ActivationPatching
+from dtx.analysis.activation_patching.by_hooks import HookSweep
 from dtx.analysis.activation_patching.compute import compute
 from dtx.analysis.activation_patching.sweep import NodeSweep
 from dtx.analysis.core.analysis import Analysis
@@ -127,6 +128,18 @@ def test_the_batched_sweep_is_one_patch_after_the_other(stage, pairs, direction)
         change = (after - before)[0]
         expected = float(change[0] - change[1])  # left, right
         assert patch["change"] == pytest.approx(expected, abs=2e-5), patch["name"]
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_the_sweep_that_knows_hooks_alone_finds_the_same(pairs, direction):
+    network = model(n_layers=2)
+    (batch,) = only(pairs, "key/left").batches(network)
+    kinds = (HookSweep, NodeSweep)
+    ours, quick = (kind(network, batch, 0.01, direction, ALL, 500).patches() for kind in kinds)
+    numbers = ["change", "rho"]
+    pd.testing.assert_frame_equal(ours.drop(columns=numbers), quick.drop(columns=numbers))
+    assert quick["rho"].notna().any() and quick["change"].abs().max() > 0.1
+    np.testing.assert_allclose(ours["change"], quick["change"], atol=2e-5)
 
 
 def test_without_a_stage_rows_come_node_by_node_and_stop_when_told(pairs):

@@ -119,6 +119,7 @@ def test_memory_does_not_grow_with_requests_and_closed_pages(port, explorer):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 def test_memory_after_thousands_of_requests_and_hundreds_of_pages(port, explorer):
     models = [entry.id for entry in explorer.catalogue.entries()]
     assert grown(port, models, before=500, requests=5000, pages=200) < MOST

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
 import http.client
 import select
 import threading
@@ -332,6 +333,8 @@ def test_the_page_is_asked_for_again_only_when_it_changed(files):
         status, headers, body = get(port, "/")
         assert (status, body, headers["Cache-Control"]) == (200, b"page", "no-cache")
         assert get(port, "/", **{"If-None-Match": headers["ETag"]})[0] == 304
+        _, packed, body = get(port, "/", **{"Accept-Encoding": "gzip, br"})
+        assert (packed["Content-Encoding"], gzip.decompress(body)) == ("gzip", b"page")
         (files / "index.html").write_text("newer")
         assert get(port, "/", **{"If-None-Match": headers["ETag"]})[2] == b"newer"
         (files / "index.html").write_text("page")

@@ -158,6 +158,7 @@ def test_a_port_of_ones_own_that_is_taken_is_refused(refused):
         (["--host=no such host"], "is no address of this machine"),
         (["--panels=nowhere"], "--panels: no folder nowhere"),
         (["--store=file"], "is not a folder"),
+        (["--sae=nowhere"], "--sae: no folder nowhere"),
     ],
 )
 def test_what_cannot_be_is_refused(refused, tmp_path, port, arguments, why):

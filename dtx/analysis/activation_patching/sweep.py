@@ -229,7 +229,18 @@ class NodeSweep:
         source = self.runs.source[name][which]
         resid_bnd = self.runs.base[f"blocks.{layer}.hook_resid_pre"][which]
 
-        def patch(value: Tensor, hook: Any = None) -> Tensor:
+        patch = self.patch(node, head, source, mask_bn)
+        if node is Node.resid_pre:
+            return run_from(model, layer, patch(resid_bnd))
+        return run_from(model, layer, resid_bnd, [(name, patch)])
+
+    @staticmethod
+    def patch(
+        node: Node, head: int | None, source: Tensor, mask_bn: Tensor
+    ) -> Callable[..., Tensor]:
+        """A hook that puts ``source`` in a node's place, at the tokens ``mask`` (b, n)."""
+
+        def put(value: Tensor, hook: Any = None) -> Tensor:
             if head is None:
                 return torch.where(mask_bn.unsqueeze(-1), source, value)
             value = value.clone()
@@ -238,6 +249,4 @@ class NodeSweep:
             old.copy_(torch.where(mask_bn.unsqueeze(-1), new, old))
             return value
 
-        if node is Node.resid_pre:
-            return run_from(model, layer, patch(resid_bnd))
-        return run_from(model, layer, resid_bnd, [(name, patch)])
+        return put

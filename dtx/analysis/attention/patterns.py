@@ -133,10 +133,11 @@ def uniform(n: int) -> np.ndarray:
     return np.tril(np.ones((n, n))) / np.arange(1, n + 1)[:, None]
 
 
-def by_kind(pattern: np.ndarray, tokens: Tokens) -> np.ndarray:
-    """Attention summed over keys of a kind, (..., n, k) with k = R, S, A, pad."""
-    kinds = np.array((*KINDS, PADDING))
-    return pattern @ (tokens.kinds[:, None] == kinds).astype(pattern.dtype)
+def by_kind(
+    pattern: np.ndarray, tokens: Tokens, kinds: Sequence[str] = (*KINDS, PADDING)
+) -> np.ndarray:
+    """Attention summed over keys of a kind, (..., n, k)."""
+    return pattern @ (tokens.kinds[:, None] == np.array(kinds)).astype(pattern.dtype)
 
 
 def specificity(pattern: np.ndarray, tokens: Tokens) -> np.ndarray:

@@ -44,6 +44,7 @@ class Attributed:
         source_blhm: Of each head by the token it reads.
         neuron_blf: Of each neuron.
         difference_b: The model's own logit difference.
+        tolerance: How far the parts' sum may be from it.
     """
 
     names: list[str]
@@ -53,6 +54,7 @@ class Attributed:
     source_blhm: Tensor
     neuron_blf: Tensor
     difference_b: Tensor
+    tolerance: float = TOLERANCE
 
     def errors(self) -> tuple[float, float]:
         """Largest distance of a sum from the logit difference: of components, and of the finer parts."""

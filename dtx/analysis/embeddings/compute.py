@@ -177,11 +177,16 @@ def antipodal(
     cell_i, kind_i = channel_i % 49, np.digitize(channel_i // 49, (11, 17))
     same_ij = (cell_i[:, None] == cell_i) & (kind_i[:, None] == kind_i)
     one, other = np.nonzero(np.triu(same_ij, 1))
-    rows = []
-    for i, j in zip(one, other, strict=True):
-        first, second = (channel_name(channel_i[k] // 49) for k in (i, j))
-        rows.append((*_cell(channel_i[i]), first, second, float(cosine_ij[i, j])))
-    pairs = pd.DataFrame(rows, columns=["column", "row", "one", "other", "cosine"])
+    known = np.array(channel_names(), object)
+    pairs = pd.DataFrame(
+        {
+            "column": channel_i[one] % 49 // 7,
+            "row": channel_i[one] % 7,
+            "one": known[channel_i[one] // 49],
+            "other": known[channel_i[other] // 49],
+            "cosine": cosine_ij[one, other],
+        }
+    )
     pairs["antipodal"] = pairs.cosine < threshold
     return cosine_ij, pairs, int(pairs.antipodal.sum())
 

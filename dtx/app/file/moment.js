@@ -27,12 +27,26 @@ const tokensOf = (kinds, {timesteps, missing, begin}) => {
 };
 
 class Side {
-  constructor(model, played, cursor) {
+  constructor(model, place, played, cursor) {
     this.model = model;
+    this.place = place;
     this.played = played;
     this.window = windowOf(model.cfg, played, cursor);
     this.tokens = tokensOf(model.kinds, this.window);
     this.run = null; // of the last forward pass
+  }
+
+  /** The window that ends with the last state of a run {views, actions, rewardToGo}. */
+  windowOf(run) {
+    return windowOf(this.model.cfg, run, run.views.length);
+  }
+
+  /** The table of its world; grid: at the start, view(state): what is seen, decides(state): whether the agent decides. */
+  world() {
+    const {place, played: {table}} = this, {pool} = place;
+    const row = ({shape, data}, i) => data.subarray(i * data.length / shape[0], (i + 1) * data.length / shape[0]);
+    return {place, table, grid: {shape: pool.grids.shape.slice(1), data: row(pool.grids, table.grid.data[0])},
+      view: (state) => row(pool.views, table.view.data[state]), decides: (state) => pool.decides.data[table.view.data[state]]};
   }
 
   /** Logits (a) at the last state. */
@@ -60,9 +74,9 @@ export class Moment {
     this.contrast = contrast;
     this.gap = environment.gap;
     this.decision = played.place.decision;
-    this.original = new Side(this.model, played.original, played.cursor);
+    this.original = new Side(this.model, played.place, played.original, played.cursor);
     const there = played.edited && played.edited.states.length >= played.cursor;
-    this.edited = there ? new Side(this.model, played.edited, played.cursor) : null;
+    this.edited = there ? new Side(this.model, played.place, played.edited, played.cursor) : null;
     this.sides = this.edited ? {original: this.original, edited: this.edited} : {original: this.original};
   }
 

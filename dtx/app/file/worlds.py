@@ -47,7 +47,9 @@ class Worlds:
         """As ``play.js`` reads it; with training data each view's distance from the nearest one there."""
         env = self.place.environment
         shared = self.pool.arrays()
-        distance = None
+        distance, decides = None, np.zeros(len(shared["views"]), bool)
+        if env.decision is not None:
+            decides = env.decision.here(shared["views"])
         if data is not None:
             distance = distances(shared["views"], data.observations).astype(np.int32)
         return {
@@ -55,7 +57,12 @@ class Worlds:
             "n_actions": env.n_actions,
             "horizon": env.horizon,
             "decision": env.decision is not None,
-            "pool": {**shared, "curves": exact(shared["curves"]), "distance": distance},
+            "pool": {
+                **shared,
+                "curves": exact(shared["curves"]),
+                "distance": distance,
+                "decides": decides,
+            },
             "worlds": self.worlds,
             "tables": [
                 {**table.arrays(), "complement": complement}

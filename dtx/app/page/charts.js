@@ -139,7 +139,9 @@ const endLabels = (series, X, Y, top, base, edge) => {
 export const bars = ({title, width, rows, low = 0, high = 1, thick = 11, gap = 9, names = null, texts = null}) => {
   const left = names ?? Math.max(...rows.map((r) => measure(r.name, 13, 650))) + 10;
   const right = texts ?? Math.max(...rows.flatMap((r) => r.bars.map((bar) => measure(bar.text)))) + 8;
-  const X = (value) => left + ((Math.min(Math.max(value, low), high) - low) / (high - low)) * (width - left - right);
+  const room = Math.max(40, width - left - right); // where names and numbers leave less, the figure is wider
+  const edge = left + room + right;
+  const X = (value) => left + ((Math.min(Math.max(value, low), high) - low) / (high - low)) * room;
   let y = 4;
   const nodes = rows.flatMap((r) => {
     const height = r.bars.length * (thick + 3);
@@ -149,13 +151,13 @@ export const bars = ({title, width, rows, low = 0, high = 1, thick = 11, gap = 9
       const [from, to] = [X(0), X(bar.value)].sort((a, b) => a - b);
       made.push(svg("rect", {x: X(low), y: top, width: X(high) - X(low), height: thick, rx: 2, fill: "var(--track)"}),
         svg("rect", {x: from, y: top, width: Math.max(1, to - from), height: thick, rx: 2, fill: bar.colour}, svg("title", {}, `${r.name}, ${bar.name}: ${bar.text}`)),
-        label(width, top + thick - 1.5, bar.text, {anchor: "end", fill: "var(--ink)", weight: r.strong ? 700 : null, class: "digits"}));
+        label(edge, top + thick - 1.5, bar.text, {anchor: "end", fill: "var(--ink)", weight: r.strong ? 700 : null, class: "digits"}));
     });
     y += height + gap;
     return made;
   });
   if (low < 0) nodes.push(svg("line", {x1: X(0), x2: X(0), y1: 0, y2: y - gap, stroke: "var(--soft)"}));
-  return figure(width, Math.max(y - gap + 2, 4), title, nodes);
+  return figure(edge, Math.max(y - gap + 2, 4), title, nodes);
 };
 
 /** Figures in rows of so many columns, as one. */

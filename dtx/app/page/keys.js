@@ -49,6 +49,7 @@ export const listen = (app, list) => {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     const {target} = event;
     const enlarged = target.closest?.("dialog.enlarged");
+    if (event.key === "Escape" && target.matches?.(`${TAKING}, input`) && !target.closest("dialog")) return target.blur();
     if (target.matches?.(TAKING) || (target.closest?.("dialog") && !(enlarged && event.key === "f"))) return;
     if (target.matches?.("input[type=range]") && /^Arrow|^Home|^End|^Page/.test(event.key)) return;
     if (["Enter", " "].includes(event.key) && target.closest?.("button, summary, a, input")) return;
@@ -61,7 +62,7 @@ export const listen = (app, list) => {
   });
   // After a press of the mouse the keys are the page's again, not the button's or the list's.
   let pressed = false;
-  document.addEventListener("pointerdown", () => { pressed = true; }, true);
+  document.addEventListener("pointerdown", () => { pressed = true; app.run = null; }, true);
   document.addEventListener("keydown", () => { pressed = false; }, true);
   const leave = (event) => {
     const control = event.target.closest?.("button, select, input[type=range], input[type=checkbox]");

@@ -70,8 +70,8 @@ export const maps = ({title, width, blocks, rows, columns, kind = "original", lo
   const head = blocks.some((block) => block.title) ? 15 : 0;
   const left = axes ? Math.max(...rows.map((name) => measure(name))) + 6 : 0;
   // Gaps are whole cells, so that all blocks are one image of a pixel a cell.
-  const between = across > 1 ? Math.max(1, Math.round((8 * across * columns.length) / (width - left))) : 0;
-  const size = Math.min(most, (width - left) / (across * columns.length + (across - 1) * between));
+  const between = across > 1 ? Math.max(1, Math.round((8 * across * columns.length) / Math.max(1, width - left))) : 0;
+  const size = Math.max(2, Math.min(most, (width - left) / (across * columns.length + (across - 1) * between)));
   const tall = square || blocks.length > 1 ? size : Math.max(size, 15);
   const [blockWidth, blockHeight] = [size * columns.length, tall * rows.length];
   const under = many > 1 ? Math.ceil((head + 8 + (below?.height ?? 0)) / tall) : 0;
@@ -134,6 +134,7 @@ export const maps = ({title, width, blocks, rows, columns, kind = "original", lo
     const step = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]}[event.key];
     if (step && !event.ctrlKey && !event.metaKey && !event.altKey) go(...walk(here, step, blocks.length, across, rows.length, columns.length), true);
     else if (event.key === "Enter" && here && chosen) chosen(...here);
+    else if (event.key === "Escape" && !root.closest("dialog")) root.blur();
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -164,13 +165,14 @@ const walk = (here, [down, right], count, across, rows, columns) => {
   return [inside ? block : to, (r + rows) % rows, (c + columns) % columns];
 };
 
+/** Names at the edges; where cells are narrower than a text is high, every second, third ... of them. */
 const names = (rows, columns, {left, top, size, tall, turned, tokens}) => [
-  ...rows.map((name, r) => label(left - 5, top + r * tall + tall / 2 + 4, name, {anchor: "end", token: tokens.includes("rows") ? name : null})),
-  ...columns.map((name, c) => {
+  ...rows.flatMap((name, r) => (r % Math.ceil(13 / tall) ? [] : label(left - 5, top + r * tall + tall / 2 + 4, name, {anchor: "end", token: tokens.includes("rows") ? name : null}))),
+  ...columns.flatMap((name, c) => {
+    if (turned && c % Math.ceil(13 / size)) return [];
     const x = left + (c + 0.5) * size;
-    return turned
-      ? label(x + 4, top - 4, name, {transform: `rotate(-90 ${x + 4} ${top - 4})`, token: tokens.includes("columns") ? name : null})
-      : label(x, top - 4, name, {anchor: "middle", token: tokens.includes("columns") ? name : null});
+    const token = tokens.includes("columns") ? name : null;
+    return turned ? label(x + 4, top - 4, name, {transform: `rotate(-90 ${x + 4} ${top - 4})`, token}) : label(x, top - 4, name, {anchor: "middle", token});
   })];
 
 /** All blocks as one picture, a pixel a cell; between them it is transparent. */

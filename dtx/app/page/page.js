@@ -36,6 +36,9 @@ export const start = async (engine) => {
   };
   try {
     app.about = await engine.about();
+    // Those of the first page come first, those about the weights alone last: number keys and places follow this order.
+    const rank = ({first, when}) => (first ? 0 : when === "once" ? 2 : 1);
+    app.about.panels.sort((a, b) => rank(a) - rank(b));
     await Promise.all(app.about.panels.map(async ({name}) => { app.modules[name] = await engine.panel(name); }));
   } catch (problem) {
     holder.textContent = `The explorer cannot start: ${problem.message}`;

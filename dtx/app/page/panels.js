@@ -8,7 +8,7 @@ import {address} from "./scene.js";
 import {svgText, png, csv, json, save} from "./export.js";
 
 const NEEDED = {pair: "Needs an edit: press a declared edit under the world, or a cell, an action or a reward-to-go.",
-  reward_to_go: "Needs a model that reads reward-to-go.", decision: "Needs an environment that names its decision."};
+  world: "Needs a model that acts in a world.", reward_to_go: "Needs a model that reads reward-to-go.", decision: "Needs an environment that names its decision."};
 
 /** What a panel's JS gets beside its data. */
 export const look = (app, name, width, play) => ({

@@ -51,8 +51,9 @@ export class Contrast {
   }
 
   draw(answer) {
-    const names = answer.scene.contrast ?? [];
-    const known = this.app.results.policy?.list?.find((item) => item.data)?.data.actions ?? [];
+    const policy = this.app.results.policy?.list?.find((item) => item.data)?.data;
+    const names = this.names = answer.scene.contrast ?? policy?.contrast ?? []; // of a text that names none: the likeliest two
+    const known = policy?.actions ?? [];
     const all = [...new Set([...known.filter((name) => name !== "other tokens"), ...names])];
     const key = JSON.stringify([all, names]);
     if (key === this.key) return;
@@ -64,7 +65,7 @@ export class Contrast {
   }
 
   #choose(place, name) {
-    const now = [...(this.app.answer.scene.contrast ?? [])];
+    const now = [...this.names];
     if (now[1 - place] === name) now.reverse();
     else now[place] = name;
     this.app.change({contrast: now});

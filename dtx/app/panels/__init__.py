@@ -7,7 +7,8 @@ A panel's Python file has
   ``DOC`` (``page#section`` of the docs),
 - ``WHEN``: ``key`` (with every key), ``idle`` (80 ms after the last one), ``long`` (with progress), ``once``
   (a model),
-- ``NEEDS``: of ``pair``, ``reward_to_go``, ``decision``,
+- ``NEEDS``: of ``pair``, ``reward_to_go``, ``decision``, ``world`` (a panel that asks for nothing but what
+  :class:`dtx.app.subject.Subject` has shows models that read text too),
 - ``FIRST``: whether it is open on the first page, ``SIZE``: ``half`` or ``wide``,
 - ``Parameters``: a frozen dataclass whose fields :func:`choice`, :func:`number`, :func:`flag` and
   :func:`text` make,
@@ -33,20 +34,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dtx.errors import UserError
 from dtx.text import suggest
 
-if TYPE_CHECKING:
-    from dtx.app.moment import Moment
-
 KEY, IDLE, LONG, ONCE = WHEN = ("key", "idle", "long", "once")
-PAIR, REWARD_TO_GO, DECISION = NEEDS = ("pair", "reward_to_go", "decision")
+PAIR, REWARD_TO_GO, DECISION, WORLD = NEEDS = ("pair", "reward_to_go", "decision", "world")
 NEEDED = {
     PAIR: "an edit: it compares the original with the edited run",
     REWARD_TO_GO: "a model that reads reward-to-go",
     DECISION: "an environment that names its decision",
+    WORLD: "a model that acts in a world",
 }
 """What is missing where a need is not met, in words."""
 LONGEST = 60
@@ -101,7 +100,7 @@ class Panel:
         return self.module.WHEN
 
     @property
-    def compute(self) -> Callable[[Moment, Any], Any]:
+    def compute(self) -> Callable[[Any, Any], Any]:
         """Computes its data."""
         return self.module.compute
 

@@ -1,5 +1,41 @@
 // Change of the logit difference without each node, both runs, with the median of its kind and random directions.
 
+const HOOKS = {head: "attn.hook_z", attention: "hook_attn_out", mlp: "hook_mlp_out"};
+
+/** All heads and outputs, layer by layer: [{name, kind, hook, unit}]. */
+const nodesOf = ({n_layers: layers, n_heads: heads}) => Array.from({length: layers}, (_, layer) => {
+  const node = (kind, name, unit = 0) => ({kind, name, unit, hook: `blocks.${layer}.${HOOKS[kind]}`});
+  const each = Array.from({length: heads}, (__, head) => node("head", `L${layer}H${head}`, head));
+  return [...each, node("attention", `L${layer} attention`), node("mlp", `L${layer} MLP`)];
+}).flat();
+
+/** Without a server: every node's output set to 0, each in a row of one forward pass; see ablation.py. */
+export const compute = (moment, {method, tokens, directions}) => {
+  if (method !== "zero") throw new Error("the mean over training episodes is not in this file: dtx app has it");
+  if (directions) throw new Error("random directions are not in this file: dtx app has them");
+  const nodes = nodesOf(moment.cfg), tolerance = 1e-3, best = (row) => row.indexOf(Math.max(...row));
+  const logs = (row) => Array.from(moment.probabilities(row), Math.log);
+  let error = 0;
+  const sides = moment.both((side) => {
+    const places = side.tokens.kinds.flatMap((kind, n) => (kind === "pad" || (tokens === "last" && n < side.tokens.kinds.length - 1) ? [] : [n]));
+    const silence = (name, {shape: [, n, ...rest], data}) => nodes.forEach(({hook, kind, unit}, row) => {
+      if (hook !== name) return;
+      const width = rest.at(-1), step = rest.reduce((a, b) => a * b, 1), from = kind === "head" ? unit * width : 0;
+      for (const place of places) data.fill(0, (row * n + place) * step + from, (row * n + place) * step + from + width);
+    });
+    const {data} = moment.model.forward(nodes.map(() => side.window), [], silence).logits, a = moment.actions.length;
+    const whole = moment.model.forward([side.window], [], () => {}).logits.data, log = logs(whole), ld = moment.difference(whole);
+    whole.forEach((value, i) => { error = Math.max(error, Math.abs(value - side.logits[i])); });
+    const rows = nodes.map((_, i) => data.subarray(i * a, i * a + a));
+    const column = (Kind, of) => ({shape: [nodes.length], data: Kind.from(rows, of)});
+    const kl = (row) => { const other = logs(row); return Math.max(0, log.reduce((sum, x, i) => sum + Math.exp(x) * (x - other[i]), 0)); };
+    return {ld, ablated: column(Float32Array, (row) => moment.difference(row)), change: column(Float32Array, (row) => moment.difference(row) - ld),
+      kl: column(Float32Array, kl), flip: column(Uint8Array, (row) => best(row) !== best(whole)), random: null};
+  });
+  const check = {name: "the whole model's logits are those of the page", error, tolerance, holds: error <= tolerance};
+  return {nodes: nodes.map(({name}) => name), kinds: nodes.map(({kind}) => kind), method, tokens, ...sides, check};
+};
+
 const MOST = 16;
 const title = (look, i) => look.models[i]?.title ?? `model ${i + 1}`;
 const sides = (data) => ["original", "edited"].filter((name) => data[name]);

@@ -17,7 +17,7 @@ from dtx.analysis.ablation.sweep import Ablations
 from dtx.analysis.core.inputs import Contrast
 from dtx.analysis.core.windows import beginnings, demonstrated, join, missing_steps
 from dtx.app.moment import Moment
-from dtx.app.panels import IDLE, choice, number
+from dtx.app.panels import IDLE, WORLD, choice, number
 from dtx.dt.context import Context
 from dtx.dt.model import DecisionTransformerModel
 from dtx.env.actions import ACTIONS, Action
@@ -25,7 +25,7 @@ from dtx.errors import UserError
 
 TITLE = "Ablation"
 WHEN = IDLE
-NEEDS = ()
+NEEDS = (WORLD,)
 CONTROL = (
     "The median of the other nodes of its kind; with `directions` also pushes in random directions, as large "
     "as what the ablation takes away, at the same place."

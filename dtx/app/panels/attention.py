@@ -7,10 +7,8 @@ from typing import Any
 import torch
 
 from dtx.analysis.attention.patterns import by_kind
-from dtx.app.moment import Moment, Side
 from dtx.app.panels import KEY, NoParameters
-from dtx.dt.model_config import ModelConfig
-from dtx.dt.tokens import KINDS, PADDING
+from dtx.app.subject import Reading, Sizes, Subject
 
 TITLE = "Attention"
 WHEN = KEY
@@ -23,26 +21,26 @@ SIZE = "wide"
 Parameters = NoParameters
 
 
-def hooks(cfg: ModelConfig) -> set[str]:
+def hooks(cfg: Sizes) -> set[str]:
     """The patterns of all layers."""
     return {_name(layer) for layer in range(cfg.n_layers)}
 
 
-def compute(moment: Moment, parameters: NoParameters) -> dict[str, Any]:
+def compute(moment: Subject, parameters: NoParameters) -> dict[str, Any]:
     """Patterns (l, h, n, m) of each side; ``by_kind`` (l, h, n, k): summed over keys of a kind."""
     data: dict[str, Any] = {
         "tokens": list(moment.original.tokens.names),
         "original": None,
         "edited": None,
-        "kinds": [*KINDS, PADDING],
+        "kinds": list(moment.kinds),
     }
     for name, side in moment.sides.items():
         data[name] = patterns(side, moment.cfg)
-    data["by_kind"] = by_kind(data["original"], moment.original.tokens)
+    data["by_kind"] = by_kind(data["original"], moment.original.tokens, moment.kinds)
     return data
 
 
-def patterns(side: Side, cfg: ModelConfig) -> Any:
+def patterns(side: Reading, cfg: Sizes) -> Any:
     """Attention (l, h, n, m) float32 of one window."""
     known = side.activations(hooks(cfg))
     return torch.cat([known[_name(layer)] for layer in range(cfg.n_layers)]).numpy()

@@ -5,20 +5,17 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from dtx.analysis.attribution.compute import TOLERANCE, Attributed, attribute
+from dtx.analysis.attribution.compute import Attributed
 from dtx.analysis.attribution.spec import BIAS
 from dtx.analysis.core.channels import cell_names
 from dtx.analysis.core.controls import STRONGEST
-from dtx.analysis.core.windows import join
-from dtx.app.moment import Moment
 from dtx.app.panels import KEY, choice
-from dtx.dt.model import DecisionTransformerModel
-from dtx.dt.processing import Folded
-from dtx.env.encoding import CHANNELS, VIEW
+from dtx.app.subject import Subject
+from dtx.env.encoding import VIEW
+from dtx.errors import UserError
 
 TITLE = "Direct logit attribution"
 WHEN = KEY
@@ -32,8 +29,7 @@ DOC = "gallery.md#attribution"
 FIRST = False
 SIZE = "wide"
 RANDOM, SEED, SHOWN = 40, 0, 20
-_FOLDED: WeakKeyDictionary[DecisionTransformerModel, Folded] = WeakKeyDictionary()
-"""Folded weights of the models that are loaded, which the page never changes."""
+VIEW_CELLS = "view"
 
 
 @dataclass(frozen=True)
@@ -41,12 +37,12 @@ class Parameters:
     """Attributes: see the help of each."""
 
     part: str = choice(
-        "components", ("components", "sources", "neurons", "view"),
+        "components", ("components", "sources", "neurons", VIEW_CELLS),
         "What is drawn: components, heads by the token they read, the largest neurons, or cells of the view",
     )  # fmt: skip
 
 
-def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
+def compute(moment: Subject, parameters: Parameters) -> dict[str, Any]:
     """Parts of LD by side.
 
     Returns:
@@ -55,10 +51,11 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
         ``cells`` (7, 7) by x and y of the view, ``channels`` (name, value: the largest active ones) and
         ``random``: the size that the largest component has in 95% of random directions.
     """
-    copies = folded(moment.model)
-    cfg = moment.cfg
-    context = join([side.context for side in moment.sides.values()])
-    found = attribute(copies, context, moment.contrast, RANDOM, SEED)
+    cfg, found = moment.cfg, moment.attributed(RANDOM, SEED)
+    if parameters.part == VIEW_CELLS and not found.channel_bc.numel():
+        raise UserError(
+            "attribution.part: a text has no view; there are components, sources, neurons"
+        )
     error = max(found.errors())
     data: dict[str, Any] = {"edited": None}
     for row, name in enumerate(moment.sides):
@@ -72,17 +69,10 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
         "check": {
             "name": "the parts add up to the logit difference",
             "error": error,
-            "tolerance": TOLERANCE,
-            "holds": error <= TOLERANCE,
+            "tolerance": found.tolerance,
+            "holds": error <= found.tolerance,
         },
     }
-
-
-def folded(model: DecisionTransformerModel) -> Folded:
-    """A model's folded weights, made once a model."""
-    if model not in _FOLDED:
-        _FOLDED[model] = Folded.of(model)
-    return _FOLDED[model]
 
 
 def _side(found: Attributed, row: int) -> dict[str, Any]:
@@ -98,7 +88,7 @@ def _side(found: Attributed, row: int) -> dict[str, Any]:
         "value": value_kp[0],
         "source": found.source_blhm[row].flatten(0, 1).numpy(),
         "neurons": {"layer": layer, "neuron": neuron, "value": neuron_lf[layer, neuron]},
-        "cells": channel_c.reshape(CHANNELS, VIEW, VIEW).sum(0),
+        "cells": channel_c.reshape(-1, VIEW, VIEW).sum(0),
         "channels": {"name": [names[c] for c in shown], "value": channel_c[shown]},
         "random": float(np.quantile(np.abs(value_kp[1:, parts]).max(1), STRONGEST)),
     }

@@ -19,9 +19,8 @@ from dtx.analysis.circuits.static import (
 )
 from dtx.analysis.circuits.weights import composition, ov, singular, written
 from dtx.analysis.core.channels import channel_names
-from dtx.app.moment import Moment
-from dtx.app.panels import ONCE, choice, number
-from dtx.app.panels.attribution import folded
+from dtx.app.moment import Moment, folded
+from dtx.app.panels import ONCE, WORLD, choice, number
 from dtx.app.weights import CELLS, folding_check, on_view, taught, untrained
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.names import head_name
@@ -31,7 +30,7 @@ from dtx.statistics import effective_rank
 
 TITLE = "Circuits of heads"
 WHEN = ONCE
-NEEDS = ()
+NEEDS = (WORLD,)
 CONTROL = "One untrained model of the same shape, by the same function."
 SOURCE = "dtx.analysis.circuits.weights.composition"
 DOC = "gallery.md#circuits"

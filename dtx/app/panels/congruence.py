@@ -17,9 +17,8 @@ from dtx.analysis.congruence.products import (
     neurons_to_neurons,
 )
 from dtx.analysis.core.channels import channel_names
-from dtx.app.moment import Moment
-from dtx.app.panels import ONCE, choice, number
-from dtx.app.panels.attribution import folded
+from dtx.app.moment import Moment, folded
+from dtx.app.panels import ONCE, WORLD, choice, number
 from dtx.app.weights import CELLS, active, check, on_view, taught, untrained
 from dtx.dt.forward import blocks_of
 from dtx.dt.model import DecisionTransformerModel
@@ -28,7 +27,7 @@ from dtx.errors import UserError
 
 TITLE = "Congruence"
 WHEN = ONCE
-NEEDS = ()
+NEEDS = (WORLD,)
 CONTROL = "One untrained model of the same shape: the mean and the 99th percentile of its sizes."
 SOURCE = "dtx.analysis.congruence.compute.congruence"
 DOC = "gallery.md#congruence"

@@ -17,15 +17,14 @@ from dtx.analysis.embeddings.compute import (
     principal,
     relabelling_error,
 )
-from dtx.app.moment import Moment
-from dtx.app.panels import ONCE, choice, number
-from dtx.app.panels.attribution import folded
+from dtx.app.moment import Moment, folded
+from dtx.app.panels import ONCE, WORLD, choice, number
 from dtx.app.weights import ALL, CHOICES, check, chosen, described, taught
 from dtx.errors import UserError
 
 TITLE = "State embeddings"
 WHEN = ONCE
-NEEDS = ()
+NEEDS = (WORLD,)
 CONTROL = (
     "Random channels, as many: 95% of them have components with less than the line. Pairs of opposite "
     "directions: those of Gaussian tables of the same shape."

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dtx.app.dictionaries import Dictionary, dictionaries_of
 from dtx.app.moment import Moment, Side
-from dtx.app.panels import KEY, choice, number, text
+from dtx.app.panels import KEY, WORLD, choice, number, text
 from dtx.app.weights import check
 from dtx.dt.forward import run_from
 from dtx.errors import UserError
@@ -20,7 +20,7 @@ from dtx.text import suggest
 
 TITLE = "Features (SAE)"
 WHEN = KEY
-NEEDS = ()
+NEEDS = (WORLD,)
 CONTROL = (
     "A random direction of the same length in the place of the feature's, and the edited run. The "
     "reconstruction's error stays in, so only the feature changes."

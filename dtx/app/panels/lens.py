@@ -6,10 +6,8 @@ from typing import Any
 
 import torch
 
-from dtx.analysis.lens.streams import point_names, read
-from dtx.app.moment import Moment
 from dtx.app.panels import KEY, NoParameters
-from dtx.dt.model_config import ModelConfig
+from dtx.app.subject import Sizes, Subject
 
 TITLE = "Logit lens"
 WHEN = KEY
@@ -23,20 +21,20 @@ TOLERANCE = 1e-4
 Parameters = NoParameters
 
 
-def hooks(cfg: ModelConfig) -> set[str]:
+def hooks(cfg: Sizes) -> set[str]:
     """The stream at all points."""
     return set(_names(cfg))
 
 
-def compute(moment: Moment, parameters: NoParameters) -> dict[str, Any]:
+def compute(moment: Subject, parameters: NoParameters) -> dict[str, Any]:
     """Logits (p, a) and LD (p,) that each point of the stream is read as."""
-    names = _names(moment.cfg)
-    data: dict[str, Any] = {"points": point_names(moment.cfg.n_layers), "edited": None}
+    names = list(moment.points.values())
+    data: dict[str, Any] = {"points": list(moment.points), "edited": None}
     errors = []
     for name, side in moment.sides.items():
         known = side.activations(names)
         with torch.no_grad():
-            logits = read(moment.model, torch.stack([known[n][0, -1] for n in names]))
+            logits = moment.read(torch.stack([known[n][0, -1] for n in names]))
         errors.append(float((logits[-1] - side.logits).abs().max()))
         data[name] = {"logits": logits, "ld": moment.ld(logits)}
     error = max(errors)
@@ -49,7 +47,7 @@ def compute(moment: Moment, parameters: NoParameters) -> dict[str, Any]:
     return data
 
 
-def _names(cfg: ModelConfig) -> list[str]:
+def _names(cfg: Sizes) -> list[str]:
     """Hooks of the points in order."""
     inner = [
         f"blocks.{i}.hook_resid_{part}" for i in range(cfg.n_layers) for part in ("mid", "post")

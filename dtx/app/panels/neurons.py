@@ -14,9 +14,8 @@ from dtx.analysis.congruence.products import channels_to_neurons, neuron_inputs
 from dtx.analysis.core.channels import channel_names
 from dtx.analysis.core.windows import join
 from dtx.analysis.neurons.drivers import drivers
-from dtx.app.moment import Moment
-from dtx.app.panels import IDLE, text
-from dtx.app.panels.attribution import folded
+from dtx.app.moment import Moment, folded
+from dtx.app.panels import IDLE, WORLD, text
 from dtx.app.stored import analyses_of
 from dtx.app.weights import CELLS, check, on_view, taught, untrained
 from dtx.dt.model import DecisionTransformerModel
@@ -27,7 +26,7 @@ from dtx.errors import UserError
 
 TITLE = "Neurons"
 WHEN = IDLE
-NEEDS = ()
+NEEDS = (WORLD,)
 CONTROL = (
     "The strongest neuron of one untrained model of the same shape at the same state (line), and the edited "
     "run's."

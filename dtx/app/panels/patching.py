@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dtx.analysis.activation_patching.sweep import NodeSweep
 from dtx.analysis.core.patching_spec import DONORS, EDIT, NULL, Direction, Node, name_of
-from dtx.app.moment import Moment
 from dtx.app.panels import LONG, PAIR, choice
+from dtx.app.subject import Subject
 
 TITLE = "Activation patching"
 WHEN = LONG
@@ -43,7 +42,17 @@ class Parameters:
     )  # fmt: skip
 
 
-def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dict[str, Any]]]:
+def overrides(parameters: Parameters) -> list[str]:
+    """Those of ``dtx run`` that compute the same of the scene's pairs file."""
+    name = "analysis.activation_patching"
+    return [
+        "analysis=[activation_patching]",
+        f"{name}.nodes=[{parameters.node}]",
+        f"{name}.directions=[{parameters.direction}]",
+    ]
+
+
+def compute(moment: Subject, parameters: Parameters) -> Iterator[tuple[float, dict[str, Any]]]:
     """Yield (share done, data): every row of the map as soon as it is known.
 
     Returns:
@@ -53,9 +62,9 @@ def compute(moment: Moment, parameters: Parameters) -> Iterator[tuple[float, dic
         (None: not known) and ``rho`` (r, n). ``ld``: of both runs. ``null``: the largest change between equal
         runs.
     """
-    batch, node = moment.pair.batch(moment.cfg), Node(parameters.node)
-    direction, gap = Direction(parameters.direction), moment.place.declared.gap
-    sweep = NodeSweep(moment.model, batch, gap, direction, (node,), AT_ONCE, moment.stop)
+    node, direction, gap = Node(parameters.node), Direction(parameters.direction), moment.gap
+    sweep = moment.sweep(node, direction, AT_ONCE)
+    batch = sweep.batch
     cfg, runs, n = moment.cfg, sweep.runs.table(), len(batch.names)
     heads = range(cfg.n_heads) if node.each_head else [None]
     rows = [name_of(layer, node.value, head) for layer in range(cfg.n_layers) for head in heads]

@@ -15,12 +15,12 @@ from dtx.analysis.core.patching_spec import DONORS, EDIT, NULL, Direction
 from dtx.analysis.path_patching.spec import EdgeTokens
 from dtx.analysis.path_patching.sweep import EdgeSweep, wanted
 from dtx.app.moment import Moment
-from dtx.app.panels import LONG, PAIR, choice, number
+from dtx.app.panels import LONG, PAIR, WORLD, choice, number
 from dtx.dt.paths import outputs, patched
 
 TITLE = "Path patching"
 WHEN = LONG
-NEEDS = (PAIR,)
+NEEDS = (WORLD, PAIR)
 CONTROL = (
     "The same edges patched from two unrelated runs, one that ends in the original's decision and one that "
     "ends in the edited run's, and between two equal runs, where nothing may change."

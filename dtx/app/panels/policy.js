@@ -1,7 +1,7 @@
 // Bars of every action's probability in pairs, original over edited; a column for each model.
 
 /** Logits, probabilities, entropy in nats and logit difference of both sides; see policy.py. */
-export const compute = (moment) => ({actions: moment.actions, gap: moment.gap, value: null, ...moment.both((side) => {
+export const compute = (moment) => ({actions: moment.actions, contrast: moment.contrast.map((a) => moment.actions[a]), gap: moment.gap, value: null, ...moment.both((side) => {
   const logits = side.logits, p = moment.probabilities(logits);
   const entropy = -p.reduce((sum, x) => sum + (x > 0 ? x * Math.log(x) : 0), 0);
   const vector = (data) => ({shape: [data.length], data});

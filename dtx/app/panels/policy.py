@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from dtx.app.moment import Moment
 from dtx.app.panels import KEY, NoParameters
+from dtx.app.subject import Subject, entropy
 
 TITLE = "What it would do"
 WHEN = KEY
@@ -21,11 +20,14 @@ SIZE = "half"
 Parameters = NoParameters
 
 
-def compute(moment: Moment, parameters: NoParameters) -> dict[str, Any]:
+def compute(moment: Subject, parameters: NoParameters) -> dict[str, Any]:
     """Logits, probabilities, entropy in nats and LD of each side."""
-    return described(
+    data = described(
         {name: side.logits for name, side in moment.sides.items()}, moment.contrast, moment.actions
-    ) | {"gap": moment.place.declared.gap, "value": None}
+    )
+    for name, side in moment.sides.items():
+        data[name]["entropy"] = side.entropy
+    return data | {"gap": moment.gap, "value": None}
 
 
 def described(
@@ -34,12 +36,13 @@ def described(
     """The data of logits (a,) by side."""
     positive, negative = contrast
     data: dict[str, Any] = {"actions": list(actions), "original": None, "edited": None}
+    data["contrast"] = [actions[positive], actions[negative]]
     for name, logits_a in logits.items():
         log_p = logits_a.double().log_softmax(-1)
         data[name] = {
             "logits": logits_a,
             "probabilities": log_p.exp(),
-            "entropy": float(-(log_p.exp() * torch.where(log_p > -1e30, log_p, 0.0)).sum()),
+            "entropy": entropy(logits_a),
             "ld": float(logits_a[positive] - logits_a[negative]),
         }
     return data

@@ -1,5 +1,49 @@
 // A mark in every pose of the world: it stands where the agent looks to and points to the best action.
 
+const KINETIC = [2, 0, 1]; // forward, left, right: the order in which dtx/analysis/psychology/poses.py searches
+
+/** Poses that turns and steps lead to, each by its shortest way: [{state, views, actions}]. */
+const posesOf = ({place, table, view}, longest) => {
+  const pose = (state) => table.agent.data.subarray(3 * state, 3 * state + 3).join();
+  const found = [{state: 0, views: [view(0)], actions: []}], known = new Set([pose(0)]);
+  for (const {state, views, actions} of found) for (const action of actions.length < longest ? KINETIC : []) {
+    const next = table.next.data[state * place.n_actions + action];
+    const over = table.next.data[next * place.n_actions] < 0 || actions.length + 1 >= place.horizon;
+    if (over || known.has(pose(next))) continue;
+    known.add(pose(next));
+    found.push({state: next, views: [...views, view(next)], actions: [...actions, action]});
+  }
+  return found;
+};
+
+/** The policy in every pose of both worlds, at the reward-to-go that is asked for at the start; see policy_field.py. */
+export const compute = (moment) => {
+  const start = moment.original.played.rewardToGo[0], tolerance = 1e-6, a = moment.actions.length;
+  let error = 0, size = null;
+  const sides = moment.both((side) => {
+    const world = side.world(), poses = posesOf(world, moment.cfg.n_steps - 1), p = poses.length;
+    const rewards = new Float32Array(moment.cfg.n_steps).fill(start), probability = new Float32Array(p * a);
+    for (const length of new Set(poses.map(({views}) => views.length))) {
+      const alike = poses.map((pose, i) => ({...pose, i})).filter(({views}) => views.length === length);
+      const windows = alike.map((pose) => side.windowOf({...pose, rewardToGo: rewards.subarray(0, length)}));
+      const {data} = moment.model.forward(windows).logits;
+      alike.forEach(({i}, row) => probability.set(moment.probabilities(data.subarray(row * a, row * a + a)), i * a));
+    }
+    const rows = poses.map((_, i) => probability.subarray(i * a, i * a + a));
+    for (const row of rows) error = Math.max(error, Math.abs(row.reduce((sum, x) => sum + x, 0) - 1));
+    size = {width: world.grid.shape[0], height: world.grid.shape[1]};
+    const column = (Kind, of) => ({shape: [p], data: Kind.from(poses, (pose, i) => of(pose, rows[i]))});
+    return {grid: world.grid, probability: {shape: [p, a], data: probability},
+      pose: {shape: [p, 3], data: Int32Array.from(poses.flatMap(({state}) => [...world.table.agent.data.subarray(3 * state, 3 * state + 3)]))},
+      steps: column(Int32Array, ({actions}) => actions.length),
+      best: column(Int32Array, (_, row) => row.indexOf(Math.max(...row))),
+      entropy: column(Float32Array, (_, row) => -row.reduce((sum, x) => sum + (x > 0 ? x * Math.log(x) : 0), 0)),
+      decision: column(Uint8Array, ({state}) => world.decides(state))};
+  });
+  const check = {name: "probabilities add up to 1", error, tolerance, holds: error <= tolerance};
+  return {actions: moment.actions, reward_to_go: start, ...size, ...sides, check};
+};
+
 const title = (look, i) => look.models[i]?.title ?? `model ${i + 1}`;
 const sides = (data) => ["original", "edited"].filter((name) => data[name]);
 const side = (model, look) => (model.edited && look.shown === "edited" ? "edited" : "original");
@@ -57,7 +101,7 @@ export const draw = (root, data, look) => {
     const field = charts.figure(width * size, height * size, `Policy field, ${name} world`, svg("g", {transform: `scale(${size})`}, cells, marks(model, name, svg)));
     const used = [...new Set([...model[name].best.data].map((a) => model.actions[a]))];
     const legend = charts.legend(used.map((action) => ({name: action, colour: colour(action), kind: "box"})), 0, 12, look.width);
-    const words = `${name} world, asked for ${number(model.reward_to_go)}`;
+    const words = `${name} world, asked for ${number(model[name].reward_to_go)}`;
     return [charts.titled(shown.length > 1 ? `${model.i + 1} ${title(look, model.i)}: ${words}` : words, field, {width: look.width, colour: `var(--${name}-text)`}), charts.figure(look.width, legend.height + 4, "", legend.nodes)];
   });
   root.append(charts.stack("Best action in every pose", figures, 6), html("p", {class: "note"},

@@ -12,7 +12,7 @@ from dtx.analysis.core.policies import entropy
 from dtx.analysis.psychology.measure import policies
 from dtx.analysis.psychology.poses import LEFT, Poses, reach_from
 from dtx.app.moment import Moment
-from dtx.app.panels import IDLE, NoParameters
+from dtx.app.panels import IDLE, WORLD, NoParameters
 from dtx.app.play import at_cursor, declared
 from dtx.errors import UserError
 from dtx.pairs.apply import edit_world
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TITLE = "Policy field"
 WHEN = IDLE
-NEEDS = ()
+NEEDS = (WORLD,)
 CONTROL = (
     "The same in the edited world. The ways are the shortest, not those of the timeline: what is seen on the "
     "way is part of what the model is given."
@@ -40,10 +40,10 @@ KEPT = 16
 
 
 def compute(moment: Moment, parameters: NoParameters) -> dict[str, Any]:
-    """The policy in every pose, at the reward-to-go that is asked for at the start.
+    """The policy in every pose, at the reward-to-go that each run asks for at its start.
 
     Returns:
-        ``width``, ``height``, ``actions``, ``reward_to_go``; of each side ``grid`` (w, h, 3) as MiniGrid
+        ``width``, ``height``, ``actions``; of each side ``reward_to_go``, ``grid`` (w, h, 3) as MiniGrid
         encodes it, ``pose`` (p, 3): x, y, direction; ``steps`` (p,) from the start, ``probability`` (p, a),
         ``best`` (p,) action, ``entropy`` (p,) in nats, and ``decision`` (p,): whether the agent decides there
         (never, where the environment names no such place).
@@ -51,14 +51,10 @@ def compute(moment: Moment, parameters: NoParameters) -> dict[str, Any]:
     Raises:
         UserError: Things of this world move by themselves, so that a pose does not say what is seen.
     """
-    start = float(moment.original.run.rewards_to_go[0])
-    data: dict[str, Any] = {
-        "actions": list(moment.actions),
-        "reward_to_go": start,
-        "edited": None,
-    }
+    data: dict[str, Any] = {"actions": list(moment.actions), "edited": None}
     errors = []
-    for name in moment.sides:
+    for name, side in moment.sides.items():
+        start = float(side.run.rewards_to_go[0])
         world = _world(moment, name)
         poses = _poses(world, moment.cfg.n_steps - 1)
         probability = policies(moment.model, poses, [start])[0, 0]
@@ -67,6 +63,7 @@ def compute(moment: Moment, parameters: NoParameters) -> dict[str, Any]:
         last = np.stack([seen[-1] for seen in poses.observations[0]])
         data |= {"width": world.width, "height": world.height}
         data[name] = {
+            "reward_to_go": start,
             "grid": world.grid.encode(),
             "pose": np.array(poses.pose, np.int32),
             "steps": np.array([len(way) for way in poses.actions], np.int32),

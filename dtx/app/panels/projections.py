@@ -10,16 +10,15 @@ from torch import Tensor
 
 from dtx.analysis.lens.streams import point_names
 from dtx.app.directions import Direction, Reading, direction_of
-from dtx.app.moment import Moment, Side
-from dtx.app.panels import KEY, choice, text
-from dtx.app.panels.attribution import folded
+from dtx.app.moment import Moment, Side, folded
+from dtx.app.panels import KEY, WORLD, choice, text
 from dtx.app.panels.lens import hooks as stream_names
 from dtx.app.weights import check
 from dtx.dt.model_config import ModelConfig
 
 TITLE = "Projections of the stream"
 WHEN = KEY
-NEEDS = ()
+NEEDS = (WORLD,)
 CONTROL = "A random direction of the same length, and the edited run's stream."
 SOURCE = "dtx.app.directions.direction_of"
 DOC = "explorer.md#projections"

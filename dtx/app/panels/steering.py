@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from dtx.analysis.core.windows import join
-from dtx.analysis.steering.edits import ActivationEdit, mask, residual
+from dtx.analysis.steering.edits import ActivationEdit, residual
 from dtx.analysis.steering.methods import random_like
-from dtx.analysis.steering.runs import Runs
 from dtx.analysis.steering.spec import Tokens
-from dtx.analysis.steering.windows import GoalBatch, GoalWindows
-from dtx.app.moment import Moment, Side
 from dtx.app.panels import KEY, choice, number
-from dtx.dt.model_config import ModelConfig
+from dtx.app.subject import Sizes, Subject
 from dtx.errors import UserError
 
 TITLE = "Steering"
@@ -52,12 +46,12 @@ class Parameters:
     )
 
 
-def hooks(cfg: ModelConfig) -> set[str]:
+def hooks(cfg: Sizes) -> set[str]:
     """The stream before every layer."""
     return {residual(layer) for layer in range(cfg.n_layers)}
 
 
-def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
+def compute(moment: Subject, parameters: Parameters) -> dict[str, Any]:
     """Steer both runs at five sizes and at the one asked for.
 
     Returns:
@@ -85,7 +79,7 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
     }
     sides = list(moment.sides.values())
     edits = [each.at(alpha) for each in (edit, random) for alpha in alphas.tolist()]
-    log_p = _log_p(moment, sides, edits).unflatten(0, (2, len(alphas)))
+    log_p = moment.log_p(edits).unflatten(0, (2, len(alphas)))
     base = torch.stack([side.logits for side in sides]).log_softmax(-1)
     error = float((log_p[0, zero] - base).abs().max())
     for row, side in enumerate(sides):
@@ -105,7 +99,7 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
     return data
 
 
-def _edit(moment: Moment, parameters: Parameters) -> tuple[ActivationEdit, float | None]:
+def _edit(moment: Subject, parameters: Parameters) -> tuple[ActivationEdit, float | None]:
     """The edit at size 1, and the mean norm of what it is added to."""
     cfg = moment.cfg
     if parameters.method == CLAMP:
@@ -121,21 +115,10 @@ def _edit(moment: Moment, parameters: Parameters) -> tuple[ActivationEdit, float
     if layer >= cfg.n_layers:
         raise UserError(f"steering.layer: the model's layers are 0..{cfg.n_layers - 1}")
     tokens, hook = Tokens(parameters.tokens), residual(layer)
-    if not cfg.reward_to_go and "reward_to_go" in tokens.value:
-        raise UserError(f"steering.tokens: the model has no {tokens.value} tokens")
     original, edited = (
-        side.activations({hook})[hook][mask(side.context, tokens)]
+        side.activations({hook})[hook][side.where(tokens)]
         for side in (moment.original, moment.edited)
     )
     name = f"before L{layer}, {tokens.value.replace('_', ' ')}"
     vector = original.mean(0) - edited.mean(0)
     return ActivationEdit(name, hook, tokens, vector=vector), float(original.norm(dim=-1).mean())
-
-
-@torch.no_grad()
-def _log_p(moment: Moment, sides: Sequence[Side], edits: Sequence[ActivationEdit]) -> torch.Tensor:
-    """(e, b, a) log-probabilities at the last state of each side under each edit."""
-    base = torch.stack([side.logits for side in sides]).log_softmax(-1)
-    context = join([side.context for side in sides])
-    batch = GoalBatch(context, None, pd.DataFrame(index=range(len(sides))), base, base.exp())
-    return Runs(moment.model, GoalWindows([batch])).log_p(edits)

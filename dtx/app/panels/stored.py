@@ -11,7 +11,7 @@ import pandas as pd
 from dtx.analysis.core.result import Result
 from dtx.analysis.report.lines import status
 from dtx.app.moment import Moment
-from dtx.app.panels import IDLE, text
+from dtx.app.panels import IDLE, WORLD, text
 from dtx.app.stored import Found, analyses_of, node_effects, reports_of, where
 from dtx.dt.names import part_of
 from dtx.errors import UserError
@@ -19,7 +19,7 @@ from dtx.text import suggest
 
 TITLE = "Stored results"
 WHEN = IDLE
-NEEDS = ()
+NEEDS = (WORLD,)
 CONTROL = "Each analysis has its own; where a control or check failed, its line says so and which."
 SOURCE = "dtx.analysis.core.result.Result.read"
 DOC = "explorer.md#stored-results"

@@ -81,7 +81,7 @@ def _differences(own: Any, theirs: Any, tolerance: float, where: str) -> Iterato
         values = np.array([float(x) for x in own["data"]]).reshape(own["shape"])
         if values.shape != theirs.shape:
             yield f"{where}: shape {values.shape}, not {theirs.shape}"
-        elif not np.allclose(values, theirs, rtol=0, atol=tolerance):
+        elif not np.allclose(values, theirs, rtol=0, atol=tolerance, equal_nan=True):
             yield f"{where}: differs by {np.abs(values - theirs).max():.2g}"
     elif isinstance(theirs, dict):
         if own is None or set(own) != set(theirs):

@@ -18,7 +18,7 @@ from tests.app.file.subjects import ARCHITECTURES, explorer
 from tests.browser import browser_lacks
 
 pytestmark = pytest.mark.skipif(bool(browser_lacks()), reason=browser_lacks())
-COMPUTED = ("policy", "attention", "lens", "rtg_scan")
+COMPUTED = ("policy", "attention", "lens", "rtg_scan", "policy_field", "ablation")
 MODELS = tuple(ARCHITECTURES)
 
 
@@ -164,3 +164,26 @@ def test_float16_is_near_and_half_the_size(memory, carried, tmp_path):
     with opened(half.text, tmp_path) as file:
         checked = file.engine()
     assert checked["holds"] and 1e-5 < checked["error"] < 1e-2
+
+
+def test_panels_that_only_python_computes_are_there_for_the_scenes_that_were_asked_for(
+    memory, tmp_path
+):
+    edits = tuple(place("memory").declared.edits["instruction_flip"])
+    scene = Scene(models=("usual",), world="key/left", actions="fff", edits=edits)
+    other = scene.replace(actions="ff")
+    frozen = ("attribution", "patching")
+    wanted = Wanted(scene, worlds=["key/left"], frozen=frozen, scenes=[other])
+    made = one_file(memory, wanted)
+    with opened(made.text, tmp_path) as file:
+        file.engine()
+        for asked in (scene, other):
+            own, loader = file.ask(asked, frozen), Loader()
+            direct = memory.ask(asked.json(), [OpenPanel("attribution")], loader)["panels"]
+            *_, (_, last) = memory.long(asked.json(), OpenPanel("patching"), loader, lambda: False)
+            theirs = {**direct, "patching": last["panels"]["patching"]}
+            assert list(differences(own["panels"], theirs, 1e-4, "panels")) == []
+        elsewhere = file.ask(scene.replace(actions="f"), frozen)["panels"]["attribution"][0][
+            "error"
+        ]
+        assert "open this scene by dtx app" in elsewhere and "a=fff" in elsewhere

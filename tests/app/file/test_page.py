@@ -87,6 +87,7 @@ def test_it_plays_in_a_frame_without_an_origin(file):
         frame.wait_for_selector("#checked")
         assert "checked against PyTorch here: " in frame.inner_text("#checked")
         until(frame, f"{DRAWN} !== undefined")
-        frame.locator("body").press("ArrowUp")
+        frame.locator("body").click(position={"x": 3, "y": 3})  # keys go to the frame from then on
+        press(page, "ArrowUp")
         until(frame, f"({DRAWN} ?? '').includes('a=f')")
         assert said == []

@@ -74,7 +74,7 @@ def test_lines_of_what_is_missing_or_constant(page):
     drawn(page, "lines", {"title": "t", "width": 300, "series": [line | {"y": [3, 3]}]})
 
 
-@pytest.mark.parametrize("width", [300, 700])
+@pytest.mark.parametrize("width", [60, 300, 700])
 def test_bars_and_maps(page, width):
     rows = [
         {

@@ -41,7 +41,9 @@ OF_A_STORE = "#1&m=decision_transformer&w=key/left&a=ff&r=.9"
 def opened(name: str, scene: str = WITH_PAIR, **parameters: Any) -> str:
     """The scene with this panel open, and no other."""
     scene = OF_A_STORE if name == "stored" else scene
-    values = "".join(f":{key}={json.dumps(value)}".replace('"', "") for key, value in parameters.items())
+    values = "".join(
+        f":{key}={json.dumps(value)}".replace('"', "") for key, value in parameters.items()
+    )
     return f"{scene}&p={name}{values}"
 
 
@@ -87,7 +89,8 @@ def test_it_draws_with_every_choice_of_its_parameters(page, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "need"), [(name, need) for name, panel in PANELS.items() for need in panel.module.NEEDS]
+    ("name", "need"),
+    [(name, need) for name, panel in PANELS.items() for need in panel.module.NEEDS],
 )
 def test_it_says_what_it_needs(page, name, need):
     page.go(opened(name, WITHOUT[need]))
@@ -188,7 +191,8 @@ def marks(page, name: str, token: str) -> bool:
     panel = page.panel(name)
     names = panel.locator(f"[data-token={token}]")
     return bool(panel.locator(".token-mark").count()) or (
-        names.count() > 0 and names.count() == panel.locator(f".pointed[data-token={token}]").count()
+        names.count() > 0
+        and names.count() == panel.locator(f".pointed[data-token={token}]").count()
     )
 
 

@@ -4,7 +4,7 @@ import torch
 
 from dtx.analysis.attribution.compute import attribute
 from dtx.app.models import Loader
-from dtx.app.panels.attribution import folded
+from dtx.app.moment import folded
 from dtx.dt.processing import Folded
 from dtx.dt.rollout import decision_contexts
 from tests.app.panels.conftest import FLIP, KEY_LEFT

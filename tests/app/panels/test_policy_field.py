@@ -38,6 +38,16 @@ def test_the_planted_model_turns_where_it_decides(ask):
     assert turns == ["left", "right"]
 
 
+def test_each_run_is_asked_for_its_own_reward_to_go(ask):
+    (cell,) = ask(f"#1&m=memory1&{KEY_LEFT}&e=set_rtg:value=0:scope=all", "policy_field")
+    (other,) = ask("#1&m=memory1&w=key/left&a=ffff&r=0", "policy_field")
+    edited, alone = cell["data"]["edited"], other["data"]["original"]
+    assert cell["data"]["original"]["reward_to_go"] == pytest.approx(0.9)
+    assert edited["reward_to_go"] == alone["reward_to_go"] == 0
+    np.testing.assert_allclose(edited["probability"], alone["probability"], atol=1e-6)
+    assert not np.allclose(edited["probability"], cell["data"]["original"]["probability"])
+
+
 def test_worlds_without_a_decision_have_a_field_and_moving_ones_say_why_not(ask):
     (cell,) = ask("#1&m=keydoor&w=seed:3&r=.5", "policy_field")
     data = cell["data"]

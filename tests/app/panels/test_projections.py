@@ -7,13 +7,14 @@ from dtx.analysis.core.windows import join
 from dtx.app.address import parse
 from dtx.app.directions import direction_of
 from dtx.app.models import Loader
-from dtx.app.panels.attribution import folded
+from dtx.app.moment import folded
 from dtx.dt.processing import processed
 from tests.app.panels.awkward import NAMES
 from tests.app.panels.conftest import FLIP, KEY_LEFT
 
 EVERY = (
-    "left", "right-forward", "key (2, 6)", "action forward", "time 2", "L1N5", "L0N3 out", "PC2", "reward-to-go",
+    "left", "right-forward", "key (2, 6)", "action forward", "time 2", "L1N5", "L0N3 out", "PC2",
+    "reward-to-go",
 )  # fmt: skip
 
 
@@ -27,11 +28,15 @@ def test_the_stream_is_projected_at_every_token_and_point(name, awkward, ask_awk
     context = join([side.context for side in moment.sides.values()])
     _, cache = moment.model.run_with_cache(context)
     hooks = ["blocks.0.hook_resid_pre"]
-    hooks += [f"blocks.{i}.hook_resid_{part}" for i in range(2) for part in ("mid", "post")]
+    hooks += [
+        f"blocks.{i}.hook_resid_{part}"
+        for i in range(moment.cfg.n_layers)
+        for part in ("mid", "post")
+    ]
     for row, side in enumerate(("original", "edited")):
         expected = torch.stack([cache[hook][row].double() for hook in hooks]) @ vector
         np.testing.assert_allclose(data[side]["value"], expected, atol=1e-4)
-    assert data["direction"] == "logit left - right" and len(data["points"]) == 5
+    assert data["direction"] == "logit left - right" and len(data["points"]) == len(hooks)
     assert data["check"]["holds"]
 
 
