@@ -13,17 +13,21 @@ from dtx.analysis.attribution import Attribution
 from dtx.analysis.core.inputs import Contrast, Inputs
 from dtx.app.asked import Explorer
 from dtx.app.models import Catalogue
+from dtx.dt.imported import Imported
 from dtx.env.actions import Action
 from dtx.exchange.sae_files import write
 from dtx.config.compose import Experiment, OnDrift, OnError, OnShortage, StoreConfig, TrackingConfig
 from dtx.running.runner import run
 from dtx.stage import Stage
 from dtx.store.store import Store
+from dtx.exchange.published.checkpoint import digest_of
 from tests.analysis.conftest import env, rollouts, tiny  # noqa: F401  # fixtures
 from tests.app.page import browser
 from tests.app.page.driven import Tab, server, tab
+from tests import published
 from tests.app.panels import awkward
 from tests.app.served import served
+from tests.dt import test_parity
 from tests.exchange.test_sae_files import dictionary
 
 
@@ -38,8 +42,8 @@ def chromium() -> Iterator:
 
 @pytest.fixture(scope="package")
 def explorer(tmp_path_factory, env, rollouts, tiny) -> Explorer:  # noqa: F811
-    """Small models of every kind, with training data and a sparse autoencoder; and a store with one and an
-    analysis of it."""
+    """Small models of every kind, with training data and a sparse autoencoder; and a store with one, an
+    analysis of it, and a published model (a random one in its format where ``../shared/parity`` is not here)."""
     folder, given = tmp_path_factory.mktemp("page"), tmp_path_factory.mktemp("dictionaries")
     write(dictionary("topk", "blocks.1.hook_resid_post"), given / "stream")
     root = tmp_path_factory.mktemp("stored") / "store"
@@ -49,6 +53,10 @@ def explorer(tmp_path_factory, env, rollouts, tiny) -> Explorer:  # noqa: F811
         random_directions=5, shown=4, seed=0,
     )  # fmt: skip
     run(experiment(analysis, root))
+    file = test_parity.FOLDER / "MemoryGatedMLP.pt"
+    if not file.is_file():
+        file = published.write(folder / "published.pt", *published.transformer(layers=2))
+    published.put_into_store(Imported(file=file, digest=digest_of(file)), root)
     # A model trained for three steps has nothing to find: without its control the result counts, as an instrument's.
     result = next(root.glob("attribution-*")) / "result.json"
     told = json.loads(result.read_text())
