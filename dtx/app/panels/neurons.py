@@ -27,7 +27,7 @@ from dtx.errors import UserError
 TITLE = "Neurons"
 WHEN = IDLE
 NEEDS = (WORLD,)
-CONTROL = "The strongest neuron of one untrained model of the same shape at the same state, and the edited run's."
+CONTROL = "The strongest neuron of one untrained model of the same shape at the same state; the edited run."
 SOURCE = "dtx.analysis.neurons.drivers.drivers"
 DOC = "gallery.md#neurons"
 FIRST = False
