@@ -36,7 +36,8 @@ export class App {
   /** Take over the scene of an address; what is wrong with it is told. */
   open(text) {
     const {scene, messages} = parse(text);
-    this.go(scene, {record: this.answer !== null, messages});
+    const strange = (scene.panels ?? []).filter(({name}) => !this.panelOf(name)).map(({name}) => ({part: "panels", problem: `there is no panel '${name}'`}));
+    this.go(scene, {record: this.answer !== null, messages: [...messages, ...strange]});
   }
 
   /** Change parts of the scene. */
@@ -45,7 +46,7 @@ export class App {
   /** Show a scene; `record`: it can be undone; all steps of one `drag` (a slider, a text box) are undone at once. */
   go(raw, {record = true, messages = [], drag = null} = {}) {
     const {scene} = read(raw);
-    if (this.answer && address(scene) === address(this.scene) && !messages.length) return;
+    if (this.answer && address(scene) === address(this.scene) && !messages.length) return show(scene);
     const more = drag !== null && drag === this.drag;
     this.drag = drag;
     if (record && !more) {
@@ -55,7 +56,7 @@ export class App {
     this.scene = scene;
     this.messages = messages;
     show(scene);
-    this.#ask();
+    return void this.#ask();
   }
 
   undo() { this.#travel(this.past, this.future); }

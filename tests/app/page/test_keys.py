@@ -95,7 +95,7 @@ def test_the_model_plays_as_its_probabilities_say_until_the_episode_ends(page):
 
 def test_braces_walk_the_kept_steps_of_training(page, explorer):
     entry = explorer.catalogue.choose("decision_transformer").entry
-    name, steps = entry.id, entry.checkpoints
+    name, steps = entry.id, sorted(entry.checkpoints)
     page.go("#1&m=decision_transformer&w=key/left&a=f&r=.9&p=lens")
     finished = page.data("policy")["data"]
     page.press("{")
