@@ -7,7 +7,8 @@ const end = (run) => (run.over ? `${ENDS[run.over] ?? run.over}, return ${run.re
 const BOX = 18;
 
 const line = (look, run, width) => {
-  const {svg, figure, label} = look.charts;
+  const {figure, label} = look.charts;
+  const {svg} = look;
   const across = Math.max(1, Math.floor(width / BOX));
   const rows = Math.max(1, Math.ceil(run.actions.length / across));
   const colour = `var(--${run.side})`;
