@@ -17,8 +17,8 @@ TITLE = "Reward-to-go scan"
 WHEN = KEY
 NEEDS = (REWARD_TO_GO,)
 CONTROL = (
-    "The edited run's scan; an edit of all reward-to-go changes nothing in it, for the scan sets that. Upright "
-    "lines: what is asked now, and the lowest and highest return of the training data."
+    "The edited run's scan; an edit of all reward-to-go changes nothing in it, for the scan sets that. "
+    "Upright lines: what is asked now, and the lowest and highest return of the training data."
 )
 SOURCE = "dtx.dt.model.DecisionTransformerModel.forward"
 DOC = "gallery.md#calibration"
