@@ -110,7 +110,7 @@ def test_steps_of_training_are_in_the_file(folders, tmp_path):
         (
             ["analysis.explorer.frozen=[nothing]"],
             "analysis.explorer.frozen",
-            "no panel 'nothing'; there are attention",
+            "no panel 'nothing'; there are ablation, attention",
         ),
         (["env=door_key", "env.max_steps=50"], "pairs.edits.", "no role 'instruction'"),
     ],

@@ -183,7 +183,7 @@ export class Computing {
     const module = this.panels[name], about = this.given.about.panels.find((panel) => panel.name === name);
     if (!about) return {error: `no panel ${name}`};
     if (!this.checked.holds) return {error: this.checked.text};
-    const met = {pair: moment.edited, reward_to_go: moment.cfg.reward_to_go, decision: moment.decision};
+    const met = {world: true, pair: moment.edited, reward_to_go: moment.cfg.reward_to_go, decision: moment.decision};
     const missing = about.needs.find((need) => !met[need]);
     if (missing) return {needs: missing, error: NEEDED[missing]};
     if (module?.compute) return this.attempt(() => ({data: module.compute(moment, {...defaults(about), ...parameters})}));
