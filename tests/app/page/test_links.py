@@ -32,7 +32,12 @@ def random_fragments(count: int) -> list[str]:
         if draw.random() < 0.7:
             found.append("#" + "&".join(draw.choices(PARTS, k=draw.randrange(1, 7))))
         else:
-            found.append("#" + "".join(draw.choices("1&=~:;,.%#<>\"'()@abmwretcpv{}[]\\ é🤖", k=draw.randrange(1, 60))))
+            found.append(
+                "#"
+                + "".join(
+                    draw.choices("1&=~:;,.%#<>\"'()@abmwretcpv{}[]\\ é🤖", k=draw.randrange(1, 60))
+                )
+            )
     return found
 
 
@@ -56,7 +61,17 @@ def test_whatever_a_link_says_the_page_shows_a_scene_and_tells_what_was_wrong(pa
     assert page.messages == ""
 
 
-@pytest.mark.parametrize("fragment", ["#1&m=nobody&w=key/left", "#1&w=nowhere", "#1&t=x", "#2&m=memory1", "#1&p=nothing", "#1&zoom=3"])
+@pytest.mark.parametrize(
+    "fragment",
+    [
+        "#1&m=nobody&w=key/left",
+        "#1&w=nowhere",
+        "#1&t=x",
+        "#2&m=memory1",
+        "#1&p=nothing",
+        "#1&zoom=3",
+    ],
+)
 def test_a_link_opened_in_a_new_tab_tells_what_is_wrong(fresh, fragment):
     fresh.open(fragment)
     assert len(fresh.messages) > 10
@@ -67,16 +82,33 @@ HURTS = "<img src=x onerror=window.hurt=1><script>window.hurt=1</script>\"'>&lt;
 
 
 def test_markup_in_a_stores_labels_and_in_links_is_shown_as_text(chromium, tmp_path):
-    entries = [small.entry(tmp_path, "first", "memory", HURTS), small.entry(tmp_path, "second", "memory", f"second {HURTS}", seed=2)]
-    with served(server(Explorer(Catalogue(None, others=entries)))) as port, tab(chromium, f"http://127.0.0.1:{port}/") as one:
-        one.open("#1&m=first~second&w=key/left&a=f&e=set_rtg:value=0:scope=all&p=attention~rtg_scan~lens")
+    entries = [
+        small.entry(tmp_path, "first", "memory", HURTS),
+        small.entry(tmp_path, "second", "memory", f"second {HURTS}", seed=2),
+    ]
+    with (
+        served(server(Explorer(Catalogue(None, others=entries)))) as port,
+        tab(chromium, f"http://127.0.0.1:{port}/") as one,
+    ):
+        one.open(
+            "#1&m=first~second&w=key/left&a=f&e=set_rtg:value=0:scope=all&p=attention~rtg_scan~lens"
+        )
         one.press("1", "/")
         one.page.keyboard.type("<img")
         one.press("Escape", "Enter")
-        for hostile in (f"#1&m={quote(HURTS)}", f"#1&w={quote(HURTS)}", f"#1&e=add:type={quote(HURTS)}:at=1,2", f"#1&{HURTS}", f"#1&p=lens:x={quote(HURTS)}", f"#1&m=first&c={quote(HURTS)}-left"):
+        for hostile in (
+            f"#1&m={quote(HURTS)}",
+            f"#1&w={quote(HURTS)}",
+            f"#1&e=add:type={quote(HURTS)}:at=1,2",
+            f"#1&{HURTS}",
+            f"#1&p=lens:x={quote(HURTS)}",
+            f"#1&m=first&c={quote(HURTS)}-left",
+        ):
             one.go(hostile)
         assert one.page.evaluate("window.hurt ?? null") is None
-        assert not one.page.locator("img, main script, dialog script, iframe, object, embed").count()
+        assert not one.page.locator(
+            "img, main script, dialog script, iframe, object, embed"
+        ).count()
         assert "<img src=x" in one.page.locator("select.model").inner_text()
         assert one.errors == []
 
@@ -97,6 +129,8 @@ def test_the_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(chrom
             assert one.data("attention")["data"][0]["data"]["tokens"][-1] == "S4"
             one.page.get_by_text("The server does not answer").wait_for(state="hidden")
         # The browser itself notes requests that found no server; nothing else went wrong.
-        assert [e for e in one.errors if not re.match("Failed to load resource: net::ERR_CONN", e)] == []
+        assert [
+            e for e in one.errors if not re.match("Failed to load resource: net::ERR_CONN", e)
+        ] == []
     finally:
         context.__exit__(None, None, None)

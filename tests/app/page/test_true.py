@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from typing import Any
 
@@ -48,7 +47,9 @@ def random_scene(explorer, number: int) -> str:
             "actions": "".join(actions),
             "reward_to_go": round(draw.uniform(-1, 1), 3),
             "tokens": {"2": 0.25} if draw.random() < 0.3 else {},
-            "edits": draw.choice([*where.declared.edits.values(), AT_ALL]) if draw.random() < 0.8 else [],
+            "edits": draw.choice([*where.declared.edits.values(), AT_ALL])
+            if draw.random() < 0.8
+            else [],
             "cursor": draw.choice([None, None, 1 + draw.randrange(len(actions) + 1)]),
             "panels": [{"name": panel, "parameters": {}} for panel in panels],
         }
@@ -60,9 +61,10 @@ def random_scene(explorer, number: int) -> str:
 def known(explorer, fragment: str, name: str) -> list[dict[str, Any]]:
     """A panel's cells, computed here."""
     scene, _ = parse(fragment)
-    panel = next((p for p in scene.panels or () if p.name == name), None) or read(
-        {"panels": [{"name": name}]}
-    )[0].panels[0]
+    panel = (
+        next((p for p in scene.panels or () if p.name == name), None)
+        or read({"panels": [{"name": name}]})[0].panels[0]
+    )
     if explorer.panels[name].when == LONG:
         *_, (_, answer) = explorer.long(scene.json(), panel, Loader(), lambda: False)
     else:
@@ -85,7 +87,10 @@ def agree(shown: Any, known: Any, tolerance: float, where: str = "") -> int:
         return sum(agree(shown[k], known[k], tolerance, f"{where}.{k}") for k in known)
     if isinstance(known, list):
         assert len(shown) == len(known), where
-        return sum(agree(a, b, tolerance, f"{where}[{i}]") for i, (a, b) in enumerate(zip(shown, known, strict=True)))
+        return sum(
+            agree(a, b, tolerance, f"{where}[{i}]")
+            for i, (a, b) in enumerate(zip(shown, known, strict=True))
+        )
     if isinstance(known, float):
         assert abs(shown - known) <= tolerance * max(1, abs(known)), (where, shown, known)
         return 1
