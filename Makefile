@@ -6,10 +6,10 @@ ARGS   ?=
 # No bytecode in advance: Python writes it for what is used, which is half the time and a fifth of the space.
 PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: run test slow lint ui bench docs clean
+.PHONY: run test slow lint ui app bench docs clean
 
-run: $(VENV)/.core           ## the default study; ARGS="dt=small seed=1" overrides
-	$(BIN)/dtx run $(ARGS)
+run: $(VENV)/.core           ## the default study and its explorer; ARGS="dt=small seed=1": that instead
+	$(BIN)/dtx run $(or $(ARGS),'analysis=[demonstrations,calibration,explorer]')
 
 test: $(VENV)/.dev           ## the fast tests, in parallel
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
@@ -22,6 +22,9 @@ lint: $(VENV)/.dev           ## style and types
 
 ui: $(VENV)/.core            ## the MLflow UI on this folder's runs
 	$(BIN)/dtx ui $(ARGS)
+
+app: $(VENV)/.core           ## the explorer, on this folder's models
+	$(BIN)/dtx app $(ARGS)
 
 bench: $(VENV)/.dev          ## the benchmarks table, all rows from one run
 	$(BIN)/python benchmarks/table.py $(ARGS)

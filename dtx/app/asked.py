@@ -147,6 +147,10 @@ class Explorer:
         Raises:
             UserError: There are no such words of this scene.
         """
+        if what == "address":
+            return address(self._read(raw).scene)
+        if what == "json":
+            return json.dumps(self._read(raw).scene.json(), indent=1)
         asked = self.understood(raw)
         config_dir = self.catalogue.config_dir
         if what == "yaml":
@@ -158,10 +162,6 @@ class Explorer:
             chosen = next(iter([*causal, *known]), OpenPanel("patching"))
             entry = asked.subjects[0].chosen.entry
             return command(entry, self.panels.get(chosen.name), chosen, config_dir)
-        if what == "address":
-            return address(asked.scene)
-        if what == "json":
-            return json.dumps(asked.scene.json(), indent=1)
         raise UserError(f"no such words {what!r}; there are yaml, command, address, json")
 
     def _parameters(self, panel: OpenPanel) -> Any:
@@ -175,7 +175,9 @@ class Explorer:
         """
         asked = self._read(raw)
         if isinstance(asked, AskedText):
-            raise UserError("the scene is a text; there is no world in it")
+            raise UserError(
+                "the scene is a text: there is no world in it, so no pairs file and no HTML file"
+            )
         return asked
 
     def _read(self, raw: Any) -> Asked | AskedText:

@@ -163,6 +163,21 @@ def play(scene: Scene, place: Place, reward_to_go: float) -> Played:
     return Played(known, place, original, edited, impossible, tuple(told))
 
 
+def longer(played: Played, side: str, actions: tuple[int, ...]) -> Side:
+    """One of both runs with other actions, up to its end: how it goes on.
+
+    Args:
+        played: As :func:`play` gives it. side: ``original`` or ``edited``. actions: Numbers, from the start.
+    """
+    scene, place = played.scene, played.place
+    assert scene.reward_to_go is not None
+    if side == "edited":
+        run = dataclasses.replace(played.original, actions=actions)
+        return _edited(scene, place, scene.world, run, scene.reward_to_go)
+    frames = _RUNS.frames(place, scene.world, (), actions)
+    return _side(frames, actions[: len(frames) - 1], scene.reward_to_go, scene.tokens)
+
+
 def declared(edits: Sequence[Mapping[str, Any]], place: Place) -> list[Edit]:
     """The edits of a scene, checked as those of a pairs file are.
 

@@ -1,4 +1,4 @@
-"""Tiny models that read text, with random weights: of TransformerLens's versions 3 or 4, whichever is here."""
+"""Tiny models that read text, with random weights: of TransformerLens 3 or 4, whichever is here."""
 
 from __future__ import annotations
 

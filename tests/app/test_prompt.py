@@ -252,8 +252,12 @@ def test_models_that_cannot_stand_side_by_side_say_why(explorer):
     answer = ask(explorer, Scene(models=("memory1", "model")), "policy")
     assert answer["models"][1]["problem"] == "reads text; the first model acts in a world"
     assert "data" in answer["panels"]["policy"][0]
-    with pytest.raises(UserError, match="there is no world"):
-        explorer.text(PAIR.replace(models=("model",)).json(), "yaml")
+    scene = PAIR.replace(models=("model",)).json()
+    with pytest.raises(UserError, match="there is no world in it, so no pairs file"):
+        explorer.text(scene, "yaml")
+    assert explorer.text(scene, "address").endswith(
+        "&x=The%20cat%20sat%20on%20the&y=The%20dog%20sat%20on%20the"
+    )
 
 
 def test_a_panel_that_asks_for_a_world_gets_one_line():

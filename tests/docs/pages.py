@@ -21,7 +21,7 @@ from tests.fast import FAST
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = ("sh", "console", "python", "yaml")
-SHOWN = ("text",)
+SHOWN = ("text", "js")  # test_explorer.py has the script drawn
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 _EXCUSE = re.compile(r"<!-- not run: (.+?) -->\s*$")
 _FILE = re.compile(r"\*\*`([\w./-]+\.\w+)`\*\*")

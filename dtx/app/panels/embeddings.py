@@ -26,8 +26,8 @@ TITLE = "State embeddings"
 WHEN = ONCE
 NEEDS = (WORLD,)
 CONTROL = (
-    "Random channels, as many: 95% of them have components with less than the line. Pairs of opposite "
-    "directions: those of Gaussian tables of the same shape."
+    "Random channels, as many: 95% of them have components with less than what stands in brackets. Pairs of "
+    "opposite directions: those of Gaussian tables of the same shape."
 )
 SOURCE = "dtx.analysis.embeddings.compute.principal"
 DOC = "gallery.md#embeddings"

@@ -51,7 +51,7 @@ const figure = (data, look) => {
 
 const page = (look, {stored}) => {
   if (!stored) return null;
-  const text = `Stored (${stored.label}): rank ${stored.rank}; best single feature ${stored.fact} (${(100 * stored.selectivity).toFixed(0)}% of its variance), most active at ${stored.peak}. `;
+  const text = `Stored (${stored.label}): rank ${stored.rank}; best single feature ${stored.fact} (${(100 * stored.selectivity).toFixed(0)}% of its variance), most active at ${stored.peak}. ${stored.why.length ? `Not established: ${stored.why.join("; ")}. ` : ""}`;
   const links = look.about.files ? stored.pages.map((name) => [look.html("a", {href: `/artefact/${encodeURIComponent(stored.label)}/figures/${encodeURIComponent(name)}`, target: "_blank", rel: "noopener noreferrer"}, name), " "]) : stored.pages.join(", ");
   return look.html("p", {}, text, links);
 };

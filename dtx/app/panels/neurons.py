@@ -27,10 +27,7 @@ from dtx.errors import UserError
 TITLE = "Neurons"
 WHEN = IDLE
 NEEDS = (WORLD,)
-CONTROL = (
-    "The strongest neuron of one untrained model of the same shape at the same state (line), and the edited "
-    "run's."
-)
+CONTROL = "The strongest neuron of one untrained model of the same shape at the same state; the edited run."
 SOURCE = "dtx.analysis.neurons.drivers.drivers"
 DOC = "gallery.md#neurons"
 FIRST = False
@@ -131,14 +128,16 @@ def _stored(moment: Moment, layer: int, neuron: int) -> dict[str, Any] | None:
     except UserError:
         return None
     for found in reversed([each for each in known if each.name == "neurons"]):
-        if found.checkpoint != (moment.chosen and moment.chosen.step) or found.result is None:
+        result, step = found.result, moment.chosen and moment.chosen.step
+        if found.checkpoint != step or result is None or "neurons" not in result.tables:
             continue
-        table = found.result.tables["neurons"]
+        table = result.tables["neurons"]
         mine = (table.model == "trained") & (table.layer == layer) & (table.neuron == neuron)
         if mine.any():
             row = table[mine].iloc[0]
             return {
                 "label": found.label,
+                "why": list(result.reasons()),
                 "pages": [each for each in found.figures if each.endswith(".html")],
                 "rank": int(row["rank"]),
                 "fact": str(row.fact),

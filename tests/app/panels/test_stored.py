@@ -136,8 +136,31 @@ def test_a_model_on_which_nothing_is_stored_says_so(ask, explorer, awkward):
         assert f"at step {step}" in ask(f"{entry.id}@{step}")["error"]
 
 
-def test_neurons_have_no_stored_page_where_none_is_stored(ask):
-    assert ask(name="neurons")["data"]["stored"] is None
+def test_a_neuron_is_shown_with_what_is_stored_of_it_and_why_that_may_be_nothing(ask, explorer):
+    assert ask(name="neurons", neuron="L0N5")["data"]["stored"] is None
+    root = explorer.catalogue.store.root
+    made = root / "neurons-00000000deadbeef"
+    shutil.copytree(next(root.glob("congruence-*")), made)
+    try:
+        done = json.loads((made / "done.json").read_text())
+        (made / "done.json").write_text(json.dumps({**done, "stage": "neurons"}))
+        row = {
+            "model": "trained",
+            "layer": 0,
+            "neuron": 5,
+            "rank": 3,
+            "fact": "ahead",
+            "peak": "wall",
+        }
+        table = pd.DataFrame([{**row, "selectivity": 0.25}])
+        table.to_parquet(made / "tables" / "neurons.parquet")
+        found = ask(name="neurons", neuron="L0N5")["data"]["stored"]
+        assert (found["rank"], found["fact"], found["peak"]) == (3, "ahead", "wall")
+        assert found["label"] == made.name and found["selectivity"] == 0.25
+        assert found["why"] == list(Result.read(made).reasons())
+        assert ask(name="neurons", neuron="L0N6")["data"]["stored"] is None
+    finally:
+        shutil.rmtree(made)
 
 
 def test_readers_of_several_artefacts_name_what_they_read(explorer):
