@@ -71,7 +71,7 @@ export const maps = ({title, width, blocks, rows, columns, kind = "original", lo
   const left = axes ? Math.max(...rows.map((name) => measure(name))) + 6 : 0;
   // Gaps are whole cells, so that all blocks are one image of a pixel a cell.
   const between = across > 1 ? Math.max(1, Math.round((8 * across * columns.length) / Math.max(1, width - left))) : 0;
-  const size = Math.max(2, Math.min(most, (width - left) / (across * columns.length + (across - 1) * between)));
+  const size = Math.max(1, Math.min(most, (width - left) / (across * columns.length + (across - 1) * between)));
   const tall = square || blocks.length > 1 ? size : Math.max(size, 15);
   const [blockWidth, blockHeight] = [size * columns.length, tall * rows.length];
   const under = many > 1 ? Math.ceil((head + 8 + (below?.height ?? 0)) / tall) : 0;

@@ -9,6 +9,7 @@ export const compute = (moment) => ({actions: moment.actions, contrast: moment.c
 })});
 
 const SIDES = ["original", "edited"];
+const LEAST = 50; // px of a bar and its gap
 const sides = (data) => SIDES.filter((name) => data[name]);
 const title = (look, i) => look.models[i]?.title ?? `model ${i + 1}`;
 
@@ -17,19 +18,22 @@ export const draw = (root, data, look) => {
   const shown = data.flatMap((item, i) => (item.data ? [{...item.data, i}] : []));
   const names = Math.max(...shown[0].actions.map((name) => charts.measure(name, 13, 700))) + 10;
   const gap = 12;
-  const column = (look.width - names - gap * (shown.length - 1)) / shown.length;
+  // Columns that leave room for bars and numbers; further models stand in rows below, as evenly as can be.
+  const most = Math.max(1, Math.floor((look.width - names + gap) / (LEAST + charts.measure("0.00", 12, 700) + gap)));
+  const across = Math.ceil(shown.length / Math.ceil(shown.length / most));
+  const column = (look.width - names - gap * (across - 1)) / across;
   const figures = shown.map((model, place) => {
-    const first = place === 0 ? names : 0;
+    const first = place % across === 0 ? names : 0;
     const inner = charts.bars({title: `probabilities of ${title(look, model.i)}`, width: column + first, names: first,
       thick: sides(model).length > 1 ? 10 : 14,
       rows: model.actions.map((action, a) => ({
-        name: place === 0 ? action : "",
+        name: first ? action : "",
         strong: best(model[side(model, look)].probabilities.data) === a,
         bars: sides(model).map((name) => ({name, value: model[name].probabilities.data[a], colour: `var(--${name})`, text: model[name].probabilities.data[a].toFixed(2)})),
       }))});
     return shown.length > 1 ? charts.figure(column + first, Number(inner.getAttribute("height")) + 18, "", charts.label(first, 11, String(model.i + 1), {weight: 700, fill: "var(--ink)"}), moved(inner)) : inner;
   });
-  root.append(charts.grid(`Probabilities of the actions: ${shown.map((model) => spoken(model, look)).join("; ")}`, figures, shown.length, gap));
+  root.append(charts.grid(`Probabilities of the actions: ${shown.map((model) => spoken(model, look)).join("; ")}`, figures, across, gap));
   root.append(shown.length > 1 ? compared(shown, look) : facts(shown[0], look));
 };
 

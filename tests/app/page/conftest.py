@@ -13,18 +13,18 @@ from dtx.analysis.attribution import Attribution
 from dtx.analysis.core.inputs import Contrast, Inputs
 from dtx.app.asked import Explorer
 from dtx.app.models import Catalogue
+from dtx.config.compose import Experiment, OnDrift, OnError, OnShortage, StoreConfig, TrackingConfig
 from dtx.dt.imported import Imported
 from dtx.env.actions import Action
+from dtx.exchange.published.checkpoint import digest_of
 from dtx.exchange.sae_files import write
-from dtx.config.compose import Experiment, OnDrift, OnError, OnShortage, StoreConfig, TrackingConfig
 from dtx.running.runner import run
 from dtx.stage import Stage
 from dtx.store.store import Store
-from dtx.exchange.published.checkpoint import digest_of
+from tests import published
 from tests.analysis.conftest import env, rollouts, tiny  # noqa: F401  # fixtures
 from tests.app.page import browser
 from tests.app.page.driven import Tab, server, tab
-from tests import published
 from tests.app.panels import awkward
 from tests.app.served import served
 from tests.dt import test_parity

@@ -35,7 +35,7 @@ CUT = """() => {
       const matrix = text.getScreenCTM();
       const xs = [[box.x, box.y], [box.x + box.width, box.y], [box.x, box.y + box.height], [box.x + box.width, box.y + box.height]].map(([x, y]) => new DOMPoint(x, y).matrixTransform(matrix));
       if (!text.textContent.trim()) continue;
-      if (Math.min(...xs.map((p) => p.x)) < left - 1 || Math.max(...xs.map((p) => p.x)) > right + 1) cut.push(`leaves its figure sideways by ${Math.max(left - Math.min(...xs.map((p) => p.x)), Math.max(...xs.map((p) => p.x)) - right).toFixed(1)}: ${name(text)}`);
+      if (Math.min(...xs.map((p) => p.x)) < left - 1.5 || Math.max(...xs.map((p) => p.x)) > right + 1.5) cut.push(`leaves its figure sideways by ${Math.max(left - Math.min(...xs.map((p) => p.x)), Math.max(...xs.map((p) => p.x)) - right).toFixed(1)}: ${name(text)}`);
       if (Math.min(...xs.map((p) => p.y)) < top - 3 || Math.max(...xs.map((p) => p.y)) > bottom + 4) cut.push(`leaves its figure upwards or downwards: ${name(text)}`);
       if (scale * parseFloat(getComputedStyle(text).fontSize) < 9) cut.push(`too small (${(scale * parseFloat(getComputedStyle(text).fontSize)).toFixed(1)} px): ${name(text)}`);
     }
@@ -45,7 +45,9 @@ CUT = """() => {
 }"""
 
 
-@pytest.fixture(scope="package", params=[(w, s) for w in SIZES for s in SCHEMES], ids=lambda p: f"{p[0]}-{p[1]}")
+@pytest.fixture(
+    scope="package", params=[(w, s) for w in SIZES for s in SCHEMES], ids=lambda p: f"{p[0]}-{p[1]}"
+)
 def looked_at(request, chromium, home, explorer):
     """The page at a size and in a colour scheme, with all panels open."""
     width, scheme = request.param
@@ -70,7 +72,10 @@ def serious(tab) -> list[str]:
     ]
 
 
-@pytest.mark.skipif(find_spec("axe_playwright_python") is None, reason="axe-playwright-python is not installed (`pip install -e .[dev]`)")
+@pytest.mark.skipif(
+    find_spec("axe_playwright_python") is None,
+    reason="axe-playwright-python is not installed (`pip install -e .[dev]`)",
+)
 def test_axe_finds_nothing_serious(looked_at):
     looked_at.go(f"{WITH_PAIR}&p={looked_at.everything}")
     assert serious(looked_at) == []

@@ -45,7 +45,9 @@ class ByMouse:
         self.page.mouse.click(box["x"] + (x + 0.54) * unit, box["y"] + (y + 0.54) * unit)
 
     def button(self, name: str) -> None:
-        self.page.locator("dialog.popover[open]").get_by_role("button", name=name, exact=True).click()
+        self.page.locator("dialog.popover[open]").get_by_role(
+            "button", name=name, exact=True
+        ).click()
 
     def token(self, token: str) -> None:
         self.page.locator(f".timeline .line.original button.token[data-token={token}]").click()
@@ -101,7 +103,11 @@ def side(explorer, fragment: str):
 
 
 @HANDS
-@pytest.mark.parametrize(("start", "cell", "presses", "edits"), [case[1:] for case in CELLS], ids=[case[0] for case in CELLS])
+@pytest.mark.parametrize(
+    ("start", "cell", "presses", "edits"),
+    [case[1:] for case in CELLS],
+    ids=[case[0] for case in CELLS],
+)
 def test_a_cell_of_the_world(page, explorer, hand, start, cell, presses, edits):
     page.go(start)
     by = hand(page)
@@ -114,7 +120,11 @@ def test_a_cell_of_the_world(page, explorer, hand, start, cell, presses, edits):
     played = side(explorer, page.fragment)
     assert played.edited is not None and page.messages == ""
     shown = page.page.locator(".world .made").inner_text()
-    assert f"tokens that differ: {' '.join(played.changed)}" in shown if played.changed else "no token differs" in shown
+    assert (
+        f"tokens that differ: {' '.join(played.changed)}" in shown
+        if played.changed
+        else "no token differs" in shown
+    )
     assert ("another length" in shown) == (played.original.states != played.edited.states)
     page.page.locator(".world .made li button").first.click()  # take it back
     page.settle()
@@ -122,7 +132,14 @@ def test_a_cell_of_the_world(page, explorer, hand, start, cell, presses, edits):
 
 
 @HANDS
-@pytest.mark.parametrize(("name", "more"), [("ball", {"type": "ball", "colour": "green"}), ("Nothing there", {"type": "empty"}), ("Not seen", {"type": "unseen"})])
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("ball", {"type": "ball", "colour": "green"}),
+        ("Nothing there", {"type": "empty"}),
+        ("Not seen", {"type": "unseen"}),
+    ],
+)
 def test_a_cell_of_the_view_is_marked_as_out_of_distribution(page, hand, name, more):
     page.go(MEMORY)
     by = hand(page)
@@ -132,10 +149,15 @@ def test_a_cell_of_the_view_is_marked_as_out_of_distribution(page, hand, name, m
         by.button(more["colour"])
     by.button(name)
     page.settle()
-    assert page.scene["edits"] == [{"op": "obs_set", "frame": 3, "view": [2, 6], **more, "ood": True}]
+    assert page.scene["edits"] == [
+        {"op": "obs_set", "frame": 3, "view": [2, 6], **more, "ood": True}
+    ]
     assert "out of distribution" in page.page.locator(".world .view").inner_text()
     thumb = page.page.locator(".timeline .line.edited .thumb[data-token=S4]")
-    assert "out of distribution" in thumb.get_attribute("aria-label") and thumb.locator(".warn").count()
+    assert (
+        "out of distribution" in thumb.get_attribute("aria-label")
+        and thumb.locator(".warn").count()
+    )
     assert not page.page.locator(".timeline .line.edited .thumb[data-token=S3] .warn").count()
 
 
@@ -153,7 +175,13 @@ def test_another_action_at_a_step(page, explorer, hand):
 
 
 @HANDS
-@pytest.mark.parametrize(("where", "edit"), [("only here", {"op": "set_rtg", "value": -0.25, "scope": "index", "index": 1}), ("at all steps", {"op": "set_rtg", "value": -0.25, "scope": "all"})])
+@pytest.mark.parametrize(
+    ("where", "edit"),
+    [
+        ("only here", {"op": "set_rtg", "value": -0.25, "scope": "index", "index": 1}),
+        ("at all steps", {"op": "set_rtg", "value": -0.25, "scope": "all"}),
+    ],
+)
 def test_another_reward_to_go(page, explorer, hand, where, edit):
     page.go(MEMORY)
     by = hand(page)
@@ -164,14 +192,21 @@ def test_another_reward_to_go(page, explorer, hand, where, edit):
     assert page.scene["edits"] == [edit]
     given = side(explorer, page.fragment).edited.reward_to_go
     shown = page.page.locator(".line.edited .token.R").all_inner_texts()
-    assert [abs(float(text.split()[-1].replace("−", "-")) - value) < 0.006 for text, value in zip(shown, given, strict=True)] == [True] * len(given)
+    assert [
+        abs(float(text.split()[-1].replace("−", "-")) - value) < 0.006
+        for text, value in zip(shown, given, strict=True)
+    ] == [True] * len(given)
 
 
-@pytest.mark.parametrize("env", ["memory", "door_key", "dynamic_obstacles"])
-def test_declared_edits_are_buttons(page, explorer, env):
-    start = {"memory": MEMORY, "door_key": DOORS, "dynamic_obstacles": "#1&m=obstacles&w=seed:4&a=l&r=.5"}[env]
+@pytest.mark.parametrize("where", ["memory", "door_key", "dynamic_obstacles"])
+def test_declared_edits_are_buttons(page, explorer, where):
+    start = {
+        "memory": MEMORY,
+        "door_key": DOORS,
+        "dynamic_obstacles": "#1&m=obstacles&w=seed:4&a=l&r=.5",
+    }[where]
     page.go(start)
-    for name, operations in explorer.catalogue.places()[env].declared.edits.items():
+    for name, operations in explorer.catalogue.places()[where].declared.edits.items():
         button = page.page.locator(f".world [data-id='edit-{name}']")
         assert button.inner_text() == name.replace("_", " ")
         button.click()
@@ -180,7 +215,9 @@ def test_declared_edits_are_buttons(page, explorer, env):
         assert button.get_attribute("aria-pressed") == "true"
         played = side(explorer, page.fragment)
         told = page.page.locator(".world .made [role=alert]")
-        assert told.inner_text() == f"✗ {played.impossible}" if played.impossible else not told.count()
+        assert (
+            told.inner_text() == f"✗ {played.impossible}" if played.impossible else not told.count()
+        )
         button.click()
         page.settle()
         assert page.scene["edits"] == [] and button.get_attribute("aria-pressed") == "false"
