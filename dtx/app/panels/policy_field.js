@@ -16,12 +16,12 @@ const posesOf = ({place, table, view}, longest) => {
   return found;
 };
 
-/** The policy in every pose of both worlds, at the reward-to-go that is asked for at the start; see policy_field.py. */
+/** The policy in every pose of both worlds, at the reward-to-go that each run is asked for at its start; see policy_field.py. */
 export const compute = (moment) => {
-  const start = moment.original.played.rewardToGo[0], tolerance = 1e-6, a = moment.actions.length;
+  const tolerance = 1e-6, a = moment.actions.length;
   let error = 0, size = null;
   const sides = moment.both((side) => {
-    const world = side.world(), poses = posesOf(world, moment.cfg.n_steps - 1), p = poses.length;
+    const start = side.played.rewardToGo[0], world = side.world(), poses = posesOf(world, moment.cfg.n_steps - 1), p = poses.length;
     const rewards = new Float32Array(moment.cfg.n_steps).fill(start), probability = new Float32Array(p * a);
     for (const length of new Set(poses.map(({views}) => views.length))) {
       const alike = poses.map((pose, i) => ({...pose, i})).filter(({views}) => views.length === length);
@@ -33,7 +33,7 @@ export const compute = (moment) => {
     for (const row of rows) error = Math.max(error, Math.abs(row.reduce((sum, x) => sum + x, 0) - 1));
     size = {width: world.grid.shape[0], height: world.grid.shape[1]};
     const column = (Kind, of) => ({shape: [p], data: Kind.from(poses, (pose, i) => of(pose, rows[i]))});
-    return {grid: world.grid, probability: {shape: [p, a], data: probability},
+    return {reward_to_go: start, grid: world.grid, probability: {shape: [p, a], data: probability},
       pose: {shape: [p, 3], data: Int32Array.from(poses.flatMap(({state}) => [...world.table.agent.data.subarray(3 * state, 3 * state + 3)]))},
       steps: column(Int32Array, ({actions}) => actions.length),
       best: column(Int32Array, (_, row) => row.indexOf(Math.max(...row))),
@@ -41,7 +41,7 @@ export const compute = (moment) => {
       decision: column(Uint8Array, ({state}) => world.decides(state))};
   });
   const check = {name: "probabilities add up to 1", error, tolerance, holds: error <= tolerance};
-  return {actions: moment.actions, reward_to_go: start, ...size, ...sides, check};
+  return {actions: moment.actions, ...size, ...sides, check};
 };
 
 const title = (look, i) => look.models[i]?.title ?? `model ${i + 1}`;
