@@ -43,7 +43,7 @@ def chromium() -> Iterator:
 @pytest.fixture(scope="package")
 def explorer(tmp_path_factory, env, rollouts, tiny) -> Explorer:  # noqa: F811
     """Small models of every kind, with training data and a sparse autoencoder; and a store with one, an
-    analysis of it, and a published model (a random one in its format where ``../shared/parity`` is not here)."""
+    analysis of it, and a published model (a random one where ``../shared/parity`` is not here)."""
     folder, given = tmp_path_factory.mktemp("page"), tmp_path_factory.mktemp("dictionaries")
     write(dictionary("topk", "blocks.1.hook_resid_post"), given / "stream")
     root = tmp_path_factory.mktemp("stored") / "store"
@@ -57,7 +57,7 @@ def explorer(tmp_path_factory, env, rollouts, tiny) -> Explorer:  # noqa: F811
     if not file.is_file():
         file = published.write(folder / "published.pt", *published.transformer(layers=2))
     published.put_into_store(Imported(file=file, digest=digest_of(file)), root)
-    # A model trained for three steps has nothing to find: without its control the result counts, as an instrument's.
+    # A model trained for three steps has nothing to find: the result counts as an instrument's does.
     result = next(root.glob("attribution-*")) / "result.json"
     told = json.loads(result.read_text())
     result.write_text(json.dumps({**told, "about": "instrument", "controls": []}))
@@ -100,6 +100,7 @@ def kept(chromium, home: str) -> Iterator[Tab]:
 def page(kept: Tab) -> Iterator[Tab]:
     """That tab; at the end nothing may have gone wrong in it."""
     kept.errors.clear()
+    kept.release()
     yield kept
     assert kept.errors == []
 

@@ -1,4 +1,4 @@
-"""The explorer's page in one tab of a headless Chromium, used as people use it: by keys, the mouse, links and files."""
+"""The explorer's page in a tab of a headless Chromium, used as people do: keys, mouse, links, files."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 _DRAWN = """async ([seconds, all]) => {
   const root = document.documentElement;
   const end = performance.now() + 1000 * seconds;
-  const due = () => (root.dataset.drawn !== location.hash ? [`drawn: ${root.dataset.drawn}; asked: ${location.hash}`]
-    : all ? [...document.querySelectorAll(".panel.stale")].map((panel) => `${panel.dataset.panel} is not computed`) : []);
-  while (due().length) {
-    if (performance.now() > end) return [...due(), document.querySelector(".messages")?.textContent ?? document.body.textContent].join("; ");
+  const waiting = () => [...document.querySelectorAll(".panel.stale, .panel:has(> progress:not([hidden]))")];
+  const due = () => root.dataset.drawn !== location.hash || (all && waiting().length > 0);
+  while (due()) {
+    if (performance.now() > end) {
+      const names = waiting().map((panel) => panel.dataset.panel);
+      const told = document.querySelector(".messages")?.textContent ?? document.body.textContent;
+      return `drawn: ${root.dataset.drawn}; asked: ${location.hash}; not computed: ${names}; ${told}`;
+    }
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
   await new Promise((resolve) => setTimeout(resolve, 0));
@@ -33,7 +37,7 @@ _DRAWN = """async ([seconds, all]) => {
 }"""
 SECONDS = 60
 """For a scene and all its panels, on a busy machine."""
-ACTION_SECONDS = 20
+ACTION_SECONDS = 60
 """For a control to be there, on a busy machine."""
 
 
@@ -79,6 +83,15 @@ class Tab:
         self.page.evaluate("fragment => { location.hash = fragment; }", fragment)
         self.page.evaluate("() => new Promise(resolve => setTimeout(resolve, 0))")
         self.settle()
+
+    def release(self) -> None:
+        """Close what is open over the page, and give the keys back to it."""
+        self.page.evaluate(
+            """() => {
+              for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+              document.activeElement?.blur();
+            }"""
+        )
 
     def settle(self, *, all: bool = True) -> None:
         """Wait until the newest scene is drawn, and with ``all`` its slower panels too."""

@@ -1,4 +1,4 @@
-"""Every number of the page is that of the batch function: the page's JSON files held against calls in this process."""
+"""Every number of the page is that of the batch function: its JSON files held against calls in this process."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ MODELS = {
 }  # fmt: skip
 SCENES = 20
 TOLERANCE, OF_PATCHING = 1e-5, 1e-4
+ALWAYS = ("attention", "lens")
 AT_ALL = [{"op": "set_rtg", "value": 0.1, "scope": "all"}]
 
 
 def random_scene(explorer, number: int) -> str:
-    """An address with panels open; number after number every model comes, first with all panels, then without
-    those that a scene does not change."""
+    """An address with panels open; number after number every model comes, first with all panels, then with
+    some of those that a scene changes."""
     draw = random.Random(number)
     name = list(MODELS)[number % len(MODELS)]
     where = explorer.catalogue.places()[MODELS[name]]
     actions = draw.choices(LETTERS[: len(where.actions)], k=draw.randrange(9))
-    panels = [
-        name
-        for name, panel in explorer.panels.items()
-        if name != "policy" and (number < len(MODELS) or panel.when != ONCE)
-    ]
+    panels = [name for name in explorer.panels if name != "policy"]
+    if number >= len(MODELS):
+        more = [p for p in panels if explorer.panels[p].when != ONCE and p not in ALWAYS]
+        panels = [*ALWAYS, *draw.sample(more, 4)]
     scene, told = read(
         {
             "models": [name],
@@ -108,7 +108,7 @@ def test_every_number_is_that_of_the_batch_function(page, explorer, number):
             continue
         tolerance = OF_PATCHING if "patching" in name else TOLERANCE
         count = agree(page.data(name)["data"], known(explorer, fragment, name), tolerance, name)
-        assert count > 4
+        assert count, name
     forward(page, explorer, fragment)
 
 
