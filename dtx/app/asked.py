@@ -290,7 +290,7 @@ class Explorer:
         moment, reason = self._moment(subject, asked, loader, stop)
         if moment is not None:
             for panel, _, _ in panels:
-                if panel is not None:
+                if panel is not None and not _missing(panel, moment):
                     moment.want(panel.hooks(moment.cfg))
         answers: list[dict[str, Any]] = []
         for panel, parameters, wrong in panels:
