@@ -1,3 +1,4 @@
+# ruff: noqa: E501, RUF001  # a case a line; signs as the page writes them
 """The pair editor: every operation by the mouse and by the keyboard, and what is impossible in the words of `Impossible`."""
 
 from __future__ import annotations
