@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF001  # a case a line; signs as the page writes them
+# ruff: noqa: E501  # a case a line; signs as the page writes them
 """Everyone can read and use the page: axe-core's rules, and no label is cut or leaves its figure."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF001  # a case a line; signs as the page writes them
+# ruff: noqa: RUF001  # a case a line; signs as the page writes them
 """Every key does what the list of keys says, a session needs no mouse, and a held key loses no press."""
 
 from __future__ import annotations

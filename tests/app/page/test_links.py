@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF001  # a case a line; signs as the page writes them
+# ruff: noqa: E501  # a case a line; signs as the page writes them
 """Whatever a link or a store says: never a blank page, no script but the page's own; a server that goes comes back."""
 
 from __future__ import annotations

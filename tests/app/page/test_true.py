@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF001  # a case a line; signs as the page writes them
+# ruff: noqa: E501  # a case a line; signs as the page writes them
 """Every number of the page is that of the batch function: its JSON files held against calls in this process."""
 
 from __future__ import annotations
