@@ -18,7 +18,11 @@ def test_the_oldest_transformer_lens_that_we_allow_reads_our_models_too(tmp_path
     (site / "others.pth").write_text("\n".join([*here, str(ROOT)]))
     install = [python, "-m", "pip", "install", "-q", "transformer-lens==3.9.0"]
     subprocess.run(install, check=True, timeout=600)
-    tests = ["tests/dt/test_transformer_lens.py", "tests/dt/test_model.py", "tests/app/test_prompt.py"]
+    tests = [
+        "tests/dt/test_transformer_lens.py",
+        "tests/dt/test_model.py",
+        "tests/app/test_prompt.py",
+    ]
     command = [python, "-m", "pytest", "-n", "0", "-q", "-W", "default", *tests]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
