@@ -305,6 +305,11 @@ export class App {
     return read({...scene, ...Object.fromEntries(parts.map((part) => [part, part === "cursor" ? null : answer.scene[part]]))}).scene;
   }
 
+  /** What a panel of weights depends on: the models and its parameters. */
+  models(name, scene = this.scene) {
+    return JSON.stringify([scene.models, this.panels().find((panel) => panel.name === name)]);
+  }
+
   /** Panels that are slower than a key, once no key has come for a while. */
   async #afterwards(scene, signal) {
     const ask = async (work) => {
@@ -315,7 +320,7 @@ export class App {
     const idle = this.#wanted("idle").filter(due);
     if (idle.length) await ask(async () => this.#take(await this.engine.ask(scene, idle, {signal}), scene));
     for (const panel of this.#wanted("once")) {
-      const key = JSON.stringify([scene.models, panel]);
+      const key = this.models(panel.name, scene);
       if (signal.aborted || this.results[panel.name]?.once === key) continue;
       await ask(async () => {
         this.#take(await this.engine.ask(scene, [panel], {signal}), scene);

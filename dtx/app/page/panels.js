@@ -54,7 +54,7 @@ export class Panel {
     const {app, info} = this;
     const result = app.results[info.name];
     this.#controls();
-    this.stale = !result || (result.asked !== address(app.scene) && info.when !== "once");
+    this.stale = !result || (info.when === "once" ? result.once !== app.models(info.name) : result.asked !== address(app.scene));
     this.root.classList.toggle("stale", this.stale && info.when !== "key");
     const share = result?.share ?? 0;
     this.progress.hidden = info.when !== "long" || !(result ? share < 1 || this.stale : true);
