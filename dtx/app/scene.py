@@ -355,4 +355,6 @@ def _unknown(value: Any, told: list[Message]) -> dict[str, str]:
     }
     for name in kept:
         told.append(Message(name, "this version does not know this part; it is kept in the URL"))
+    if dropped := [str(name) for name in value if name not in kept]:
+        told.append(Message("unknown", f"{dropped[0][:40]!r} is no part of a link; it is left out"))
     return kept

@@ -81,6 +81,7 @@ def test_a_default_scene_has_a_short_address_and_a_long_one_stays_in_bounds():
         ("#2&w=key/left", "version"),
         ("#1&zz=7", "zz"),
         ("#1&t=x", "cursor"),
+        ("#1&1p~b=x", "unknown"),
         ("#1&e=:::", "edits[0]"),
     ],
 )

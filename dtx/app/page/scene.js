@@ -125,6 +125,8 @@ const READERS = {
     if (!mapping(value)) return tell("unknown", "a mapping is wanted"), {};
     const kept = Object.entries(value).slice(0, MOST.unknown).filter(([k, v]) => UNKNOWN.test(k) && !Object.hasOwn(PARTS, k) && typeof v === "string" && RAW.test(v));
     for (const [name] of kept) tell(name, "this version does not know this part; it is kept in the URL");
+    const dropped = Object.keys(value).find((name) => !kept.some(([other]) => other === name));
+    if (dropped !== undefined) tell("unknown", `'${dropped.slice(0, 40)}' is no part of a link; it is left out`);
     return Object.fromEntries(kept);
   },
 };
