@@ -155,7 +155,7 @@ def write_and_read(vectors: int) -> None:
 
     The embedding is stored: what is measured are the rows, not the blocks.
     """
-    dataset = Drawn(count=round(vectors / 90))
+    dataset = Drawn(count=round(vectors / 67.5))  # rows of an episode
     dt = build_group("dt/memory_dt", [])
     fields = {f.name: getattr(dt, f.name) for f in dataclasses.fields(dt)}
     stage = dataclasses.replace(
@@ -183,7 +183,7 @@ def write_and_read(vectors: int) -> None:
 
 def peak() -> float:
     """Largest resident memory so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def make(spec: ActivationsSpec, out: Path) -> None:
     episodes, cfg = spec.dataset.load(), model.cfg
     kinds = _kinds(spec, cfg)
     reader = Reader(episodes, cfg)
-    windows = windows_of(episodes, cfg, spec.episodes, spec.later_windows, spec.seed)
+    windows = windows_of(episodes, cfg, spec.episodes, spec.other_windows, spec.seed)
     widths = widths_of(model, spec.hooks, reader.context(windows[np.zeros(1, np.int64)]))
     held_out = drawn_share(len(episodes.start), spec.held_out, spec.seed, _EPISODES)
     contents = Contents(episodes, cfg)
@@ -70,27 +70,29 @@ def _columns(
     within = rows.place // layout.per_step
     codes = np.array([KINDS.index(kind) for kind in layout.kinds], np.int8)
     kind = codes[rows.place % layout.per_step]
-    seen = np.asarray(episodes.observation)[windows.row[rows.window] + within]
-    view = np.where(kind == KINDS.index(REWARD_TO_GO), -1, seen)
+    view = np.asarray(episodes.observation)[windows.row[rows.window] + within]
+    view[kind == KINDS.index(REWARD_TO_GO)] = -1
+    start = windows.begin.astype(np.int32)[rows.window]
     by_prefix = drawn_share(int(rows.prefix.max()) + 1, spec.held_out, spec.seed, _PREFIXES)
     by_view = drawn_share(len(episodes.observations), spec.held_out, spec.seed, _VIEWS)
+    train, held_out, neither = (np.int8(part) for part in Part)
     return {
-        "episode": windows.episode[rows.window],
-        "step": windows.begin[rows.window] + within,
+        "episode": windows.episode.astype(np.int32)[rows.window],
+        "step": start + within,
         "kind": kind,
-        "start": windows.begin[rows.window],
-        "padding": windows.padding[rows.window],
+        "start": start,
+        "padding": windows.padding.astype(np.int16)[rows.window],
         "view": view,
         "prefix": rows.prefix,
         "count": rows.count,
         "count_held_out": rows.held_out,
-        "by_episode": np.select(
-            [rows.held_out == 0, rows.held_out == rows.count],
-            [Part.TRAIN, Part.HELD_OUT],
-            Part.NEITHER,
+        "by_episode": np.where(
+            rows.held_out == 0,
+            train,
+            np.where(rows.held_out == rows.count, held_out, neither),
         ),
-        "by_prefix": by_prefix[rows.prefix],
-        "by_view": np.where(view < 0, Part.NEITHER, by_view[view]),
+        "by_prefix": np.where(by_prefix[rows.prefix], held_out, train),
+        "by_view": np.where(view < 0, neither, np.where(by_view[view], held_out, train)),
     }
 
 

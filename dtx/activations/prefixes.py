@@ -9,7 +9,7 @@ Letters: w windows, l longest windows (that begin no other), p distinct prefixes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,7 +21,7 @@ from dtx.dt.model_config import ModelConfig
 from dtx.dt.tokens import ACTION, REWARD_TO_GO
 from dtx.errors import UserError
 
-_EPISODES, _LATER, _HELD_OUT, _OWNER, _ORDER, _SHARDS = range(6)
+_EPISODES, _OTHERS, _OWNER, _ORDER, _SHARDS, _DRAWN = range(6)
 """Streams of random numbers, so that one field changes no other's choice."""
 
 
@@ -60,7 +60,7 @@ class WindowList:
 
 
 def windows_of(
-    episodes: Episodes, cfg: ModelConfig, count: int | None, later: int | None, seed: int
+    episodes: Episodes, cfg: ModelConfig, count: int | None, others: int | None, seed: int
 ) -> WindowList:
     """One window of every episode, and some or all of the others, sorted by falling length.
 
@@ -70,7 +70,7 @@ def windows_of(
     Args:
         episodes: Demonstrations. cfg: Of the model that reads the windows.
         count: So many episodes, drawn by the seed; None: all.
-        later: At most so many other windows of an episode, drawn by the seed; None: all.
+        others: At most so many other windows of an episode, drawn by the seed; None: all.
         seed: Of both.
 
     Raises:
@@ -94,8 +94,8 @@ def windows_of(
         raise UserError("activations.dataset: there is no episode; record some")
     of = length[chosen]
     # Numbers of an episode's other windows: 1 is the second to start, or with left padding to end earlier.
-    others = np.maximum(of - (1 if cfg.left_padding else cfg.n_steps), 0)
-    which, number = _some(others, later, rng(seed, _LATER))
+    there = np.maximum(of - (1 if cfg.left_padding else cfg.n_steps), 0)
+    which, number = _some(there, others, rng(seed, _OTHERS))
     episode = np.concatenate([chosen, chosen[which]])
     shift = np.concatenate([np.zeros(len(chosen), np.int64), number])
     if cfg.left_padding:
@@ -111,13 +111,13 @@ def windows_of(
 
 
 def _some(
-    others: np.ndarray, most: int | None, generator: np.random.Generator
+    there: np.ndarray, most: int | None, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which episode, and number from 1, of at most ``most`` of each episode's other windows."""
     if most == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    which = np.repeat(np.arange(len(others)), others)
-    number = np.arange(len(which)) - (np.cumsum(others) - others)[which] + 1
+    which = np.repeat(np.arange(len(there)), there)
+    number = np.arange(len(which)) - (np.cumsum(there) - there)[which] + 1
     if most is not None:
         drawn = np.lexsort((generator.random(len(which)), which))
         kept = np.sort(drawn[number <= most])  # numbers are places within an episode, too
@@ -209,34 +209,49 @@ def rows_of(
     # A window that begins another one has all its prefixes there; of equal ones the first is enough.
     ends_w[np.setdiff1d(np.arange(len(windows)), np.unique(ends_w, return_index=True)[1])] = -1
     longest = windows[np.flatnonzero(ends_w >= 0)]
-    generator = rng(seed, _OWNER)
+    window, place, prefix = _chosen(contents, longest, kinds, [len(c) for c in counts], seed)
+    order, number = _ordered(window, len(longest), seed)
+    window = number[window]
+    bounds = _bounds(np.bincount(window), shard)
+    sorted_r = np.argsort(window, kind="stable")[_shuffled_within(bounds, seed)]
+    window, place, prefix = window[sorted_r], place[sorted_r], prefix[sorted_r]
+    del sorted_r
+    count, held_out = np.concatenate(counts)[prefix], np.concatenate(held)[prefix]
+    return Rows(
+        windows=longest[order],
+        window=window,
+        place=place,
+        prefix=prefix,
+        count=count,
+        held_out=held_out,
+        shards=bounds,
+        tokens=int(count.sum()),
+        all_windows=len(windows),
+    )
+
+
+def _chosen(
+    contents: Contents,
+    longest: WindowList,
+    kinds: tuple[str, ...],
+    prefixes: Sequence[int],
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(r,) a window drawn among those that have the prefix, the place in it, and the prefix; by level.
+
+    ``prefixes``: how many each level has.
+    """
+    generator, offset = rng(seed, _OWNER), 0
     window, place, prefix = [], [], []
-    offset = 0
     for n, prefix_k in enumerate(contents.levels(longest)):
         if contents.layout.kind(n) in kinds:
             drawn = generator.permutation(len(prefix_k))
-            window.append(drawn[np.unique(prefix_k[drawn], return_index=True)[1]])
-            place.append(np.full(len(window[-1]), n, np.int32))
-            prefix.append(offset + np.arange(len(window[-1])))
-        offset += len(counts[n])
-    chosen = np.concatenate(window).astype(np.int32)
-    order = _ordered(chosen, len(longest), seed)
-    used, chosen_r = np.unique(order[chosen], return_inverse=True)  # in the order of the shards
-    by_window = np.argsort(chosen_r, kind="stable")
-    bounds = _bounds(np.bincount(chosen_r), shard)
-    sorted_r = by_window[_shuffled_within(bounds, seed)]
-    prefix_r = np.concatenate(prefix)[sorted_r]
-    return Rows(
-        windows=longest[np.argsort(order)[used]],
-        window=chosen_r[sorted_r].astype(np.int32),
-        place=np.concatenate(place)[sorted_r],
-        prefix=prefix_r,
-        count=np.concatenate(counts)[prefix_r],
-        held_out=np.concatenate(held)[prefix_r],
-        shards=bounds,
-        tokens=int(np.concatenate(counts)[np.concatenate(prefix)].sum()),
-        all_windows=len(windows),
-    )
+            first = drawn[np.unique(prefix_k[drawn], return_index=True)[1]]
+            window.append(first.astype(np.int32))
+            place.append(np.full(len(first), n, np.int16 if n < 2**15 else np.int64))
+            prefix.append(np.arange(offset, offset + len(first)))
+        offset += prefixes[n]
+    return np.concatenate(window), np.concatenate(place), np.concatenate(prefix)
 
 
 def _counted(
@@ -262,11 +277,15 @@ def _counted(
     return counts, held, ends_w
 
 
-def _ordered(chosen: np.ndarray, windows: int, seed: int) -> np.ndarray:
-    """(l,) place of each window in a random order."""
-    order = np.empty(windows, np.int64)
-    order[rng(seed, _ORDER).permutation(windows)] = np.arange(windows)
-    return order
+def _ordered(window: np.ndarray, windows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The windows from which rows are taken in a random order, and (l,) the number of each in it."""
+    order = rng(seed, _ORDER).permutation(windows)
+    used = np.zeros(windows, bool)
+    used[window] = True
+    order = order[used[order]]
+    number = np.full(windows, -1, np.int32)
+    number[order] = np.arange(len(order))
+    return order, number
 
 
 def _bounds(rows_l: np.ndarray, shard: int) -> np.ndarray:
@@ -285,5 +304,5 @@ def _shuffled_within(bounds: np.ndarray, seed: int) -> np.ndarray:
 
 def drawn_share(count: int, share: float, seed: int, what: int) -> np.ndarray:
     """(count,) bool: a share of things, drawn by the seed; ``what`` keeps draws of different things apart."""
-    order = rng(seed, _SHARDS + 1 + what).permutation(count)
+    order = rng(seed, _DRAWN + what).permutation(count)
     return order < round(share * count)

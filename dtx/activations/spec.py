@@ -52,7 +52,7 @@ class ActivationsSpec:
     hooks: Annotated[tuple[str, ...], NotEmpty()]
     tokens: Annotated[tuple[TokenKind, ...], NotEmpty("needs at least one kind")] | None
     episodes: Count | None
-    later_windows: Natural | None
+    other_windows: Natural | None
     numbers: Numbers
     held_out: OpenShare
     seed: Seed

@@ -10,6 +10,7 @@ from dtx.activations.names import width
 from dtx.activations.spec import SHARD, ActivationsSpec
 from dtx.dataset.rollouts import Rollouts
 from dtx.dt.sizes import FLOAT, Sizes
+from dtx.dt.spec import Padding
 from dtx.report import read_metrics
 from dtx.resources import OPERATIONS, Resources
 from dtx.stage import Stage
@@ -43,12 +44,12 @@ class WindowActivations(ActivationsSpec, Stage):
         return Resources(
             memory={
                 "hooks": SHARD * vectors * item,
-                "episodes, later_windows": 120.0 * rows,
+                "episodes, other_windows": 120.0 * rows,
                 "the model's sizes": 2 * FLOAT * sizes.parameters + 64 * sizes.activations() / 4,
             },
-            disk={"hooks, numbers, episodes, later_windows": rows * (vectors * item + 46.0)},
+            disk={"hooks, numbers, episodes, other_windows": rows * (vectors * item + 46.0)},
             seconds=2
-            + rows * (2e-6 + vectors * 2e-9)
+            + rows * (2e-6 + vectors * item * 1e-9)
             + self._operations(sizes, steps) / OPERATIONS,
         )
 
@@ -63,9 +64,14 @@ class WindowActivations(ActivationsSpec, Stage):
         episodes = min(self.episodes or self.dataset.episodes, self.dataset.episodes)
         of_episode = self.dataset.env.horizon / 2
         of_window = min((sizes.tokens + 1) / 2, self.dataset.env.horizon)
-        others = max(0.0, self.dataset.env.horizon - of_window)
-        later = others if self.later_windows is None else min(others, self.later_windows)
-        return episodes * (min(of_episode, of_window) + later * of_window / 2)
+        trained = self.dt.trained_windows
+        left = trained is not None and trained.padding is Padding.left
+        others = self.dataset.env.horizon - (
+            1.0 if left else min(self.dataset.env.horizon, of_window)
+        )
+        if self.other_windows is not None:
+            others = min(others, self.other_windows)
+        return episodes * (min(of_episode, of_window) + others * of_window / 2)
 
     def run(self, out: Path) -> None:
         """Write a file for each hook, tokens.arrow, activations.json, the table ``counts``, headline."""

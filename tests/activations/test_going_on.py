@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import re
 import resource
 import signal
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from dtx.running.runner import run
 from dtx.stage import CHECKPOINT
 from dtx.store.store import Store, used
 from tests.activations.toy import fresh, stage
-from tests.dt.toy import episodes
+from tests.dt.toy import Drawn, Recorded, episodes
 
 HOOK = "blocks.1.hook_resid_post"
 WIDTHS = {"hook_embed": 16, HOOK: 16}
@@ -130,7 +131,7 @@ def test_a_stage_that_was_stopped_goes_on_and_leaves_no_record(store, experiment
         return rows_of(*arguments, shard=64)
 
     monkeypatch.setattr(making, "rows_of", short)
-    what = experiment_of(stage(later_windows=None, hooks=tuple(WIDTHS)))
+    what = experiment_of(stage(other_windows=None, hooks=tuple(WIDTHS)))
     (target,) = what.targets.values()
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", _Failing(40))
@@ -210,15 +211,13 @@ WRONG = {
     "numbers=bfloat16": "one of float16, float32",
     "held_out=1": "is a share",
     "episodes=0": "must be at least 1",
-    "later_windows=-1": "must be 0 or more",
+    "other_windows=-1": "must be 0 or more",
     "seed=-1": "must be 0 or more",
 }
 
 
 @pytest.mark.parametrize("override", WRONG)
 def test_what_is_wrong_in_the_config_is_told_before_anything_runs(override):
-    import re
-
     told = refused(f"activations.{override}")
     assert re.search(WRONG[override], told), told
     assert "activations." in told
@@ -231,8 +230,6 @@ def test_a_clone_has_no_tokens_of_reward_to_go(store, experiment_of):
 
 
 def test_an_imported_models_hooks_and_tokens_are_asked_of_the_model(store, experiment_of):
-    from tests.dt.toy import Drawn, Recorded
-
     drawn = Drawn(dataset=Recorded())  # its sizes are not known before it has run
     for changes, told in (
         ({"hooks": ("blocks.2.hook_resid_post",)}, "did you mean 'blocks.1.hook_resid_post'"),
@@ -314,3 +311,22 @@ def test_only_the_blocks_that_are_needed_run():
     assert layers_needed(("hook_embed", "blocks.0.attn.hook_z")) == 1
     assert layers_needed(("blocks.2.hook_resid_pre", "blocks.0.hook_mlp_out")) == 3
     assert layers_needed(("blocks.0.hook_mlp_out", "ln_final.hook_normalized")) is None
+
+
+MORE = (
+    "hooks=[hook_embed,blocks.1.hook_resid_post]",
+    "numbers=float32",
+    "other_windows=null",
+    "episodes=2000",
+)
+
+
+@pytest.mark.parametrize("override", MORE)
+def test_more_needs_more(override):
+    fewer = ["target=activations", "dt=memory_dt_26", "activations.episodes=1000"]
+    one, more = (
+        experiment(compose(words)).targets["activations"].resources()
+        for words in (fewer, [*fewer, f"activations.{override}"])
+    )
+    assert 1e6 < one.all_disk < more.all_disk
+    assert one.all_memory <= more.all_memory and one.seconds < more.seconds

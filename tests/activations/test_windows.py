@@ -72,7 +72,7 @@ def expected(kind: str, later: int | None) -> Counter:
 @pytest.mark.parametrize("later", [0, None])
 @pytest.mark.parametrize("kind", MODELS)
 def test_each_distinct_prefix_is_there_once_with_its_count(kind, later, store, experiment_of):
-    stored = made(store, stage(dt=MODELS[kind], later_windows=later), experiment_of)
+    stored = made(store, stage(dt=MODELS[kind], other_windows=later), experiment_of)
     wanted = expected(kind, later)
     tokens = stored.tokens
     assert len(stored) == len(wanted) < wanted.total()
@@ -80,7 +80,7 @@ def test_each_distinct_prefix_is_there_once_with_its_count(kind, later, store, e
     assert sorted(tokens["count"]) == sorted(wanted.values())
     assert tokens["prefix"].is_unique
     with used(store):
-        metrics = stage(dt=MODELS[kind], later_windows=later).headline_metrics()
+        metrics = stage(dt=MODELS[kind], other_windows=later).headline_metrics()
     assert metrics["activations/tokens"] == wanted.total()
     assert metrics["activations/rows"] == len(wanted)
 
@@ -105,7 +105,7 @@ def test_a_row_recomputed_alone_is_the_stored_one(kind, numbers, store, experime
 
 
 def test_the_table_says_where_a_row_is_and_what_is_seen(store, experiment_of):
-    stored = made(store, stage(later_windows=None), experiment_of)
+    stored = made(store, stage(other_windows=None), experiment_of)
     tokens, data = stored.tokens, episodes()
     place = data.start[tokens.episode] + tokens.step
     seen = tokens.kind != "R"
@@ -135,7 +135,7 @@ def test_the_order_is_a_function_of_the_seed(store, experiment_of):
     again = rows_of(Contents(data, cfg), windows, np.zeros(len(data.start), bool), tuple("RSA"), 0)
     assert (again.prefix == one.tokens.prefix).all()
     whole = [
-        made(store, stage(f"activations.seed={s}", later_windows=None), experiment_of)
+        made(store, stage(f"activations.seed={s}", other_windows=None), experiment_of)
         for s in (0, 1)
     ]
     assert len(whole[0]) == len(whole[1])
@@ -149,7 +149,7 @@ def test_the_order_is_a_function_of_the_seed(store, experiment_of):
 
 
 def test_splits_are_made_once_and_keep_apart_what_they_say(store, experiment_of):
-    what = stage(later_windows=None, held_out=0.3)
+    what = stage(other_windows=None, held_out=0.3)
     stored = made(store, what, experiment_of)
     tokens = stored.tokens
     assert list(tokens.by_episode.cat.categories) == list(PARTS)
@@ -165,7 +165,7 @@ def test_splits_are_made_once_and_keep_apart_what_they_say(store, experiment_of)
         stored.rows("episodes")
 
 
-def test_fewer_episodes_and_later_windows_are_drawn_by_the_seed(store, experiment_of):
+def test_fewer_episodes_and_other_windows_are_drawn_by_the_seed(store, experiment_of):
     data, cfg = episodes(), fresh().model_config()
     some = windows_of(data, cfg, 10, 2, 3)
     counts = Counter(some.episode.tolist())
@@ -203,7 +203,7 @@ def test_rows_are_dealt_to_shards_by_whole_windows():
 
 
 def test_batches_hold_every_row_once_a_pass_and_their_numbers(store, experiment_of):
-    stored = made(store, stage(later_windows=None), experiment_of)
+    stored = made(store, stage(other_windows=None), experiment_of)
     array = stored.array(HOOK)
     seen = []
     for x, rows in stored.batches(HOOK, 7, passes=1, seed=2):
