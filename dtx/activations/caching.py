@@ -114,9 +114,12 @@ def cache(
     """
     bounds, plan = rows.shards, _digest(rows, widths, numbers)
     done = _finished(out / CHECKPOINT, plan)
-    for hook, width in widths.items():
-        with file_of(out, hook, numbers).open("ab") as file:
-            file.truncate(int(bounds[done]) * width * numbers.dtype.itemsize)
+    sizes = {file_of(out, hook, numbers): w * numbers.dtype.itemsize for hook, w in widths.items()}
+    if any(not p.is_file() or p.stat().st_size < bounds[done] * s for p, s in sizes.items()):
+        done = 0  # somebody has removed what was there
+    for path, size in sizes.items():
+        with path.open("ab") as file:
+            file.truncate(int(bounds[done]) * size)
     with progress("activations", len(rows), "rows") as bar:
         bar.move_to(int(bounds[done]))
         for shard in range(done, len(bounds) - 1):

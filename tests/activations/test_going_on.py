@@ -100,6 +100,9 @@ def test_what_another_plan_left_is_not_gone_on_with(tmp_path):
         path.write_bytes(b"\1" * 1000)
     cache(model, reader, rows, WIDTHS, Numbers.float16, tmp_path)
     assert files(tmp_path) == wanted
+    (tmp_path / f"{HOOK}.f16").unlink()
+    cache(model, reader, rows, WIDTHS, Numbers.float16, tmp_path)
+    assert files(tmp_path) == wanted
     record.write_text("half a rec")
     cache(model, reader, rows, WIDTHS, Numbers.float16, tmp_path)
     assert files(tmp_path) == wanted
