@@ -10,7 +10,13 @@ if TYPE_CHECKING:
     from dtx.config.compose import Experiment
     from dtx.env.environment import Environment
     from dtx.exchange.experiments import Finished
-    from dtx.exchange.handles import LoadedAgent, LoadedAnalysis, LoadedDataset, LoadedPairs
+    from dtx.exchange.handles import (
+        LoadedActivations,
+        LoadedAgent,
+        LoadedAnalysis,
+        LoadedDataset,
+        LoadedPairs,
+    )
     from dtx.exchange.model_handle import LoadedModel
 
 __version__ = "0.1.0"
@@ -34,6 +40,10 @@ def load(
 ) -> LoadedPairs: ...
 @overload
 def load(
+    group: Literal["activations"], which: str | None = ..., *overrides: str, **more: Any
+) -> LoadedActivations: ...
+@overload
+def load(
     group: Literal["analysis"], which: str | None = ..., *overrides: str, **more: Any
 ) -> LoadedAnalysis: ...
 def load(group: str, which: str | None = None, *overrides: str, **more: Any) -> Any:
@@ -47,10 +57,11 @@ def load(group: str, which: str | None = None, *overrides: str, **more: Any) -> 
         dt.rollout(reward_to_go=[0, 0.9], episodes=50)
         dt.pairs()
         dtx.load("dataset", "rollouts").columns["action"]
+        dtx.load("activations", "windows").arrays["blocks.1.hook_resid_post"]
         dtx.load("analysis", "calibration").tables["curve"]
 
     Args:
-        group: dt, agent, dataset, pairs or analysis.
+        group: dt, agent, dataset, pairs, activations or analysis.
         which: Name of a config (an imported model has one), or label or key; None: the default config.
         overrides: As on the command line, with a config's name.
         more: ``store``: a folder, or a ``Store`` (default: the one in use, else ``./store``). ``path``: an

@@ -14,6 +14,7 @@ GROUPS = {
     "dataset": "Demonstrations",
     "dt": "Decision Transformers",
     "pairs": "Counterfactual pairs",
+    "activations": "Stored activations",
     "analysis": "Analyses",
     "experiment": "Presets",
 }

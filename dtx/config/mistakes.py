@@ -138,7 +138,7 @@ def _explain(
         if override.startswith("~"):
             return (
                 override,
-                "cannot be taken out; target=agent, dataset, dt or pairs ends before it",
+                "cannot be taken out; target=agent, dataset, dt, pairs or activations ends before it",
             )
         if "Multiple values" in str(error) or "force-add" in str(error):
             return override, f"the defaults have it already: {override.lstrip('+')}"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from dtx.activations.stored import Activations
     from dtx.agent.agent import Agent
     from dtx.analysis.core.result import Result
     from dtx.dataset.episodes import Episodes
@@ -179,8 +180,30 @@ class LoadedPairs(Loaded):
         return PairSet.read(self.folder)
 
 
+class LoadedActivations(Loaded):
+    """A model's activations on the windows of demonstrations."""
+
+    @cached_property
+    def activations(self) -> Activations:
+        """Splits and batches: ``activations.batches(hook, 1024, rows=activations.rows("episode"))``."""
+        from dtx.activations.stored import Activations
+
+        return Activations(self.folder)
+
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """(rows, width) by hook, mapped from the files."""
+        stored = self.activations
+        return ByName("activations", {hook: stored.array(hook) for hook in stored.hooks})
+
+    @property
+    def tokens(self) -> pd.DataFrame:
+        """One line a row of the arrays: episode, step, kind, view, prefix, count, parts of splits."""
+        return self.activations.tokens
+
+
 class LoadedAnalysis(Loaded):
-    """An analysis, or a stage of another kind that makes no model, agent, demonstrations or pairs."""
+    """An analysis, or a stage of a kind that has no handle of its own."""
 
     @property
     def result(self) -> Result:

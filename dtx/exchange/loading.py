@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dtx.exchange.handles import Loaded
     from dtx.stage import Stage
 
-GROUPS = ("dt", "agent", "dataset", "pairs", "analysis")
+GROUPS = ("dt", "agent", "dataset", "pairs", "activations", "analysis")
 
 
 def load(
@@ -176,6 +176,7 @@ def _handle(group: str, origin: Origin) -> Loaded:
         "agent": handles.LoadedAgent,
         "dataset": handles.LoadedDataset,
         "pairs": handles.LoadedPairs,
+        "activations": handles.LoadedActivations,
         "analysis": handles.LoadedAnalysis,
     }
     return kinds[group](origin)

@@ -33,6 +33,8 @@ def kind_of(folder: Path) -> str:
         return "agent"  # published, or of Stable-Baselines3 with a policy that has to be unpickled
     if (folder / "steps.arrow").is_file():
         return "dataset"
+    if (folder / "tokens.arrow").is_file():
+        return "activations"
     return "pairs" if (folder / "runs.npz").is_file() else "analysis"
 
 

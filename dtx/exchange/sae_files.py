@@ -5,15 +5,16 @@ A folder holds ``cfg.json`` and ``sae_weights.safetensors``, as SAELens 6 writes
 saved as) and gated.
 
 SAELens itself wants transformer-lens below 4, so it lives in an environment of its own, where dtx runs as
-well: ``pip install dtx "transformer-lens==3.9.0" "sae-lens==6.54.12"``. Train there, on our activations, and
-read the result anywhere::
+well: ``pip install dtx "transformer-lens==3.9.0" "sae-lens==6.54.12"``. Train there, on stored activations
+(``dtx run target=activations``), and read the result anywhere::
 
-    dt, hook = dtx.load("dt", "memory_dt"), "blocks.1.hook_resid_post"
+    stored = dtx.load("activations", "windows").activations
+    hook = "blocks.1.hook_resid_post"
     config = TopKTrainingSAEConfig(d_in=256, d_sae=1024, k=16, metadata=SAEMetadata(hook_name=hook))
-    data = activations(dt.model, dt.windows(4000), hook, batch_size=1024)
+    data = (torch.from_numpy(x) for x, _ in stored.batches(hook, 1024))
     SAETrainer(SAETrainerConfig(..., lr_end=3e-5), TopKTrainingSAE(config), data).fit()
 
-    sae = read(Path("saved"))
+    dt, sae = dtx.load("dt", "memory_dt"), read(Path("saved"))
     with sae.spliced(dt.model, edit=lambda features: features * on):  # the error term stays in
         logits = dt.model(windows)
 
@@ -40,7 +41,6 @@ from dtx.files import read_json, read_tensors
 from dtx.report import write_atomically
 
 if TYPE_CHECKING:
-    from dtx.dt.context import Context
     from dtx.dt.model import DecisionTransformerModel
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
@@ -293,41 +293,3 @@ def write(sae: SparseAutoencoder, folder: Path) -> None:
         safetensors.torch.save_file(tensors, new / WEIGHTS)
         write_atomically(new / CONFIG, json.dumps(config) + "\n")
         put(new, folder, "give another folder", replace=True)
-
-
-def activations(
-    model: DecisionTransformerModel,
-    context: Context,
-    hook_name: str,
-    batch_size: int,
-    seed: int = 0,
-) -> Iterator[Tensor]:
-    """Batches (batch_size, d) of one activation without end, each pass in a new order.
-
-    This is the ``data_provider`` of SAELens's ``SAETrainer``. Padding before a window's start is left out.
-
-    Raises:
-        UserError: The model computes no such activation, or there are fewer vectors than a batch takes.
-    """
-    from dtx.analysis.core.windows import real_tokens
-
-    parts = []
-    for begin in range(0, len(context), 256):
-        with torch.no_grad():
-            part = context[begin : begin + 256]
-            _, cache = model.run_with_cache(part, names_filter=hook_name)
-        value = cache[hook_name].flatten(2)
-        parts.append(value[real_tokens(part, model.cfg)])
-    vectors_nd = torch.cat(parts)
-    if len(vectors_nd) < batch_size:
-        raise UserError(
-            f"activations: {len(vectors_nd)} vectors are fewer than one batch of {batch_size}"
-        )
-    return _batches(vectors_nd, batch_size, torch.Generator().manual_seed(seed))
-
-
-def _batches(vectors_nd: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    while True:
-        order = torch.randperm(len(vectors_nd), generator=generator)
-        for begin in range(0, len(order) - size + 1, size):
-            yield vectors_nd[order[begin : begin + size]]

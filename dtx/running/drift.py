@@ -25,6 +25,7 @@ LAYOUT = 1
 reported as changed code everywhere. Records from before layouts were numbered have none."""
 
 COMPUTING = (
+    "dtx.activations",
     "dtx.agent",
     "dtx.analysis",
     "dtx.dataset",

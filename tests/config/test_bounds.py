@@ -96,12 +96,14 @@ CONFIGS = {
     "planted": ["target=dt", "dt=planted_harder"],
     "interchange": ["target=dt", "dt=interchange"],
     "others": ["target=pairs", "env=door_key", "pairs=door_key"],
+    "activations": ["target=activations"],
 }
 REACHED = {
     "analyses": ("env", "agent", "dataset", "dt", "pairs", "analysis"),
     "planted": ("env", "dt"),
     "interchange": ("env", "dt"),
     "others": ("env", "pairs"),
+    "activations": ("env", "agent", "dataset", "dt", "activations"),
 }
 """Groups that the target reaches; of others, what their parts say together is not asked."""
 

@@ -188,7 +188,11 @@ class Runner:
         """A config that a page shows can be chosen and planned."""
         group, name = path.parent.name, path.stem
         choice = f"analysis=[{name}]" if group == "analysis" else f"{group}={name}"
-        target = [f"target={group}"] if group in ("agent", "dataset", "dt", "pairs") else []
+        target = (
+            [f"target={group}"]
+            if group in ("agent", "dataset", "dt", "pairs", "activations")
+            else []
+        )
         code, told = dtx(["plan", choice, *target], capsys)
         assert code == 0, f"{path}: {told}"
 

@@ -22,7 +22,13 @@ WORDS = {
     for word in re.split(r",(?![^(]*\))", row[0])
 }
 METRICS = set(re.findall(r"`([^`]+)`", PAGE[PAGE.index("## Headline metrics") :]))
-STUDIES = [[], ["experiment=quickstart"], ["experiment=memory_dt_claims"], ["target=pairs"]]
+STUDIES = [
+    [],
+    ["experiment=quickstart"],
+    ["experiment=memory_dt_claims"],
+    ["target=pairs"],
+    ["target=activations"],
+]
 
 
 @functools.cache

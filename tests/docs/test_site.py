@@ -58,6 +58,7 @@ OF_A_PAGE = {
     "environments": ["env.environment.Environment", "env.decision.Decision", "env.roles.Roles"],
     "models": ["dt.tokens.TokenLayout", "dt.forward.run_from", "dt.model_stage.ModelStage"],
     "pairs": ["pairs.spec.Prefix", "pairs.pair_set.PairSet"],
+    "activations": ["activations.stored.Activations", "activations.prefixes.Rows"],
     "analyses": ["analysis.core.analysis.Need", "analysis.core.result.Result.established"],
     "exchange": ["exchange.handles.Loaded", "exchange.model_handle.LoadedModel"],
 }

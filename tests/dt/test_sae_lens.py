@@ -19,7 +19,8 @@ from sae_lens import SAE, TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.config import LoggingConfig, SAETrainerConfig
 from sae_lens.saes.sae import SAEMetadata
 from sae_lens.training.sae_trainer import SAETrainer
-from dtx.exchange.sae_files import activations, read, write
+from dtx.exchange.sae_files import read, write
+from tests.activations.toy import fresh, made, stage as storing
 from tests.dt.test_model import build, contexts
 from tests.exchange.test_sae_files import HOOK, VARIANTS, dictionary
 
@@ -37,6 +38,9 @@ for i, (architecture, changes) in enumerate(VARIANTS):
     again = read(out / f"{i}-theirs")
     assert again.hook_name == ours.hook_name and torch.equal(again.encode(x), ours.encode(x)), architecture
 
+model = fresh()
+stored = made(out / "store", storing(dt=model))
+batches = lambda size, seed: (torch.from_numpy(x) for x, _ in stored.batches(HOOK, size, seed=seed))
 stage, network = build()
 context = contexts(stage, 60)
 torch.manual_seed(0)
@@ -50,9 +54,9 @@ trainer = SAETrainer(
         logger=LoggingConfig(log_to_wandb=False),
     ),
     sae=sae,
-    data_provider=activations(network, context, HOOK, 64),
+    data_provider=batches(64, 0),
 )
-sample = next(activations(network, context, HOOK, 200, seed=5))
+sample = next(batches(200, 5))
 unexplained = lambda: ((sae(sample) - sample).pow(2).sum() / (sample - sample.mean(0)).pow(2).sum()).item()
 before = unexplained()
 trainer.fit()

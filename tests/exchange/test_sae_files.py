@@ -4,9 +4,8 @@ import json
 import pytest
 import torch
 
-from dtx.analysis.core.windows import real_tokens
 from dtx.errors import UserError
-from dtx.exchange.sae_files import ARCHITECTURES, SparseAutoencoder, activations, read, write
+from dtx.exchange.sae_files import ARCHITECTURES, SparseAutoencoder, read, write
 from tests.dt.test_model import build, contexts
 
 HOOK = "blocks.0.hook_resid_post"
@@ -131,27 +130,6 @@ def test_features_follow_their_definitions():
     gated = dictionary("gated")
     gated.weights["b_gate"].fill_(-1e6)
     assert not gated.encode(x).any()
-
-
-def test_activations_come_in_batches_without_end_and_without_padding():
-    stage, network = build("dt.windows.padding=left", "dt.initialisation.centre_state=false")
-    context = contexts(stage, 30)
-    batches = activations(network, context, HOOK, 16, seed=1)
-    first = [next(batches) for _ in range(40)]
-    assert all(b.shape == (16, 16) for b in first)
-    again = activations(network, context, HOOK, 16, seed=1)
-    assert all(torch.equal(b, next(again)) for b in first)
-    _, cache = network.run_with_cache(context)
-    real = real_tokens(context, network.cfg)
-    count = int(real.sum())
-    assert 0 < count < real.numel()  # some are padding
-    whole = next(activations(network, context, HOOK, count))
-    distance = (whole[:, None] - cache[HOOK][real]).abs().amax(-1)
-    assert (distance.min(0).values < 1e-4).all() and (distance.min(1).values < 1e-4).all()
-    with pytest.raises(UserError, match=f"{count} vectors are fewer than one batch of {count + 1}"):
-        activations(network, context, HOOK, count + 1)
-    with pytest.raises(UserError, match=r"no hook point 'blocks\.9\.hook_resid_post'"):
-        activations(network, context, "blocks.9.hook_resid_post", 4)
 
 
 def test_what_cannot_be_read_is_named(tmp_path):
