@@ -1,5 +1,8 @@
 """Play environments with a Decision Transformer: batched, every distinct context computed once.
 
+An edited model says what its edits depend on (:mod:`dtx.dt.edits`): contexts are computed once only where
+equal ones are edited alike.
+
 Letters: n environments, one episode each; t timesteps of a context; a actions; r targets.
 """
 
@@ -13,6 +16,7 @@ import torch
 
 from dtx.dataset.episodes import Outcome
 from dtx.dt.context import Context
+from dtx.dt.edits import Depends
 from dtx.dt.history import History
 from dtx.dt.incremental import Acting, Player, contexts_kept
 from dtx.dt.model import DecisionTransformerModel
@@ -133,6 +137,8 @@ def rollouts(
     """
     kept = contexts_kept(model, env.horizon)
     together = len(targets) if kept is None else max(1, kept // episodes)
+    if model.depends is Depends.batch:
+        together = 1  # the batch is the episodes at one target, whatever the others are
     parts = []
     for begin in range(0, len(targets), together):
         chosen = targets[begin : begin + together]
