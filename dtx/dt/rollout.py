@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,8 +22,20 @@ from dtx.dt.history import History
 from dtx.dt.incremental import Acting, Player, contexts_kept
 from dtx.dt.model import DecisionTransformerModel
 from dtx.env.decision import Decision
-from dtx.env.environment import Environment
 from dtx.env.vector import Stacked, VectorEnv
+
+
+class Place(Protocol):
+    """What episodes are played in: an environment, or one that records them."""
+
+    @property
+    def horizon(self) -> int:
+        """Steps allowed in an episode."""
+        ...
+
+    def vector(self, n: int, seed: int) -> VectorEnv:
+        """n copies."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -118,7 +131,7 @@ def rollout(
 
 def rollouts(
     model: Player,
-    env: Environment,
+    env: Place,
     targets: Sequence[float],
     *,
     episodes: int,

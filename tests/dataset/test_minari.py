@@ -50,6 +50,7 @@ def demonstrations(store, experiment_of, episodes=24) -> Rollouts:
         environments=8,
         validation=0.2,
         seed=3,
+        facts=False,
     )
     run(experiment_of(stage))
     return stage
