@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SECONDS_WITH_FACTS = 4e-4
 """Of a step of one environment where facts are recorded."""
-SLOWER = "facts: recorded on gymnasium, where a step takes about 20 times as long"
+SLOWER = "facts: recorded on gymnasium, where a step takes 5 to 20 times as long"
 """What `dtx plan` says of a dataset with facts."""
 
 
