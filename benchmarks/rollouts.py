@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dtx.config.compose import build_group
 from dtx.dt.context import Context
+from dtx.dt.edits import Depends
 from dtx.dt.model import DecisionTransformerModel, initialise, load
 from dtx.dt.rollout import rollouts
 
@@ -33,6 +34,7 @@ class Anew:
     """A model that computes every context from its start."""
 
     unedited = None
+    depends = Depends.window
 
     def __init__(self, model: DecisionTransformerModel):
         self.model, self.cfg = model, model.cfg

@@ -117,6 +117,10 @@ class Stage:
         """
         return Resources()
 
+    def remark(self) -> str:
+        """What `dtx plan` says of the stage beside why it is made: that its settings make it slow, say."""
+        return ""
+
     def headline_metrics(self) -> dict[str, float | None]:
         """The metrics of :attr:`headline` by full name, from the committed artefact; None: missing there."""
         return self.headline_of(read_metrics(self.path))

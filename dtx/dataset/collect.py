@@ -9,6 +9,7 @@ import torch
 
 from dtx.agent.agent import Agent
 from dtx.dataset.episodes import EpisodeWriter, Outcome
+from dtx.dataset.recording import Poses, copies
 from dtx.env.environment import Environment
 from dtx.env.vector import VectorEnv
 from dtx.progress import Bar, progress
@@ -24,7 +25,7 @@ def collect(
     environments: int,
     seed: int,
 ) -> None:
-    """Record episodes of an agent at several temperatures.
+    """Record episodes of an agent at several temperatures, with the writer's facts if it has some.
 
     Args:
         agent: Who plays.
@@ -39,14 +40,15 @@ def collect(
         for part, (temperature, quota) in enumerate(parts):
             if quota:
                 own = int(np.random.SeedSequence([seed, part]).generate_state(1)[0])
-                vector = env.vector(min(environments, quota), own)
-                _play(agent, vector, writer, bar, temperature, quota, own)
+                vector, poses = copies(env, min(environments, quota), own, writer.worlds)
+                _play(agent, vector, poses, writer, bar, temperature, quota, own)
 
 
 @torch.inference_mode()
 def _play(
     agent: Agent,
     env: VectorEnv,
+    poses: Poses,
     writer: EpisodeWriter,
     bar: Bar,
     temperature: float,
@@ -58,11 +60,7 @@ def _play(
     """
     n, horizon = env.n, env.horizon
     noise = torch.Generator().manual_seed(seed)
-    steps = {
-        "observation": np.zeros((n, horizon), np.int32),
-        "action": np.zeros((n, horizon), np.uint8),
-        "reward": np.zeros((n, horizon), np.float32),
-    }
+    steps = {name: np.zeros((n, horizon), kind) for name, kind in writer.types.items()}
     observations, memory = env.reset(), agent.initial_memory(n)
     time = np.zeros(n, np.int64)
     started, everyone = n, np.arange(n)
@@ -74,6 +72,8 @@ def _play(
         actions = (logits / temperature + gumbel).argmax(-1).numpy()
         steps["observation"][everyone, time] = writer.identify(observations)
         steps["action"][everyone, time] = actions
+        for name, column in poses().items():
+            steps[name][everyone, time] = column
         result = env.step(actions)
         steps["reward"][everyone, time] = result.reward
         time += 1

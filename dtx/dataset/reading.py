@@ -29,6 +29,15 @@ TYPES = {
     },
 }
 """Columns of each file."""
+POSES = {
+    "world": np.int32,
+    "x": np.uint8,
+    "y": np.uint8,
+    "direction": np.uint8,
+    "carrying": np.uint8,
+    "carrying_colour": np.uint8,
+}
+"""Columns of ``poses.arrow``, which is there where facts were recorded: see :mod:`dtx.dataset.facts`."""
 MOST_ACTIONS = 254
 """An action takes a byte, and the number of actions stands for padding."""
 
@@ -39,9 +48,11 @@ def read_columns(folder: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: A file cannot be read, or holds what cannot be: which one, and what.
     """
-    found = {name: _mapped(folder / f"{name}.arrow", types) for name, types in TYPES.items()}
+    found = {name: mapped(folder / f"{name}.arrow", types) for name, types in TYPES.items()}
     table = found["observations"].pop("observation")
     columns = {**found["steps"], **found["episodes"]}
+    if _holds(folder / "episodes.arrow", "target"):
+        columns |= mapped(folder / "episodes.arrow", {"target": np.float32})
     columns["observations"] = table.reshape(-1, *OBSERVATION_SHAPE)
     for name, what in _impossible(columns):
         raise UserError(
@@ -50,7 +61,17 @@ def read_columns(folder: Path) -> dict[str, np.ndarray]:
     return columns
 
 
-def _mapped(path: Path, types: Mapping[str, type]) -> dict[str, np.ndarray]:
+def _holds(path: Path, name: str) -> bool:
+    with pa.memory_map(str(path)) as source:
+        return name in pa.ipc.open_file(source).schema.names
+
+
+def mapped(path: Path, types: Mapping[str, type]) -> dict[str, np.ndarray]:
+    """Columns of one file, views of it.
+
+    Raises:
+        UserError: It cannot be read, or a column is missing or of another type.
+    """
     try:
         size_of(path)
         batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
@@ -93,6 +114,8 @@ def _impossible(columns: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str]]:
         yield "episodes", "a return is not the sum of its episode's rewards"
     if (columns["outcome"] > 2).any() or (columns["split"] > 1).any():
         yield "episodes", "an outcome is none of 0, 1, 2, or a split none of 0, 1"
+    if "target" in columns and not np.isfinite(columns["target"]).all():
+        yield "episodes", "a target is not a finite number"
     temperature = columns["temperature"]
     if not (np.isfinite(temperature) & (temperature > 0)).all():
         yield "episodes", "a temperature is not a positive number"

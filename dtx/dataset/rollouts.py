@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from dtx.agent.agent import AgentStage
 from dtx.config.ranges import Count, NotEmpty, Positive, PositiveShare, Seed, ShareBelowOne
-from dtx.dataset.dataset import Dataset
+from dtx.dataset.dataset import (
+    SECONDS_WITH_FACTS,
+    SLOWER,
+    Dataset,
+    outcomes_in_words,
+    report_outcomes,
+)
 from dtx.env.environment import Environment
-from dtx.report import Report, read_metrics
 from dtx.resources import Resources
+from dtx.stage import added
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,7 @@ class Rollouts(Dataset):
     environments: Count
     validation: ShareBelowOne
     seed: Seed
+    facts: bool = field(metadata=added(before=False))
 
     @property
     def environment(self) -> Environment:
@@ -68,19 +75,25 @@ class Rollouts(Dataset):
         """Nine bytes a step, and what the environments that play hold; an episode lasts half its limit."""
         steps = self.episodes * self.env.horizon / 2
         playing = self.environments * (20e3 + 160 * self.env.horizon)
+        each = 18 if self.facts else 9
         return Resources(
             memory={"episodes": 60.0 * self.episodes, "environments": playing},
-            disk={"episodes": 22.0 * self.episodes + 9 * steps},
-            seconds=2e-5 * steps,
+            disk={"episodes": 22.0 * self.episodes + each * steps},
+            seconds=(SECONDS_WITH_FACTS if self.facts else 2e-5) * steps,
         )
+
+    def remark(self) -> str:
+        """Where facts are recorded, that it is slower."""
+        return SLOWER if self.facts else ""
 
     def run(self, out: Path) -> None:
         """Play and write the episodes. An interrupted run starts again: it takes seconds."""
         from dtx.dataset.collect import collect
         from dtx.dataset.episodes import EpisodeWriter
+        from dtx.env.facts import StateTable
 
         agent = self.agent.load()
-        writer = EpisodeWriter(out)
+        writer = EpisodeWriter(out, StateTable() if self.facts else None)
         temperatures = [part.temperature for part in self.mixture]
         collect(
             agent,
@@ -92,29 +105,8 @@ class Rollouts(Dataset):
         )
         metadata = {"env": self.env.id, "agent": self.agent.label, "dataset": self.label}
         writer.finish(self.validation, self.seed, metadata)
-        self._report(Report(out), out)
+        report_outcomes(out)
 
     def summary(self) -> str:
         """Counts of outcomes."""
-        n = read_metrics(self.path)
-        return (
-            f"{n['data/n_episodes']:,.0f} episodes: {n['data/n_success']:,.0f} success, "
-            f"{n['data/n_wrong']:,.0f} wrong, {n['data/n_truncated']:,.0f} truncated; "
-            f"{n['data/n_unique_obs']:.0f} distinct observations"
-        )
-
-    def _report(self, report: Report, out: Path) -> None:
-        import numpy as np
-
-        from dtx.dataset.episodes import Episodes, Outcome
-
-        episodes = Episodes.read(out)
-        counts = np.bincount(episodes.outcome, minlength=3)
-        report.headline(
-            {
-                "data/n_episodes": len(episodes.start),
-                "data/n_steps": len(episodes.action),
-                "data/n_unique_obs": len(episodes.observations),
-                **{f"data/n_{o.name.lower()}": int(counts[o]) for o in Outcome},
-            }
-        )
+        return outcomes_in_words(self.path)

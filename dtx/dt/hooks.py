@@ -10,12 +10,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from dtx.dt.edits import Depends, Edit, most
 from dtx.dt.hook_points import HookedModule, HookPoint
 from dtx.errors import UserError
 from dtx.text import suggest
@@ -98,6 +100,11 @@ class CheckedHooks(HookedModule):
             return point.switch
         return None
 
+    @property
+    def depends(self) -> Depends:
+        """What the edits in place depend on; see :class:`dtx.dt.edits.Depends`."""
+        return most([self, *self.mod_dict.values()])
+
     def switch(self, switch: str, use: bool) -> None:
         """Turn a switch on or off; warns of hooks that are no longer called."""
         setattr(self.cfg, switch, use)
@@ -131,7 +138,7 @@ class CheckedHooks(HookedModule):
                 "gradients are off here: no hook of the backward pass is called", stacklevel=3
             )
         called = bytearray(len(fwd_hooks))
-        watched = [(n, partial(_note, called, i, h)) for i, (n, h) in enumerate(fwd_hooks)]
+        watched = [(n, _watched(called, i, h)) for i, (n, h) in enumerate(fwd_hooks)]
         with super().hooks(
             watched if reset_hooks_end else fwd_hooks, bwd_hooks, reset_hooks_end, clear_contexts
         ):
@@ -171,6 +178,13 @@ class CheckedHooks(HookedModule):
                 stacklevel=2,
             )
         return out, cache
+
+
+def _watched(called: bytearray, place: int, hook: Callable) -> Callable:
+    """A hook that notes its calls; one that says what it depends on says so still."""
+    if isinstance(hook, Edit):
+        return replace(hook, function=partial(_note, called, place, hook.function))
+    return partial(_note, called, place, hook)
 
 
 def _note(called: bytearray, place: int, wanted: Callable, value: Any, hook: Any) -> Any:

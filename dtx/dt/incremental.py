@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtx.dt.context import Context
+from dtx.dt.edits import Depends
 from dtx.dt.history import History
 from dtx.dt.layers import Block
 from dtx.dt.model import DecisionTransformerModel
@@ -43,13 +44,18 @@ class Player(Protocol):
         """The model whose weights alone give these logits; None if something else does as well."""
         ...
 
+    @property
+    def depends(self) -> Depends:
+        """What the logits of a window depend on beside the weights; ``window`` if nothing edits the model."""
+        ...
+
     def last_logits(self, context: Context, /) -> Tensor:
         """Logits (b, a) at the last state of windows."""
         ...
 
 
 class Acting:
-    """A player's logits along a history, every distinct context computed once.
+    """A player's logits along a history, every distinct context computed once where edits allow it.
 
     Args:
         player: In evaluation mode.
@@ -65,6 +71,8 @@ class Acting:
 
     def logits(self, who: np.ndarray) -> np.ndarray:
         """Logits (len(who), a) float64 at the last state of the agents ``who`` (indices)."""
+        if self.player.depends is not Depends.window:
+            return self._each(who)
         first, index = self.history.distinct_contexts(who)
         leaders = who[first]
         if self._kept is not None and not self._kept.goes_on:
@@ -78,10 +86,16 @@ class Acting:
             self._kept.follow(who, index)
         return logits.double().numpy()[index]
 
-    def _anew(self, leaders: np.ndarray) -> Tensor:
+    def _each(self, who: np.ndarray) -> np.ndarray:
+        """Those of every agent by itself: its edit has random numbers of its own, or sees the others."""
+        at_once = len(who) if self.player.depends is Depends.batch else CHUNK
+        return self._anew(who, at_once).double().numpy()
+
+    def _anew(self, leaders: np.ndarray, at_once: int | None = None) -> Tensor:
+        size = at_once or CHUNK
         parts = [
-            self.player.last_logits(self.history.context(leaders[begin : begin + CHUNK]))
-            for begin in range(0, len(leaders), CHUNK)
+            self.player.last_logits(self.history.context(leaders[begin : begin + size]))
+            for begin in range(0, len(leaders), size)
         ]
         return torch.cat(parts)
 

@@ -1,5 +1,8 @@
 """Play environments with a Decision Transformer: batched, every distinct context computed once.
 
+An edited model says what its edits depend on (:mod:`dtx.dt.edits`): contexts are computed once only where
+equal ones are edited alike.
+
 Letters: n environments, one episode each; t timesteps of a context; a actions; r targets.
 """
 
@@ -7,18 +10,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from dtx.dataset.episodes import Outcome
 from dtx.dt.context import Context
+from dtx.dt.edits import Depends
 from dtx.dt.history import History
 from dtx.dt.incremental import Acting, Player, contexts_kept
 from dtx.dt.model import DecisionTransformerModel
 from dtx.env.decision import Decision
-from dtx.env.environment import Environment
 from dtx.env.vector import Stacked, VectorEnv
+
+
+class Place(Protocol):
+    """What episodes are played in: an environment, or one that records them."""
+
+    @property
+    def horizon(self) -> int:
+        """Steps allowed in an episode."""
+        ...
+
+    def vector(self, n: int, seed: int) -> VectorEnv:
+        """n copies."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -114,7 +131,7 @@ def rollout(
 
 def rollouts(
     model: Player,
-    env: Environment,
+    env: Place,
     targets: Sequence[float],
     *,
     episodes: int,
@@ -133,6 +150,8 @@ def rollouts(
     """
     kept = contexts_kept(model, env.horizon)
     together = len(targets) if kept is None else max(1, kept // episodes)
+    if model.depends is Depends.batch:
+        together = 1  # the batch is the episodes at one target, whatever the others are
     parts = []
     for begin in range(0, len(targets), together):
         chosen = targets[begin : begin + together]

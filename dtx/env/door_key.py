@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dtx.config.ranges import Count
+from dtx.env.facts import DOOR_STATES, Fact, States, common, place, told_by
 from dtx.env.roles import Cell, Complement, Predicate, Roles, agent_cell, cells_of
 from dtx.env.task import Task
 
@@ -82,6 +83,17 @@ class DoorKeyRoles:
             "decision": _at_decision,
             "key_ahead": lambda seen: seen[..., 3, 5, 0] == KEY,
             "door_ahead": lambda seen: seen[..., 3, 5, 0] == DOOR,
+        }
+
+    def facts(self, states: States) -> dict[str, Fact]:
+        """Those of every task, where key, door and goal are, and the door's state."""
+        door = states.first("door")
+        return {
+            **common(states),
+            **place(states, "key"),
+            **place(states, "door"),
+            **place(states, "goal"),
+            "door": told_by(DOOR_STATES[states.at(door)[:, 2]], door),
         }
 
     def settle(self, world: MiniGridEnv) -> None:

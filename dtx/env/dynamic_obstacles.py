@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dtx.config.ranges import Count
+from dtx.env.facts import Fact, States, common, place
 from dtx.env.roles import Cell, Complement, Predicate, Roles, agent_cell, cells_of, things
 from dtx.env.task import Task
 
@@ -94,6 +95,13 @@ class DynamicObstaclesRoles:
     def predicates(self) -> dict[str, Predicate]:
         """``decision`` (see above)."""
         return {"decision": _at_decision}
+
+    def facts(self, states: States) -> dict[str, Fact]:
+        """Those of every task, where the goal is, and beside how many balls the agent stands."""
+        known = common(states)
+        sides = ("ahead", "left_of_agent", "right_of_agent")
+        balls = np.sum([known[name].value == "ball" for name in sides], axis=0)
+        return {**known, **place(states, "goal"), "balls_beside": Fact(balls, of=sides)}
 
     def settle(self, world: MiniGridEnv) -> None:
         """Set which balls the world moves: those that it had, then new ones."""

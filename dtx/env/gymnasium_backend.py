@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from dtx.env.roles import world_of
 from dtx.env.vector import Step, seeds
+
+if TYPE_CHECKING:
+    from minigrid.minigrid_env import MiniGridEnv
 
 
 class Image(gymnasium.ObservationWrapper):
@@ -61,6 +66,11 @@ class Gymnasium:
         return Step(
             observations, reward.astype(np.float32), terminated, truncated & ~terminated, final
         )
+
+    @property
+    def worlds(self) -> list[MiniGridEnv]:
+        """The worlds as they are now, n; where an episode ended, that of the next one."""
+        return [world_of(env) for env in self._envs.envs]
 
     def close(self) -> None:
         """Free the environments."""

@@ -24,6 +24,7 @@ import numpy as np
 
 from dtx.config.ranges import Count
 from dtx.env.environment import require_valid
+from dtx.env.facts import Fact, States, common, told_by
 from dtx.env.memory_layouts import BALL, FORWARD, KEY, LAYOUTS, LEFT, RIGHT, SIZES, WALL
 from dtx.env.minigrid import chosen
 from dtx.env.roles import Cell, Complement, Predicate, Roles, Unsettled, agent_cell
@@ -198,8 +199,7 @@ class MemoryRoles:
 
         ``target`` is the object at the junction that matches the instruction, ``decoy`` the other.
         """
-        middle, far = self.size // 2, self.size - 2
-        instruction, left, right = (1, middle - 1), (far, middle - 2), (far, middle + 2)
+        instruction, left, right = ((int(x), int(y)) for x, y in self._cells)
         wanted = _type_at(world, instruction)
         matches = {cell: _type_at(world, cell) == wanted for cell in (left, right)}
         return {
@@ -214,6 +214,29 @@ class MemoryRoles:
     def predicates(self) -> dict[str, Predicate]:
         """``decision``: see :meth:`MemoryDecision.here`."""
         return {"decision": _at_junction}
+
+    def facts(self, states: States) -> dict[str, Fact]:
+        """Those of every task, the instruction, the objects at the junction, and where the target is.
+
+        The two objects at the junction always differ, so that one of them tells the other, too.
+        """
+        instruction, left, right = self._cells
+        wanted, one = states.type_at(instruction), states.type_at(left)
+        return {
+            **common(states),
+            "instruction": told_by(wanted, instruction),
+            "left_object": told_by(one, left, right),
+            "right_object": told_by(states.type_at(right), left, right),
+            "target_side": Fact(
+                np.where(one == wanted, "left", "right"), of=("instruction", "left_object")
+            ),
+        }
+
+    @property
+    def _cells(self) -> np.ndarray:
+        """(3, 2): of the instruction, and of the objects on the left and on the right at the junction."""
+        middle, far = self.size // 2, self.size - 2
+        return np.array([(1, middle - 1), (far, middle - 2), (far, middle + 2)])
 
     def settle(self, world: MiniGridEnv) -> None:
         """Set anew at which side the episode ends with success: where the object matches.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from dtx.config.ranges import Count
 from dtx.env.decision import Decision
 from dtx.env.environment import require_valid
+from dtx.env.facts import Fact, States, common
 from dtx.env.roles import Cell, Complement, Predicate, Roles, Unsettled, roles_by_type
 from dtx.env.vector import Backend, VectorEnv
 from dtx.errors import UserError
@@ -116,6 +117,10 @@ class MiniGridRoles:
     def predicates(self) -> dict[str, Predicate]:
         """None: which step matters is given by its number."""
         return {}
+
+    def facts(self, states: States) -> dict[str, Fact]:
+        """Those of every task."""
+        return common(states)
 
     def settle(self, world: MiniGridEnv) -> None:
         """Nothing, where all that counts is in the grid.

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from dtx.env.facts import Fact, States
+
 if TYPE_CHECKING:
     import gymnasium
     from minigrid.core.world_object import WorldObj
@@ -45,6 +47,10 @@ class Roles(Protocol):
 
     def predicates(self) -> dict[str, Predicate]:
         """Named questions about an observation; ``decision`` where the task has a decision."""
+        ...
+
+    def facts(self, states: States) -> dict[str, Fact]:
+        """What is true in each of n states, seen or not, by name; see :mod:`dtx.env.facts`."""
         ...
 
     def settle(self, world: MiniGridEnv) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dtx.agent.agent import Agent
     from dtx.analysis.core.result import Result
     from dtx.dataset.episodes import Episodes
+    from dtx.dataset.facts import Facts
     from dtx.env.environment import Environment
     from dtx.exchange.origin import Origin
     from dtx.pairs.pair_set import PairSet
@@ -165,8 +166,21 @@ class LoadedDataset(Loaded):
     def columns(self) -> Mapping[str, np.ndarray]:
         """The columns by name, with ``returns`` and ``reward_to_go``; see ``Episodes`` for their shapes."""
         names = [field.name for field in dataclasses.fields(self.episodes)]
-        every = [*names, "returns", "reward_to_go"]
-        return ByName("column", {name: getattr(self.episodes, name) for name in every})
+        every = {n: getattr(self.episodes, n) for n in (*names, "returns", "reward_to_go")}
+        return ByName("column", {name: c for name, c in every.items() if c is not None})
+
+    def facts(self, derived: Mapping[str, str] | None = None) -> Facts:
+        """Facts of the world at every step, and whether the agent was shown them.
+
+        Args:
+            derived: Expressions over facts, by name: ``{"near_key": "abs(x - key_x) <= 1"}``.
+
+        Raises:
+            UserError: No facts were recorded and they cannot be found, or an expression is wrong.
+        """
+        from dtx.dataset.facts import Facts
+
+        return Facts.read(self.folder, self.env, derived)
 
 
 class LoadedPairs(Loaded):

@@ -36,6 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtx.beside import building, put
+from dtx.dt.edits import Edit, depends_on
 from dtx.errors import UserError
 from dtx.files import read_json, read_tensors
 from dtx.report import write_atomically
@@ -136,7 +137,9 @@ class SparseAutoencoder:
         Args:
             model: With the error term and without an edit its logits change by rounding only.
             error_term: Add the reconstruction error.
-            edit: A function of the features (n, f) that returns edited ones, or edits those in place.
+            edit: A function of the features (n, f) that returns edited ones, or edits those in place. A
+                :class:`dtx.dt.edits.Edit` says what it depends on; rollouts are faster with
+                ``Depends.window``.
 
         Raises:
             UserError: The model computes no such activation.
@@ -155,7 +158,7 @@ class SparseAutoencoder:
                 out = out + (flat_nd - self.decode(features, flat_nd))
             return out.reshape(x.shape)
 
-        with model.hooks(fwd_hooks=[(self.hook_name, replace)]):
+        with model.hooks(fwd_hooks=[(self.hook_name, Edit(replace, depends_on(edit)))]):
             yield
 
 

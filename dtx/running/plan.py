@@ -9,6 +9,7 @@ from typing import Any
 
 from dtx.config.compose import OnDrift
 from dtx.config.ranges import problems
+from dtx.dataset.dataset import Dataset
 from dtx.errors import UserError
 from dtx.files import read_json
 from dtx.progress import duration
@@ -154,6 +155,7 @@ def _to_run(stage: Stage, changed: list[str], store: Store, known: Records) -> P
         why = "forced: set aside by `dtx invalidate`"
     else:
         why = _difference(stage, nearest) if nearest else "new"
+    why = "; ".join(filter(None, (why, stage.remark())))
     return PlannedStage(stage, "run", why, seconds, nearest is not None)
 
 
@@ -301,6 +303,8 @@ def _as_plain(value: Any) -> Any:
 
 def group(stage: Stage) -> str:
     """What kind of thing a stage is: agent, dataset, dt, analysis; a user's own: its name."""
+    if isinstance(stage, Dataset):  # one that a model plays is defined above the model
+        return "dataset"
     parts = type(stage).__module__.split(".")
     return parts[1] if parts[0] == "dtx" and len(parts) > 2 else stage.name
 

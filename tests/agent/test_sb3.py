@@ -309,6 +309,7 @@ def test_a_dataset_says_which_teacher_it_has(store, experiment_of, tmp_path):
         environments=2,
         validation=0.25,
         seed=0,
+        facts=False,
     )
     run(experiment_of(recorded))
     assert recorded.inputs() == {"agent": teacher} and len(recorded.load().start) == 4

@@ -27,6 +27,7 @@ def rollouts(env) -> Rollouts:
         environments=64,
         validation=0.1,
         seed=0,
+        facts=False,
     )
 
 

@@ -69,6 +69,7 @@ def test_d3rlpy_trains_on_our_demonstrations(store, experiment_of, tmp_path):
         environments=16,
         validation=0.1,
         seed=0,
+        facts=False,
     )
     run(experiment_of(recorded))
     where = ["--store", str(store.root), "--as", "dtx/walls-v0"]

@@ -28,6 +28,7 @@ def stage(env, **changes) -> Rollouts:
         "environments": 16,
         "validation": 0.1,
         "seed": 0,
+        "facts": False,
     }
     return Rollouts(**{**values, **changes})
 

@@ -262,6 +262,7 @@ def recorded():
         environments=50,
         validation=0.0,
         seed=0,
+        facts=False,
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from dtx.analysis.steering.spec import Tokens
 from dtx.analysis.steering.windows import asked
 from dtx.dt.context import Context
+from dtx.dt.edits import Depends
 from dtx.dt.forward import run_from
 from dtx.dt.hook_points import HookPoint
 from dtx.dt.model import DecisionTransformerModel
@@ -96,6 +97,7 @@ class Steered:
     def __init__(self, model: DecisionTransformerModel, edit: ActivationEdit):
         self.model, self.edit, self.cfg = model, edit, model.cfg
         self.unedited = None  # an edit may change the keys of tokens long past
+        self.depends = Depends.window
 
     def last_logits(
         self, context: Context, donor: Tensor | None = None, start: Tensor | None = None

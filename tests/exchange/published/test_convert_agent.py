@@ -128,6 +128,7 @@ def test_it_gives_demonstrations(tmp_path, store, experiment_of):
         environments=8,
         validation=0,
         seed=0,
+        facts=False,
     )
     run(experiment_of(rollouts))
     assert len(rollouts.load().start) == 20
