@@ -43,6 +43,7 @@ class Mine(Stage):
 OPTION = "# @package analysis.mine\n_target_: own_stage.Mine\nvalue: 1\n"
 PRESET = "# @package _global_\ndefaults: [{override /analysis: [mine]}]\n"
 COMMANDS = {
+    "app": ["--scene", "#1&m=planted&a=f&e=set_rtg:value=0:scope=all", "--yaml"],
     "compare": ["-m", "dt.seed=0,1"],
     "completion": ["--query=dtx run dt."],
     "cp": ["agent/ppo", "mine", "--as", "sharp"],

@@ -205,6 +205,13 @@ VERBS: dict[str, Callable[[random.Random, Path], list[str]]] = {
             [[], ["--uri", c.choice(["sqlite:///x/y/z.db", "x://y", "http://[", *_ODD_FOLDERS])]]
         ),
     ],
+    "app": lambda c, h: [
+        *("--port", c.choice(["-1", "x", "99999999", "1.5", "65536", ""])),
+        *c.choice([[], ["--scene", c.choice(["#1&m=x", "#1&e=:::", "%", "", *_ODD_FOLDERS])]]),
+        *c.choice([[], ["--pair", c.choice(["x", "x#1", "#", "declared-0#9", *_ODD_FOLDERS])]]),
+        *c.choice([[], ["--panels", _place(c, h)], ["--sae", _place(c, h)]]),
+        *_store(c, h),
+    ],
     "completion": lambda c, h: [c.choice(["bash", "zsh", "fish", "x", ""])],
     "": lambda c, h: [c.choice(["", "-h", "--version", "x", "run ", "--", "-", "éé", "\x1b"])],
     "track": lambda c, h: [*_store(c, h), *c.choice([[], ["--uri", c.choice(_ODD_FOLDERS)]])],
@@ -222,7 +229,7 @@ def of_a_verb(chance: random.Random, here: Path) -> tuple[str, list[str]]:
         del words[chance.randrange(1, len(words))]
     if chance.random() < 0.1:
         words.append(chance.choice([*words, "--nothing", "-x", *_ODD_FOLDERS]))
-    if words and words[0] == "ui" and "--port" not in words:
+    if words and words[0] in ("ui", "app") and "--port" not in words:
         words += ["--port", "-1"]  # else it would serve for ever
     done = _harmed(chance, here)
     return done, words

@@ -28,6 +28,11 @@ VERBS: dict[str, tuple[list[str], int, str]] = {
     "invalidate": (["demonstrations"], 0, "set aside"),
     "completion": (["bash"], 0, "complete"),
     "reproduce": (["memory_dt", "dt.steps=-1"], 2, "dt.steps"),  # after its numbers were found
+    "app": (
+        ["--scene", "#1&m=demo&w=key/left&a=ff&e=set_rtg:value=0:scope=all", "--yaml"],
+        0,
+        "variants: [key/left",
+    ),
     "ui": (["--uri", "nowhere"], 2, "neither a database nor a server"),
 }
 """Arguments, exit status and words of the answer; in this order each finds what it needs."""
