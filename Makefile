@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+STUDY  := analysis=[demonstrations,calibration,explorer]
 # No bytecode in advance: Python writes it for what is used, which is half the time and a fifth of the space.
 PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
 .PHONY: run test slow lint ui app bench docs clean
 
 run: $(VENV)/.core           ## the default study and its explorer; ARGS="dt=small seed=1": that instead
-	$(BIN)/dtx run $(or $(ARGS),'analysis=[demonstrations,calibration,explorer]')
+	$(BIN)/dtx run $(or $(ARGS),'$(STUDY)')
 
 test: $(VENV)/.dev           ## the fast tests, in parallel
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)

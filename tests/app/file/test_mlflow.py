@@ -1,4 +1,4 @@
-"""The one file where MLflow's UI shows it: played by keyboard to success, and to failure at 0."""
+"""The one file where MLflow's UI shows it: played by keyboard to success, and to failure."""
 
 import re
 import time
@@ -49,12 +49,15 @@ def test_it_plays_inside_mlflow(project):
             page.wait_for_text("the episode ended with success")
             before = len(page.asked)
         press(page, "r")
-        press(page, "<")  # the lowest reward-to-go
+        for _ in range(
+            12
+        ):  # reward-to-go .05 lower each time: the planted model turns wrongly below .4
+            press(page, ",")
         press(page, "Enter", shift=True)
         with inside(page):
             page.wait_for_text("the episode ended with failure")
             address = page.js("document.documentElement.dataset.drawn")
-            assert re.search(r"&r=0(&|$)", address), address
+            assert re.search(r"&r=\.29\d*(&|$)", address), address
             asked = [url for url in page.asked[before:] if not url.startswith(("data:", "blob:"))]
         assert not [url for url in asked if url.startswith("http") and home not in url]
 
