@@ -49,10 +49,8 @@ def test_it_plays_inside_mlflow(project):
             page.wait_for_text("the episode ended with success")
             before = len(page.asked)
         press(page, "r")
-        for _ in range(
-            12
-        ):  # .05 lower each time, from 1; up to .4 it turns wrongly
-            press(page, ",")
+        for _ in range(12):
+            press(page, ",")  # .05 less, from 1; up to .4 the planted model turns wrongly
         press(page, "Enter", shift=True)
         with inside(page):
             page.wait_for_text("the episode ended with failure")
