@@ -126,7 +126,7 @@ def check(store, count, seed):
 
 
 def test_hostile_requests_are_refused_and_open_nothing(store):
-    check(store, 400, seed=0)
+    check(store, 200, seed=0)
 
 
 @pytest.mark.slow

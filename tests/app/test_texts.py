@@ -37,7 +37,9 @@ def store(tmp_path_factory):
     return Store(folder / "store")
 
 
-@pytest.mark.parametrize("address", SCENES)
+@pytest.mark.parametrize(
+    "address", [SCENES[0], *(pytest.param(s, marks=pytest.mark.slow) for s in SCENES[1:])]
+)
 def test_the_files_and_the_command_of_a_scene_give_its_panel(address, store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     explorer = Explorer(Catalogue(store))

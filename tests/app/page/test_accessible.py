@@ -12,13 +12,16 @@ from tests.app.page.driven import tab
 from tests.app.page.test_panels import OF_A_STORE, WITH_PAIR
 
 SIZES = {1440: 900, 390: 844}
-SCHEMES = ["light", "dark"]
+LOOKS = [
+    (1440, "light"),
+    (390, "dark"),
+    pytest.param((1440, "dark"), marks=pytest.mark.slow),
+    pytest.param((390, "light"), marks=pytest.mark.slow),
+]
 CUT = (Path(__file__).parent / "cut.js").read_text()
 
 
-@pytest.fixture(
-    scope="package", params=[(w, s) for w in SIZES for s in SCHEMES], ids=lambda p: f"{p[0]}-{p[1]}"
-)
+@pytest.fixture(scope="package", params=LOOKS, ids=lambda p: f"{p[0]}-{p[1]}")
 def looked_at(request, chromium, home, explorer):
     """The page at a size and in a colour scheme, with all panels open."""
     width, scheme = request.param
