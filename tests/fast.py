@@ -29,4 +29,5 @@ FAST = [
     "analysis.calibration.greedy_episodes=2",
     "analysis.calibration.control_episodes=2",
     "analysis.calibration.targets=[0,0.9]",
+    "analysis.calibration.criteria.high=0.9",
 ]

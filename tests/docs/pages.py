@@ -28,7 +28,6 @@ _FILE = re.compile(r"\*\*`([\w./-]+\.\w+)`\*\*")
 SMALL = [
     *FAST,
     "dt.model.n_layers=2",  # steering edits layer 1
-    "analysis.calibration.criteria.high=0.9",
     "analysis.psychology.targets=[0,0.9]",
     "analysis.psychology.episodes=2",
     "analysis.psychology.untrained=19",
