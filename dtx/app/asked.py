@@ -24,7 +24,6 @@ from dtx.app.scene import LETTERS, VERSION, Message, OpenPanel, Scene, read
 from dtx.app.texts import command, pairs_file
 from dtx.env.actions import ACTIONS
 from dtx.errors import UserError
-from dtx.pairs.distance import distances
 from dtx.text import first_line
 
 POLICY = "policy"
@@ -62,6 +61,7 @@ class Explorer:
             "models": [entry.about() for entry in self.catalogue.entries()],
             "envs": [known.about() for known in self.catalogue.places().values()],
             "panels": [panel.about() for panel in self.panels.values()],
+            "needed": NEEDED,
         }
 
     def _where(self) -> str:
@@ -215,9 +215,7 @@ class Explorer:
             return None
         sides = {"original": asked.played.original, "edited": asked.played.edited}
         return {
-            name: distances(side.views, data.observations)
-            for name, side in sides.items()
-            if side is not None
+            name: data.distances(side.views) for name, side in sides.items() if side is not None
         }
 
     def _frame(self, asked: Asked | AskedText) -> dict[str, Any]:
@@ -270,9 +268,16 @@ class Explorer:
             model = loader.model(subject.chosen)
             if isinstance(asked, AskedText):
                 return Prompt(model, asked.prompts[subject.chosen.id], asked.scene, stop), ""
-            moment = Moment.of(model, asked.played, asked.contrast, subject.data, stop)
-            moment.chosen, moment.store = subject.chosen, self.catalogue.store
-            moment.dictionaries = self.dictionaries
+            moment = Moment.of(
+                model,
+                asked.played,
+                asked.contrast,
+                subject.data,
+                stop,
+                subject.chosen,
+                self.catalogue.store,
+                self.dictionaries,
+            )
             return moment, ""
         except UserError as error:
             return None, first_line(error)

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dtx.app.models import TEACHER, Chosen, TrainingData
+from dtx.app.models import TEACHER, Chosen
 from dtx.app.places import Place
 from dtx.app.play import Played
 from dtx.app.prompt import Prompts, prompts
 from dtx.app.scene import Message, Scene
+from dtx.app.training_data import TrainingData
 from dtx.dt.load import misfit
 
 

@@ -18,11 +18,12 @@ import uvicorn
 from dtx.app.address import address, parse
 from dtx.app.asked import Explorer
 from dtx.app.engine import Engine
-from dtx.app.models import CLONE, DT, TOKENS, Catalogue, Entry, TrainingData
+from dtx.app.models import CLONE, DT, TOKENS, Catalogue, Entry
 from dtx.app.page_files import files
 from dtx.app.places import Place, of_environment
 from dtx.app.scene import MOST_MODELS
 from dtx.app.server import Server
+from dtx.app.training_data import TrainingData
 from dtx.app.vocabulary import Vocabulary, reads_text
 from dtx.dt.model import DecisionTransformerModel
 from dtx.env.environment import Environment

@@ -16,17 +16,15 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dtx.app.places import Place, of_environment
+from dtx.app.training_data import TrainingData
 from dtx.app.vocabulary import Vocabulary
-from dtx.dataset.episodes import Episodes, Split
+from dtx.dataset.episodes import Episodes
 from dtx.dt.model_config import ModelConfig
 from dtx.errors import UserError
 from dtx.exchange.environments import of_artefact
 from dtx.exchange.lookup import kind_of, lineage
 from dtx.exchange.origin import Origin
-from dtx.pairs.distance import training_observations
 from dtx.running.roles import recorded_roles
 from dtx.store.inventory import artefact, artefacts
 from dtx.store.label import Label
@@ -44,39 +42,6 @@ LOADED = 8
 """Models that a lane keeps loaded."""
 _KEY = 8
 """Characters of a key that name a model in an address."""
-
-
-@dataclass(frozen=True)
-class Returns:
-    """What the episodes that a model was trained on earned: where its reward-to-go comes from."""
-
-    lowest: float
-    highest: float
-
-    def about(self) -> dict[str, float]:
-        """What the page is told; ``best`` is what is asked for at first."""
-        return {"lowest": self.lowest, "highest": self.highest, "best": self.highest}
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What of a model's training data the page needs.
-
-    Attributes:
-        returns: Of its episodes. observations: (u, 7, 7, 3) uint8, the distinct ones.
-        episodes: All of them, as views of the files; None where only the above was kept.
-    """
-
-    returns: Returns
-    observations: np.ndarray
-    episodes: Episodes | None = None
-
-    @staticmethod
-    def of(episodes: Episodes) -> TrainingData:
-        """Of the training episodes of demonstrations."""
-        returns = episodes.returns[np.asarray(episodes.split) == Split.TRAIN]
-        lowest, highest = (round(float(x), 6) for x in (returns.min(), returns.max()))
-        return TrainingData(Returns(lowest, highest), training_observations(episodes), episodes)
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,13 @@ from dtx.analysis.steering.edits import ActivationEdit, mask, residual
 from dtx.analysis.steering.runs import Runs
 from dtx.analysis.steering.spec import Tokens
 from dtx.analysis.steering.windows import GoalBatch, GoalWindows
-from dtx.app.models import Chosen, TrainingData
+from dtx.app.models import Chosen
 from dtx.app.pairing import pair_of
 from dtx.app.places import Place, world_at_start
 from dtx.app.play import Played
 from dtx.app.scene import Scene
 from dtx.app.subject import Reading, Subject
+from dtx.app.training_data import TrainingData
 from dtx.dt.context import Context
 from dtx.dt.history import History
 from dtx.dt.model import DecisionTransformerModel
@@ -121,6 +122,9 @@ class Moment(Subject):
         contrast: tuple[int, int],
         data: TrainingData | None,
         stop: Callable[[], bool] = lambda: False,
+        chosen: Chosen | None = None,
+        store: Store | None = None,
+        dictionaries: tuple[Path, ...] = (),
     ) -> Moment:
         """Of a played scene.
 
@@ -135,8 +139,9 @@ class Moment(Subject):
         if played.edited is not None and played.edited.states >= step:
             edited = Side("edited", model, played.edited.run(step))
         return Moment(
-            model, played.scene, played.place, played, original, edited, contrast, data, stop
-        )
+            model, played.scene, played.place, played, original, edited, contrast, data, stop,
+            chosen, store, dictionaries,
+        )  # fmt: skip
 
     @property
     def cfg(self):

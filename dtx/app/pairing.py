@@ -13,8 +13,8 @@ from dtx.pairs.single import OnePair, declaration
 from dtx.pairs.spec import PairsSpec
 
 if TYPE_CHECKING:
-    from dtx.app.models import TrainingData
     from dtx.app.play import Played
+    from dtx.app.training_data import TrainingData
 
 NAME = "scene"
 """Name of the edit."""

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from minigrid.minigrid_env import MiniGridEnv
 
 _VALUE = re.compile(r"[A-Za-z0-9_.-]{1,60}", re.ASCII)
-DEFAULT_ENV = "memory"
-"""The environment of a pairs file that names none: the one in ``conf/config.yaml``."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +164,11 @@ def _declared(name: str, environment: Environment, config_dir: Path | None) -> D
 
     edits: dict[str, list[dict[str, Any]]] = {}
     contrasts, gaps = [], []
-    for option in options(config_dir).get("pairs", []):
+    every = options(config_dir)
+    default = next(option.name for option in every["env"] if option.default)
+    for option in every.get("pairs", []):
         raw = OmegaConf.to_container(OmegaConf.load(option.path))
-        if not isinstance(raw, dict) or _env_of(raw) != name:
+        if not isinstance(raw, dict) or _env_of(raw, default) != name:
             continue
         for edit, operations in (raw.get("edits") or {}).items():
             edits.setdefault(str(edit), operations)
@@ -180,14 +180,14 @@ def _declared(name: str, environment: Environment, config_dir: Path | None) -> D
     return Declared(edits, fitting[0] if fitting else (actions[0], actions[1]), (gaps or [0.5])[0])
 
 
-def _env_of(raw: Mapping[str, Any]) -> str:
-    """The name of the environment that a pairs file chooses."""
+def _env_of(raw: Mapping[str, Any], default: str) -> str:
+    """The name of the environment that a pairs file chooses; ``default`` where it leaves that open."""
     for entry in raw.get("defaults", []):
         if isinstance(entry, Mapping):
             for key, value in entry.items():
                 if str(key).removeprefix("override ").startswith("/env"):
                     return str(value)
-    return DEFAULT_ENV
+    return default
 
 
 @functools.lru_cache(64)

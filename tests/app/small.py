@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from dtx.app.asked import Explorer
-from dtx.app.models import Catalogue, Entry, Returns, TrainingData, of_folder
+from dtx.app.models import Catalogue, Entry, of_folder
 from dtx.app.places import place
+from dtx.app.training_data import Returns, TrainingData
 from dtx.config.compose import build_group
 from dtx.dt.model import DecisionTransformerModel, initialise, save
 from dtx.dt.model_config import ModelConfig

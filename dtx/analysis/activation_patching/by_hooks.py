@@ -6,16 +6,12 @@ It knows nothing of the model but its hooks: every patch is a whole run. Of a De
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from dtx.analysis.activation_patching.sweep import NodeSweep
-from dtx.analysis.core.patching import PairRuns, never
-from dtx.analysis.core.patching_spec import Direction, Node, hook_of
+from dtx.analysis.core.patching_spec import Node, hook_of
 
 
 class HookSweep(NodeSweep):
@@ -32,21 +28,8 @@ class HookSweep(NodeSweep):
         stop: Asked before each forward pass: whether to compute no more.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        batch: Any,
-        gap: float,
-        direction: Direction,
-        nodes: Collection[Node],
-        at_once: int,
-        stop: Callable[[], bool] = never,
-    ):
-        self.model, self.batch = model, batch
-        self.nodes, self.at_once, self.stop = tuple(nodes), at_once, stop
-        layers = range(model.cfg.n_layers)
-        wanted = {hook_of(layer, node.value) for layer in layers for node in nodes}
-        self.runs = PairRuns(model, batch, direction, gap, wanted)
+    def _wanted(self) -> set[str]:
+        return self._hooks(self.nodes)
 
     def _added(self, layer: int, node: Node, head: int | None) -> np.ndarray:
         p, n = self.batch.changed.shape

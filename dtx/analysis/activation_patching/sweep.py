@@ -9,6 +9,7 @@ Shape suffixes: b rows of a forward pass (one patch of one pair each), p pairs, 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,12 +71,21 @@ class NodeSweep:
         """
         self.model, self.batch = model, batch
         self.nodes, self.at_once, self.stop = tuple(nodes), at_once, stop
-        nodes = {*nodes, Node.resid_pre, Node.resid_mid, Node.resid_post}
-        layers = range(model.cfg.n_layers)
-        wanted = {hook_of(layer, node.value) for layer in layers for node in nodes}
-        wanted |= RestOfRun.needed(model.cfg.n_layers)
-        self.runs = PairRuns(model, batch, direction, gap, wanted)
-        self.rest = RestOfRun(model, self.runs)
+        self.runs = PairRuns(model, batch, direction, gap, self._wanted())
+
+    def _wanted(self) -> set[str]:
+        """Hooks whose activations of both runs are needed."""
+        nodes = {*self.nodes, Node.resid_pre, Node.resid_mid, Node.resid_post}
+        return self._hooks(nodes) | RestOfRun.needed(self.model.cfg.n_layers)
+
+    def _hooks(self, nodes: Collection[Node]) -> set[str]:
+        layers = range(self.model.cfg.n_layers)
+        return {hook_of(layer, node.value) for layer in layers for node in nodes}
+
+    @cached_property
+    def rest(self) -> RestOfRun:
+        """Goes on from any layer of the runs that are patched."""
+        return RestOfRun(self.model, self.runs)
 
     def patches(self) -> pd.DataFrame:
         """Every node at every token of every pair: a row each, with ``change`` of LD and ``rho``."""

@@ -13,9 +13,10 @@ from dtx.analysis.core.result import About, Check, Result
 from dtx.analysis.explorer.spec import ExplorerSpec
 from dtx.app.asked import Explorer
 from dtx.app.file.contents import TOLERANCE, Contents, Wanted, contents
-from dtx.app.models import KINDS, Catalogue, Entry, TrainingData, of_folder, renamed
+from dtx.app.models import KINDS, Catalogue, Entry, of_folder, renamed
 from dtx.app.places import Declared, Place, of_environment
 from dtx.app.scene import Scene
+from dtx.app.training_data import TrainingData
 from dtx.dataset.episodes import Episodes
 from dtx.env.environment import Environment
 from dtx.errors import UserError

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtx.app.models import PLANTED, Entry, Returns, TrainingData, of_folder, renamed
+from dtx.app.models import PLANTED, Entry, of_folder, renamed
 from dtx.app.places import of_environment
+from dtx.app.training_data import Returns, TrainingData
 from dtx.files import read_arrays
 
 if TYPE_CHECKING:

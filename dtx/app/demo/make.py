@@ -14,7 +14,7 @@ import torch
 from dtx.app.demo import COMMANDS, DEMONSTRATIONS, EXPERIMENT, FOLDER, environment, model
 from dtx.app.demo.criteria import EARLIER, FIXED
 from dtx.app.demo.measure import EPISODES, SEED, interval, measured, verdicts
-from dtx.app.models import TrainingData
+from dtx.app.training_data import TrainingData
 from dtx.dataset.episodes import OUTCOMES, Outcome
 from dtx.exchange.export import export
 from dtx.exchange.loading import load

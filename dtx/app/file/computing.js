@@ -64,8 +64,6 @@ const differenceFrom = (model, {views, windows, logits}) => {
 };
 
 const AT_FIRST = 1; // reward-to-go where nothing is known of the training data
-const NEEDED = {pair: "an edit: it compares the original with the edited run", reward_to_go: "a model that reads reward-to-go",
-  decision: "an environment that names its decision"};
 const DAMAGED = "this file must not be believed";
 
 export class Computing {
@@ -185,7 +183,7 @@ export class Computing {
     if (!this.checked.holds) return {error: this.checked.text};
     const met = {world: true, pair: moment.edited, reward_to_go: moment.cfg.reward_to_go, decision: moment.decision};
     const missing = about.needs.find((need) => !met[need]);
-    if (missing) return {needs: missing, error: NEEDED[missing]};
+    if (missing) return {needs: missing, error: this.given.about.needed[missing]};
     if (module?.compute) return this.attempt(() => ({data: module.compute(moment, {...defaults(about), ...parameters})}));
     return this.frozen(name, parameters, scene, i);
   }

@@ -19,11 +19,12 @@ from dtx.app.asked import Explorer
 from dtx.app.file.weights import as_rounded, flat, not_covered
 from dtx.app.file.worlds import Worlds
 from dtx.app.frames import encode
-from dtx.app.models import TEACHER, Chosen, Loader, TrainingData
+from dtx.app.models import TEACHER, Chosen, Loader
 from dtx.app.moment import window
 from dtx.app.panels import LONG
 from dtx.app.places import Place
 from dtx.app.scene import OpenPanel, Scene
+from dtx.app.training_data import TrainingData
 from dtx.dt.load import misfit
 from dtx.dt.model import DecisionTransformerModel
 from dtx.errors import UserError

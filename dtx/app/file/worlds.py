@@ -9,9 +9,9 @@ import numpy as np
 
 from dtx.app.file.tables import Pool, Table
 from dtx.app.frames import exact
-from dtx.app.models import TrainingData
 from dtx.app.places import Place, world_at_start
 from dtx.app.play import declared
+from dtx.app.training_data import TrainingData
 from dtx.pairs.apply import edit_world
 from dtx.pairs.distance import distances
 from dtx.pairs.edits import STATE_OPS, Impossible

@@ -7,9 +7,6 @@ import {picture} from "./tiles.js";
 import {address} from "./scene.js";
 import {svgText, png, csv, json, save} from "./export.js";
 
-const NEEDED = {pair: "Needs an edit: press a declared edit under the world, or a cell, an action or a reward-to-go.",
-  world: "Needs a model that acts in a world.", reward_to_go: "Needs a model that reads reward-to-go.", decision: "Needs an environment that names its decision."};
-
 /** What a panel's JS gets beside its data. */
 export const look = (app, name, width, play) => ({
   charts, html, svg, number, point, picture, width, play,
@@ -73,7 +70,7 @@ export class Panel {
     const {app, info, list} = this;
     const usable = list.filter((item) => item.data);
     const trouble = list.map((item, i) => [item, brief(app.answer.models[i]?.title ?? `model ${i + 1}`)]).filter(([item]) => !item.data && !item.waits);
-    const notes = trouble.map(([item, title]) => html("p", {class: "note"}, list.length > 1 ? `${title}: ` : "", NEEDED[item.needs] ?? item.error ?? "nothing to show"));
+    const notes = trouble.map(([item, title]) => html("p", {class: "note"}, list.length > 1 ? `${title}: ` : "", item.needs ? `Needs ${item.error}.` : item.error ?? "nothing to show"));
     const failed = usable.map(({data}) => data.check).filter((check) => check && !check.holds);
     const checks = usable.map(({data}) => data.check).filter(Boolean);
     this.verdict.hidden = !checks.length;

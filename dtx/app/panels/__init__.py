@@ -42,7 +42,7 @@ from dtx.text import suggest
 KEY, IDLE, LONG, ONCE = WHEN = ("key", "idle", "long", "once")
 PAIR, REWARD_TO_GO, DECISION, WORLD = NEEDS = ("pair", "reward_to_go", "decision", "world")
 NEEDED = {
-    PAIR: "an edit: it compares the original with the edited run",
+    PAIR: "an edit: press a declared edit under the world, or a cell, an action or a reward-to-go",
     REWARD_TO_GO: "a model that reads reward-to-go",
     DECISION: "an environment that names its decision",
     WORLD: "a model that acts in a world",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from dtx.app.asked import Explorer
-from dtx.app.models import Catalogue, Entry, TrainingData, renamed
+from dtx.app.models import Catalogue, Entry, renamed
+from dtx.app.training_data import TrainingData
 from tests.app import small
 from tests.dt import toy
 
