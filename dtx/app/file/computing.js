@@ -2,6 +2,7 @@
 // It runs in a worker, or in the page where no worker can be made.
 import {decode} from "../page/frames.js";
 import {FIRST, read} from "../page/scene.js";
+import {Growing} from "./growing.js";
 import {Model} from "./model.js";
 import {Moment} from "./moment.js";
 import {Place, canonical, play, shown} from "./play.js";
@@ -80,7 +81,8 @@ export class Computing {
     own.places = Object.fromEntries(given.places.map((place) => [place.id, new Place(place)]));
     own.entries = [];
     for (const model of given.models) {
-      own.entries.push({about: model.about, model: await modelOf(model, plain ? null : given.kernel.data)});
+      const made = await modelOf(model, plain ? null : given.kernel.data);
+      own.entries.push({about: model.about, model: made, growing: new Growing(made)});
     }
     own.checked = own.check();
     return own;

@@ -27,22 +27,25 @@ export class Model {
   // windows: a list of {observations, actions, rewards, timesteps}, one entry a timestep: an observation is a
   // Uint8Array of 7*7*3 indices, or null in padding. names: activations that are wanted. edit(name, tensor): called
   // at every point, may change the numbers in place.
-  // Returns logits (b, a) at the last state, and the wanted activations by name.
-  forward(windows, names = [], edit = null) {
-    const { cfg } = this, wanted = new Set(names), values = {};
+  // past: what a run of the first tokens of the one window left (see growing.js): {tokens, layers: [{k, v}]}; only the
+  // others are computed, and activations are theirs.
+  // Returns logits (b, a) at the last state, the wanted activations by name, and keys and values of all tokens by layer.
+  forward(windows, names = [], edit = null, past = null) {
+    const { cfg } = this, wanted = new Set(names), values = {}, layers = [], known = past?.tokens ?? 0;
     const point = (name, value) => {
       if (edit) edit(name, value);
       if (wanted.has(name)) values[name] = { shape: value.shape, data: value.data.slice() };
       return value;
     };
-    let stream = this.embed(windows, point);
+    let stream = this.embed(windows, point, known);
     for (let layer = 0; layer < cfg.n_layers; layer++) {
       // Of the last block only the last token is needed, unless somebody looks at it.
       const inside = `blocks.${layer}.`;
       const alone = layer === cfg.n_layers - 1 && !edit && ![...wanted].some((name) => name.startsWith(inside));
-      stream = this.block(layer, stream, point, alone);
+      layers.push({ k: past?.layers[layer].k ?? null, v: past?.layers[layer].v ?? null });
+      stream = this.block(layer, stream, point, alone, layers[layer]);
     }
-    return { logits: this.read(lastTokens(stream)), values };
+    return { logits: this.read(lastTokens(stream)), values, layers };
   }
 
   // Logits (..., a) that the last normalisation and the unembedding read in streams (..., d).
@@ -51,24 +54,20 @@ export class Model {
     return this.linear({ data, shape }, "unembed.W_U", "unembed.b_U");
   }
 
-  embed(windows, point) {
-    const { cfg, weights } = this, d = cfg.d_model, steps = windows[0].timesteps.length;
-    const n = this.tokens(steps), per = this.kinds.length;
-    const out = tensor(windows.length, n, d);
+  embed(windows, point, known = 0) {
+    const { cfg, weights } = this, d = cfg.d_model, per = this.kinds.length;
+    const n = this.tokens(windows[0].timesteps.length), out = tensor(windows.length, n - known, d);
     windows.forEach((window, b) => {
-      for (let t = 0; t < steps; t++) {
-        const time = this.time(window.timesteps[t]);
-        for (let kind = 0; kind < per && t * per + kind < n; kind++) {
-          const at = ((b * n) + t * per + kind) * d, row = out.data.subarray(at, at + d);
-          row.set(time);
-          this.addContent(row, this.kinds[kind], window, t);
-        }
+      for (let i = known; i < n; i++) {
+        const t = Math.floor(i / per), at = (b * (n - known) + i - known) * d, row = out.data.subarray(at, at + d);
+        row.set(this.time(window.timesteps[t]));
+        this.addContent(row, this.kinds[i % per], window, t);
       }
     });
     point("hook_embed", out);
     if (!cfg.positional_embedding) return out;
-    const place = tensor(windows.length, n, d);
-    for (let b = 0; b < windows.length; b++) place.data.set(weights["pos_embed.W_pos"].subarray(0, n * d), b * n * d);
+    const place = tensor(...out.shape), rows = weights["pos_embed.W_pos"].subarray(known * d, n * d);
+    for (let b = 0; b < windows.length; b++) place.data.set(rows, b * rows.length);
     return sum(out, point("hook_pos_embed", place));
   }
 
@@ -96,26 +95,28 @@ export class Model {
     }
   }
 
-  block(layer, stream, point, alone) {
+  block(layer, stream, point, alone, past) {
     const name = `blocks.${layer}`;
     point(`${name}.hook_resid_pre`, stream);
     const normal = this.norm(stream, `${name}.ln1`, point);
-    const attended = point(`${name}.hook_attn_out`, this.attention(layer, normal, point, alone));
+    const attended = point(`${name}.hook_attn_out`, this.attention(layer, normal, point, alone, past));
     const middle = point(`${name}.hook_resid_mid`, sum(alone ? lastTokens(stream) : stream, attended));
     const written = point(`${name}.hook_mlp_out`, this.mlp(`${name}.mlp`, this.norm(middle, `${name}.ln2`, point), point));
     return point(`${name}.hook_resid_post`, sum(middle, written));
   }
 
-  attention(layer, normal, point, alone) {
-    const { cfg } = this, name = `blocks.${layer}.attn`, h = cfg.n_heads, e = cfg.d_head;
-    const [b, n] = normal.shape, first = alone ? n - 1 : 0, width = h * e;
+  // past: {k, v} of the tokens before, which become those of all tokens.
+  attention(layer, normal, point, alone, past) {
+    const { cfg } = this, name = `blocks.${layer}.attn`, h = cfg.n_heads, e = cfg.d_head, width = h * e;
+    const b = normal.shape[0], known = past.k ? past.k.length / width : 0, n = known + normal.shape[1];
+    const first = alone ? n - 1 : known;
     const heads = (part, x) => {
       const y = this.linear(x, `${name}.W_${part}`, `${name}.b_${part}`);
       y.shape = [b, x.shape[1], h, e];
       return point(`${name}.hook_${part.toLowerCase()}`, y);
     };
     const q = heads("Q", alone ? lastTokens(normal) : normal).data;
-    const k = heads("K", normal).data, v = heads("V", normal).data;
+    const k = (past.k = joined(past.k, heads("K", normal).data)), v = (past.v = joined(past.v, heads("V", normal).data));
     const scores = tensor(b, h, n - first, n).data, scale = 1 / Math.sqrt(e);
     scores.fill(-Infinity);
     for (let window = 0; window < b; window++) for (let head = 0; head < h; head++) for (let i = first; i < n; i++) {
@@ -212,6 +213,14 @@ function dot(a, at, b, of, e) {
   }
   for (; c < e; c++) s0 += a[at + c] * b[of + c];
   return s0 + s1 + s2 + s3;
+}
+
+function joined(before, data) {
+  if (!before) return data;
+  const out = new Float32Array(before.length + data.length);
+  out.set(before);
+  out.set(data, before.length);
+  return out;
 }
 
 function sum(a, b) {

@@ -27,8 +27,9 @@ const tokensOf = (kinds, {timesteps, missing, begin}) => {
 };
 
 class Side {
-  constructor(model, place, played, cursor) {
+  constructor({model, growing}, place, played, cursor) {
     this.model = model;
+    this.growing = growing;
     this.place = place;
     this.played = played;
     this.window = windowOf(model.cfg, played, cursor);
@@ -51,14 +52,14 @@ class Side {
 
   /** Logits (a) at the last state. */
   get logits() {
-    this.run ??= this.model.forward([this.window]);
+    this.run ??= this.growing.forward(this.window);
     return this.run.logits.data;
   }
 
   /** Activations (1, n, ...) by name; those that other panels of the answer want come with one forward pass. */
   activations(names) {
     const known = Object.keys(this.run?.values ?? {});
-    if (names.some((name) => !known.includes(name))) this.run = this.model.forward([this.window], [...known, ...names]);
+    if (names.some((name) => !known.includes(name))) this.run = this.growing.forward(this.window, [...new Set([...known, ...names])]);
     return this.run.values;
   }
 }
@@ -74,9 +75,9 @@ export class Moment {
     this.contrast = contrast;
     this.gap = environment.gap;
     this.decision = played.place.decision;
-    this.original = new Side(this.model, played.place, played.original, played.cursor);
+    this.original = new Side(entry, played.place, played.original, played.cursor);
     const there = played.edited && played.edited.states.length >= played.cursor;
-    this.edited = there ? new Side(this.model, played.place, played.edited, played.cursor) : null;
+    this.edited = there ? new Side(entry, played.place, played.edited, played.cursor) : null;
     this.sides = this.edited ? {original: this.original, edited: this.edited} : {original: this.original};
   }
 

@@ -86,6 +86,34 @@ def test_panels_and_runs_are_those_of_python(page, memory):
     assert {"set_type", "exchange", "set_rtg", "obs_add", "failure", None} <= kinds
 
 
+def test_windows_that_grow_by_keys_give_the_numbers_of_whole_ones(page, memory):
+    """The engine keeps what it computed of earlier tokens: keys, edits and the cursor in any order."""
+    rng, loader = np.random.default_rng(2), Loader()
+    edits = list(place("memory").declared.edits.values())
+    names = ("policy", "attention", "lens")
+    panels = [OpenPanel(name) for name in names]
+    for model in MODELS:
+        scene = Scene(models=(model,), world="key/left", reward_to_go=0.9)
+        for _ in range(14):
+            move = rng.choice(["key", "key", "key", "back", "edit", "undo", "asked"])
+            if move == "key":
+                letter = str(rng.choice(list("lrrff")))
+                scene = scene.replace(actions=scene.actions + letter, cursor=None)
+            elif move == "back":
+                scene = scene.replace(cursor=int(rng.integers(1, len(scene.actions) + 2)))
+            elif move == "edit":
+                edit = edits[int(rng.integers(len(edits)))]
+                scene = scene.replace(edits=() if scene.edits else tuple(edit))
+            elif move == "undo":
+                scene = scene.replace(actions=scene.actions[:-1], cursor=None)
+            else:
+                scene = scene.replace(reward_to_go=float(rng.choice([0.9, 0.2])))
+            opened_panels = names[: int(rng.integers(1, 4))]
+            own = page.ask(scene, opened_panels)
+            theirs = memory.ask(scene.json(), panels[: len(opened_panels)], loader)
+            assert list(differences(own["panels"], theirs["panels"], 1e-4, "panels")) == [], scene
+
+
 def test_random_walks_are_those_of_minigrid_to_the_end(page, memory):
     rng = np.random.default_rng(1)
     ends = set()
