@@ -115,7 +115,7 @@ def grown(port: int, models: list[str], before: int, requests: int, pages: int) 
 
 def test_memory_does_not_grow_with_requests_and_closed_pages(port, explorer):
     models = [entry.id for entry in explorer.catalogue.entries()]
-    assert grown(port, models, before=100, requests=150, pages=20) < MOST
+    assert grown(port, models, before=60, requests=100, pages=20) < MOST
 
 
 @pytest.mark.slow

@@ -68,8 +68,11 @@ const AT_FIRST = 1; // reward-to-go where nothing is known of the training data
 const DAMAGED = "this file must not be believed";
 
 export class Computing {
-  /** Open a file. base64: what it carries; panels: modules by name, of which some have compute; plain: no kernel. */
-  static async open({base64, panels, plain = false}) {
+  /**
+   * Open a file. base64: what it carries; panels: modules by name, of which some have compute; plain: no kernel;
+   * checked: what check() said where the same was opened before.
+   */
+  static async open({base64, panels, plain = false, checked = null}) {
     const own = new Computing();
     own.panels = panels;
     try {
@@ -84,7 +87,7 @@ export class Computing {
       const made = await modelOf(model, plain ? null : given.kernel.data);
       own.entries.push({about: model.about, model: made, growing: new Growing(made)});
     }
-    own.checked = own.check();
+    own.checked = checked ?? own.check();
     return own;
   }
 

@@ -33,23 +33,73 @@ const inWorker = (url) => new Promise((resolve, reject) => {
   };
 });
 
-export class File {
-  name = "file";
-  #opened;
+/** Work that is done one after the other, the newest first, in a place of its own. */
+class Lane {
   #queue = [];
   #busy = false;
+  #open;
+  #place = null;
+
+  /** open: makes the place; called with the first work. */
+  constructor(open) {
+    this.#open = open;
+  }
+
+  get place() {
+    return this.#place ??= this.#open();
+  }
+
+  /** The answer to a message; of those that wait only the newest are worked on, for aborted ones are left out. */
+  ask(message, signal) {
+    return new Promise((done, failed) => {
+      signal?.addEventListener("abort", () => failed(new DOMException("a newer scene", ABORTED)), {once: true});
+      this.#queue.push({message, done, failed, signal});
+      this.#next();
+    });
+  }
+
+  async #next() {
+    if (this.#busy) return;
+    this.#busy = true;
+    try {
+      const {answer} = await this.place;
+      for (let job = this.#queue.pop(); job; job = this.#queue.pop()) {
+        if (!job.signal?.aborted) await answer(job.message).then(job.done, job.failed);
+      }
+    } catch (error) {
+      for (const job of this.#queue.splice(0)) job.failed(error);
+    } finally {
+      this.#busy = false;
+    }
+  }
+}
+
+export class File {
+  name = "file";
+  #keys;
+  #slow;
+  #opened;
 
   /** worker: URL of worker.js; panels: URLs by name; base64: what the file carries; plain: without the kernel. */
   constructor({worker, panels, base64, plain = false, alone = false}) {
     this.panels = panels;
     this.onstate = null;
-    this.#opened = this.#open(worker, base64, plain, alone);
+    this.#opened = this.#open(worker, {base64, panels, plain}, alone);
+    this.#keys = new Lane(async () => (await this.#opened).place);
+    // What takes longer than a key has a worker of its own, with its own copy of the models, so that no key waits for it.
+    this.#slow = new Lane(async () => {
+      const {place, about} = await this.#opened;
+      if (place.where !== "worker") return place;
+      const second = await inWorker(worker).catch(() => place);
+      if (second !== place) await second.answer({open: {base64, panels, plain, checked: about.checked}});
+      return second;
+    });
   }
 
-  async #open(worker, base64, plain, alone) {
+  async #open(worker, carried, alone) {
     const place = alone ? await inPage(worker) : await inWorker(worker).catch(() => inPage(worker));
     this.where = place.where;
-    const about = await place.answer({open: {base64, panels: this.panels, plain}});
+    const about = await place.answer({open: carried});
     return {place, about};
   }
 
@@ -63,30 +113,11 @@ export class File {
     return import(this.panels[name]);
   }
 
-  /** The answer to a scene; of those that wait only the newest are worked on, for aborted ones are left out. */
-  ask(scene, panels, {signal} = {}) {
-    return new Promise((done, failed) => {
-      const job = {message: {ask: {scene, panels}}, done, failed, signal};
-      signal?.addEventListener("abort", () => failed(new DOMException("a newer scene", ABORTED)), {once: true});
-      this.#queue.push(job);
-      this.#next();
-    });
-  }
-
-  async #next() {
-    if (this.#busy) return;
-    this.#busy = true;
-    try {
-      const {place} = await this.#opened;
-      for (let job = this.#queue.pop(); job; job = this.#queue.pop()) {
-        if (job.signal?.aborted) continue;
-        await place.answer(job.message).then(job.done, job.failed);
-      }
-    } catch (error) {
-      for (const job of this.#queue.splice(0)) job.failed(error);
-    } finally {
-      this.#busy = false;
-    }
+  /** The answer to a scene. */
+  async ask(scene, panels, {signal} = {}) {
+    const {about} = await this.#opened, slow = about.panels.filter(({when}) => when !== "key").map(({name}) => name);
+    const lane = panels.length && panels.every(({name}) => slow.includes(name)) ? this.#slow : this.#keys;
+    return lane.ask({ask: {scene, panels}}, signal);
   }
 
   /** The same for a panel that takes long with a server: here its numbers are in the file or quickly computed. */

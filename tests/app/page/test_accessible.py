@@ -68,7 +68,13 @@ SCENES = {
 }
 
 
-@pytest.mark.parametrize("scene", SCENES)
+QUICK = ("four models, a pair", "a long run", "a store's model")
+"""Scenes of the fast tests, those with the most to draw; the others are slow."""
+
+
+@pytest.mark.parametrize(
+    "scene", [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in SCENES]
+)
 def test_no_label_is_cut_and_nothing_scrolls_sideways(looked_at, scene):
     looked_at.go(f"{SCENES[scene]}&p={looked_at.everything}")
     assert looked_at.page.evaluate(CUT) == []

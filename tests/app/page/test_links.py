@@ -22,7 +22,6 @@ PARTS = [
     "t=3", "t=-1", "t=1e9", "c=left-right", "c=left-left", "c=--", "p=attention~lens", "p=nothing", "p=rtg_scan:attention=perhaps", "p=patching~path_patching:tokens=each", "p=",
     "v=edited", "v=neither", "zoom=3", "=", "&&&", "#", "%", "%zz", "%00", "%F0%9F%A4%96", "<img src=x onerror=window.hurt=1>", "javascript:window.hurt=1", "constructor=1",
 ]  # fmt: skip
-TEXTS = 200
 
 
 def random_fragments(count: int) -> list[str]:
@@ -42,10 +41,11 @@ def random_fragments(count: int) -> list[str]:
     return found
 
 
-def test_whatever_a_link_says_the_page_shows_a_scene_and_tells_what_was_wrong(page):
+@pytest.mark.parametrize("count", [80, pytest.param(600, marks=pytest.mark.slow)])
+def test_whatever_a_link_says_the_page_shows_a_scene_and_tells_what_was_wrong(page, count):
     page.go("#1&m=memory1&w=key/left&p=attention")
     told = 0
-    for fragment in random_fragments(TEXTS):
+    for fragment in random_fragments(count):
         page.page.evaluate("fragment => { location.hash = fragment; }", fragment)
         page.page.evaluate("() => new Promise(resolve => setTimeout(resolve, 0))")
         page.settle(all=False)
@@ -57,7 +57,7 @@ def test_whatever_a_link_says_the_page_shows_a_scene_and_tells_what_was_wrong(pa
         assert seen[0] == 2 and seen[1] >= 1 and seen[2] and seen[4] is None, (fragment, seen)
         told += bool(seen[3])
         assert page.errors == [], (fragment, page.errors)
-    assert told > TEXTS / 3
+    assert told > count / 3
     page.go("#1&m=memory1&w=key/left&p=attention")
     assert page.messages == ""
 

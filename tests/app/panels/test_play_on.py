@@ -44,7 +44,7 @@ def test_the_planted_model_needs_the_head_that_reads_the_instruction(explorer):
         control.append(other["over"])
         assert other["control"]
     assert whole == control == ["success"] * 4
-    assert "success" not in cut or cut.count("success") <= 2
+    assert cut == ["limit"] * 4  # neither side: it goes on until the time is over
 
 
 def test_both_runs_go_on_in_their_own_worlds(explorer):
