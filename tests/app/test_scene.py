@@ -4,10 +4,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtx.app.scene import MOST_ACTIONS, MOST_TEXT, Scene, read
+from dtx.app.scene import LETTERS, MOST_ACTIONS, MOST_TEXT, Scene, read
+from dtx.env.actions import Action
 from tests.app.scenes import anything, scenes
 
 FIELDS = list(Scene().json())
+
+
+def test_every_action_has_its_letter_in_the_order_of_its_number():
+    assert len(set(LETTERS)) == len(LETTERS) == len(Action)
+    assert all(letter in action.value for letter, action in zip(LETTERS, Action, strict=True))
 
 
 @settings(max_examples=300, deadline=None)
