@@ -34,6 +34,7 @@ _LEFT_OUT = ("demonstrations", "targets", "behaviour_clone", "shuffled")
 TINY = [
     *(line for line in FAST if not any(word in line for word in _LEFT_OUT)),
     "analysis.calibration.targets=[0,0.892]",
+    "analysis.calibration.criteria.high=0.892",
     "analysis.calibration.behaviour_clone=null",
     "analysis.calibration.shuffled=null",
     "dt.steps=40",
