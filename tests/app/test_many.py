@@ -113,6 +113,7 @@ def grown(port: int, models: list[str], before: int, requests: int, pages: int) 
         return process.memory_info().rss - start
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_requests_and_closed_pages(port, explorer):
     models = [entry.id for entry in explorer.catalogue.entries()]
     assert grown(port, models, before=60, requests=100, pages=20) < MOST

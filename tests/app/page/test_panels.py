@@ -72,6 +72,7 @@ def strings(value: Any) -> set[str]:
     return {value} if isinstance(value, str) else set()
 
 
+@pytest.mark.slow
 @every_panel
 def test_it_draws_with_every_choice_of_its_parameters(page, name):
     page.go(opened(name))
