@@ -24,6 +24,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,17 @@ def main() -> None:
     parser.add_argument(
         "--store", type=Path, help="default: none, so that the model that ships is measured"
     )
+    parser.add_argument("--record", type=Path, help="write what is printed here, as JSON")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="dtx-bench-") as folder:
         store = (chosen.store or Path(folder, "none")).absolute()
         with explorer_of(store) as explorer:
-            Measured(explorer, store, Path(folder), chosen.seed, chosen.keys).all()
+            lines = Measured(explorer, store, Path(folder), chosen.seed, chosen.keys).all()
+    print("\n".join(lines))
+    if chosen.record:
+        text = json.dumps({"date": date.today().isoformat(), "lines": lines}, indent=1)
+        chosen.record.write_text(text + "\n")
 
 
 class Measured:
@@ -88,8 +94,8 @@ class Measured:
         self.painted: list[float] = []
         self.panels = set(self.explorer.panels)
 
-    def all(self) -> None:
-        """Measure and print."""
+    def all(self) -> list[str]:
+        """Measure; the lines to print."""
         self.unit()
         with served(self.store, self.folder) as address:
             first = [self.first_page(address) for _ in range(5)]
@@ -114,14 +120,19 @@ class Measured:
         ]
         if file:
             rows.append(line(f"{len(file)} keys, the one file", file, u, max(20.0, 6 * u)))
-        print(about(self.explorer, self.loader))
-        print("| what | median (ms) | p95 (ms) | in u | allowed |\n|---|--:|--:|--:|---|")
-        print("\n".join(rows))
         seconds, size = statistics.median(t for t, _ in first), first[0][1]
-        print(f"\nfirst page: {seconds:.0f} ms, {size / 1000:.0f} kB (allowed: 1,000 ms, 250 kB)")
-        print(f"from drawn to painted: {statistics.median(self.painted):.0f} ms")
-        print(held)
-        print(patching)
+        return [
+            about(self.explorer, self.loader),
+            "",
+            "| what | median (ms) | p95 (ms) | in u | allowed |",
+            "|---|--:|--:|--:|---|",
+            *rows,
+            "",
+            f"- first page: {seconds:.0f} ms, {size / 1000:.0f} kB (allowed: 1,000 ms, 250 kB)",
+            f"- from drawn to painted: {statistics.median(self.painted):.0f} ms",
+            f"- {held}",
+            f"- {patching}",
+        ]
 
     def unit(self, count: int = 20) -> None:
         """One bare forward pass with patterns after a pause, some times."""
@@ -340,7 +351,7 @@ def about(explorer: Explorer, loader: Loader) -> str:
     cfg = moment.cfg
     return (
         f"{asked.subjects[0].chosen.entry.title}: {cfg.n_layers} layers, d_model {cfg.d_model}, "
-        f"{cfg.n_heads} heads, windows of up to {cfg.n_ctx} tokens\n"
+        f"{cfg.n_heads} heads, windows of up to {cfg.n_ctx} tokens"
     )
 
 

@@ -274,9 +274,9 @@ class Explorer:
                 asked.contrast,
                 subject.data,
                 stop,
-                subject.chosen,
-                self.catalogue.store,
-                self.dictionaries,
+                chosen=subject.chosen,
+                store=self.catalogue.store,
+                dictionaries=self.dictionaries,
             )
             return moment, ""
         except UserError as error:

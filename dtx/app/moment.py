@@ -122,6 +122,7 @@ class Moment(Subject):
         contrast: tuple[int, int],
         data: TrainingData | None,
         stop: Callable[[], bool] = lambda: False,
+        *,
         chosen: Chosen | None = None,
         store: Store | None = None,
         dictionaries: tuple[Path, ...] = (),

@@ -42,14 +42,17 @@ class TrainingData:
     def distances(self, views: np.ndarray) -> np.ndarray:
         """Cells by which views (t, 7, 7, 3) differ from the nearest observation, (t,) int64; each view is
         compared once, for a key shows all earlier ones again."""
-        if len(self._distance) > MOST_VIEWS:
-            self._distance.clear()
         marks = [view.tobytes() for view in views]
-        new = [i for i, mark in enumerate(marks) if mark not in self._distance]
-        if new:
-            found = distances(views[new], self.observations)
-            self._distance.update((marks[i], int(n)) for i, n in zip(new, found, strict=True))
-        return np.array([self._distance[mark] for mark in marks], np.int64)
+        places = {mark: i for i, mark in enumerate(marks)}
+        # Looked up once: the other lane may clear what is kept in between.
+        known = {mark: self._distance.get(mark) for mark in places}
+        if new := [mark for mark, distance in known.items() if distance is None]:
+            found = distances(views[[places[mark] for mark in new]], self.observations)
+            known |= dict(zip(new, found.tolist(), strict=True))
+            if len(self._distance) > MOST_VIEWS:
+                self._distance.clear()
+            self._distance.update(known)
+        return np.array([known[mark] for mark in marks], np.int64)
 
     @staticmethod
     def of(episodes: Episodes) -> TrainingData:

@@ -1,5 +1,6 @@
 """What docs/explorer.md says: its panels, its addresses, its panel of one's own, its walk."""
 
+import json
 import re
 
 import numpy as np
@@ -41,6 +42,18 @@ def test_every_panel_is_in_the_table_with_its_own_words():
     for panel in found().values():
         about = panel.about()
         assert f"| {about['title']} | {about['help']} | {about['control']} |" in PAGE, panel.name
+
+
+def test_what_was_measured_is_on_record_and_within_what_is_allowed():
+    lines = json.loads((ROOT / "benchmarks" / "explorer.json").read_text())["lines"]
+    assert PAGE.endswith("\n".join(lines) + "\n")
+    assert not any("exceeded" in line for line in lines)
+    (key,) = (line for line in lines if "`dtx app`" in line)
+    median = float(key.split("|")[2])
+    assert f"a key costs {median:.0f} ms" in PAGE
+    (patching,) = (line for line in lines if line.startswith("- patching"))
+    found = re.search(r"([\d.]+) times \(allowed: ([\d.]+)\)", patching)
+    assert found and float(found[1]) <= float(found[2])
 
 
 def test_every_link_is_a_whole_scene(ask):

@@ -80,20 +80,18 @@ export class File {
   #slow;
   #opened;
 
-  /** worker: URL of worker.js; panels: URLs by name; base64: what the file carries; plain: without the kernel. */
+  /**
+   * worker: URL of worker.js; panels: URLs by name; base64: what the file carries; plain: without the kernel; alone:
+   * without workers.
+   */
   constructor({worker, panels, base64, plain = false, alone = false}) {
     this.panels = panels;
     this.onstate = null;
-    this.#opened = this.#open(worker, {base64, panels, plain}, alone);
+    const carried = {base64, panels, plain};
+    this.#opened = this.#open(worker, carried, alone);
     this.#keys = new Lane(async () => (await this.#opened).place);
     // What takes longer than a key has a worker of its own, with its own copy of the models, so that no key waits for it.
-    this.#slow = new Lane(async () => {
-      const {place, about} = await this.#opened;
-      if (place.where !== "worker") return place;
-      const second = await inWorker(worker).catch(() => place);
-      if (second !== place) await second.answer({open: {base64, panels, plain, checked: about.checked}});
-      return second;
-    });
+    this.#slow = new Lane(() => this.#second(worker, carried));
   }
 
   async #open(worker, carried, alone) {
@@ -101,6 +99,19 @@ export class File {
     this.where = place.where;
     const about = await place.answer({open: carried});
     return {place, about};
+  }
+
+  /** A second worker; the first place where there can be none. */
+  async #second(worker, carried) {
+    const {place, about} = await this.#opened;
+    if (place.where !== "worker") return place;
+    try {
+      const second = await inWorker(worker);
+      await second.answer({open: {...carried, checked: about.checked}});
+      return second;
+    } catch {
+      return place;
+    }
   }
 
   /** What there is; `checked` says whether the file may be believed. */

@@ -51,6 +51,47 @@ def test_the_engine_has_pytorchs_logits_of_all_architectures(page):
     page.engine()
 
 
+_WATCHED = """(() => {
+  globalThis.made = [];
+  const Plain = globalThis.Worker;
+  globalThis.Worker = class extends Plain {
+    constructor(...given) {
+      if (made.length === %d) throw new Error("no more workers");
+      super(...given);
+      this.sent = [];
+      made.push(this);
+    }
+    postMessage(message) {
+      this.sent.push(message.message.open ? ["open"] : message.message.ask.panels.map(({name}) => name));
+      super.postMessage(message);
+    }
+  };
+  globalThis.unwatched = () => { globalThis.Worker = Plain; };
+})()"""
+"""Notes what each worker is asked; more than so many cannot be made."""
+
+
+@pytest.mark.parametrize("workers", [2, 1])
+def test_no_key_waits_for_a_slow_panel_where_there_can_be_two_workers(page, workers):
+    scene = Scene(models=MODELS[:1], actions="ff")
+    page.page.js(_WATCHED % workers)
+    try:
+        page.engine()
+        answers = [page.ask(scene, [name]) for name in ("policy", "rtg_scan", "policy")]
+        sent = page.page.js("made.map((worker) => worker.sent)")
+    finally:
+        page.page.js("unwatched()")
+        page.engine()
+    keys, slow = [["policy"], ["policy"]], [["rtg_scan"]]
+    if workers == 2:
+        assert sent == [[["open"], *keys], [["open"], *slow]]
+    else:  # the first does all
+        assert sent == [[["open"], keys[0], *slow, keys[1]]]
+    assert all(
+        cell["data"] for each in answers for cells in each["panels"].values() for cell in cells
+    )
+
+
 def random_scene(rng: np.random.Generator, where: str = "memory", letters: str = LETTERS) -> Scene:
     """Mostly on the way somewhere; sometimes with an edit, single tokens, or the cursor back in time."""
     there = place(where)
