@@ -177,8 +177,16 @@ class Stage:
             )
         return _artefacts.artefact(self)
 
+    def derived(self) -> Mapping[str, Stage]:
+        """Further stages that this one reads, by a name: they follow from its fields and nobody sets them.
+
+        A control that must be like an input in all but one thing (an untrained network's own dictionary) is
+        made from that input. Its name is no field's.
+        """
+        return {}
+
     def inputs(self) -> dict[str, Stage]:
-        """The stages that this one reads, by field (``controls.untrained`` for nested ones)."""
+        """The stages that this one reads, by field (``controls.untrained`` for nested ones); derived ones too."""
         return self._inputs
 
     @cached_property
@@ -186,6 +194,7 @@ class Stage:
         inputs = {}
         for field in dataclasses.fields(self):
             inputs.update(_stages_in(getattr(self, field.name), field.name))
+        inputs.update(self.derived())
         return inputs
 
     def config(self) -> dict[str, Any]:
@@ -223,8 +232,10 @@ def identity(value: Any, *, nested: bool = True) -> Any:
             for f in dataclasses.fields(value)
             if not is_runtime(f) and not _is_as_before(f, getattr(value, f.name))
         }
-        version = {"version": value.version} if isinstance(value, Stage) else {}
-        return {"type": identity_name(kind), **version, "fields": fields}
+        more: dict[str, Any] = {"version": value.version} if isinstance(value, Stage) else {}
+        if isinstance(value, Stage) and (derived := value.derived()):
+            more["derived"] = identity(derived)
+        return {"type": identity_name(kind), **more, "fields": fields}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):

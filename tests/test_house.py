@@ -7,7 +7,16 @@ import pytest
 from tests.house import circles, graph, long_files, probes
 
 EDGES = graph()
-LAYERS = {"env": 0, "agent": 1, "dataset": 1, "dt": 2, "pairs": 3, "activations": 3, "analysis": 4}
+LAYERS = {
+    "env": 0,
+    "agent": 1,
+    "dataset": 1,
+    "dt": 2,
+    "pairs": 3,
+    "activations": 3,
+    "dictionary": 4,
+    "analysis": 5,
+}
 """What computes, from the bottom up: a lower package imports no higher one."""
 FOREIGN: dict[str, set[str]] = {}
 """Probes of objects that are not dtx's own, by file: each has a comment there that says whose they are."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +11,7 @@ from dtx.activations.spec import SHARD, ActivationsSpec
 from dtx.dataset.rollouts import Rollouts
 from dtx.dt.sizes import FLOAT, Sizes
 from dtx.dt.spec import Padding
+from dtx.dt.untrained import Untrained
 from dtx.report import read_metrics
 from dtx.resources import OPERATIONS, Resources
 from dtx.stage import Stage
@@ -72,6 +73,15 @@ class WindowActivations(ActivationsSpec, Stage):
         if self.other_windows is not None:
             others = min(others, self.other_windows)
         return episodes * (min(of_episode, of_window) + others * of_window / 2)
+
+    def of_untrained(self, seed: int) -> WindowActivations:
+        """The activations of an untrained network of the model's architecture, at the same rows.
+
+        Args:
+            seed: Of its weights.
+        """
+        network = Untrained(like=self.dt, dataset=self.dataset, seed=seed)
+        return replace(self, dt=network, checkpoint=None)
 
     def run(self, out: Path) -> None:
         """Write a file for each hook, tokens.arrow, activations.json, the table ``counts``, headline."""

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from dtx.app.moment import Moment
 from dtx.app.stored import where
+from dtx.dictionary.autoencoder import SparseAutoencoder
+from dtx.dictionary.sae_files import CONFIG, WEIGHTS, read
 from dtx.dt.model_config import ModelConfig
 from dtx.errors import UserError
 from dtx.exchange.lookup import readers
-from dtx.exchange.sae_files import CONFIG, WEIGHTS, SparseAutoencoder, read
 from dtx.text import first_line
 
 FOLDER = "sae"

@@ -29,8 +29,8 @@ _HERE = Path(__file__).resolve().parents[1]
 CONF = next((p for p in (_HERE / "conf", _HERE.parent / "conf") if p.is_dir()), _HERE / "conf")
 """The folder of YAML: inside the installed package, or beside it in a clone."""
 
-GROUPS = ("env", "agent", "dataset", "dt", "pairs", "activations", "analysis")
-TARGETS = ("agent", "dataset", "dt", "analysis", "pairs", "activations")
+GROUPS = ("env", "agent", "dataset", "dt", "pairs", "activations", "dictionary", "analysis")
+TARGETS = ("agent", "dataset", "dt", "analysis", "pairs", "activations", "dictionary")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

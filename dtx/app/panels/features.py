@@ -13,9 +13,9 @@ from dtx.app.dictionaries import Dictionary, dictionaries_of
 from dtx.app.moment import Moment, Side
 from dtx.app.panels import KEY, WORLD, choice, number, text
 from dtx.app.weights import check
+from dtx.dictionary.autoencoder import SparseAutoencoder
 from dtx.dt.forward import run_from
 from dtx.errors import UserError
-from dtx.exchange.sae_files import SparseAutoencoder
 from dtx.text import suggest
 
 TITLE = "Features (SAE)"
@@ -25,7 +25,7 @@ CONTROL = (
     "A random direction of the same length in the place of the feature's, and the edited run. The "
     "reconstruction's error stays in, so only the feature changes."
 )
-SOURCE = "dtx.exchange.sae_files.SparseAutoencoder"
+SOURCE = "dtx.dictionary.autoencoder.SparseAutoencoder"
 DOC = "explorer.md#features"
 FIRST = False
 SIZE = "wide"

@@ -14,10 +14,10 @@ from dtx.analysis.core.inputs import Contrast, Inputs
 from dtx.app.asked import Explorer
 from dtx.app.models import Catalogue
 from dtx.config.compose import Experiment, OnDrift, OnError, OnShortage, StoreConfig, TrackingConfig
+from dtx.dictionary.sae_files import write
 from dtx.dt.imported import Imported
 from dtx.env.actions import Action
 from dtx.exchange.published.checkpoint import digest_of
-from dtx.exchange.sae_files import write
 from dtx.running.runner import run
 from dtx.stage import Stage
 from dtx.store.store import Store
@@ -27,8 +27,8 @@ from tests.app.page import browser
 from tests.app.page.driven import Tab, server, tab
 from tests.app.panels import awkward
 from tests.app.served import served
+from tests.dictionary.test_sae_files import dictionary
 from tests.dt import test_parity
-from tests.exchange.test_sae_files import dictionary
 
 
 @pytest.fixture(scope="package")

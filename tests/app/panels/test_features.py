@@ -6,12 +6,12 @@ from dtx.app.address import parse
 from dtx.app.frames import decode, encode
 from dtx.app.models import Loader
 from dtx.app.scene import OpenPanel
+from dtx.dictionary.sae_files import read, write
 from dtx.errors import UserError
-from dtx.exchange.sae_files import read, write
 from tests.app.panels import awkward as models
 from tests.app.panels.awkward import NAMES
 from tests.app.panels.conftest import FLIP, KEY_LEFT
-from tests.exchange.test_sae_files import dictionary
+from tests.dictionary.test_sae_files import dictionary
 
 HOOKS = {"stream": "blocks.1.hook_resid_post", "heads": "blocks.0.attn.hook_z"}
 

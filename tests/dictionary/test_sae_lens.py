@@ -19,10 +19,10 @@ from sae_lens import SAE, TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.config import LoggingConfig, SAETrainerConfig
 from sae_lens.saes.sae import SAEMetadata
 from sae_lens.training.sae_trainer import SAETrainer
-from dtx.exchange.sae_files import read, write
+from dtx.dictionary.sae_files import read, write
 from tests.activations.toy import fresh, made, stage as storing
 from tests.dt.test_model import build, contexts
-from tests.exchange.test_sae_files import HOOK, VARIANTS, dictionary
+from tests.dictionary.test_sae_files import HOOK, VARIANTS, dictionary
 
 out, worst = Path(sys.argv[1]), 0.0
 x = torch.randn(50, 16)

@@ -4,8 +4,9 @@ import json
 import pytest
 import torch
 
+from dtx.dictionary.autoencoder import ARCHITECTURES, SparseAutoencoder
+from dtx.dictionary.sae_files import read, write
 from dtx.errors import UserError
-from dtx.exchange.sae_files import ARCHITECTURES, SparseAutoencoder, read, write
 from tests.dt.test_model import build, contexts
 
 HOOK = "blocks.0.hook_resid_post"
