@@ -186,7 +186,7 @@ class Stage:
         return {}
 
     def inputs(self) -> dict[str, Stage]:
-        """The stages that this one reads, by field (``controls.untrained`` for nested ones); derived ones too."""
+        """The stages that this one reads, by field (``controls.untrained``: nested); derived ones, too."""
         return self._inputs
 
     @cached_property

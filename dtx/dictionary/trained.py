@@ -28,7 +28,7 @@ COLUMNS = ("name", "hook", "width", "sparsity", "seed", "how")
 
 
 def name_of(hook: str, width: int, sparsity: float, seed: int, how: str) -> str:
-    """The name of a dictionary: ``blocks.1.hook_resid_post-1024-16-0``; of a control with its way behind it."""
+    """Name of a dictionary: ``blocks.1.hook_resid_post-1024-16-0``; of a control with its way behind it."""
     more = "" if how == "trained" else f"-{how}"
     return f"{hook}-{width}-{sparsity:g}-{seed}{more}"
 
