@@ -3,7 +3,7 @@
     python -m tests.end_to_end.chaos --kills 50            SIGKILL
     python -m tests.end_to_end.chaos --stops 30            SIGTERM and SIGINT in turns
     python -m tests.end_to_end.chaos --events 200          harm of every kind to every verb: chaos_verbs.py
-    python -m tests.end_to_end.chaos --kills 20 --pipeline features    up to dictionaries and an analysis of them
+    python -m tests.end_to_end.chaos --kills 20 --pipeline features    with dictionaries and their features
 
 The same command is given again after each signal until the pipeline is complete; then a fresh pipeline
 begins, until enough signals were delivered. A third of the moments are random over the whole length, the
