@@ -27,8 +27,8 @@ class Depends(enum.IntEnum):
 
     ``token``: what the forward pass computed at that token alone, not its place, its kind or other tokens: a
     vector (d,) is edited alike wherever it stands, so what earlier tokens put into attention stays as it is.
-    ``window``: also the other tokens of its window, so equal windows are edited alike. ``chance``: also random
-    numbers, of which each window has its own. ``batch``: also the other windows of the batch.
+    ``window``: also the other tokens of its window, so equal windows are edited alike. ``chance``: also
+    random numbers, of which each window has its own. ``batch``: also the other windows of the batch.
     """
 
     token = 0
@@ -68,8 +68,8 @@ def depends_on(function: Callable[..., Any] | None) -> Depends:
 def most(modules: Iterable[nn.Module]) -> Depends:
     """What the edits in place depend on together.
 
-    Hooks that were added by PyTorch's own methods cannot say, so they count as ``batch``. ``token`` if nothing
-    is edited.
+    Hooks that were added by PyTorch's own methods cannot say, so they count as ``batch``. ``token`` if
+    nothing is edited.
     """
     found = Depends.token
     for module in modules:

@@ -2,8 +2,9 @@
 
 As long as a window has not begun to slide, and is not padded on the left, a step only adds tokens to it:
 what the earlier ones put into attention, their keys and values, stays as it is, also where each token is
-edited by itself (:class:`dtx.dt.edits.Depends`). So each distinct context keeps them, and only the new tokens are computed. The contexts are a trie: each one goes on from a distinct
-one of the step before, and where two part ways, the second gets a copy.
+edited by itself (:class:`dtx.dt.edits.Depends`). So each distinct context keeps them, and only the new
+tokens are computed. The contexts are a trie: each one goes on from a distinct one of the step before, and
+where two part ways, the second gets a copy.
 
 Shape suffixes: k contexts computed at once, c new tokens, n tokens so far, d model, h head, e head width,
 a action.

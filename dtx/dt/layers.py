@@ -314,7 +314,7 @@ class Block(nn.Module):
         return self.after(resid_bnd, self.attn(*self.attended(resid_bnd)))
 
     def attended(self, resid_bnd: Tensor) -> list[Tensor]:
-        """What queries, keys and values are made of: (b, n, d) each, or (b, n, h, d) if heads have their own."""
+        """What queries, keys and values are made of: (b, n, d) each, or (b, n, h, d), one a head."""
         if not self.cfg.use_split_qkv_input:
             return [self.ln1(resid_bnd)] * 3
         split = resid_bnd.unsqueeze(2).expand(-1, -1, self.cfg.n_heads, -1)
