@@ -47,7 +47,7 @@ class SparseAutoencoder:
     Attributes:
         architecture: One of :data:`ARCHITECTURES` or :data:`TRANSCODERS`.
         weights: ``W_enc`` (d, f), ``W_dec`` (f, o), ``b_dec`` (o,) and what the architecture has beside them.
-        hook_name: The activation: ``blocks.1.hook_resid_post``. Heads of ``hook_z`` are one vector.
+        hook_name: The activation: ``blocks.1.hook_resid_post``. All heads of ``hook_z`` are one vector.
         hook_out: What a transcoder gives, ``blocks.1.hook_mlp_out``; empty: an autoencoder.
         apply_b_dec_to_input: Whether ``b_dec`` is taken from the input before encoding.
         normalize_activations: ``none`` or ``layer_norm``: each input is standardised, each output set back.
@@ -129,9 +129,13 @@ class SparseAutoencoder:
         if skip_od is None and not undo:
             return out_no
         if like_nd is None:
-            raise ValueError("a dictionary that skips or normalises decodes beside its input: give it")
+            raise ValueError(
+                "a dictionary that skips or normalises decodes beside its input: give it"
+            )
         if skip_od is not None:
-            return out_no + like_nd @ skip_od.T  # as SAELens has it: of the input before it is scaled
+            return (
+                out_no + like_nd @ skip_od.T
+            )  # as SAELens has it: of the input before it is scaled
         _, mean, deviation = self._normalised(like_nd)
         return out_no * deviation + mean
 
@@ -195,8 +199,9 @@ class SparseAutoencoder:
 
 WHOLE = ("b_dec", "W_skip")
 """Weights without an axis of features."""
+OF_HEADS = ("attn.hook_q", "attn.hook_k", "attn.hook_v", "attn.hook_z")
 
 
 def _flat(x: Tensor, hook: str) -> Tensor:
     """One vector a token."""
-    return x.flatten(-2) if hook.endswith("hook_z") else x
+    return x.flatten(-2) if hook.endswith(OF_HEADS) else x

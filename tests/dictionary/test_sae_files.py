@@ -51,6 +51,7 @@ VARIANTS = [
     ("standard", {"normalize_activations": "layer_norm"}),
     ("topk", {"rescale_acts_by_decoder_norm": True}),
     ("standard", {"hook": "blocks.1.attn.hook_z"}),
+    ("topk", {"hook": "blocks.1.attn.hook_q"}),
     *((architecture, {}) for architecture in TRANSCODERS),
     ("skip_transcoder", {"normalize_activations": "layer_norm"}),
     ("transcoder", {"hook": "blocks.0.attn.hook_z", "hook_out": "blocks.0.hook_attn_out"}),
@@ -61,8 +62,6 @@ def variant(architecture: str, changes):
     """A dictionary of one of the variants."""
     make = transcoder if architecture in TRANSCODERS else dictionary
     return make(architecture, **changes)
-
-
 
 
 @pytest.mark.parametrize(("architecture", "changes"), VARIANTS)
