@@ -110,8 +110,8 @@ class SparseAutoencoder:
             model: With the error term and without an edit its logits change by rounding only.
             error_term: Add the reconstruction error.
             edit: A function of the features (n, f) that returns edited ones, or edits those in place. A
-                :class:`dtx.dt.edits.Edit` says what it depends on; rollouts are faster with
-                ``Depends.window``.
+                :class:`dtx.dt.edits.Edit` says what it depends on; rollouts are fastest with
+                ``Depends.token``, as they are without an edit.
 
         Raises:
             UserError: The model computes no such activation.

@@ -1,13 +1,18 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from dtx.dictionary.autoencoder import ARCHITECTURES, SparseAutoencoder
 from dtx.dictionary.sae_files import read, write
+from dtx.dt.edits import Depends, Edit
+from dtx.dt.rollout import rollout
 from dtx.errors import UserError
 from tests.dt.test_model import build, contexts
+from tests.dt.test_rollout import Corridor
+from tests.dt.test_rollout import network as playing
 
 HOOK = "blocks.0.hook_resid_post"
 
@@ -103,6 +108,27 @@ def test_an_edit_in_place_counts_as_one_that_is_returned(error_term):
                 found.append(network(context))
     assert all(torch.equal(one, found[0]) for one in found)
     assert (found[0] - plain).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("hook", ["blocks.0.hook_resid_post", "blocks.1.attn.hook_z"])
+@pytest.mark.parametrize("error_term", [True, False])
+def test_rollouts_with_a_dictionary_keep_keys_and_values_and_play_alike(hook, error_term):
+    """Action for action as with every context computed whole; what an edit says decides."""
+    model = playing("dt.windows.context=12", "dt.model.n_ctx=35")
+    sae = dictionary("topk", hook)
+    starts, targets = [3, 4, 5, 4] * 10, np.repeat([0.1, 0.9], 20).astype(np.float32)
+
+    def same(features):
+        return features
+
+    lengths = []
+    for edit, kept in ((None, True), (Edit(same, Depends.window), False), (same, False)):
+        with sae.spliced(model, error_term, edit):
+            assert (model.by_token is model) == kept
+            lengths.append(rollout(model, Corridor(starts), targets, seed=3).length)
+    assert all((lengths[0] == other).all() for other in lengths)
+    plain = rollout(model, Corridor(starts), targets, seed=3).length
+    assert (lengths[0] == plain).all() == error_term
 
 
 def test_an_activation_that_is_not_computed_is_not_spliced():
