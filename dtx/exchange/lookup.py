@@ -8,6 +8,7 @@ from typing import Any
 
 from dtx.errors import UserError
 from dtx.files import read_json
+from dtx.report import RESULT
 from dtx.store.inventory import artefacts, existing
 from dtx.store.label import Label
 from dtx.store.store import Store
@@ -35,6 +36,8 @@ def kind_of(folder: Path) -> str:
         return "dataset"
     if (folder / "tokens.arrow").is_file():
         return "activations"
+    if (folder / "tables" / "dictionaries.parquet").is_file() and not (folder / RESULT).is_file():
+        return "dictionary"
     return "pairs" if (folder / "runs.npz").is_file() else "analysis"
 
 
