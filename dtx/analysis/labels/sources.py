@@ -1,6 +1,6 @@
-"""Where features come from: dictionaries, those of untrained networks, and three controls made here.
+"""Where features come from: dictionaries, those of untrained networks, and controls made here.
 
-Letters: n rows, f features, d activation.
+Letters: n rows, f features.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from dtx.analysis.labels.spec import PER_VIEW, RANDOM, SHUFFLED
-from dtx.dictionary.autoencoder import SparseAutoencoder
+from dtx.analysis.labels.spec import PER_VIEW, SHUFFLED
 
 if TYPE_CHECKING:
     from scipy.sparse import csc_matrix
@@ -43,28 +41,6 @@ def on_rows(active: csc_matrix, feature: int) -> np.ndarray:
     """(p,) the rows at which a column of a sparse matrix is above 0, ascending."""
     begin, end = active.indptr[feature : feature + 2]
     return np.sort(active.indices[begin:end][active.data[begin:end] > 0])
-
-
-def random_directions(
-    x_nd: np.ndarray, weight: np.ndarray, width: int, k: int, hook: str, seed: int
-) -> SparseAutoencoder:
-    """A TopK dictionary of random directions around the mean of the activations.
-
-    Args:
-        x_nd: Activations whose mean is taken. weight: (n,) how often each occurs.
-        width: Features. k: On at a token. hook: Whose activations they are. seed: Of the directions.
-    """
-    mean_d = np.average(x_nd, axis=0, weights=weight).astype(np.float32)
-    generator = torch.Generator().manual_seed(seed)
-    decoder_fd = torch.randn(width, x_nd.shape[1], generator=generator)
-    decoder_fd /= decoder_fd.norm(dim=1, keepdim=True)
-    weights = {
-        "W_enc": decoder_fd.T.contiguous(),
-        "W_dec": decoder_fd,
-        "b_enc": torch.zeros(width),
-        "b_dec": torch.from_numpy(mean_d),
-    }
-    return SparseAutoencoder("topk", weights, hook, k=min(k, width))
 
 
 def shuffled(of: Source, seed: int) -> Source:
@@ -100,8 +76,3 @@ def per_view(of: Source, group: np.ndarray, weight: np.ndarray, seed: int) -> So
     values = np.ones(len(indices), np.float32)
     active = csc_matrix((values, indices, indptr), shape=(len(group), width))
     return Source(PER_VIEW, of.name, seed, active)
-
-
-def random_source(of: Source, active: csc_matrix, seed: int) -> Source:
-    """The features of random directions as a source."""
-    return Source(RANDOM, of.name, seed, active)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -72,7 +72,7 @@ class FactsOfRows(Protocol):
 class LabelsSpec:
     """On how many rows labels are fitted, and what a label must reach."""
 
-    derived: Mapping[str, str]
+    derived_facts: dict[str, str]
     rows: Annotated[int, Range("must be 200 to 10 million rows", low=200, high=10**7)]
     depth: Annotated[int, Range(f"goes from 1 to {DEPTH}: deeper trees are no labels", 1, DEPTH)]
     least: OpenShare
