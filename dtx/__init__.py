@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         LoadedAgent,
         LoadedAnalysis,
         LoadedDataset,
-        LoadedDictionary,
+        LoadedDictionaries,
         LoadedPairs,
     )
     from dtx.exchange.model_handle import LoadedModel
@@ -46,7 +46,7 @@ def load(
 @overload
 def load(
     group: Literal["dictionary"], which: str | None = ..., *overrides: str, **more: Any
-) -> LoadedDictionary: ...
+) -> LoadedDictionaries: ...
 @overload
 def load(
     group: Literal["analysis"], which: str | None = ..., *overrides: str, **more: Any
@@ -63,7 +63,7 @@ def load(group: str, which: str | None = None, *overrides: str, **more: Any) -> 
         dt.pairs()
         dtx.load("dataset", "rollouts").columns["action"]
         dtx.load("activations", "windows").arrays["blocks.1.hook_resid_post"]
-        dtx.load("dictionary", "topk").frame
+        dtx.load("dictionary", "topk").dictionaries["blocks.1.hook_resid_post-1024-16-0"].spliced(dt.model)
         dtx.load("analysis", "calibration").tables["curve"]
 
     Args:

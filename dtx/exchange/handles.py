@@ -217,19 +217,19 @@ class LoadedActivations(Loaded):
         return self.activations.tokens
 
 
-class LoadedDictionary(Loaded):
-    """Sparse dictionaries of a model's activations."""
+class LoadedDictionaries(Loaded):
+    """Sparse dictionaries of a model's stored activations."""
 
     @cached_property
     def dictionaries(self) -> Dictionaries:
-        """By name, and a line on each: ``dictionaries[dictionaries.names[0]].encode(x)``."""
+        """By name: ``dictionaries["blocks.1.hook_resid_post-1024-16-0"].spliced(model)``."""
         from dtx.dictionary.trained import Dictionaries
 
         return Dictionaries(self.folder)
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One line a dictionary: name, hook, width, sparsity, seed, and how well it does."""
+        """One line a dictionary: its settings, and what it reaches on held-out rows."""
         return self.dictionaries.frame
 
 

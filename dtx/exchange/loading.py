@@ -177,7 +177,7 @@ def _handle(group: str, origin: Origin) -> Loaded:
         "dataset": handles.LoadedDataset,
         "pairs": handles.LoadedPairs,
         "activations": handles.LoadedActivations,
-        "dictionary": handles.LoadedDictionary,
+        "dictionary": handles.LoadedDictionaries,
         "analysis": handles.LoadedAnalysis,
     }
     return kinds[group](origin)
