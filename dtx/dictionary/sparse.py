@@ -11,10 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dtx.dictionary.spec import How
+
 if TYPE_CHECKING:
+    import pandas as pd
     from scipy.sparse import csc_matrix
 
     from dtx.activations.stored import Activations
+    from dtx.dictionary.trained import Dictionaries
 
 TOGETHER = 4096
 """Rows that are encoded at once."""
@@ -54,3 +58,18 @@ def encoded(
         x_nd = np.asarray(array_rw[rows[begin : begin + TOGETHER]], np.float32)
         parts.append(csr_matrix(encoder.encode(torch.from_numpy(x_nd)).numpy()))
     return csc_matrix(vstack(parts)) if parts else csc_matrix((0, 0), dtype=np.float32)
+
+
+def drawn_rows(count: int, most: int, seed: int) -> np.ndarray:
+    """Numbers of the rows that are looked at, ascending: all of ``count``, or ``most`` drawn by the seed."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+
+
+def first_size(dictionaries: Dictionaries) -> pd.DataFrame:
+    """The lines of the trained dictionaries of the first hook, width and sparsity, one a seed."""
+    frame = dictionaries.frame
+    frame = frame[frame.how == How.trained.value]
+    size = ["hook", "width", "sparsity"]
+    return frame[(frame[size] == frame[size].iloc[0]).all(axis=1)]

@@ -10,8 +10,8 @@ from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import Result
 from dtx.analysis.core.scoring import Scoring
 from dtx.analysis.labels.spec import LabelsSpec
-from dtx.activations.facts import check_facts
 from dtx.dictionary.dictionary_stage import DictionaryStage
+from dtx.dictionary.spec import How
 from dtx.resources import Resources
 from dtx.stage import Stage
 
@@ -41,10 +41,14 @@ class Labels(LabelsSpec, Analysis):
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Facts of the demonstrations' worlds, and expressions over them."""
+        from dtx.activations.facts import check_facts
+
         dataset = self.dictionary.activations.dataset
-        for place, what in check_facts(dataset, self.derived_facts):
-            name = place.partition(".")[2]
-            yield (f"derived_facts.{name}" if name else "dictionary", what)
+        for place, what in check_facts(dataset, self.facts):
+            kind, _, name = place.partition(".")
+            yield (f"facts.{name}" if name else f"dictionary.activations.{kind}"), what
+        if How.trained not in self.dictionary.how:
+            yield "dictionary.how", "trains no dictionary, only controls: add trained"
 
     def resources(self) -> Resources:
         """Facts and features of the rows, as numbers and as sparse ones; a tree a feature."""

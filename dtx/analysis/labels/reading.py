@@ -13,15 +13,13 @@ from dtx.analysis.labels.drawn import texts
 from dtx.analysis.labels.sources import Source
 from dtx.analysis.labels.spec import RANDOM, TRAINED, UNTRAINED, LabelsSpec
 from dtx.dictionary.controls import random
-from dtx.dictionary.sparse import encoded
-from dtx.dictionary.spec import How
+from dtx.dictionary.sparse import drawn_rows, encoded, first_size
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from dtx.activations.stored import Activations
     from dtx.dictionary.dictionary_stage import DictionaryStage
-    from dtx.dictionary.trained import Dictionaries
 
 
 def read(
@@ -40,7 +38,7 @@ def read(
 
     stored, dataset = dictionary.activations.load(), dictionary.activations.dataset
     rows = drawn_rows(len(stored), spec.rows, spec.seed)
-    facts = FactTable.of(stored, dataset, spec.derived_facts, rows)
+    facts = FactTable.of(stored, dataset, spec.facts, rows)
     dictionaries = dictionary.load()
     chosen = first_size(dictionaries)
     trained = [
@@ -64,21 +62,6 @@ def read(
         [_random(stored, chosen.iloc[0], rows, spec.seed)],
         shown,
     )
-
-
-def drawn_rows(count: int, most: int, seed: int) -> np.ndarray:
-    """Numbers of the rows that are looked at, ascending: all, or so many drawn by the seed."""
-    if count <= most:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
-
-
-def first_size(dictionaries: Dictionaries) -> pd.DataFrame:
-    """The lines of the trained dictionaries of the first hook, width and sparsity, one a seed."""
-    frame = dictionaries.frame
-    frame = frame[frame.how == How.trained.value]
-    size = ["hook", "width", "sparsity"]
-    return frame[(frame[size] == frame[size].iloc[0]).all(axis=1)]
 
 
 def _random(stored: Activations, line: pd.Series, rows: np.ndarray, seed: int) -> Source:

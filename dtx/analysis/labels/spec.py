@@ -72,7 +72,7 @@ class FactsOfRows(Protocol):
 class LabelsSpec:
     """On how many rows labels are fitted, and what a label must reach."""
 
-    derived_facts: dict[str, str]
+    facts: dict[str, str]
     rows: Annotated[int, Range("must be 200 to 10 million rows", low=200, high=10**7)]
     depth: Annotated[int, Range(f"goes from 1 to {DEPTH}: deeper trees are no labels", 1, DEPTH)]
     least: OpenShare
