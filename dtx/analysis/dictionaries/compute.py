@@ -11,7 +11,7 @@ from dtx.analysis.core.result import Check, Result
 from dtx.analysis.dictionaries.candidates import Candidate, Network, all_of, own_of
 from dtx.analysis.dictionaries.claims import judge
 from dtx.analysis.dictionaries.groups import grouped
-from dtx.analysis.dictionaries.judging import Judge, Lines, Unedited, returns_apart
+from dtx.analysis.dictionaries.judging import Judge, Lines, Unedited
 from dtx.analysis.dictionaries.measure import States
 from dtx.analysis.dictionaries.play import play
 from dtx.analysis.dictionaries.spec import TRAINED, DictionariesSpec
@@ -104,11 +104,9 @@ def _judged(
     """Add the numbers of a hook's dictionaries; of the model itself all controls and the exact checks."""
     mean, rest = some[0], some[1:]
     judge_of = Judge(spec, network, unedited, mean, env, split, episodes)
-    returns = unedited.play.returns_re
-    width = returns_apart(float(returns.min()), float(returns.max()))
     for place, candidate in enumerate(some if model else rest):
         bar.advance(1 / len(some), f"{place + 1} of {len(some)}: {candidate.kind}")
-        judge_of.add(candidate, lines, width, always=model)
+        judge_of.add(candidate, lines, always=model)
     if not model:
         bar.advance(1 / len(some))
         return []

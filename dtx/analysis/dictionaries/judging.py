@@ -84,16 +84,18 @@ class Judge:
         self.rows = Rows.of(network.stored, mean.hook, split, Part.HELD_OUT)
         self.mean_policy = self._policy(mean)
         self.mean_play = self._play(mean)
+        both = np.stack([unedited.play.returns_re, self.mean_play.returns_re])
+        # How far two returns can be apart: as far as 0 and 1, or as was seen.
+        self.width = max(float(both.max()), 1.0) - min(float(both.min()), 0.0)
         pairs = zip(unedited.play.returns_re, self.mean_play.returns_re, strict=True)
-        self.plays = any(measurable(gap(model_e, mean_e)) for model_e, mean_e in pairs)
+        self.plays = any(measurable(gap(*pair, self.width)) for pair in pairs)
 
-    def add(self, candidate: Candidate, lines: Lines, width: float, always: bool = True) -> None:
+    def add(self, candidate: Candidate, lines: Lines, always: bool = True) -> None:
         """Measure a dictionary.
 
         Args:
             candidate: Of this hook.
             lines: Where its numbers are added.
-            width: How far two returns can be apart.
             always: Play, even where mean ablation costs no return of which a share could be kept.
         """
         of = reconstruct(candidate.sae, self.rows)
@@ -106,7 +108,7 @@ class Judge:
             numbers.append((measure, np.nan, number))
         if always or self.plays:
             played = self.mean_play if candidate is self.mean else self._play(candidate)
-            numbers += self._returns(played, width)
+            numbers += self._returns(played)
             for target, outcome_e in zip(self.spec.targets, played.outcome_re, strict=True):
                 shares = {name: float((outcome_e == i).mean()) for i, name in enumerate(OUTCOMES)}
                 lines.outcomes.append({**candidate.about, "target": target, **shares})
@@ -114,12 +116,12 @@ class Judge:
             row = {"measure": measure, "target": target, "value": number.value, **number.columns()}
             lines.numbers.append({**candidate.about, "l0": of.l0, **row})
 
-    def _returns(self, played: Play, width: float) -> Iterator[tuple[str, float, Estimate]]:
+    def _returns(self, played: Play) -> Iterator[tuple[str, float, Estimate]]:
         own, mean = self.unedited.play, self.mean_play
         for i, target in enumerate(self.spec.targets):
             yield RETURN, target, mean_estimate(played.returns_re[i])
             three = (played.returns_re[i], own.returns_re[i], mean.returns_re[i])
-            yield KEPT, target, kept(*three, width)
+            yield KEPT, target, kept(*three, self.width)
             flipped = int((played.outcome_re[i] != own.outcome_re[i]).sum())
             yield FLIPS, target, share_estimate(flipped, self.episodes)
 
@@ -189,10 +191,4 @@ def _binned(density_f: np.ndarray) -> Iterator[dict[str, float]]:
             dead = power_f == low
             yield {"from": low, "to": low, "features": int(dead.sum())}
         yield {"from": low, "to": high, "features": int(inside.sum())}
-
-
-def returns_apart(lowest: float, highest: float) -> float:
-    """How far two returns can be apart, of what was seen: at least as far as 0 and 1."""
-    return max(highest, 1.0) - min(lowest, 0.0)
-
 

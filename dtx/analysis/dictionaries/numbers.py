@@ -63,9 +63,13 @@ def one_minus(share: Estimate) -> Estimate:
     return Estimate(1 - share.value, 1 - share.high, 1 - share.low, share.n, share.kind)
 
 
-def gap(model_e: np.ndarray, mean_e: np.ndarray) -> Estimate:
-    """How far the model's return is from that of mean ablation, of which a share may be kept."""
-    return mean_estimate(model_e - mean_e)
+def gap(model_e: np.ndarray, mean_e: np.ndarray, width: float) -> Estimate:
+    """How far the model's return is from that of mean ablation, of which a share may be kept.
+
+    Args:
+        model_e, mean_e: (e,) returns, paired. width: How far two returns can be apart.
+    """
+    return mean_estimate(model_e - mean_e, bounds=(-width, width))
 
 
 def measurable(of: Estimate) -> bool:
@@ -91,7 +95,7 @@ def kept(edited_e: np.ndarray, model_e: np.ndarray, mean_e: np.ndarray, width: f
     Returns:
         Missing where the gap is too small to be measured.
     """
-    of = gap(model_e, mean_e)
+    of = gap(model_e, mean_e, width)
     if not measurable(of):
         return Estimate(math.nan, math.nan, math.nan, of.n, f"gap {of.value:.3g}: not measured")
     lost_e = edited_e - model_e
