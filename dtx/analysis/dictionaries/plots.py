@@ -76,7 +76,7 @@ def draw(result: Result, spec: DictionariesSpec, hook: str) -> Figure:
     targets = sorted(set(spec.targets), reverse=True)
     names = [f"kept {target:g}" for target in targets]
     panels = [*names, RECOVERED, EXPLAINED, "density"]
-    heights = [2.3] * len(names) + [2.0, 2.0, 2.6]
+    heights = [2.5] * len(names) + [2.2, 2.2, 2.6]
     figure, axes = new(PHONE, sum(heights), mosaic=[[p] for p in panels], height_ratios=heights)
     for name, target in zip(names, targets, strict=True):
         rows = groups[(groups["measure"] == KEPT) & (groups["target"] == target)]
@@ -91,7 +91,6 @@ def draw(result: Result, spec: DictionariesSpec, hook: str) -> Figure:
         rows = groups[groups["measure"] == measure]
         words = "KL recovered" if measure == RECOVERED else "explained variance"
         _over_l0(axes[measure], rows, f"{words} (mean: 0)")
-    axes[EXPLAINED].set_xlabel("features on at a token (L0)")
     _densities(axes["density"], result.tables["density"], hook)
     axes[EXPLAINED].legend(
         *axes[names[0]].get_legend_handles_labels(),
@@ -128,7 +127,7 @@ def note(result: Result, hook: str) -> str:
     groups = result.tables["groups"]
     own = groups[(groups["hook"] == hook) & (groups["kind"] == TRAINED)]
     seeds = int(own["seeds"].max())
-    kinds = own[own["measure"] == KEPT]["interval"].dropna()
+    kinds = own[(own["measure"] == KEPT) & own["value"].notna()]["interval"]
     bars = f"; bars: 95% intervals, {kinds.iloc[0]}" if len(kinds) else ""
     return f"trained: {seeds} seed{'s' if seeds > 1 else ''}{bars}; {controls(result)}"
 
@@ -161,6 +160,7 @@ def _over_l0(axis: Axes, rows: pd.DataFrame, label: str) -> None:
     # Intervals of what is far off would hide all differences between those that are near 1.
     low, high = min([0.0, *shown]), max([1.0, *shown])
     axis.set(ylabel=label, ylim=(max(low - 0.15, -1.2), min(high + 0.15, 2.0)))
+    axis.set_xlabel("features on at a token (L0)", fontsize=8)
     axis.yaxis.label.set_size(8)
     axis.set_xscale("log", base=2)
     powers = 2.0 ** np.arange(0, np.ceil(np.log2(most)) + 1)
