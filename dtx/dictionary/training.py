@@ -7,7 +7,7 @@ rows of every step, and nothing else.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,11 @@ from dtx.training.threads import one_thread
 
 POINTS = 100
 """Of a curve, about."""
+Kind = Callable[[Planned, Schedule, int, int], Network]
+"""A class of networks, or one with its own settings: arguments are those of :class:`Network`."""
 
 
-def train(stage: DictionaryStage, kind: type[Network], out: Path) -> None:
+def train(stage: DictionaryStage, kind: Kind, out: Path) -> None:
     """Train, measure on the held-out rows, and write the artefact.
 
     Args:
@@ -78,9 +80,7 @@ def plans(stage: DictionaryStage) -> list[Planned]:
     ]
 
 
-def _network(
-    stage: DictionaryStage, kind: type[Network], planned: Planned, stored: Activations
-) -> Network:
+def _network(stage: DictionaryStage, kind: Kind, planned: Planned, stored: Activations) -> Network:
     schedule = Schedule(stage.revive, stage.dead_after, stage.warm_up)
     d = stored.hooks[planned.hook]
     return kind(planned, schedule, d, d)
