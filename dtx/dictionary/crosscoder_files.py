@@ -1,9 +1,9 @@
 """Crosscoders: one set of features that reads several activations at once and gives all of them back.
 
-
-
-
-features that are shared come out as if they were of one alone (Minder et al. 2025).
+The activations are of several hooks of a model, or of the same hook of several models, on the same tokens. A
+feature's decoder is as long at each as the feature matters there (Lindsey et al. 2024):
+:meth:`Crosscoder.share` tells features of one from those of all. Features are those beyond a threshold, found
+by BatchTopK: under L1 shared features come out as if they were of one alone (Minder et al. 2025).
 
 A folder holds ``cfg.json`` (sources, metadata) and ``crosscoder.safetensors``; SAELens has no crosscoders.
 They are not put into a model, for they read the last of the activations before they give the first.
