@@ -29,4 +29,7 @@ class TopK(DictionaryStage):
 
     def run(self, out: Path) -> None:
         """Train all of them in one pass over the activations."""
-        raise NotImplementedError
+        from dtx.dictionary.networks.topk import TopKNetwork
+        from dtx.dictionary.training import train
+
+        train(self, TopKNetwork, out)
