@@ -164,7 +164,7 @@ def _examine(
     errors: dict[str, float] = {}
     if given.name == TRAINED:
         tables["clamped"] = clamped(spec, chosen, activity, at_pairs, about)
-        errors = identities(spec, model, sae, directions, chosen, elsewhere)
+        errors = identities(model, sae, directions, chosen, elsewhere)
         tables |= _patched(spec, model, site, directions, batches, pairs, errors)
     if player is not None:
         some = range(min(spec.played, len(chosen.features)))

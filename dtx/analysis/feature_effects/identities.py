@@ -10,7 +10,7 @@ from torch import Tensor
 from dtx.analysis.feature_effects.dictionary import Directions
 from dtx.analysis.feature_effects.examine import Chosen
 from dtx.analysis.feature_effects.measure import ADD, Edited, FeatureEdit, Windows
-from dtx.analysis.feature_effects.spec import CHOSEN, SIDES, FeatureEffectsSpec
+from dtx.analysis.feature_effects.spec import CHOSEN, SIDES
 from dtx.dictionary.autoencoder import SparseAutoencoder
 from dtx.dt.model import DecisionTransformerModel
 
@@ -21,7 +21,6 @@ BATCHED = "edits computed as one batch give the logits of the dictionary spliced
 
 
 def identities(
-    spec: FeatureEffectsSpec,
     model: DecisionTransformerModel,
     sae: SparseAutoencoder,
     directions: Directions,
@@ -29,14 +28,25 @@ def identities(
     edited: Edited,
 ) -> dict[str, float]:
     """Largest error of each identity, in the first batch of windows, on the chosen features."""
+    with torch.no_grad():
+        return _errors(model, sae, directions, chosen, edited)
+
+
+def _errors(
+    model: DecisionTransformerModel,
+    sae: SparseAutoencoder,
+    directions: Directions,
+    chosen: Chosen,
+    edited: Edited,
+) -> dict[str, float]:
     if not chosen.features:
         return {}
     windows, value = edited.windows[0], edited.value[0]
     features, rows = chosen.features, torch.arange(len(windows.runs))
-    with torch.no_grad(), sae.spliced(model):
+    with sae.spliced(model):
         whole = model(windows.runs.context)
     errors = {SPLICED: float((whole - windows.runs.logits).abs().max())}
-    with torch.no_grad(), sae.spliced(model, edit=lambda f: _set(f, features, value[..., features])):
+    with sae.spliced(model, edit=lambda f: _set(f, features, value[..., features])):
         errors[OWN] = float(windows.effect(rows, model(windows.runs.context)).max())
     added = torch.stack([edited.change(0, FeatureEdit(f, ADD, 0.0)) for f in features])
     unit = directions.unit_fd[features]
@@ -55,7 +65,6 @@ def _set(features: Tensor, which: Sequence[int], value: Tensor) -> Tensor:
     return features
 
 
-@torch.no_grad()
 def _apart(
     model: DecisionTransformerModel,
     sae: SparseAutoencoder,

@@ -32,7 +32,7 @@ class Episodes:
 
     def edited(self, hook: str, directions: Directions, edit: FeatureEdit) -> list[Played]:
         """Episodes at each target under an edit of every token."""
-        put = Edit(_hook(directions, edit), Depends.window)
+        put = Edit(_hook(directions, edit), Depends.token)
         with self.model.hooks(fwd_hooks=[(hook, put)]):
             return self._play()
 

@@ -20,7 +20,7 @@ from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.windows import Drawn
 from dtx.pairs.pair_set import PairBatch
 
-TOGETHER = 16
+TOGETHER = 8
 """Windows of about one length that are run as one batch."""
 CLEAN = "clean"
 
