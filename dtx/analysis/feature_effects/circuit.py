@@ -75,7 +75,7 @@ def edges(patches: Patches, count: int, threshold: float) -> pd.DataFrame:
         for sender, receiver, guess_b, exact in [*_into(nodes), *_out_of(nodes)]:
             line: dict[str, Any] = {
                 "edit": edit, "reward_to_go": target, "sender": sender, "receiver": receiver,
-                "attribution": float(guess_b.mean()), "exact": np.nan, "low": np.nan, "high": np.nan, "n": 0,
+                "attribution": float(guess_b.detach().mean()), "exact": np.nan, "low": np.nan, "high": np.nan, "n": 0,
             }  # fmt: skip
             if abs(line["attribution"]) >= threshold:
                 estimate = mean_estimate(exact().double().numpy(), clusters=variant, of="layouts")
@@ -148,13 +148,19 @@ class _Reading:
         added_bnf = self.patches.added(x_bnd)
         return added_bnf, x_bnd - added_bnf @ self.patches.directions.direction_fd
 
-    @torch.no_grad()
     def slope(self, end: int, change_bnm: Tensor) -> tuple[Tensor, Tensor]:
-        """First-order change of features (b, n, f) and error (b, n, d) by a change of the stream."""
-        from torch.func import jvp
+        """First-order change of features (b, n, f) and error (b, n, d) by a change of the stream.
 
-        zero = torch.zeros_like(change_bnm)
-        return jvp(lambda change: self._parts(end, change), (zero,), (change_bnm,))[1]
+        Forward mode by two passes backward: the backward pass is linear in the weights it is given, so that
+        its own derivative by these, along the change, is what the change does.
+        """
+        zero = torch.zeros_like(change_bnm).requires_grad_()
+        with torch.enable_grad():
+            parts = self._parts(end, zero)
+            weights = [torch.zeros_like(part).requires_grad_() for part in parts]
+            (back_bnm,) = torch.autograd.grad(parts, zero, weights, create_graph=True)
+            slopes = torch.autograd.grad(back_bnm, weights, change_bnm)
+        return slopes[0], slopes[1]
 
     @torch.no_grad()
     def difference(self, change_bnm: Tensor) -> tuple[Tensor, Tensor]:

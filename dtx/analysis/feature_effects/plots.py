@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dtx.analysis.core.notes import controls
-from dtx.analysis.core.plots import headline
+from dtx.analysis.core.plots import headline, words
 from dtx.analysis.core.result import Result
 from dtx.analysis.feature_effects.curves import DIMENSIONS, FEATURES, RANDOM_FEATURES
 from dtx.analysis.feature_effects.spec import KL, LD, OFF, ON, RANDOM, RETURN, TRAINED
@@ -18,9 +18,9 @@ SIDE_COLOURS = {OFF: BLUE, ON: ORANGE}
 """Of the ways in which a feature is changed."""
 MARKS = {OFF: "o", ON: "s"}
 NAMES = {
-    LD: "|change of logit difference|, declared pairs",
-    KL: "KL to the unedited policy, nats, held-out episodes",
-    RETURN: "|change of return|, played episodes",
+    LD: "Pairs: |change of logit difference|",
+    KL: "Held-out episodes: KL (nats)",
+    RETURN: "Played episodes: |change of return|",
 }
 BASIS = {FEATURES: (BLUE, "-", "o"), DIMENSIONS: (ORANGE, "--", "s"), RANDOM_FEATURES: (GREY, ":", "^")}
 SHOWN = 12
@@ -33,7 +33,11 @@ def draw(result: Result) -> Figure:
     effects = tables["effects"] if "effects" in tables else pd.DataFrame(columns=["measure"])
     measures = [m for m in NAMES if (effects["measure"] == m).any()]
     panels = [*measures, *(name for name in ("sets", "edges") if _rows(result, name))]
-    figure, axes = new(PHONE, 0.4 + 2.7 * max(len(panels), 1), mosaic=[[name] for name in panels or ["none"]])
+    heights = [1.6 if name == "edges" else 1.0 for name in panels or ["none"]]
+    figure, axes = new(
+        PHONE, 0.4 + 2.6 * sum(heights), mosaic=[[name] for name in panels or ["none"]],
+        height_ratios=heights,
+    )  # fmt: skip
     for measure in measures:
         _beside(axes[measure], effects[effects["measure"] == measure], measure)
     if "sets" in panels:
@@ -104,8 +108,8 @@ def _sets(axis: Axes, table: pd.DataFrame) -> None:
     sizes = sorted(table["k"].unique())
     axis.set_xticks([max(size, 0.5) for size in sizes], [str(size) for size in sizes])
     axis.set(xlabel="size of the set", ylabel="share of the effect", ylim=(-0.35, 1.45))
-    axis.set_title("Patched alone (thick), all else patched (thin)", fontsize=8.5)
-    axis.legend(fontsize=7.5, ncol=3, loc="upper left")
+    axis.set_title("Set patched (thick); all else (thin)", fontsize=8.5)
+    axis.legend(fontsize=7.5, loc="center left")
 
 
 def _edges(axis: Axes, table: pd.DataFrame) -> None:
@@ -115,7 +119,7 @@ def _edges(axis: Axes, table: pd.DataFrame) -> None:
     first = exact[exact["dictionary"] == exact["dictionary"].iloc[0]] if len(exact) else exact
     best = first.reindex(first["exact"].abs().sort_values(ascending=False).index).head(SHOWN)
     names = [
-        f"{s} > {r}, {str(e).replace('_', ' ').replace('rtg', 'RTG')} {t:g}" for s, r, e, t in best[where].itertuples(index=False)
+        f"{s} > {r}\n{words(str(e))}, RTG {t:g}" for s, r, e, t in best[where].itertuples(index=False)
     ]
     place = np.arange(len(best))[::-1]
     axis.barh(place, best["exact"], color=BLUE, height=0.6, label="exact")
@@ -125,5 +129,5 @@ def _edges(axis: Axes, table: pd.DataFrame) -> None:
     axis.axvline(0, color=INK, lw=0.7)
     axis.set_yticks(place, names, fontsize=7)
     axis.set(xlabel="share of the effect")
-    axis.set_title("Strongest edges (sender > receiver), first dictionary", fontsize=8.5)
+    axis.set_title("Strongest edges, one dictionary", fontsize=8.5)
     axis.legend(fontsize=7.5)

@@ -70,8 +70,8 @@ class Site:
         """What a change (..., d) of the activation adds to the residual stream (..., m)."""
         block = blocks_of(model)[self.layer]
         if self.part == "mlp.hook_post":
-            return change @ block.mlp.W_out
-        return change @ block.attn.W_O.flatten(0, 1) if self.part == "attn.hook_z" else change
+            return change @ block.mlp.W_out.detach()
+        return change @ block.attn.W_O.detach().flatten(0, 1) if self.part == "attn.hook_z" else change
 
 
 class SiteRuns:
