@@ -1,4 +1,4 @@
-"""What features do: exact on a compiled model, nothing where nothing is, and the same as the spliced dictionary."""
+"""Edits of features in a batch, the choice of features and of those beside them, and the whole."""
 
 from __future__ import annotations
 
@@ -11,23 +11,28 @@ import pytest
 import torch
 
 from dtx.analysis.feature_effects import FeatureEffects
-from dtx.analysis.feature_effects.circuit import ERROR, OTHERS, edges
+from dtx.analysis.feature_effects.circuit import ERROR, OTHERS
 from dtx.analysis.feature_effects.compute import Given, compute
-from dtx.analysis.feature_effects.curves import DIMENSIONS, FEATURES, sets, single
 from dtx.analysis.feature_effects.dictionary import Activity, Directions, matched
 from dtx.analysis.feature_effects.examine import Chosen, Effects, choose, margin, strongest
 from dtx.analysis.feature_effects.identities import identities
 from dtx.analysis.feature_effects.measure import ADD, CLAMP, Edited, FeatureEdit, estimated
-from dtx.analysis.feature_effects.patches import Patches
-from dtx.analysis.feature_effects.played import Episodes, identical
 from dtx.analysis.feature_effects.sites import Site, SiteRuns
-from dtx.analysis.feature_effects.spec import CHOSEN, KL, NATURAL, OFF, ON, PARTS, SAME_SIZE, place_of
-from dtx.analysis.feature_effects.windows import apart, episode_windows, of_episodes, pair_windows
+from dtx.analysis.feature_effects.spec import (
+    CHOSEN,
+    KL,
+    NATURAL,
+    OFF,
+    ON,
+    PARTS,
+    SAME_SIZE,
+    place_of,
+)
+from dtx.analysis.feature_effects.windows import episode_windows, of_episodes, pair_windows
 from dtx.config.compose import build_group
 from dtx.dataset.episodes import Split
 from dtx.dictionary.autoencoder import SparseAutoencoder
 from dtx.errors import UserError
-from tests.dt.planted_variants import planted
 from tests.dt.toy import episodes as random_episodes
 from tests.pairs.build import declared, made, model
 
@@ -41,82 +46,19 @@ def pairs(tmp_path_factory):
     return made(declared("memory", dataset=None), tmp_path_factory.mktemp("pairs") / "p")
 
 
-def neurons(which, hook=NEURONS) -> SparseAutoencoder:
-    """A dictionary whose features are some of the eight deciding neurons."""
-    rows = torch.eye(8)[list(which)]
-    zero = torch.zeros(8)
-    weights = {"W_enc": rows.T.contiguous(), "W_dec": rows, "b_dec": zero, "b_enc": zero[: len(rows)]}
-    return SparseAutoencoder("standard", weights, hook)
-
-
 def random(width: int, hook=HOOK, seed=0, features=40, **changes) -> SparseAutoencoder:
     """A TopK dictionary of random directions."""
     generator = torch.Generator().manual_seed(seed)
     decoder = torch.randn(features, width, generator=generator)
-    weights = {
-        "W_enc": decoder.T.contiguous(), "W_dec": decoder, "b_dec": torch.randn(width, generator=generator) / 9,
-        "b_enc": torch.zeros(features),
-    }  # fmt: skip
+    bias = torch.randn(width, generator=generator) / 9
+    weights = {"W_enc": decoder.T.contiguous(), "W_dec": decoder, "b_dec": bias}
+    weights["b_enc"] = torch.zeros(features)
     return SparseAutoencoder("topk", weights, hook, k=4, **changes)
-
-
-def patches_of(network, pairs, sae) -> Patches:
-    (batch,) = pairs.batches(network)
-    return Patches(network, Site.of(sae.hook_name), batch, apart(network, batch, 0.01), Directions(sae), 64)
 
 
 def edited_of(network, sae, count=6) -> Edited:
     drawn = of_episodes(random_episodes(), network, Split.VALIDATION, count, 0)
     return Edited(episode_windows(network, Site.of(sae.hook_name), drawn), Directions(sae), 16)
-
-
-# The compiled model: all of the effect is in eight neurons, and which ones is known.
-
-
-def test_the_deciding_neurons_as_features_carry_all_of_the_effect(pairs):
-    _, network, _, _ = planted("plain")
-    parts = single(patches_of(network, pairs, neurons(range(8))))
-    expected = parts["part"].isin(["features", "both"]).astype(float)
-    assert len(parts) == 80 and np.allclose(parts["rho"], expected, atol=TOLERANCE)
-    # Half of the neurons: the error has the rest, and both together all.
-    half = single(patches_of(network, pairs, neurons([0, 1, 2, 3]))).set_index("part")["rho"]
-    assert np.allclose(half["features"].to_numpy() + half["error"].to_numpy(), 1, atol=TOLERANCE)
-    assert half["error"].max() > 0.4 and np.allclose(half["both"], 1, atol=TOLERANCE)
-
-
-def test_features_that_do_not_decide_carry_nothing(pairs):
-    """Those of the last block's MLP, which does nothing."""
-    _, network, _, _ = planted("plain")
-    parts = single(patches_of(network, pairs, neurons(range(8), "blocks.2.mlp.hook_post")))
-    assert (parts["rho"] == 0).all()
-
-
-def test_the_circuit_of_the_compiled_model_is_found(pairs):
-    """Who brings which variable to which neuron, by attribution and exactly; nothing else."""
-    _, network, circuit, _ = planted("plain")
-    table = edges(patches_of(network, pairs, neurons(range(8))), 8, 0.01)
-    strong = table[table["attribution"].abs() > 1e-4]
-    assert np.allclose(strong["exact"], strong["attribution"], atol=1e-4)
-    writes = {"instruction_flip": "L1H0", "swap_targets": "embed", "rtg_zero": "L0 MLP"}
-    into = strong[strong["receiver"] != "logits"]
-    assert {(e, s) for e, s in zip(into["edit"], into["sender"], strict=True)} == set(writes.items())
-    by_edit = strong.groupby(["edit", "reward_to_go", strong["receiver"] == "logits"])["exact"].sum()
-    assert np.allclose(by_edit, 1, atol=1e-4)  # as much comes in as goes out: all of it
-    # With reward-to-go high or low only the neurons of that sign change when another variable is flipped.
-    flips = into[into["edit"] == "instruction_flip"]
-    for target, high in ((0.892, 1), (0.0, -1)):
-        here = set(flips.loc[flips["reward_to_go"] == target, "receiver"])
-        assert here == {f"F{n.neuron}" for n in circuit.neurons if n.high == high}
-
-
-def test_sets_grow_from_nothing_to_everything(pairs):
-    _, network, _, _ = planted("plain")
-    table = sets(patches_of(network, pairs, neurons(range(8))), [0, 2, 8], 3, 0)
-    ends = table.groupby("k")[["faithfulness", "remaining"]].agg(["min", "max"])
-    assert np.allclose(ends.loc[0], [0, 0, 1, 1], atol=TOLERANCE)
-    assert np.allclose(ends.loc[8], [1, 1, 0, 0], atol=TOLERANCE)
-    own = table[table["k"] == 2].groupby("basis")["faithfulness"].mean()
-    assert own[FEATURES] == own[DIMENSIONS]  # here the dimensions are the neurons
 
 
 # Any model: batches of edits against the dictionary that is spliced in.
@@ -128,7 +70,9 @@ def test_edits_at_any_activation_are_those_of_hooks(part, pairs):
     (batch,) = pairs.batches(network)
     for last_only in (True, False):
         runs = SiteRuns(network, batch.clean[:3], Site.of(hook), last_only=last_only)
-        added = 0.3 * torch.randn(2, *runs.x_bnd.shape[1:], generator=torch.Generator().manual_seed(0))
+        added = 0.3 * torch.randn(
+            2, *runs.x_bnd.shape[1:], generator=torch.Generator().manual_seed(0)
+        )
         got = runs.edited(torch.tensor([2, 0]), added)
 
         def put(value, hook=None, added=added):
@@ -143,7 +87,9 @@ def test_edits_at_any_activation_are_those_of_hooks(part, pairs):
 def test_identities_hold_for_any_dictionary(changes):
     network, sae = model(), random(16, **changes)
     edited = edited_of(network, sae)
-    chosen = Chosen([0, 5], [np.array([1]), np.array([2])], {0: 1.0, 5: 0.5, 1: 0.2, 2: 0.3}, pd.DataFrame())
+    chosen = Chosen(
+        [0, 5], [np.array([1]), np.array([2])], {0: 1.0, 5: 0.5, 1: 0.2, 2: 0.3}, pd.DataFrame()
+    )
     errors = identities(network, sae, Directions(sae), chosen, edited)
     assert len(errors) == 4 and max(errors.values()) < TOLERANCE
 
@@ -169,7 +115,9 @@ def test_a_random_edit_of_the_same_size_is_as_large_along_another_direction():
     edited = edited_of(network, sae)
     feature = next(f for f in range(40) if edited.where(f) > 0.05)
     own, other = FeatureEdit(feature, OFF), FeatureEdit(feature, OFF, along=(feature + 1) % 40)
-    assert torch.equal(edited.change(0, own), edited.change(0, other)) and other.direction != feature
+    assert (
+        torch.equal(edited.change(0, own), edited.change(0, other)) and other.direction != feature
+    )
     batch = edited.effects([own, other, FeatureEdit(feature, ADD, 0.0)])
     assert batch.shape == (3, 6) and (batch[2] == 0).all() and (batch[:2].max(1) > 0).all()
     assert not np.allclose(batch[0], batch[1])
@@ -194,11 +142,15 @@ def test_the_estimate_is_the_kl_of_small_changes():
 
 
 def test_activity_counts_rows_as_often_as_they_occur():
-    sae = neurons(range(8))
+    eye, zero = torch.eye(8), torch.zeros(8)
+    weights = {"W_enc": eye, "W_dec": eye, "b_dec": zero, "b_enc": zero}
+    sae = SparseAutoencoder("standard", weights, HOOK)
     x = np.zeros((3, 8), np.float32)
     x[0, 2], x[1, 2], x[2, 3] = 1.0, 3.0, 5.0
     found = Activity.of(Directions(sae), x, np.array([1, 2, 1]))
-    assert found.density_f[2] == 0.75 and found.density_f[3] == 0.25 and found.live.tolist() == [2, 3]
+    assert (
+        found.density_f[2] == 0.75 and found.density_f[3] == 0.25 and found.live.tolist() == [2, 3]
+    )
     assert found.size_f[2] == pytest.approx(7 / 3) and found.size_f[0] == 0
     assert [found.quantile(2, share) for share in (0.1, 0.5, 1.0)] == [1.0, 3.0, 3.0]
     assert found.quantile(0, 0.5) == 0.0
@@ -227,7 +179,7 @@ def test_the_chosen_features_are_those_with_the_largest_effect():
 
 
 def toy_effects(own: float, natural: float, same_size: float) -> tuple[Effects, Chosen]:
-    chosen = Chosen([0], [np.arange(1, 21)], {i: 1.0 for i in range(21)}, pd.DataFrame())
+    chosen = Chosen([0], [np.arange(1, 21)], dict.fromkeys(range(21), 1.0), pd.DataFrame())
     effects = Effects(KL, "episodes", np.arange(6))
     wobble = 1 + 0.01 * np.arange(6)
     for kind, size in ((CHOSEN, own), (NATURAL, natural), (SAME_SIZE, same_size)):
@@ -237,7 +189,9 @@ def toy_effects(own: float, natural: float, same_size: float) -> tuple[Effects, 
     return effects, chosen
 
 
-@pytest.mark.parametrize(("natural", "same_size", "share"), [(0.1, 0.2, 0.8), (0.5, 0.1, 0.5), (2.0, 0.1, -1.0)])
+@pytest.mark.parametrize(
+    ("natural", "same_size", "share"), [(0.1, 0.2, 0.8), (0.5, 0.1, 0.5), (2.0, 0.1, -1.0)]
+)
 def test_the_margin_is_over_the_stronger_kind_of_random_features(natural, same_size, share):
     effects, chosen = toy_effects(1.0, natural, same_size)
     found = margin(effects, chosen, OFF)
@@ -259,25 +213,10 @@ def test_of_twenty_random_features_the_strongest_counts():
 def test_pairs_are_read_once_a_run(pairs):
     network = model()
     windows, about = pair_windows(network, Site.of(HOOK), pairs.batches(network))
-    assert about["run"].value_counts()["clean"] == 8 and len(about) == sum(len(w.runs) for w in windows)
+    assert about["run"].value_counts()["clean"] == 8 and len(about) == sum(
+        len(w.runs) for w in windows
+    )
     assert {"instruction_flip", "swap_targets", "rtg_zero"} <= set(about["run"])
-
-
-# Episodes.
-
-
-def test_turning_a_deciding_neuron_off_ends_the_episodes_that_it_decides(env):
-    """And no other: those of high reward-to-go share the episodes among them."""
-    _, network, circuit, _ = planted("plain")
-    spec = SimpleNamespace(targets=(0.892,), episodes=6, seed=0)
-    player = Episodes(spec, network, dataclasses.replace(env, max_steps=12))
-    directions = Directions(neurons(range(8)))
-    assert identical(player.unedited, player.edited(NEURONS, directions, FeatureEdit(0, ADD, 0.0))) == 0
-    table = player.effects(NEURONS, directions, [FeatureEdit(i, OFF) for i in range(8)])
-    flips = table.pivot(index="edit", columns="episode", values="flip").to_numpy()
-    high = np.array([neuron.high == 1 for neuron in circuit.neurons])
-    assert (flips[~high] == 0).all() and (flips[high].sum(0) == 1).all()
-    assert (table["change"] <= 0).all() and ((table["change"] < 0) == (table["flip"] == 1)).all()
 
 
 # The whole, on a random model and dictionary.
@@ -299,12 +238,23 @@ class Stored:
 def given(name: str, network, features: int, seeds=(0,)) -> Given:
     saes = {f"{HOOK}-{seed}": random(16, seed=seed, features=features) for seed in seeds}
     lines = [
-        {"name": n, "hook": HOOK, "width": features, "sparsity": 4.0, "seed": seed, "how": "trained"}
+        {
+            "name": n,
+            "hook": HOOK,
+            "width": features,
+            "sparsity": 4.0,
+            "seed": seed,
+            "how": "trained",
+        }
         for seed, n in enumerate(saes)
     ]
-    x = torch.cat([w.runs.x_bnd.flatten(0, 1) for w in edited_of(network, saes[f"{HOOK}-0"]).windows])
+    x = torch.cat(
+        [w.runs.x_bnd.flatten(0, 1) for w in edited_of(network, saes[f"{HOOK}-0"]).windows]
+    )
     dictionaries = SimpleNamespace(frame=pd.DataFrame(lines), __getitem__=saes.__getitem__)
-    dictionaries = type("Some", (), {"frame": pd.DataFrame(lines), "__getitem__": lambda self, n: saes[n]})()
+    dictionaries = type(
+        "Some", (), {"frame": pd.DataFrame(lines), "__getitem__": lambda self, n: saes[n]}
+    )()
     return Given(name, network, dictionaries, Stored(x.numpy()))
 
 
@@ -322,7 +272,9 @@ def test_the_whole_says_what_it_found(spec, pairs, env):
     own, other = given("trained", network, 40), given("untrained_0", model(n_timesteps=50), 40)
     result = compute(spec, own, [other], pairs, random_episodes(), short)
     assert all(check.holds for check in result.checks) and len(result.checks) == 6
-    assert {"off_kl_margin", "on_ld_margin", "off_return_margin", "features_area"} <= set(result.metrics)
+    assert {"off_kl_margin", "on_ld_margin", "off_return_margin", "features_area"} <= set(
+        result.metrics
+    )
     effects = result.tables["effects"]
     assert set(effects["model"]) == {"trained", "untrained_0"} and set(effects["side"]) == {OFF, ON}
     # The same network and dictionary as its own control has no margin beyond it.
@@ -359,6 +311,11 @@ def test_what_cannot_be_followed_is_told():
         Site.of("hook_embed")
 
 
+def test_a_transcoder_is_refused():
+    with pytest.raises(UserError, match="a transcoder from .* use an autoencoder"):
+        Directions(random(16, hook_out="blocks.1.hook_mlp_out"))
+
+
 def problems_of(*overrides: str) -> dict[str, str]:
     from tests.pairs.build import ConfigError
 
@@ -376,7 +333,11 @@ def problems_of(*overrides: str) -> dict[str, str]:
         (["analysis.feature_effects.checkpoint=3"], "checkpoint", "is not"),
         (["activations.hooks=[hook_embed]"], "dictionary", "cannot be followed"),
         (["dictionary.how=[frozen_decoder]"], "dictionary", "needs trained"),
-        (["analysis.feature_effects.dt={_base_:${dt},seed:7}"], "dictionary", "is of activations of"),
+        (
+            ["analysis.feature_effects.dt={_base_:${dt},seed:7}"],
+            "dictionary",
+            "is of activations of",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_told_before_anything_runs(overrides, field, words):

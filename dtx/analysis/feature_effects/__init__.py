@@ -56,12 +56,21 @@ class FeatureEffects(FeatureEffectsSpec, OfModel):
         yield from super().check()
         activations = self.dictionary.activations
         if activations.dt.key != self.dt.key:
-            yield "dictionary", f"is of activations of {activations.dt.label}, and dt is {self.dt.label}"
+            yield (
+                "dictionary",
+                f"is of activations of {activations.dt.label}, and dt is {self.dt.label}",
+            )
         elif activations.checkpoint != self.checkpoint:
-            yield "checkpoint", f"{self.checkpoint} is not the dictionary's, {activations.checkpoint}"
+            yield (
+                "checkpoint",
+                f"{self.checkpoint} is not the dictionary's, {activations.checkpoint}",
+            )
         for hook in self.dictionary.chosen:
             if place_of(hook) is None:
-                yield "dictionary", f"features of {hook} cannot be followed; use {', '.join(PARTS)} of a block"
+                yield (
+                    "dictionary",
+                    f"features of {hook} cannot be followed; use {', '.join(PARTS)} of a block",
+                )
         if "trained" not in [how.value for how in self.dictionary.how]:
             yield "dictionary", "has no trained dictionary: dictionary.how needs trained"
 

@@ -21,7 +21,15 @@ from torch import Tensor
 
 from dtx.analysis.feature_effects.patches import Patches
 from dtx.dt.forward import blocks_of
-from dtx.dt.paths import Receiver, Sender, input_hook, output_hooks, outputs, receivers, split_inputs
+from dtx.dt.paths import (
+    Receiver,
+    Sender,
+    input_hook,
+    output_hooks,
+    outputs,
+    receivers,
+    split_inputs,
+)
 
 ERROR, OTHERS = "error", "other features"
 COLUMNS = ["edit", "reward_to_go", "sender", "receiver", "attribution", "exact", "low", "high", "n"]
@@ -75,11 +83,17 @@ def edges(patches: Patches, count: int, threshold: float) -> pd.DataFrame:
         for sender, receiver, guess_b, exact in [*_into(nodes), *_out_of(nodes)]:
             line: dict[str, Any] = {
                 "edit": edit, "reward_to_go": target, "sender": sender, "receiver": receiver,
-                "attribution": float(guess_b.detach().mean()), "exact": np.nan, "low": np.nan, "high": np.nan, "n": 0,
+                "attribution": float(guess_b.detach().mean()),
+                "exact": np.nan, "low": np.nan, "high": np.nan, "n": 0,
             }  # fmt: skip
             if abs(line["attribution"]) >= threshold:
                 estimate = mean_estimate(exact().double().numpy(), clusters=variant, of="layouts")
-                line |= {"exact": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+                line |= {
+                    "exact": estimate.value,
+                    "low": estimate.low,
+                    "high": estimate.high,
+                    "n": estimate.n,
+                }
             lines.append(line)
     return pd.DataFrame(lines, columns=COLUMNS)
 
@@ -102,11 +116,16 @@ def _into(nodes: Nodes) -> Iterator[Found]:
 
         split = functools.cache(lambda change=change_bnm: nodes.split(*read.difference(change)))
         for node, to in enumerate(nodes.names):
-            yield name, to, guess_jb[node], lambda n=node, split=split: patches.rho(rows, split()[n])
+            yield (
+                name,
+                to,
+                guess_jb[node],
+                lambda n=node, split=split: patches.rho(rows, split()[n]),
+            )
 
 
 class _Reading:
-    """How the activation follows from what components write, in the base run (end 0) and the source run (1)."""
+    """How the activation follows from what components write, in the base (end 0) and source run (1)."""
 
     def __init__(self, patches: Patches, rows: Tensor):
         self.patches, self.rows, self.site = patches, rows, patches.site
@@ -116,7 +135,9 @@ class _Reading:
         self._caches = []
         for run in (patches.base, patches.source):
             with torch.no_grad():
-                _, cache = patches.model.run_with_cache(run.context[rows], names_filter=names.__contains__)
+                _, cache = patches.model.run_with_cache(
+                    run.context[rows], names_filter=names.__contains__
+                )
             self._caches.append(dict(cache))
         self._mid = [cache[mid] for cache in self._caches]
 
@@ -124,7 +145,9 @@ class _Reading:
         """Components that write before the activation is read, and what each changes (b, n, m)."""
         layer, part = self.site.writers_to
         stop = 2 * layer + (1 if part == "attention" else 2)
-        wrote: list[dict[Sender, Tensor]] = [outputs(self.patches.model, cache) for cache in self._caches]
+        wrote: list[dict[Sender, Tensor]] = [
+            outputs(self.patches.model, cache) for cache in self._caches
+        ]
         for sender, base in wrote[0].items():
             if sender.step < stop:
                 yield sender.name, wrote[1][sender] - base
@@ -165,7 +188,9 @@ class _Reading:
     @torch.no_grad()
     def difference(self, change_bnm: Tensor) -> tuple[Tensor, Tensor]:
         """The exact change of both in the base run."""
-        before, after = (self._parts(0, change) for change in (torch.zeros_like(change_bnm), change_bnm))
+        before, after = (
+            self._parts(0, change) for change in (torch.zeros_like(change_bnm), change_bnm)
+        )
         return after[0] - before[0], after[1] - before[1]
 
 
@@ -174,7 +199,10 @@ def _out_of(nodes: Nodes) -> Iterator[Found]:
     patches, rows = nodes.patches, nodes.rows
     added_jbnm = patches.site.written(patches.model, nodes.own)
     places = _receivers(patches)
-    if patches.site.part == "hook_resid_post" and patches.site.layer == patches.model.cfg.n_layers - 1:
+    if (
+        patches.site.part == "hook_resid_post"
+        and patches.site.layer == patches.model.cfg.n_layers - 1
+    ):
         # Only the logits read this, and whatever is changed is read by them.
         for node, sender in enumerate(nodes.names):
             added = nodes.own[node]
@@ -182,7 +210,9 @@ def _out_of(nodes: Nodes) -> Iterator[Found]:
             yield sender, "logits", guess_b, lambda added=added: patches.rho(rows, added)
         return
     with split_inputs(patches.model):
-        ends = [_input_gradients(patches, run, rows, places) for run in (patches.base, patches.source)]
+        ends = [
+            _input_gradients(patches, run, rows, places) for run in (patches.base, patches.source)
+        ]
     for name, inputs in places.items():
         gradient_bnm = sum((ends[0][r] + ends[1][r]) / 2 for r in inputs)
         assert isinstance(gradient_bnm, Tensor)

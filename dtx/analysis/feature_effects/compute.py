@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,17 +27,25 @@ from dtx.analysis.feature_effects.examine import (
 )
 from dtx.analysis.feature_effects.identities import identities
 from dtx.analysis.feature_effects.judge import judge
-from dtx.analysis.feature_effects.measure import Edited
+from dtx.analysis.feature_effects.measure import Edited, FeatureEdit
 from dtx.analysis.feature_effects.patches import Patches
 from dtx.analysis.feature_effects.played import Episodes as PlayedEpisodes
 from dtx.analysis.feature_effects.sites import Site
-from dtx.analysis.feature_effects.spec import KL, LD, RETURN, SAMPLED, SIDES, TRAINED, FeatureEffectsSpec
+from dtx.analysis.feature_effects.spec import (
+    KL,
+    LD,
+    RETURN,
+    SAMPLED,
+    SIDES,
+    TRAINED,
+    FeatureEffectsSpec,
+)
 from dtx.analysis.feature_effects.windows import apart, episode_windows, of_episodes, pair_windows
 from dtx.dataset.episodes import Episodes, Split
 from dtx.dictionary.trained import Dictionaries
 from dtx.dt.model import DecisionTransformerModel
 from dtx.env.environment import Environment
-from dtx.pairs.pair_set import PairSet
+from dtx.pairs.pair_set import PairBatch, PairSet
 from dtx.progress import progress
 from dtx.training.threads import one_thread
 
@@ -111,13 +119,18 @@ def compute(
                 bar.advance(1)
     own = [f for f in found if f.about["model"] == TRAINED]
     names = dict.fromkeys(name for f in found for name in f.tables)
-    tables = {n: pd.concat([_with(f.about, f.tables[n]) for f in found if n in f.tables], ignore_index=True) for n in names}
+    tables = {
+        n: pd.concat(
+            [_with(f.about, f.tables[n]) for f in found if n in f.tables], ignore_index=True
+        )
+        for n in names
+    }
     tables["margins"] = _margins(found)
     metrics, controls, claims, problems = judge(spec, tables, own)
     return Result(
         metrics=metrics,
         checks=[
-            Check(name=name, error=largest(f.errors[name] for f in own if name in f.errors), tolerance=spec.tolerance)
+            Check(name=name, error=_worst(own, name), tolerance=spec.tolerance)
             for name in dict.fromkeys(n for f in own for n in f.errors)
         ],
         controls=controls,
@@ -141,7 +154,9 @@ def _examine(
     site, directions = Site.of(line["hook"]), Directions(sae)
     activity = _activity(spec, given.stored, directions, line["hook"])
     held_out = Split.VALIDATION if (np.asarray(episodes.split) == 1).any() else Split.TRAIN
-    drawn = {s: of_episodes(episodes, model, s, spec.windows, spec.seed) for s in (Split.TRAIN, held_out)}
+    drawn = {
+        s: of_episodes(episodes, model, s, spec.windows, spec.seed) for s in (Split.TRAIN, held_out)
+    }
     training = Edited(episode_windows(model, site, drawn[Split.TRAIN]), directions, spec.at_once)
     chosen = choose(spec, training, directions, activity)
     batches = pairs.batches(model)
@@ -169,7 +184,9 @@ def _examine(
     if player is not None:
         some = range(min(spec.played, len(chosen.features)))
         played, tables["played"] = _played(player, site, directions, chosen, some)
-        tables["effects"] = pd.concat([tables["effects"], pd.DataFrame(list(rows(played, chosen, some)))])
+        tables["effects"] = pd.concat(
+            [tables["effects"], pd.DataFrame(list(rows(played, chosen, some)))]
+        )
         margins |= {(side, RETURN): margin(played, chosen, side, some) for side in SIDES}
     distinct = sum(distinct_inputs(w.runs.context) for w in [*at_pairs.windows, *elsewhere.windows])
     kept = {key: value for key, value in margins.items() if value is not None}
@@ -185,8 +202,16 @@ def _activity(
     return Activity.of(directions, stored.array(hook)[order], stored.columns["count"][order])
 
 
-def _patched(spec, model, site, directions, batches, pairs, errors) -> dict[str, pd.DataFrame]:
-    """Sets of features and edges of the circuit, of the pairs whose runs are apart."""
+def _patched(
+    spec: FeatureEffectsSpec,
+    model: DecisionTransformerModel,
+    site: Site,
+    directions: Directions,
+    batches: Sequence[PairBatch],
+    pairs: PairSet,
+    errors: dict[str, float],
+) -> dict[str, pd.DataFrame]:
+    """Sets of features and edges of the circuit, of the pairs whose runs are apart; adds to the errors."""
     parts: dict[str, list[pd.DataFrame]] = {"sets": [], "parts": [], "edges": []}
     for batch in batches:
         index = apart(model, batch, pairs.min_ld_gap)
@@ -199,7 +224,9 @@ def _patched(spec, model, site, directions, batches, pairs, errors) -> dict[str,
     tables = {name: pd.concat(some, ignore_index=True) for name, some in parts.items() if some}
     if "parts" in tables:
         rho = tables["parts"].groupby("part")["rho"]
-        errors["features and error together bring the whole difference"] = largest((rho.get_group("both") - 1).abs())
+        errors["features and error together bring the whole difference"] = largest(
+            (rho.get_group("both") - 1).abs()
+        )
         errors["patching no feature changes nothing"] = largest(rho.get_group("nothing").abs())
     empty = {"edges": pd.DataFrame(columns=EDGE_COLUMNS)}
     return empty | tables
@@ -211,17 +238,25 @@ def _played(
     """Returns and outcomes with chosen and random features changed."""
     edits = chosen.all_edits(places)
     table = player.effects(site.hook, directions, edits)
-    names = table["target"].astype(str) + "/" + table["episode"].astype(str)
     first = table["edit"] == 0
     # An episode at both targets has the same random numbers: it counts once.
     effects = Effects(RETURN, "episodes", table["episode"][first].to_numpy())
     effects.add(edits, table["change"].to_numpy().reshape(len(edits), int(first.sum())))
-    assert len(names) == len(table)
-    own = {edit: (place, side) for place in places for side in SIDES for edit in chosen.edits(place, side, "chosen")}
+    own = {
+        edit: (place, side)
+        for place in places
+        for side in SIDES
+        for edit in chosen.edits(place, side, "chosen")
+    }
     return effects, pd.DataFrame(list(_outcomes(table, edits, own, chosen)))
 
 
-def _outcomes(table: pd.DataFrame, edits, own, chosen: Chosen) -> Iterator[dict]:
+def _outcomes(
+    table: pd.DataFrame,
+    edits: Sequence[FeatureEdit],
+    own: Mapping[FeatureEdit, tuple[int, str]],
+    chosen: Chosen,
+) -> Iterator[dict]:
     """A line for each chosen feature, side and target: change of return, and share of other outcomes."""
     from dtx.statistics import mean_estimate, share_estimate
 
@@ -257,6 +292,11 @@ def _margins(found: Sequence[Found]) -> pd.DataFrame:
     return pd.DataFrame(lines) if lines else pd.DataFrame(columns=columns)
 
 
+def _worst(found: Sequence[Found], name: str) -> float:
+    """Largest error of a check."""
+    return largest(f.errors[name] for f in found if name in f.errors)
+
+
 def _about(given: Given, line: dict) -> dict:
     return {
         "model": given.name, "dictionary": line["name"], "hook": line["hook"], "width": line["width"],
@@ -266,6 +306,6 @@ def _about(given: Given, line: dict) -> dict:
 
 def _with(about: dict, table: pd.DataFrame) -> pd.DataFrame:
     clash = {"seed": "dictionary_seed"} if "seed" in table else {}
-    return pd.concat([pd.DataFrame([about] * len(table), index=table.index).rename(columns=clash), table], axis=1)
-
-
+    return pd.concat(
+        [pd.DataFrame([about] * len(table), index=table.index).rename(columns=clash), table], axis=1
+    )

@@ -86,7 +86,10 @@ def single(patches: Patches) -> pd.DataFrame:
         "nothing": torch.zeros_like(features),
     }  # fmt: skip
     return pd.concat(
-        [patches.table.assign(part=name, rho=patches.rho(rows, added).double().numpy()) for name, added in parts.items()],
+        [
+            patches.table.assign(part=name, rho=patches.rho(rows, added).double().numpy())
+            for name, added in parts.items()
+        ],
         ignore_index=True,
     )
 
@@ -98,4 +101,8 @@ def area(table: pd.DataFrame) -> pd.DataFrame:
     """
     score = 1 - (1 - table["faithfulness"]).abs()
     some = table.assign(area=score.clip(lower=0))
-    return some.groupby(["edit", "reward_to_go", "variant", "basis"], sort=False)["area"].mean().reset_index()
+    return (
+        some.groupby(["edit", "reward_to_go", "variant", "basis"], sort=False)["area"]
+        .mean()
+        .reset_index()
+    )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dtx.dictionary.autoencoder import SparseAutoencoder
+from dtx.errors import UserError
 
 CHUNK = 2_048
 
@@ -20,15 +21,23 @@ class Directions:
     """What features add to the activation, which is linear in them whatever the architecture.
 
     Args:
-        sae: Any dictionary that decodes linearly, up to a scale for each token.
+        sae: Any autoencoder: it decodes linearly, up to a scale for each token.
 
     Attributes:
         direction_fd: What 1 of each feature adds (before the token's scale).
         unit_fd: The same of norm 1. norm_f: Its norms.
+
+    Raises:
+        UserError: It is a transcoder.
     """
 
     @torch.no_grad()
     def __init__(self, sae: SparseAutoencoder):
+        if sae.hook_out:
+            raise UserError(
+                f"dictionary: a transcoder from {sae.hook_name} to {sae.hook_out}; effects are measured of "
+                "features that are read and written at one activation: use an autoencoder"
+            )
         self.sae = sae
         direction_fd = sae.weights["W_dec"]
         if sae.rescale_acts_by_decoder_norm:
@@ -103,7 +112,12 @@ class Activity:
 
 
 def matched(
-    activity: Activity, feature: int, chosen: np.ndarray, count: int, pool: int, rng: np.random.Generator
+    activity: Activity,
+    feature: int,
+    chosen: np.ndarray,
+    count: int,
+    pool: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Random features about as dense and as large as one: drawn from those nearest in both logarithms.
 
@@ -116,7 +130,9 @@ def matched(
         At most ``count`` numbers of live features; fewer if there are fewer.
     """
     others = np.setdiff1d(activity.live, chosen)
-    place = np.log(np.stack([activity.density_f, activity.size_f])[:, [feature, *others]].clip(1e-12))
+    place = np.log(
+        np.stack([activity.density_f, activity.size_f])[:, [feature, *others]].clip(1e-12)
+    )
     spread = place[:, 1:].std(1, keepdims=True) if len(others) else np.ones((2, 1))
     distance = np.linalg.norm((place[:, 1:] - place[:, :1]) / np.maximum(spread, 1e-9), axis=0)
     near = others[np.argsort(distance, kind="stable")[: pool * count]]

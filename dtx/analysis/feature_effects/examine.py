@@ -160,7 +160,9 @@ class Margin:
         return float(self.beyond_jc.sum() / total) if total > 0 else np.nan
 
 
-def margin(effects: Effects, chosen: Chosen, side: str, places: Sequence[int] | None = None) -> Margin | None:
+def margin(
+    effects: Effects, chosen: Chosen, side: str, places: Sequence[int] | None = None
+) -> Margin | None:
     """The margin of a dictionary's chosen features; None where no random feature is beside one."""
     own, beyond, kinds = [], [], {kind: [] for kind in RANDOM}
     for place in range(len(chosen.features)) if places is None else places:
@@ -196,7 +198,11 @@ def rows(effects: Effects, chosen: Chosen, places: Sequence[int]) -> Iterator[di
 
 
 def clamped(
-    spec: FeatureEffectsSpec, chosen: Chosen, activity: Activity, edited: Edited, about: pd.DataFrame
+    spec: FeatureEffectsSpec,
+    chosen: Chosen,
+    activity: Activity,
+    edited: Edited,
+    about: pd.DataFrame,
 ) -> pd.DataFrame:
     """Change of the logit difference with chosen features clamped to quantiles of their values.
 
@@ -210,12 +216,16 @@ def clamped(
         for quantile in spec.quantiles:
             value = activity.quantile(feature, quantile)
             own = FeatureEdit(feature, CLAMP, value)
-            others = [FeatureEdit(feature, CLAMP, value, along=int(r)) for r in chosen.beside[place]]
+            others = [
+                FeatureEdit(feature, CLAMP, value, along=int(r)) for r in chosen.beside[place]
+            ]
             change_ew = edited.effects([own, *others])
             for target in about["reward_to_go"].unique():
                 here = (about["reward_to_go"] == target).to_numpy()
                 some = change_ew[:, here]
-                found = mean_estimate(some[0], clusters=about["variant"].to_numpy()[here], of="layouts")
+                found = mean_estimate(
+                    some[0], clusters=about["variant"].to_numpy()[here], of="layouts"
+                )
                 random = np.abs(some[1:]).mean(1)
                 lines.append({
                     "feature": feature, "quantile": quantile, "clamp": value, "reward_to_go": float(target),
@@ -223,5 +233,3 @@ def clamped(
                     "random_95": float(np.quantile(random, 0.95, method="higher")) if len(random) else np.nan,
                 })  # fmt: skip
     return pd.DataFrame(lines)
-
-

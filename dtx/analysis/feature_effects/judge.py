@@ -38,7 +38,9 @@ NO_FEATURE = "no feature of any dictionary is ever on"
 Judged = tuple[dict[str, float | None], list[Control], list[Claim], list[str]]
 
 
-def judge(spec: FeatureEffectsSpec, tables: Mapping[str, pd.DataFrame], own: Sequence[Found]) -> Judged:
+def judge(
+    spec: FeatureEffectsSpec, tables: Mapping[str, pd.DataFrame], own: Sequence[Found]
+) -> Judged:
     """Metrics, the controls of the analysis, its claims, and why nothing may be established."""
     margins = tables["margins"]
     metrics: dict[str, float | None] = {}
@@ -92,7 +94,9 @@ def _exceeds(side: str, measure: str, some: pd.DataFrame) -> Claim:
     own, other = some[some["model"] == TRAINED], some[some["model"] != TRAINED]
     over = mean_estimate(own["value"].to_numpy(), of="dictionaries")
     control = spread(other["value"]) if len(other) else None
-    within = [Relation.ABOVE.decides((low, high), 0.0) for low, high in own[["low", "high"]].to_numpy()]
+    within = [
+        Relation.ABOVE.decides((low, high), 0.0) for low, high in own[["low", "high"]].to_numpy()
+    ]
     conditions = [Relation.ABOVE.decides(over, 0.0) if over.n >= MINIMUM else None, *within]
     untrained = ""
     if control is not None:
@@ -116,7 +120,11 @@ def _controls(own: Sequence[Found]) -> list[Control]:
     words = {"natural": "with their own values", "same_size": "with changes as large"}
     for kind in RANDOM:
         some = [f.margins[OFF, KL].kinds_jc[kind].mean(0) for f in own if (OFF, KL) in f.margins]
-        value = mean_estimate(np.stack(some).mean(0)) if some else Estimate(np.nan, np.nan, np.nan, 0, "")
+        value = (
+            mean_estimate(np.stack(some).mean(0))
+            if some
+            else Estimate(np.nan, np.nan, np.nan, 0, "")
+        )
         name = f"nats by which turning chosen features off exceeds random ones {words[kind]} (95% quantile)"
         found.append(Control.of(name, value, Relation.ABOVE, 0.0))
     return found
@@ -125,12 +133,20 @@ def _controls(own: Sequence[Found]) -> list[Control]:
 def _curves(table: pd.DataFrame) -> tuple[dict[str, float | None], Claim]:
     """Areas under the curves, and whether few features carry more than as few dimensions."""
     areas = area(table)
-    parts = [area(some).assign(dictionary=name) for name, some in table.groupby("dictionary", sort=False)]
+    parts = [
+        area(some).assign(dictionary=name) for name, some in table.groupby("dictionary", sort=False)
+    ]
     each = pd.concat(parts, ignore_index=True)
     means = each.groupby(["dictionary", "basis"], sort=False)["area"].mean().unstack()
-    short = {FEATURES: "features_area", DIMENSIONS: "dimensions_area", RANDOM_FEATURES: "random_features_area"}
+    short = {
+        FEATURES: "features_area",
+        DIMENSIONS: "dimensions_area",
+        RANDOM_FEATURES: "random_features_area",
+    }
     metrics: dict[str, float | None] = {short[basis]: float(means[basis].mean()) for basis in BASES}
-    wide = each.pivot_table(index=["dictionary", "edit", "reward_to_go", "variant"], columns="basis", values="area")
+    wide = each.pivot_table(
+        index=["dictionary", "edit", "reward_to_go", "variant"], columns="basis", values="area"
+    )
     beyond = wide[FEATURES] - wide[[DIMENSIONS, RANDOM_FEATURES]].max(axis=1)
     over = mean_estimate(beyond.groupby("dictionary").mean().to_numpy(), of="dictionaries")
     layouts = [
@@ -143,11 +159,11 @@ def _curves(table: pd.DataFrame) -> tuple[dict[str, float | None], Claim]:
     return metrics, Claim(
         id="few_features_carry_more",
         text="few features carry more of the edits' effects than as few dimensions or random features",
-        criterion="area under two-sided faithfulness 1 - |1 - f| against the logarithm of the set's size, minus "
+        criterion="area under two-sided faithfulness 1 - |1 - f| by the logarithm of the set's size, minus "
         f"the larger of both, above 0 in every dictionary over at least {MINIMUM} layouts and over at least "
         f"{MINIMUM} dictionaries",
-        evidence=f"by {over}; area {metrics['features_area']:.2f}, dimensions {metrics['dimensions_area']:.2f}, "
-        f"random features {metrics['random_features_area']:.2f}",
+        evidence=f"by {over}; area {metrics['features_area']:.2f}, dimensions "
+        f"{metrics['dimensions_area']:.2f}, random features {metrics['random_features_area']:.2f}",
         verdict=Verdict.judge(conditions),
         about=About.MODEL,
     )

@@ -83,7 +83,7 @@ class Edited:
 
     @torch.no_grad()
     def effects(self, edits: Sequence[FeatureEdit]) -> np.ndarray:
-        """The effect (e, w) of each edit in each window; 0 where it changes nothing, which is not computed."""
+        """The effect (e, w) of each edit in each window; 0, not computed, where it changes nothing."""
         found = []
         for number, windows in enumerate(self.windows):
             out = np.zeros((len(edits), len(windows.runs)))
@@ -100,7 +100,9 @@ class Edited:
         out = np.zeros(change_ebn.shape[:2])
         if len(row_r):
             along = torch.tensor([edit.direction for edit in edits])[edit_r]
-            added_rnd = change_ebn[edit_r, row_r][..., None] * self.directions.unit_fd[along][:, None]
+            added_rnd = (
+                change_ebn[edit_r, row_r][..., None] * self.directions.unit_fd[along][:, None]
+            )
             logits = windows.runs.edited(row_r, added_rnd)
             out[edit_r.numpy(), row_r.numpy()] = windows.effect(row_r, logits).double().numpy()
         return out
@@ -113,7 +115,10 @@ class Edited:
 
     def where(self, feature: int) -> float:
         """Share of real tokens at which a feature is on."""
-        on = sum(int((v[..., feature].ne(0) & w.real_bn).sum()) for v, w in zip(self.value, self.windows, strict=True))
+        on = sum(
+            int((v[..., feature].ne(0) & w.real_bn).sum())
+            for v, w in zip(self.value, self.windows, strict=True)
+        )
         return on / max(sum(int(w.real_bn.sum()) for w in self.windows), 1)
 
 
@@ -131,7 +136,12 @@ def divergence(runs: SiteRuns, real_bt: Tensor) -> Callable[[Tensor, Tensor], Te
 
 
 def estimated(
-    windows: Windows, value_bnf: Tensor, scale_bn: Tensor, directions: Directions, seed: int, draws: int = 8
+    windows: Windows,
+    value_bnf: Tensor,
+    scale_bn: Tensor,
+    directions: Directions,
+    seed: int,
+    draws: int = 8,
 ) -> Tensor:
     """KL (f,) of turning each feature off, to second order: half the change squared by Fisher's information.
 
@@ -150,7 +160,9 @@ def estimated(
     weight = log_p.detach().mul(0.5).exp()
     for draw in range(draws):
         sign = torch.randint(0, 2, log_p.shape, generator=generator).mul(2).sub(1)
-        (gradient,) = torch.autograd.grad((log_p * weight * sign).sum(), x_bnd, retain_graph=draw < draws - 1)
+        (gradient,) = torch.autograd.grad(
+            (log_p * weight * sign).sum(), x_bnd, retain_graph=draw < draws - 1
+        )
         size_bn1 = (scale_bn * windows.real_bn)[..., None]
         change_bf = ((gradient * size_bn1) @ directions.direction_fd.T * value_bnf).sum(1)
         total_f += change_bf.square().sum(0) / 2 / draws

@@ -82,7 +82,9 @@ class Patches:
         """Share (r,) of the span that comes back when this is added in the corrupt run of pairs ``row_r``."""
         parts = [
             self.share(row, self.base.edited(row, added))
-            for row, added in zip(row_r.split(self.at_once), added_rnd.split(self.at_once), strict=True)
+            for row, added in zip(
+                row_r.split(self.at_once), added_rnd.split(self.at_once), strict=True
+            )
         ]
         return torch.cat(parts) if parts else torch.zeros(0)
 

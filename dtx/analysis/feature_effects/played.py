@@ -36,18 +36,25 @@ class Episodes:
         with self.model.hooks(fwd_hooks=[(hook, put)]):
             return self._play()
 
-    def effects(self, hook: str, directions: Directions, edits: Sequence[FeatureEdit]) -> pd.DataFrame:
+    def effects(
+        self, hook: str, directions: Directions, edits: Sequence[FeatureEdit]
+    ) -> pd.DataFrame:
         """How episodes differ from the unedited ones, a row an edit, target and episode.
 
         Returns:
             edit (its place), target, episode, change (of return), flip (whether the outcome is another).
         """
-        return pd.concat([self._differences(hook, directions, i, edit) for i, edit in enumerate(edits)], ignore_index=True)
+        return pd.concat(
+            [self._differences(hook, directions, i, edit) for i, edit in enumerate(edits)],
+            ignore_index=True,
+        )
 
     def _differences(
         self, hook: str, directions: Directions, place: int, edit: FeatureEdit
     ) -> pd.DataFrame:
-        pairs = zip(self.spec.targets, self.unedited, self.edited(hook, directions, edit), strict=True)
+        pairs = zip(
+            self.spec.targets, self.unedited, self.edited(hook, directions, edit), strict=True
+        )
         return pd.concat(
             [
                 pd.DataFrame({
@@ -62,7 +69,11 @@ class Episodes:
 
     def _play(self) -> list[Played]:
         return rollouts(
-            self.model, self.env, self.spec.targets, episodes=self.spec.episodes, seed=self.spec.seed
+            self.model,
+            self.env,
+            self.spec.targets,
+            episodes=self.spec.episodes,
+            seed=self.spec.seed,
         )
 
 

@@ -22,7 +22,11 @@ NAMES = {
     KL: "Held-out episodes: KL (nats)",
     RETURN: "Played episodes: |change of return|",
 }
-BASIS = {FEATURES: (BLUE, "-", "o"), DIMENSIONS: (ORANGE, "--", "s"), RANDOM_FEATURES: (GREY, ":", "^")}
+BASIS = {
+    FEATURES: (BLUE, "-", "o"),
+    DIMENSIONS: (ORANGE, "--", "s"),
+    RANDOM_FEATURES: (GREY, ":", "^"),
+}
 SHOWN = 12
 """Edges that are drawn."""
 
@@ -100,8 +104,12 @@ def _sets(axis: Axes, table: pd.DataFrame) -> None:
     for basis, (colour, line, mark) in BASIS.items():
         some = mean.loc[basis]
         place = np.maximum(some.index.to_numpy(float), 0.5)
-        axis.plot(place, some["faithfulness"], ls=line, marker=mark, ms=4, color=colour, label=basis)
-        axis.plot(place, some["remaining"], ls=line, marker=mark, ms=2, lw=0.8, color=colour, alpha=0.55)
+        axis.plot(
+            place, some["faithfulness"], ls=line, marker=mark, ms=4, color=colour, label=basis
+        )
+        axis.plot(
+            place, some["remaining"], ls=line, marker=mark, ms=2, lw=0.8, color=colour, alpha=0.55
+        )
     for value in (0, 1):
         axis.axhline(value, color=SOFT, lw=0.7)
     axis.set_xscale("log", base=2)
@@ -119,7 +127,8 @@ def _edges(axis: Axes, table: pd.DataFrame) -> None:
     first = exact[exact["dictionary"] == exact["dictionary"].iloc[0]] if len(exact) else exact
     best = first.reindex(first["exact"].abs().sort_values(ascending=False).index).head(SHOWN)
     names = [
-        f"{s} > {r}\n{words(str(e))}, RTG {t:g}" for s, r, e, t in best[where].itertuples(index=False)
+        f"{s} > {r}\n{words(str(e))}, RTG {t:g}"
+        for s, r, e, t in best[where].itertuples(index=False)
     ]
     place = np.arange(len(best))[::-1]
     axis.barh(place, best["exact"], color=BLUE, height=0.6, label="exact")

@@ -44,7 +44,9 @@ class Site:
         """
         place = place_of(hook)
         if place is None:
-            raise UserError(f"dictionary: {hook} cannot be followed; known are {', '.join(PARTS)} of blocks")
+            raise UserError(
+                f"dictionary: {hook} cannot be followed; known are {', '.join(PARTS)} of blocks"
+            )
         return Site(hook, *place)
 
     @property
@@ -64,14 +66,18 @@ class Site:
         """(layer, ``attention`` or ``mlp``) of the first component that is not read here."""
         if self.part in ("hook_resid_pre", "hook_attn_out", "attn.hook_z"):
             return self.layer, "attention"
-        return (self.layer + 1, "attention") if self.part == "hook_resid_post" else (self.layer, "mlp")
+        return (
+            (self.layer + 1, "attention") if self.part == "hook_resid_post" else (self.layer, "mlp")
+        )
 
     def written(self, model: DecisionTransformerModel, change: Tensor) -> Tensor:
         """What a change (..., d) of the activation adds to the residual stream (..., m)."""
         block = blocks_of(model)[self.layer]
         if self.part == "mlp.hook_post":
             return change @ block.mlp.W_out.detach()
-        return change @ block.attn.W_O.detach().flatten(0, 1) if self.part == "attn.hook_z" else change
+        return (
+            change @ block.attn.W_O.detach().flatten(0, 1) if self.part == "attn.hook_z" else change
+        )
 
 
 class SiteRuns:

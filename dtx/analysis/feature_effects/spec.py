@@ -66,8 +66,15 @@ class FeatureEffectsSpec:
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Values that are named twice, more played than chosen."""
-        for name, values in (("quantiles", self.quantiles), ("sets", self.sets), ("targets", self.targets)):
+        for name, values in (
+            ("quantiles", self.quantiles),
+            ("sets", self.sets),
+            ("targets", self.targets),
+        ):
             if len(set(values)) < len(values):
                 yield name, "names a value twice"
         if self.played > self.features:
-            yield "played", f"{self.played} are more than the {self.features} features that are chosen"
+            yield (
+                "played",
+                f"{self.played} are more than the {self.features} features that are chosen",
+            )

@@ -87,7 +87,9 @@ def pair_windows(
             runs = SiteRuns(model, context[index], site, last_only=True)
             base = batch.difference_of(runs.logits, index)
 
-            def effect(row_r: Tensor, logits: Tensor, batch=batch, index=index, base=base) -> Tensor:
+            def effect(
+                row_r: Tensor, logits: Tensor, batch=batch, index=index, base=base
+            ) -> Tensor:
                 return batch.difference_of(logits, index[row_r]) - base[row_r]
 
             real = torch.ones(runs.x_bnd.shape[:2], dtype=torch.bool)
@@ -107,5 +109,7 @@ def pair_windows(
 def apart(model: DecisionTransformerModel, batch: PairBatch, gap: float) -> np.ndarray:
     """Edited pairs of a batch whose runs' logit differences are apart by a gap."""
     with torch.no_grad():
-        clean, corrupt = (batch.difference(model.last_logits(c)) for c in (batch.clean, batch.corrupt))
+        clean, corrupt = (
+            batch.difference(model.last_logits(c)) for c in (batch.clean, batch.corrupt)
+        )
     return np.flatnonzero(batch.kind(EDIT) & ((clean - corrupt).abs().numpy() >= gap))
