@@ -312,7 +312,7 @@ def test_what_cannot_be_followed_is_told():
 
 
 def test_a_transcoder_is_refused():
-    with pytest.raises(UserError, match="a transcoder from .* use an autoencoder"):
+    with pytest.raises(UserError, match="use an autoencoder"):
         Directions(random(16, hook_out="blocks.1.hook_mlp_out"))
 
 

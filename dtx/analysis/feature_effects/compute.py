@@ -19,7 +19,7 @@ from dtx.analysis.feature_effects.dictionary import Activity, Directions
 from dtx.analysis.feature_effects.examine import (
     Chosen,
     Effects,
-    Margin,
+    Found,
     choose,
     clamped,
     margin,
@@ -69,17 +69,6 @@ class Given:
         frame = self.dictionaries.frame
         chosen: list[dict] = frame[frame["how"] == "trained"].to_dict("records")
         return chosen
-
-
-@dataclass
-class Found:
-    """What was found of one dictionary: tables by name, margins by side and measure, errors of checks."""
-
-    about: dict
-    tables: dict[str, pd.DataFrame]
-    margins: dict[tuple[str, str], Margin]
-    errors: dict[str, float]
-    distinct: int
 
 
 def compute(

@@ -233,3 +233,14 @@ def clamped(
                     "random_95": float(np.quantile(random, 0.95, method="higher")) if len(random) else np.nan,
                 })  # fmt: skip
     return pd.DataFrame(lines)
+
+
+@dataclass
+class Found:
+    """What was found of one dictionary: tables by name, margins by side and measure, errors of checks."""
+
+    about: dict
+    tables: dict[str, pd.DataFrame]
+    margins: dict[tuple[str, str], Margin]
+    errors: dict[str, float]
+    distinct: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from dtx.analysis.core.controls import spread
 from dtx.analysis.core.result import About, Claim, Control, Relation, Verdict
 from dtx.analysis.core.verdicts import MINIMUM
 from dtx.analysis.feature_effects.curves import BASES, DIMENSIONS, FEATURES, RANDOM_FEATURES, area
+from dtx.analysis.feature_effects.examine import Found
 from dtx.analysis.feature_effects.spec import (
     KL,
     LD,
@@ -25,9 +25,6 @@ from dtx.analysis.feature_effects.spec import (
     FeatureEffectsSpec,
 )
 from dtx.statistics import Estimate, mean_estimate
-
-if TYPE_CHECKING:
-    from dtx.analysis.feature_effects.compute import Found
 
 SHORT = {LD: "ld", KL: "kl", RETURN: "return"}
 WORDS = {LD: "the logit difference", KL: "the policy in held-out episodes", RETURN: "the return"}
