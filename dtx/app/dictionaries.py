@@ -18,7 +18,7 @@ from dtx.text import first_line
 
 FOLDER = "sae"
 """Beside a model's weights: one dictionary, or a folder a dictionary."""
-_ANY = ("analysis", "dt", "dataset", "agent", "pairs")
+_ANY = ("dictionary", "analysis", "dt", "dataset", "agent", "pairs")
 
 
 @dataclass(frozen=True)
