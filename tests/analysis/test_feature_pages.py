@@ -112,7 +112,7 @@ def test_the_strongest_tokens_are_the_strongest_and_random_ones_are_on(result):
 
 
 def test_the_check_finds_activations_of_other_tokens(made, result, monkeypatch):
-    own, fresh = made
+    own, _ = made
     import dtx.analysis.feature_pages.compute as module
 
     real = module.examples
@@ -123,7 +123,7 @@ def test_the_check_finds_activations_of_other_tokens(made, result, monkeypatch):
         return drawn
 
     monkeypatch.setattr(module, "examples", moved)
-    found, seeds, columns = result
+    _, seeds, columns = result
     again = compute(
         SPEC, own.load()[seeds[0].name], seeds[0], (), seeds[1], columns,
         own.activations.dataset, own.activations.dt.load(),

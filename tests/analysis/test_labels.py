@@ -87,7 +87,7 @@ def test_sentences_are_read_as_a_person_writes_them(toy):
     assert set(label(ball | key).split(" or ")) == {"ball ahead", "key at 2"}
     found = label(key & (ball | high))
     assert set(found.replace("(", "").replace(")", "").split()) == {
-        *"key at 2 and ball ahead or reward-to-go >= .45".split()
+        *["key", "at", "2", "and", "ball", "ahead", "or", "reward-to-go", ">=", ".45"]
     }
     assert "(" in found
 
@@ -195,7 +195,7 @@ def test_random_labels_of_views_are_never_beyond_the_input(toy, empty):
     made = per_view(own, toy.columns["view"].astype(int), toy.columns["count"].astype(float), 0)
     on = (made.active > 0).toarray()
     for column in on.T:  # the same at every row of a view
-        assert len({(v, bool(o)) for v, o in zip(toy.columns["view"], column)}) == 20
+        assert len({(v, bool(o)) for v, o in zip(toy.columns["view"], column, strict=True)}) == 20
     share = np.average(on, axis=0, weights=toy.columns["count"])
     assert np.abs(share - 0.25).max() < 0.04
     assert not (judged(toy, made, empty).verdict == NAMED).any()

@@ -46,7 +46,10 @@ class Reader:
 
 def drawn(toy) -> list[str]:
     names = toy.facts.names
-    return ["\n".join(n for n, v in zip(names, row) if v) + "\nalways" for row in toy.facts.values]
+    return [
+        "\n".join(n for n, v in zip(names, row, strict=True) if v) + "\nalways"
+        for row in toy.facts.values
+    ]
 
 
 def asked(toy, labeller):

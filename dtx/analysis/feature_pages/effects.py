@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from dtx.dictionary.autoencoder import SparseAutoencoder
-from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.forward import blocks_of
+from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.processing import EXACT, processed
 
 _STREAM = re.compile(

@@ -146,7 +146,9 @@ def detection(
         if at is None:
             continue
         fit, score = judge.fit, judge.score
-        off = [np.setdiff1d(np.arange(len(h.rows)), on) for h, on in zip((fit, score), at)]
+        off = [
+            np.setdiff1d(np.arange(len(h.rows)), on) for h, on in zip((fit, score), at, strict=True)
+        ]
         activation = value[fit.rows[at[0]], feature].toarray().reshape(-1)
         strongest = at[0][np.argsort(-activation, kind="stable")[:shown]]
         without = rng.choice(off[0], min(shown, len(off[0])), replace=False)

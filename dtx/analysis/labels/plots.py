@@ -41,8 +41,8 @@ def draw(result: Result) -> Figure:
         result,
         f"{share:.1%} of live features are named beyond the input, {other:.1%} in untrained networks",
         note(
-            "left: mean share over dictionaries, a dot each; dotted: where one more untrained network would lie",
-            "right: one dot a live feature of the first dictionary, F1 on prefixes that the label was not fitted to",
+            "left: mean over dictionaries, a dot each; dotted: where one more untrained network would lie",
+            "right: a mark a live feature of the first dictionary; F1 on prefixes not used in the fit",
             controls(result),
         ),
     )
