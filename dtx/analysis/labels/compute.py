@@ -65,7 +65,7 @@ def compute(
 
     Returns:
         Tables ``features``: one row a live feature of a source (see :meth:`Judge.table`). ``sources``: one
-        row a dictionary: source, seed, features, live, good (share of the live whose label reaches ``least``),
+        row a dictionary: source, seed, features, live, good (share of live ones whose label reaches ``least``),
         named, input_only, above_always_on (mean). ``names``: one row a name: how many features of how many
         seeds have it. ``detection``: labels of a labeller, where one is asked.
 
@@ -178,7 +178,7 @@ def _judged(
         id="features_named",
         text="features are named beyond the input and untrained networks",
         criterion=f"F1 at least {spec.least:.0%} of the way from a feature's that is always on to 1, and "
-        "above the best of the token's input and of untrained networks beyond its interval over episodes; the "
+        "above the best of the token's input and of untrained networks beyond an interval over episodes; the "
         "share of such features, over seeds, above one more untrained network's",
         evidence=f"{shown.value:.1%} [{shown.low:.1%}, {shown.high:.1%}] of live features ({shown.kind}); "
         f"untrained {chance.value:.1%} (one more: up to {chance.high:.1%}), random directions "
