@@ -74,10 +74,10 @@ def compute(
     Returns:
         Tables ``features``: one row a live feature: feature, density, largest, mean, share_R/S/A, other_seed,
         other_feature, other_r, untrained_feature, untrained_r, ``logit_ACTION``, and of labels label,
-        verdict, f1, balanced_accuracy, label_margin. ``examples``: one row a token that is drawn: feature, set,
-        place, row, activation, episode, step, kind, reward_to_go, action, view, world. ``facts``: facts whose best
-        feature is this one, with margins. Arrays ``histogram`` (features, bins), ``times`` (features, parts),
-        ``views``, ``worlds``.
+        verdict, f1, balanced_accuracy, label_margin. ``examples``: one row a token that is drawn: feature,
+        set, place, row, activation, episode, step, kind, reward_to_go, action, view, world. ``facts``: facts
+        whose best feature is this one, with margins. Arrays ``histogram`` (features, bins), ``times``
+        (features, parts), ``views``, ``worlds``.
 
     Raises:
         UserError: No feature is on anywhere.
