@@ -45,6 +45,7 @@ def make(spec: ActivationsSpec, out: Path) -> None:
         widths,
         spec.numbers,
         kinds="".join(kinds),
+        layout=cfg.layout.kinds,
         model=spec.dt.label,
         dataset=spec.dataset.label,
         checkpoint=spec.checkpoint,

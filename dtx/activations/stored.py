@@ -4,7 +4,8 @@
 
     <hook>.f16 or <hook>.f32  (rows, width) little-endian, one row after the other
     tokens.arrow              the same rows: which token each is, how often it occurs, its parts of splits
-    activations.json          rows, width of each hook, number type, kinds of tokens, model and demonstrations
+    activations.json          rows, width of each hook, number type, kinds of tokens that are stored,
+                              layout: of those that the model reads; model and demonstrations
 
 Letters: r stored rows, w width of a hook's vector, b rows of a batch.
 """

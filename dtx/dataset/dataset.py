@@ -38,6 +38,11 @@ class Dataset(Stage):
         """Where the episodes were played; None if the stage does not say."""
         return None
 
+    @property
+    def has_facts(self) -> bool | None:
+        """Whether :meth:`load_facts` gives some; None: known only when the stage has run."""
+        return None
+
     def load(self) -> Episodes:
         """The recorded episodes, memory-mapped."""
         from dtx.dataset.episodes import Episodes

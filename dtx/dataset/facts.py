@@ -141,11 +141,17 @@ class Facts:
                 told = np.where(fact.told(self._shown)[self.state], steps, -1)
                 found = np.maximum.accumulate(told)
                 found = np.where(found >= self._starts, found, -1)
+            if _CELL.fullmatch(name):
+                return found  # not kept: a world has hundreds of cells
             self._last[name] = found
         return self._last[name]
 
     def availability(
-        self, name: str, at: np.ndarray | None = None, begin: np.ndarray | None = None
+        self,
+        name: str,
+        at: np.ndarray | None = None,
+        begin: np.ndarray | None = None,
+        until: np.ndarray | None = None,
     ) -> np.ndarray:
         """What windows show of a fact at their last step, (n,) uint8 of :class:`Availability`.
 
@@ -153,14 +159,17 @@ class Facts:
             name: Of the fact.
             at: (n,) last step of each window; None: each of the N steps.
             begin: (n,) first step of each window, in the same episode; None: the start of the episode.
+            until: (n,) last step whose view the window holds: ``at``, or ``at - 1`` where the view of the
+                last step is still to come; None: ``at``.
         """
         at = np.arange(len(self.state)) if at is None else np.asarray(at)
         begin = self._starts[at] if begin is None else np.asarray(begin)
+        until = at if until is None else np.asarray(until)
         fact = self.fact(name)
         if fact.of:
-            parts = [self.availability(other, at, begin) for other in fact.of]
+            parts = [self.availability(other, at, begin, until) for other in fact.of]
             return np.maximum.reduce(parts)
-        last = self.last_shown(name)[at]
+        last = np.where(until >= begin, self.last_shown(name)[np.maximum(until, begin)], -1)
         same = fact.value[self.state[np.maximum(last, 0)]] == fact.value[self.state[at]]
         earlier = (last >= begin) & same
         return np.where(

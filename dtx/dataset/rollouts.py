@@ -55,6 +55,11 @@ class Rollouts(Dataset):
         """Where the episodes were played."""
         return self.env
 
+    @property
+    def has_facts(self) -> bool:
+        """Recorded ones, or those of a task that can be played again."""
+        return self.facts or self.env.decision is not None
+
     def check(self) -> Iterator[tuple[str, str]]:
         """Shares that add up, and leave episodes to train on."""
         total = sum(part.share for part in self.mixture)

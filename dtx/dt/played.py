@@ -50,6 +50,11 @@ class PlayedEpisodes(Dataset):
         return self.env
 
     @property
+    def has_facts(self) -> bool:
+        """Recorded ones, or those of a task that can be played again."""
+        return self.facts or self.env.decision is not None
+
+    @property
     def total(self) -> int:
         """Episodes at all targets."""
         return self.episodes * len(self.targets)
