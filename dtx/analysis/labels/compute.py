@@ -66,8 +66,8 @@ def compute(
     Returns:
         Tables ``features``: one row a live feature of a source (see :meth:`Judge.table`). ``sources``: one
         row a dictionary: source, seed, features, live, good (share of live ones whose label reaches
-        ``least``), named, input_only, above_always_on (mean). ``names``: one row a name: how many features of how many
-        seeds have it. ``detection``: labels of a labeller, where one is asked.
+        ``least``), named, input_only, above_always_on (mean). ``names``: one row a name: how many features
+        of how many seeds have it. ``detection``: labels of a labeller, where one is asked.
 
     Raises:
         UserError: No fact is left, or no feature is live in any dictionary.
