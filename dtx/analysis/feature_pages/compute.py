@@ -73,11 +73,11 @@ def compute(
 
     Returns:
         Tables ``features``: one row a live feature: feature, density, largest, mean, share_R/S/A, other_seed,
-        other_feature, other_r, untrained_feature, untrained_r, ``logit_ACTION``, and of labels label, verdict,
-        f1, balanced_accuracy, label_margin. ``examples``: one row a token that is drawn: feature, set, place,
-        row, activation, episode, step, kind, reward_to_go, action, view, world. ``facts``: facts whose best
-        feature is this one, with margins. Arrays ``histogram`` (features, bins), ``times`` (features, parts),
-        ``views``, ``worlds``.
+        other_feature, other_r, untrained_feature, untrained_r, ``logit_ACTION``, and of labels label,
+        verdict, f1, balanced_accuracy, label_margin. ``examples``: one row a token that is drawn: feature,
+        set, place, row, activation, episode, step, kind, reward_to_go, action, view, world. ``facts``: facts
+        whose best feature is this one, with margins. Arrays ``histogram`` (features, bins), ``times``
+        (features, parts), ``views``, ``worlds``.
 
     Raises:
         UserError: No feature is on anywhere.
@@ -169,7 +169,7 @@ def _beside(
     """Add the nearest feature among all other seeds, and in the untrained network.
 
     Returns:
-        Mean correlation with the nearest in one other seed, which is what one untrained network compares with;
+        Mean correlation with the nearest in one other seed, with which one untrained network compares;
         NaN without another seed.
     """
     live = features.feature.to_numpy()
@@ -223,7 +223,9 @@ def _recomputed(
         if line.kind == ACTION:
             if first + steps == len(looks.episodes.action):
                 continue  # nothing is behind the last step of all
-            steps += 1  # a window ends before its last action; the step behind it changes nothing before
+            steps += (
+                1  # a window ends before its last action; the step behind it changes nothing before
+            )
         one = WindowList(*(np.array([v]) for v in (episode, begin, steps, pad, first)))
         with torch.inference_mode():
             _, cache = model.run_with_cache(reader.context(one), names_filter=sae.hook_name)
@@ -237,14 +239,18 @@ def _recomputed(
 def _finding(
     features: pd.DataFrame, own: Shown, seeds: Sequence[Shown], other: float, chance: float
 ) -> str:
-    words = [f"{len(features):,} of {own.active.shape[1]:,} features of {own.name} are on somewhere"]
+    words = [
+        f"{len(features):,} of {own.active.shape[1]:,} features of {own.name} are on somewhere"
+    ]
     if seeds:
         words.append(
             f"a feature's nearest in another seed correlates {other:.2f} on average, "
             f"in an untrained network {chance:.2f}"
         )
     else:
-        words.append(f"a feature's nearest in an untrained network correlates {chance:.2f} on average")
+        words.append(
+            f"a feature's nearest in an untrained network correlates {chance:.2f} on average"
+        )
     if "verdict" in features:
         named = int((features.verdict == "named").sum())
         words.append(f"{named:,} are named beyond the input")

@@ -26,7 +26,7 @@ class Profile:
     """Numbers of all features.
 
     Attributes:
-        density_f: Share of the tokens at which each is on. largest_f, mean_f: Of its activation where it is on.
+        density_f: Share of tokens at which each is on. largest_f, mean_f: Of its activation where it is on.
         histogram_fb: Tokens by activation, from 0 to the largest, of those at which it is on.
         kind_fk: Shares of the tokens at which it is on by kind; time_ft: by part of the longest episode.
     """

@@ -5,6 +5,7 @@ Letters: n tokens, v views, w worlds.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,9 +13,9 @@ import numpy as np
 from dtx.dataset.dataset import Dataset
 from dtx.dataset.episodes import Episodes
 from dtx.dataset.facts import Facts
+from dtx.dt.tokens import ACTION, KINDS
 from dtx.env.actions import Action
 from dtx.env.facts import put
-from dtx.dt.tokens import ACTION, KINDS
 from dtx.env.roles import world_of
 from dtx.errors import UserError
 from dtx.pairs.runs import picture
@@ -40,10 +41,8 @@ class Looks:
         self.step = start[columns["episode"]] + columns["step"]
         self.kind = columns["kind"]
         self._facts: Facts | None = None
-        try:
+        with contextlib.suppress(UserError):  # no facts: views alone are drawn
             self._facts = dataset.load_facts()
-        except UserError:  # no facts: views alone are drawn, and the page says so
-            pass
         self.worlds_known = self._facts is not None
 
     def alike(self) -> np.ndarray:
@@ -96,6 +95,8 @@ class Looks:
         made.close()
         height, width = np.array([p.shape[:2] for p in pictures]).reshape(-1, 2).max(0, initial=0)
         stacked = np.zeros((len(pictures), height, width, 3), np.uint8)
-        for i, drawn in enumerate(pictures):  # worlds of several sizes: smaller ones are at the top left
+        for i, drawn in enumerate(
+            pictures
+        ):  # worlds of several sizes: smaller ones are at the top left
             stacked[i, : drawn.shape[0], : drawn.shape[1]] = drawn
         return stacked

@@ -1,4 +1,4 @@
-"""The settings of the pages, and names in their tables; ``conf/analysis/feature_pages.yaml`` explains the fields."""
+"""The settings of the pages, and names in their tables; see ``conf/analysis/feature_pages.yaml``."""
 
 from __future__ import annotations
 

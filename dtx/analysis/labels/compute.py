@@ -64,10 +64,10 @@ def compute(
         texts: The rows as drawn states; needed where a labeller is asked.
 
     Returns:
-        Tables ``features``: one row a live feature of a source (see :meth:`Judge.table`). ``sources``: one row
-        a dictionary: source, seed, features, live, good (share of the live whose label reaches ``least``),
-        named, input_only, above_always_on (mean). ``names``: one row a name: how many features of how many
-        seeds have it. ``detection``: labels of a labeller, where one is asked.
+        Tables ``features``: one row a live feature of a source (see :meth:`Judge.table`). ``sources``: one
+        row a dictionary: source, seed, features, live, good (share of live ones whose label reaches
+        ``least``), named, input_only, above_always_on (mean). ``names``: one row a name: how many features
+        of how many seeds have it. ``detection``: labels of a labeller, where one is asked.
 
     Raises:
         UserError: No fact is left, or no feature is live in any dictionary.
@@ -99,7 +99,10 @@ def compute(
     metrics, claims, controls = _judged(spec, lines, features)
     return Result(
         metrics=metrics | _of_labeller(asked),
-        checks=[_facts_name_themselves(judge, facts), _sentences_hold(judge, trained[0], tables[0])],
+        checks=[
+            _facts_name_themselves(judge, facts),
+            _sentences_hold(judge, trained[0], tables[0]),
+        ],
         controls=controls,
         claims=claims,
         tables={
@@ -174,13 +177,13 @@ def _judged(
     claim = Claim(
         id="features_named",
         text="features are named beyond the input and untrained networks",
-        criterion=f"F1 at least {spec.least:.0%} of the way from a feature's that is always on to 1, and above "
-        "the best of the token's input and of untrained networks beyond its interval over episodes; the share "
-        "of such features, over seeds, above one more untrained network's",
+        criterion=f"F1 at least {spec.least:.0%} of the way from a feature's that is always on to 1, and "
+        "above the best of the token's input and of untrained networks beyond an interval over episodes; the "
+        "share of such features, over seeds, above one more untrained network's",
         evidence=f"{shown.value:.1%} [{shown.low:.1%}, {shown.high:.1%}] of live features ({shown.kind}); "
         f"untrained {chance.value:.1%} (one more: up to {chance.high:.1%}), random directions "
-        f"{_mean(random) or 0:.1%}; {_mean(of(TRAINED, 'input_only')) or 0:.1%} are named as well by the input "
-        "or by an untrained network",
+        f"{_mean(random) or 0:.1%}; {_mean(of(TRAINED, 'input_only')) or 0:.1%} are named as well by the "
+        "input or by an untrained network",
         verdict=Verdict.judge([Relation.ABOVE.decides(named, chance)]),
     )
     return metrics, [claim], controls
@@ -222,7 +225,9 @@ def _facts_name_themselves(judge: Judge, facts: FactsOfRows) -> Check:
         tree = judge.trees.fit(at[0])
         errors.append(1 - judge.score.f1(at[1], predicted(tree, judge.score.values)))
     return Check(
-        name="each fact, given as a feature, is named with F1 1", error=largest(errors), tolerance=1e-9
+        name="each fact, given as a feature, is named with F1 1",
+        error=largest(errors),
+        tolerance=1e-9,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from dtx.dataset.episodes import Episodes
-from dtx.dt.tokens import KINDS
+from dtx.dt.tokens import ACTION, KINDS
 from dtx.env.actions import Action
 from dtx.env.facts import OBJECTS
 
@@ -24,12 +24,13 @@ def texts(episodes: Episodes, columns: Mapping[str, np.ndarray], rows: np.ndarra
     start = np.asarray(episodes.start)
     step = start[columns["episode"][rows]] + columns["step"][rows]
     to_go = episodes.reward_to_go[step]
-    return [
-        f"token {KINDS[columns['kind'][row]]}, step {columns['step'][row] + 1}, reward-to-go {to_go[i]:.2f}, "
-        f"action {list(Action)[int(episodes.action[step[i]])].value if KINDS[columns['kind'][row]] == 'A' else '-'}\n"
-        + view(episodes.observations[episodes.observation[step[i]]])
-        for i, row in enumerate(rows)
-    ]
+    shown = []
+    for row, at, given in zip(rows, step, to_go, strict=True):
+        kind = KINDS[columns["kind"][row]]
+        taken = list(Action)[int(episodes.action[at])].value if kind == ACTION else "-"
+        words = f"token {kind}, step {columns['step'][row] + 1}, reward-to-go {given:.2f}, action {taken}"
+        shown.append(f"{words}\n{view(episodes.observations[episodes.observation[at]])}")
+    return shown
 
 
 def view(observation: np.ndarray) -> str:

@@ -17,7 +17,8 @@ class Inputs:
     """Predicts features from the input of the token alone, in four ways.
 
     By lookup tables of any size: which views (of each kind of token), which steps, which whole inputs have
-    the feature on. And by a tree as deep as the labels' over the input's one-hots. Each is fitted to one half.
+    the feature on. And by a tree as deep as the labels' over the input's one-hots. Each is fitted to
+    one half.
 
     Args:
         columns: Of the rows: ``kind``, ``view``, ``step``.

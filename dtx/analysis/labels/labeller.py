@@ -146,7 +146,9 @@ def detection(
         if at is None:
             continue
         fit, score = judge.fit, judge.score
-        off = [np.setdiff1d(np.arange(len(h.rows)), on) for h, on in zip((fit, score), at)]
+        off = [
+            np.setdiff1d(np.arange(len(h.rows)), on) for h, on in zip((fit, score), at, strict=True)
+        ]
         activation = value[fit.rows[at[0]], feature].toarray().reshape(-1)
         strongest = at[0][np.argsort(-activation, kind="stable")[:shown]]
         without = rng.choice(off[0], min(shown, len(off[0])), replace=False)
@@ -157,9 +159,7 @@ def detection(
         label = labeller.label(states)
         if not label.strip():
             raise UserError(f"analysis.labels.labeller: no label for feature {feature}")
-        with_it, rest = (
-            rng.choice(o, min(shown, len(o)), replace=False) for o in (at[1], off[1])
-        )
+        with_it, rest = (rng.choice(o, min(shown, len(o)), replace=False) for o in (at[1], off[1]))
         judged = rng.permutation(np.concatenate([with_it, rest]))
         truth = np.isin(judged, with_it)
         answers = np.array(labeller.detect(label, [texts[score.rows[i]] for i in judged]), bool)

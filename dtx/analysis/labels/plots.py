@@ -41,8 +41,8 @@ def draw(result: Result) -> Figure:
         result,
         f"{share:.1%} of live features are named beyond the input, {other:.1%} in untrained networks",
         note(
-            "left: mean share over dictionaries, a dot each; dotted: where one more untrained network would lie",
-            "right: one dot a live feature of the first dictionary, F1 on prefixes that the label was not fitted to",
+            "left: mean over dictionaries, a dot each; dotted: where one more untrained network would lie",
+            "right: a mark a live feature of the first dictionary; F1 on prefixes not used in the fit",
             controls(result),
         ),
     )
@@ -55,9 +55,13 @@ def _shares(axis, result: Result) -> None:
         own = lines[lines.source == source]
         named, both = own.named.mean(), own.good.mean()
         axis.barh(y, 1, color=TRACK, height=0.6)
-        axis.barh(y, both, color=VERDICT_COLOURS[INPUT_ONLY], height=0.6, hatch="///", edgecolor="white")
+        axis.barh(
+            y, both, color=VERDICT_COLOURS[INPUT_ONLY], height=0.6, hatch="///", edgecolor="white"
+        )
         axis.barh(y, named, color=VERDICT_COLOURS[NAMED], height=0.6)
-        axis.plot(own.named, [y] * len(own), "o", color="white", markeredgecolor="black", ms=4, mew=0.8)
+        axis.plot(
+            own.named, [y] * len(own), "o", color="white", markeredgecolor="black", ms=4, mew=0.8
+        )
         axis.text(1.02, y, f"{named:.1%}", va="center", fontsize=8)
     if (high := result.metrics["named_share_untrained_high"]) is not None:
         axis.axvline(min(high, 1), color=SOFT, ls=":", lw=1.2)

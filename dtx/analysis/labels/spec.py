@@ -1,4 +1,4 @@
-"""The settings of labels, and who may write labels beside the trees; ``conf/analysis/labels.yaml`` explains them."""
+"""The settings of labels, and who may write labels beside the trees; see ``conf/analysis/labels.yaml``."""
 
 from __future__ import annotations
 
