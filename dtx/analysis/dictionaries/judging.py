@@ -5,6 +5,7 @@ Letters: r targets, e episodes, s states, a actions, d activation.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -185,7 +186,7 @@ class Judge:
 def _binned(density_f: np.ndarray) -> Iterator[dict[str, float]]:
     with np.errstate(divide="ignore"):
         power_f = np.log10(density_f)
-    for i, (low, high) in enumerate(zip(EDGES, EDGES[1:], strict=False)):
+    for i, (low, high) in enumerate(itertools.pairwise(EDGES)):
         inside = (power_f > low) & (power_f <= high)
         if not i:  # never on, and nearly never
             dead = power_f == low
