@@ -223,6 +223,27 @@ class Activations:
             raise UserError(f"activations: {there} rows are fewer than one batch of {size}")
         return self._shuffled(path, width, size, wanted, seed, passes)
 
+    @property
+    def blocks(self) -> int:
+        """How many blocks of neighbouring rows there are."""
+        return -(-self._rows // READ_TOGETHER)
+
+    def block(
+        self, hook: str, number: int, wanted: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Read a block of neighbouring rows: values (b, w) in the file's number type, row numbers (b,).
+
+        Args:
+            hook: Which.
+            number: Of the block, from 0 on.
+            wanted: (r,) bool: only these rows of it; None: all.
+
+        Raises:
+            UnknownName: That hook was not stored, with a suggestion.
+        """
+        path, width = self._file(hook)
+        return self._block(path, width, number, wanted)
+
     def _shuffled(
         self,
         path: Path,
@@ -235,11 +256,11 @@ class Activations:
         done = 0
         while passes is None or done < passes:
             rng = np.random.Generator(np.random.Philox(key=np.array([seed, done], np.uint64)))
-            blocks = rng.permutation(-(-self._rows // READ_TOGETHER))
+            blocks = rng.permutation(self.blocks)
             left, left_rows = np.zeros((0, width), np.float32), np.zeros(0, np.int64)
             for first in range(0, len(blocks), POOL):
                 parts = [self._block(path, width, b, wanted) for b in blocks[first : first + POOL]]
-                x = np.concatenate([left, *(values for values, _ in parts)])
+                x = np.concatenate([left, *(values.astype(np.float32) for values, _ in parts)])
                 numbers = np.concatenate([left_rows, *(rows for _, rows in parts)])
                 del parts
                 order = rng.permutation(len(x))
@@ -262,7 +283,7 @@ class Activations:
         if wanted is not None:
             kept = wanted[begin : begin + count]
             values, rows = values[kept], rows[kept]
-        return values.astype(np.float32), rows
+        return values, rows
 
     def _file(self, hook: str) -> tuple[Path, int]:
         if hook not in self.hooks:
