@@ -60,6 +60,11 @@ def encoded(
     return csc_matrix(vstack(parts)) if parts else csc_matrix((0, 0), dtype=np.float32)
 
 
+def width_of(active: csc_matrix) -> int:
+    """Number of features of a sparse matrix."""
+    return int(active.shape[1]) if active.shape else 0
+
+
 def drawn_rows(count: int, most: int, seed: int) -> np.ndarray:
     """Numbers of the rows that are looked at, ascending: all of ``count``, or ``most`` drawn by the seed."""
     if count <= most:
@@ -70,6 +75,6 @@ def drawn_rows(count: int, most: int, seed: int) -> np.ndarray:
 def first_size(dictionaries: Dictionaries) -> pd.DataFrame:
     """The lines of the trained dictionaries of the first hook, width and sparsity, one a seed."""
     frame = dictionaries.frame
-    frame = frame[frame.how == How.trained.value]
+    frame = frame.loc[frame.how == How.trained.value]
     size = ["hook", "width", "sparsity"]
-    return frame[(frame[size] == frame[size].iloc[0]).all(axis=1)]
+    return frame.loc[(frame[size] == frame[size].iloc[0]).all(axis=1)]

@@ -21,6 +21,7 @@ from dtx.analysis.feature_pages.features import Profile, examples, nearest, prof
 from dtx.analysis.feature_pages.looks import Looks
 from dtx.analysis.feature_pages.spec import STRONGEST, TOLERANCE, FeaturePagesSpec
 from dtx.dictionary.autoencoder import SparseAutoencoder
+from dtx.dictionary.sparse import width_of
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.tokens import ACTION, KINDS
 from dtx.env.actions import Action
@@ -108,7 +109,7 @@ def compute(
         finding=_finding(features, own, seeds, other, chance),
         metrics={
             "live": float(len(live)),
-            "dead_share": 1 - len(live) / own.active.shape[1],
+            "dead_share": 1 - len(live) / width_of(own.active),
             "nearest_seed": None if np.isnan(other) else other,
             "nearest_untrained": None if np.isnan(chance) else chance,
             "longest": float(columns["step"].max() + 1),
@@ -201,7 +202,7 @@ def _of_features(facts: pd.DataFrame, own: Shown) -> pd.DataFrame:
     columns = ["feature", "fact", "group", "f1", "margin", "low", "high", "beyond"]
     of = facts[facts.seed == own.seed]
     order = of.sort_values(["feature", "margin"], ascending=[True, False], ignore_index=True)
-    return order[columns]
+    return order.loc[:, columns]
 
 
 def _recomputed(
@@ -240,7 +241,7 @@ def _finding(
     features: pd.DataFrame, own: Shown, seeds: Sequence[Shown], other: float, chance: float
 ) -> str:
     words = [
-        f"{len(features):,} of {own.active.shape[1]:,} features of {own.name} are on somewhere"
+        f"{len(features):,} of {width_of(own.active):,} features of {own.name} are on somewhere"
     ]
     if seeds:
         words.append(

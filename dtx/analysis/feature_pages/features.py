@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dtx.analysis.feature_pages.spec import BINS, RANDOM, STRONGEST, TIMES
+from dtx.dictionary.sparse import width_of
 from dtx.dt.tokens import KINDS
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def profile(active: csc_matrix, columns: Mapping[str, np.ndarray]) -> Profile:
     Args:
         active: (n, f), what is on. columns: Of the stored tokens at these rows.
     """
-    width = active.shape[1]
+    width = width_of(active)
     feature = np.repeat(np.arange(width), np.diff(active.indptr))
     on = active.data > 0
     feature, row, value = feature[on], active.indices[on], active.data[on].astype(np.float64)
@@ -131,8 +132,9 @@ def nearest(
     mean_f, spread_f = _moments(own64, share)
     mean_g, spread_g = _moments(other64, share)
     weighted_gn = other64.multiply(share[:, None]).tocsc().T.tocsr()
-    best_f, r_f = np.full(own.shape[1], -1), np.full(own.shape[1], np.nan)
-    for begin in range(0, own.shape[1], TOGETHER):
+    width = width_of(own)
+    best_f, r_f = np.full(width, -1), np.full(width, np.nan)
+    for begin in range(0, width, TOGETHER):
         part = slice(begin, begin + TOGETHER)
         both_gf = (weighted_gn @ own64[:, part]).toarray() - np.outer(mean_g, mean_f[part])
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -35,6 +35,7 @@ from dtx.analysis.labels.spec import (
     LabelsSpec,
 )
 from dtx.analysis.labels.trees import predicted, term
+from dtx.dictionary.sparse import width_of
 from dtx.errors import UserError
 from dtx.estimate import Estimate
 from dtx.progress import progress
@@ -86,7 +87,7 @@ def compute(
         per_view(trained[0], view.reshape(-1), weight, spec.seed),
         shuffled(trained[0], spec.seed),
     ]
-    total = sum(source.active.shape[1] for source in sources)
+    total = sum(width_of(source.active) for source in sources)
     with progress("labels", total, "features") as bar:
         tables = [judge.table(source, bar) for source in sources]
     features = pd.concat(tables, ignore_index=True)
@@ -121,7 +122,7 @@ def _line(source: Source, table: pd.DataFrame) -> dict:
         "source": source.kind,
         "dictionary": source.name,
         "seed": source.seed,
-        "features": source.active.shape[1],
+        "features": width_of(source.active),
         "live": len(table),
         "good": float(good.mean()) if len(table) else np.nan,
         "named": float((table.verdict == NAMED).mean()) if len(table) else np.nan,

@@ -25,6 +25,7 @@ from dtx.analysis.labels.spec import (
     LabelsSpec,
 )
 from dtx.analysis.labels.trees import Node, Term, Trees, predicted, sentence, term
+from dtx.dictionary.sparse import width_of
 from dtx.progress import Bar
 
 TOGETHER = 256
@@ -103,7 +104,7 @@ class Judge:
         verdict``. Margins are over the best of input and untrained networks.
         """
         rows, waiting = [], []
-        width = source.active.shape[1]
+        width = width_of(source.active)
         for feature in range(width):
             bar.advance()
             if (at := self.live(source.on(feature))) is not None:

@@ -68,12 +68,13 @@ class Recorded:
             UserError: They are not on record, or not one for each state.
         """
         answer = self._answer(asked_detection(label, states))
-        right = isinstance(answer, list) and all(isinstance(each, bool) for each in answer)
-        if not right or len(answer) != len(states):
+        answers = answer if isinstance(answer, list) else []
+        right = all(isinstance(each, bool) for each in answers)
+        if not right or len(answers) != len(states):
             raise UserError(
                 f"{self.path}: {len(states)} answers true or false are needed, not {answer!r}"
             )
-        return answer
+        return answers
 
     def _answer(self, text: str) -> object:
         key = digest(text)

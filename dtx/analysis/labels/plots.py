@@ -22,8 +22,8 @@ from dtx.figures import BLUE, GREY, ORANGE, SOFT, TRACK, new
 SOURCES = (TRAINED, UNTRAINED, RANDOM, PER_VIEW, SHUFFLED)
 VERDICT_COLOURS = {NAMED: BLUE, INPUT_ONLY: ORANGE, UNNAMED: GREY}
 _WORDS = {
-    NAMED: "named beyond input and untrained",
-    INPUT_ONLY: "named as well by the input or an untrained network",
+    NAMED: "named (first number)",
+    INPUT_ONLY: "input-only: no better than controls",
 }
 MOST = 4000
 """Points that are drawn of a source; more hide each other."""
@@ -62,11 +62,11 @@ def _shares(axis, result: Result) -> None:
         axis.plot(
             own.named, [y] * len(own), "o", color="white", markeredgecolor="black", ms=4, mew=0.8
         )
-        axis.text(1.02, y, f"{named:.1%}", va="center", fontsize=8)
+        axis.text(1.02, y, f"{named:.1%}, {both - named:.1%}", va="center", fontsize=8)
     if (high := result.metrics["named_share_untrained_high"]) is not None:
         axis.axvline(min(high, 1), color=SOFT, ls=":", lw=1.2)
     axis.set_yticks(range(len(SOURCES)), [s.replace(" ", "\n", 1) for s in SOURCES])
-    axis.set(xlim=(0, 1.19), ylim=(len(SOURCES) - 0.5, -1.35), xlabel="share of live features")
+    axis.set(xlim=(0, 1.5), ylim=(len(SOURCES) - 0.5, -1.35), xlabel="share of live features")
     axis.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
     axis.grid(False)
     handles = [
@@ -88,6 +88,6 @@ def _scores(axis, result: Result) -> None:
                   label=f"{verdict} ({len(some):,})", mew=0)  # fmt: skip
     axis.set(
         xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="F1 of the label",
-        xlabel="F1 of input or untrained network, the larger",
+        xlabel="larger F1 of input and untrained",
     )  # fmt: skip
     axis.legend(loc="upper left", fontsize=7.5, handletextpad=0.2)

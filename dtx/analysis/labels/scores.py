@@ -110,4 +110,5 @@ def margin(own: F1, others: Sequence[F1]) -> tuple[float, float, float]:
         spread = math.sqrt(float((difference_e**2).sum()) * there / (there - 1))
         half = float(stats.t.ppf((1 + LEVEL) / 2, there - 1)) * spread
         ends.append((value, value - half, value + half))
-    return tuple(min(column) for column in zip(*ends, strict=True))  # type: ignore[return-value]
+    value, low, high = (min(column) for column in zip(*ends, strict=True))
+    return value, low, high

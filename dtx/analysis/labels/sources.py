@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dtx.analysis.labels.spec import PER_VIEW, SHUFFLED
+from dtx.dictionary.sparse import width_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csc_matrix
@@ -45,7 +46,7 @@ def on_rows(active: csc_matrix, feature: int) -> np.ndarray:
 
 def shuffled(of: Source, seed: int) -> Source:
     """The same activations at other rows: no fact has anything to do with them."""
-    order = np.random.default_rng(seed).permutation(of.active.shape[0])
+    order = np.random.default_rng(seed).permutation(of.active.getnnz(axis=1).size)
     return Source(SHUFFLED, of.name, seed, of.active[order].tocsc())
 
 
@@ -60,7 +61,7 @@ def per_view(of: Source, group: np.ndarray, weight: np.ndarray, seed: int) -> So
 
     rng = np.random.default_rng(seed)
     share_g = np.bincount(group, weight) / weight.sum()
-    columns, width = [], of.active.shape[1]
+    columns, width = [], width_of(of.active)
     for feature in range(width):
         on = of.on(feature)
         wanted = weight[on].sum() / weight.sum()

@@ -74,7 +74,11 @@ class Trees:
 
     def __init__(self, values: np.ndarray, weight: np.ndarray, depth: int):
         self.depth, self.weight = depth, np.asarray(weight, np.float64)
-        self._facts_nm = np.ascontiguousarray(values, np.float32)
+        # Counts are whole: float32 adds them exactly below 2**24, at half the memory traffic.
+        whole = bool((self.weight % 1 == 0).all()) and float(self.weight.sum()) < 2**24
+        self._kind = np.float32 if whole else np.float64
+        self._given = self.weight.astype(self._kind)
+        self._facts_nm = np.ascontiguousarray(values, self._kind)
         self._columns_mn = np.ascontiguousarray(values.T, bool)
         self._total = float(self.weight.sum())
         every = np.arange(len(values))
@@ -106,7 +110,7 @@ class Trees:
         node = Node(total, float(weight_p.sum()))
         if depth == 0 or _gini(total, node.positive) <= 1e-12 * self._total:
             return node
-        held_m = weight_p @ self._facts_nm[on].astype(np.float64)
+        held_m = (self._given[on] @ self._facts_nm[on]).astype(np.float64)
         after_m = _after(sums_m[:-1], held_m, total, node.positive, LEAF * self._total)
         best = int(after_m.argmin())
         if after_m[best] >= _gini(total, node.positive) - 1e-9 * self._total:
@@ -131,12 +135,11 @@ class Trees:
 
     def _sums(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows of a node, and the weight of those with each fact, (m + 1,): last of all."""
-        weight = self.weight[rows]
         sums = np.zeros(self._facts_nm.shape[1] + 1)
         for begin in range(0, len(rows), 8192):
-            part = slice(begin, begin + 8192)
-            sums[:-1] += weight[part] @ self._facts_nm[rows[part]].astype(np.float64)
-        sums[-1] = weight.sum()
+            part = rows[begin : begin + 8192]
+            sums[:-1] += self._given[part] @ self._facts_nm[part]
+        sums[-1] = self.weight[rows].sum()
         return rows, sums
 
 
