@@ -32,8 +32,8 @@ FEW = -(-90 // len(PRESETS))
 """Examples of each preset in the fast tests: 90 in all, beside the references and ranges that other tests
 try one by one."""
 EXAMPLES = int(os.environ.get("DTX_OVERRIDES", "0")) or -(-300 // len(PRESETS))
-"""Examples of each preset in the slow tests, 300 in all, the few among them. DTX_OVERRIDES=5000 looks for
-more, each time in other places."""
+"""Examples of each preset in the slow tests, 300 in all. DTX_OVERRIDES=5000 looks for more,
+each time in other places."""
 SEARCHING = "DTX_OVERRIDES" in os.environ
 
 
@@ -155,7 +155,8 @@ def verdict(preset: str, given: list[str]) -> str | None:
 
 
 @pytest.mark.parametrize(
-    "examples", [pytest.param(FEW, id="few"), pytest.param(EXAMPLES, id="all", marks=pytest.mark.slow)]
+    "examples",
+    [pytest.param(FEW, id="few"), pytest.param(EXAMPLES, id="all", marks=pytest.mark.slow)],
 )
 @pytest.mark.parametrize("preset", PRESETS)
 def test_an_override_gives_a_plan_or_a_line_an_error(preset, examples, tmp_path, monkeypatch):
