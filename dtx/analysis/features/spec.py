@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,7 +17,7 @@ Shuffled = Annotated[int, Range("a limit of 5% needs at least 100 of them", low=
 class FeaturesSpec:
     """Which facts, how features are read, and what they are held against."""
 
-    facts: Mapping[str, str]
+    facts: dict[str, str]
     least: OpenShare
     rows: Count | None
     thresholds: Levels
