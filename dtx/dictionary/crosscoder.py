@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 from dtx.activations.windows import WindowActivations
 from dtx.config.ranges import Count, NotEmpty
 from dtx.dictionary.dictionary_stage import SparseStage
-from dtx.dictionary.spec import named_twice
+from dtx.dictionary.spec import CROSSCODER, named_twice
 from dtx.text import suggest
 
 if TYPE_CHECKING:
     from dtx.dictionary.trained import Crosscoders
 
-NAME = "crosscoder"
-"""Stands in the names of all of them, where other dictionaries have their hook's."""
 SAME = ("tokens", "episodes", "other_windows", "held_out", "seed")
 """Settings of stored activations that decide which rows there are, and their order."""
 
@@ -40,7 +38,7 @@ class Crosscoder(SparseStage):
     @property
     def parts(self) -> tuple[str, ...]:
         """One: all sources together."""
-        return (NAME,)
+        return (CROSSCODER,)
 
     def check(self) -> Iterator[tuple[str, str]]:
         """A single source, stores of other rows, and a k beyond the features there are."""

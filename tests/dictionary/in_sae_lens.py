@@ -79,8 +79,13 @@ def files(out: Path) -> float:
 
 def training_files(out: Path) -> float:
     """Unfinished trainings by a batch's threshold, read here as what SAELens saves of them."""
-    from sae_lens import SAE, BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
-    from sae_lens import MatryoshkaBatchTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAEConfig
+    from sae_lens import (
+        SAE,
+        BatchTopKTrainingSAE,
+        BatchTopKTrainingSAEConfig,
+        MatryoshkaBatchTopKTrainingSAE,
+        MatryoshkaBatchTopKTrainingSAEConfig,
+    )
     from sae_lens.saes.sae import SAEMetadata
 
     worst, x = 0.0, torch.randn(50, 16)
