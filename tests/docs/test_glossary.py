@@ -28,6 +28,7 @@ STUDIES = [
     ["experiment=memory_dt_claims"],
     ["target=pairs"],
     ["target=activations"],
+    ["target=dictionary"],
 ]
 
 
