@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtx.dictionary.dictionary_stage import DictionaryStage
 from dtx.dictionary.sparsity import Counted
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchTopK(Counted):
+class BatchTopK(Counted, DictionaryStage):
     """Trains BatchTopK dictionaries; ``conf/dictionary/batch_topk.yaml`` explains the fields."""
 
     def run(self, out: Path) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Self
 
 from dtx.activations.windows import WindowActivations
-from dtx.config.ranges import Count, NotEmpty
-from dtx.dictionary.dictionary_stage import SparseStage
-from dtx.dictionary.spec import JOINED, named_twice
+from dtx.dictionary.sparsity import Counted
+from dtx.dictionary.spec import CROSSCODER
+from dtx.dt.sizes import Sizes
 from dtx.text import suggest
 
 if TYPE_CHECKING:
@@ -22,13 +22,10 @@ SAME = ("tokens", "episodes", "other_windows", "held_out", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crosscoder(SparseStage):
+class Crosscoder(Counted):
     """Trains crosscoders by BatchTopK; ``conf/dictionary/crosscoder.yaml`` explains the fields."""
 
-    sparsity_field: ClassVar[str] = "k"
-
     others: tuple[WindowActivations, ...]
-    k: Annotated[tuple[Count, ...], NotEmpty("needs at least one k")]
 
     @property
     def stores(self) -> tuple[WindowActivations, ...]:
@@ -38,14 +35,11 @@ class Crosscoder(SparseStage):
     @property
     def parts(self) -> tuple[str, ...]:
         """One: all sources together."""
-        return (JOINED,)
+        return (CROSSCODER,)
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """A single source, stores of other rows, and a k beyond the features there are."""
+        """A single source, and stores of other rows."""
         yield from super().check()
-        yield from named_twice("k", self.k)
-        if max(self.k) > min(self.width):
-            yield "k", f"{max(self.k)} features a token of {min(self.width)}: choose a smaller k"
         if len(self.chosen) * len(self.stores) < 2:
             yield "hooks", "a crosscoder reads several: name more hooks, or others, of other models"
         for number, other in enumerate(self.others):
@@ -59,6 +53,10 @@ class Crosscoder(SparseStage):
                 own, wanted = getattr(other, field), getattr(self.activations, field)
                 if own != wanted:
                     yield place, f"has {field}={own}, activations {wanted}: its rows are others"
+
+    def row_width(self, sizes: Sizes) -> int:
+        """As :meth:`SparseStage.row_width`, of all stores."""
+        return len(self.stores) * super().row_width(sizes)
 
     def of_untrained(self, seed: int) -> Self:
         """Of untrained networks of all models' architectures; those of several models are several.

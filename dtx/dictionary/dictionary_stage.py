@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from dtx.activations.names import width
 from dtx.activations.spec import SHARD
 from dtx.dictionary.spec import DictionarySpec, How
-from dtx.dt.sizes import FLOAT
+from dtx.dt.sizes import FLOAT, Sizes
 from dtx.resources import Resources
 from dtx.stage import Stage
 
@@ -57,6 +57,10 @@ class SparseStage(DictionarySpec, Stage):
             number *= len(values)
         return number
 
+    def row_width(self, sizes: Sizes) -> int:
+        """Numbers of a row that are read, of all hooks together, in a model of these sizes."""
+        return sum(width(hook, sizes) for hook in self.chosen)
+
     def resources(self) -> Resources:
         """Weights, gradients and moments of each, a batch's features, and rows that are read ahead."""
         sizes = self.activations.dt.sizes
@@ -64,7 +68,7 @@ class SparseStage(DictionarySpec, Stage):
             return Resources()
         each = len(self.sparsities) * len(self.seeds) * len(self.how)
         item = self.activations.numbers.dtype.itemsize
-        d = sum(width(hook, sizes) for hook in self.chosen)  # of all hooks
+        d = self.row_width(sizes)
         stored = sum(width(hook, sizes) for hook in self.activations.hooks)
         rows = self.activations.resources().all_disk / (stored * item + 46.0)
         numbers = 2.0 * each * d * sum(self.width)

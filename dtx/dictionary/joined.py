@@ -18,7 +18,7 @@ from dtx.dictionary.crosscoder_files import Crosscoder, Source, write
 from dtx.dictionary.measure import ROWS, Measured, measure
 from dtx.dictionary.networks.network import Network
 from dtx.dictionary.rows import Scale, Weights
-from dtx.dictionary.spec import JOINED, Split
+from dtx.dictionary.spec import CROSSCODER, Split
 from dtx.dictionary.tasks import Task
 from dtx.errors import UserError
 
@@ -63,7 +63,7 @@ class Joined(Activations):
                 self.described.append(Source(hook, label, spread))
                 self.sources.append((stored, hook, own if normalise else Scale(own.mean, 1.0)))
         self.widths = [stored.hooks[hook] for stored, hook, _ in self.sources]
-        self.hooks = {JOINED: sum(self.widths)}
+        self.hooks = {CROSSCODER: sum(self.widths)}
 
     def block(
         self, hook: str, number: int, wanted: np.ndarray | None = None
@@ -116,7 +116,7 @@ class Crosscoding(Task):
         self, network: Network, scales: Mapping[str, Scale], rows: np.ndarray, folder: Path
     ) -> tuple[Measured, dict[str, Any]]:
         """As :meth:`Task.written`; further columns: see :class:`dtx.dictionary.trained.Crosscoders`."""
-        sae = network.folded(scales[JOINED])
+        sae = network.folded(scales[CROSSCODER])
         crosscoder = self.joined.crosscoder(sae)
         write(crosscoder, folder)
         explained, alive = self._by_source(sae, rows)
@@ -139,7 +139,7 @@ class Crosscoding(Task):
         error_d, sums_d, squares_d = (torch.zeros(d, dtype=torch.float64) for _ in range(3))
         total, ever = 0.0, torch.zeros(f, dtype=torch.bool)
         for number in range(self.joined.blocks):
-            read, numbers = self.joined.block(JOINED, number, wanted)
+            read, numbers = self.joined.block(CROSSCODER, number, wanted)
             for begin in range(0, len(read), ROWS):
                 x_nd = torch.from_numpy(read[begin : begin + ROWS])
                 w_n = torch.from_numpy(count[numbers[begin : begin + ROWS]].astype(np.float64))

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Annotated
 
 from dtx.config.ranges import NotEmpty, OpenShare
+from dtx.dictionary.dictionary_stage import DictionaryStage
 from dtx.dictionary.sparsity import Counted
 
 
 @dataclass(frozen=True, kw_only=True)
-class Matryoshka(Counted):
+class Matryoshka(Counted, DictionaryStage):
     """Trains Matryoshka dictionaries; ``conf/dictionary/matryoshka.yaml`` explains the fields."""
 
     nested: Annotated[tuple[OpenShare, ...], NotEmpty("needs at least one share")]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from dtx.config.ranges import Count, NotEmpty, Positive
-from dtx.dictionary.dictionary_stage import DictionaryStage
+from dtx.dictionary.dictionary_stage import DictionaryStage, SparseStage
 from dtx.dictionary.spec import named_twice
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counted(DictionaryStage):
-    """Dictionaries with k features a token.
+class Counted(SparseStage):
+    """Dictionaries of any kind with k features a token.
 
     Attributes:
         k: One dictionary for each.

@@ -11,7 +11,7 @@ from dtx.activations.windows import WindowActivations
 from dtx.config.ranges import Count, LearningRate, Natural, NonNegative, NotEmpty, Seed, Share
 from dtx.text import suggest
 
-JOINED = "crosscoder"
+CROSSCODER = "crosscoder"
 """Stands in the names of crosscoders, where other dictionaries have their hook's."""
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtx.dictionary.dictionary_stage import DictionaryStage
 from dtx.dictionary.sparsity import Counted
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopK(Counted):
+class TopK(Counted, DictionaryStage):
     """Trains TopK dictionaries; ``conf/dictionary/topk.yaml`` explains the fields."""
 
     def run(self, out: Path) -> None:

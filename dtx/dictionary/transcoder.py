@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
-from dtx.config.ranges import Count, NotEmpty
-from dtx.dictionary.dictionary_stage import SparseStage
-from dtx.dictionary.spec import named_twice
+from dtx.config.ranges import NotEmpty
+from dtx.dictionary.sparsity import Counted
 from dtx.text import suggest
 
 if TYPE_CHECKING:
@@ -17,20 +16,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transcoder(SparseStage):
+class Transcoder(Counted):
     """Trains transcoders by BatchTopK; ``conf/dictionary/transcoder.yaml`` explains the fields."""
 
-    sparsity_field: ClassVar[str] = "k"
-
-    k: Annotated[tuple[Count, ...], NotEmpty("needs at least one k")]
     hooks_out: Annotated[tuple[str, ...], NotEmpty("needs a hook for each of hooks")]
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """A k beyond the features there are, hooks that are not stored, and hooks without one to give."""
+        """Hooks that are not stored, and hooks without one to give."""
         yield from super().check()
-        yield from named_twice("k", self.k)
-        if max(self.k) > min(self.width):
-            yield "k", f"{max(self.k)} features a token of {min(self.width)}: choose a smaller k"
         for name in self.hooks_out:
             if name not in self.activations.hooks:
                 yield "hooks_out", f"{name} is not stored{suggest(name, self.activations.hooks)}"

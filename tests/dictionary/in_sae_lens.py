@@ -28,7 +28,7 @@ from tests.dt.test_model import build, contexts
 
 TRAINED = "blocks.1.hook_resid_post"
 WIDTH, K, STEPS, BATCH, RATE = 32, 4, 2000, 256, 3e-3
-KINDS = ("topk", "transcoder")
+KINDS = ("topk", "batch_topk", "matryoshka", "standard", "gated", "jump_relu", "transcoder")
 
 
 def main(out: Path) -> None:
