@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from dtx.dt.fact_kinds import GROUPS, thresholds
 from dtx.activations.facts import FactTable, check_facts
 from dtx.activations.stored import Activations
 from dtx.activations.windows import WindowActivations
 from dtx.dataset.episodes import Episodes
 from dtx.dataset.facts import Availability, Facts
+from dtx.dt.fact_kinds import GROUPS, thresholds
 from dtx.errors import UserError
 from dtx.store.store import Store, used
 from tests.activations.toy import stage

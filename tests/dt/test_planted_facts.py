@@ -1,4 +1,4 @@
-"""Planted facts: behind the block of the model lies, at state tokens, the sum of the true facts' directions."""
+"""Planted facts: what lies behind the block, at state tokens, is the sum of the true facts' directions."""
 
 from __future__ import annotations
 
