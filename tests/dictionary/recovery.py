@@ -1,4 +1,4 @@
-"""How well a dictionary's features are the planted facts: a feature and a threshold a fact, chosen on one half."""
+"""How well a dictionary's features are the planted facts: a feature and a threshold of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CUTS = 10
 def recovery(
     sae: SparseAutoencoder, stored: Activations, table: FactTable, truth: PlantedTruth
 ) -> pd.DataFrame:
-    """One line a planted fact: ``fact``, ``kind``, ``f1`` on held-out prefixes, ``cosine`` of that feature."""
+    """One line a planted fact: ``f1`` on held-out prefixes, ``cosine`` of the feature chosen on the others."""
     known = {name: name for name in table.names}
     known |= {other: name for name, others in table.also.items() for other in others}
     weight = stored.columns["count"].astype(np.float64)
