@@ -146,7 +146,7 @@ def candidates(spec: PlantedFactsSpec, facts: Facts) -> list[Candidate]:
 def choose(
     spec: PlantedFactsSpec, found: list[Candidate], rng: np.random.Generator
 ) -> tuple[list[Candidate], list[str]]:
-    """Facts of which no two correlate by more than ``apart``, then the awkward ones.
+    """Facts of which none implies another and no two correlate by more than ``apart``; then the awkward ones.
 
     Raises:
         UserError: There are too few.
@@ -156,10 +156,16 @@ def choose(
     both = true @ true.T / true.shape[1]
     deviation = np.sqrt(share * (1 - share))
     alike = np.abs(both - np.outer(share, share)) / np.outer(deviation, deviation)
+    count = np.rint(both * true.shape[1])
+    nested = count >= np.minimum.outer(
+        np.diag(count), np.diag(count)
+    )  # one is true only with the other
     order, wanted = rng.permutation(len(found)), spec.number + 2 * spec.awkward
     taken: list[int] = []
     for i in order:
-        if len(taken) < wanted and all(alike[i, j] <= spec.apart for j in taken):
+        if len(taken) < wanted and all(
+            alike[i, j] <= spec.apart and not nested[i, j] for j in taken
+        ):
             taken.append(int(i))
     if len(taken) < wanted:
         raise UserError(
@@ -170,17 +176,7 @@ def choose(
     if not spec.awkward:
         return chosen, kind
     inside = [
-        i
-        for i in order
-        if i not in taken
-        and any(
-            (
-                both[i, j] == np.float32(min(share[i], share[j]))
-                or (found[i].true <= found[j].true).all()
-            )
-            and share[i] != share[j]
-            for j in taken[: spec.number]
-        )
+        i for i in order if any(nested[i, j] and share[i] != share[j] for j in taken[: spec.number])
     ]
     if not inside:
         raise UserError(
