@@ -129,9 +129,13 @@ class SparseAutoencoder:
         if skip_od is None and not undo:
             return out_no
         if like_nd is None:
-            raise ValueError("a dictionary that skips or normalises decodes beside its input: give it")
+            raise ValueError(
+                "a dictionary that skips or normalises decodes beside its input: give it"
+            )
         if skip_od is not None:
-            return out_no + like_nd @ skip_od.T  # as SAELens has it: of the input before it is scaled
+            return (
+                out_no + like_nd @ skip_od.T
+            )  # as SAELens has it: of the input before it is scaled
         _, mean, deviation = self._normalised(like_nd)
         return out_no * deviation + mean
 

@@ -58,7 +58,9 @@ def read(folder: Path) -> SparseAutoencoder:
     known = _as_saved(known, weights, folder)
     architecture, metadata = known["architecture"], dict(known.get("metadata") or {})
     if architecture not in BESIDE:
-        raise UserError(f"{folder}: architecture {architecture!r}; known here are {', '.join(BESIDE)}")
+        raise UserError(
+            f"{folder}: architecture {architecture!r}; known here are {', '.join(BESIDE)}"
+        )
     normalisation = known.get("normalize_activations", "none")
     if normalisation == "expected_average_only_in":
         normalisation = "none"  # as in SAELens, where the factor is folded into saved weights
@@ -189,7 +191,9 @@ def _check(sae: SparseAutoencoder, folder: Path, known: dict[str, Any]) -> None:
     if "skip" in sae.architecture:
         wanted["W_skip"] = (o, d)
     if sae.architecture in TRANSCODERS and not sae.hook_out:
-        raise UserError(f"{folder / CONFIG}: metadata has no hook_name_out, which a transcoder gives")
+        raise UserError(
+            f"{folder / CONFIG}: metadata has no hook_name_out, which a transcoder gives"
+        )
     if sae.architecture in TRANSCODERS and sae.apply_b_dec_to_input:
         raise UserError(f"{folder / CONFIG}: apply_b_dec_to_input is of autoencoders alone")
     shapes = {name: tuple(tensor.shape) for name, tensor in sae.weights.items()}
@@ -202,7 +206,9 @@ def _check(sae: SparseAutoencoder, folder: Path, known: dict[str, Any]) -> None:
 def write(sae: SparseAutoencoder, folder: Path) -> None:
     """Write a dictionary so that SAELens's ``SAE.load_from_disk(folder)`` reads it."""
     d, f = sae.weights["W_enc"].shape
-    z = sae.hook_name.endswith("hook_z") and not sae.hook_out  # SAELens's transcoders take flat heads
+    z = (
+        sae.hook_name.endswith("hook_z") and not sae.hook_out
+    )  # SAELens's transcoders take flat heads
     versions = {"sae_lens_version": SAE_LENS, "sae_lens_training_version": SAE_LENS}
     config: dict[str, Any] = {
         "d_in": d,

@@ -12,8 +12,9 @@ from dtx.activations.stored import Part
 from dtx.analysis.core.result import Result, Verdict
 from dtx.analysis.dictionaries import DictionariesAnalysis
 from dtx.analysis.dictionaries.candidates import Network, at_mean
+from dtx.analysis.dictionaries.claims import judge
 from dtx.analysis.dictionaries.compute import compute
-from dtx.analysis.dictionaries.groups import smallest
+from dtx.analysis.dictionaries.groups import grouped, smallest
 from dtx.analysis.dictionaries.measure import Policy, Rows, States, reconstruct
 from dtx.analysis.dictionaries.numbers import gap, kept, measurable, over_seeds
 from dtx.analysis.dictionaries.play import differing
@@ -36,7 +37,6 @@ from dtx.dictionary import controls, trained
 from dtx.dictionary.autoencoder import SparseAutoencoder
 from dtx.dictionary.sae_files import write
 from dtx.dictionary.spec import How
-from dtx.dt.edits import Depends, Edit
 from dtx.estimate import Estimate
 from dtx.report import Report
 from dtx.store.store import Store, used
@@ -54,7 +54,7 @@ def settings(env, dt=None, **changes) -> DictionariesAnalysis:
     """The analysis with few samples, of random dictionaries of a tiny model."""
     dt = dt or fresh()
     built = build_group("analysis/dictionaries", [])
-    few = {"episodes": 60, "control_episodes": 12, "windows": 24, "components": (1, 4, 40), "kept": 0.8}
+    few = {"episodes": 60, "control_episodes": 8, "windows": 24, "components": (1, 4), "kept": 0.8}
     dictionary = random_dictionary(activations=tiny_activations(dt=dt), seeds=(0, 1))
     return dataclasses.replace(built, env=env, dt=dt, dictionary=dictionary, **{**few, **changes})
 
@@ -104,7 +104,7 @@ def features_of(planted, without: tuple[int, ...] = ()) -> SparseAutoencoder:
     _, stored, _, _ = planted
     rows = Rows.of(stored, HOOK, "prefix", Part.TRAIN)
     kept = [i for i in range(rows.x_rd.shape[1]) if i not in without]
-    mean_d = torch.from_numpy(rows.mean_d.astype(np.float32))
+    mean_d = torch.zeros(rows.x_rd.shape[1])
     both = torch.cat([torch.eye(len(mean_d))[kept], -torch.eye(len(mean_d))[kept]])
     weights = {"W_enc": both.T.contiguous(), "W_dec": both, "b_dec": mean_d}
     return SparseAutoencoder("standard", {**weights, "b_enc": torch.zeros(len(both))}, HOOK)
@@ -125,9 +125,9 @@ def rows_of(result: Result, kind: str, measure: str, target: float = math.nan) -
 def test_what_must_hold_exactly_holds(known):
     assert all(check.holds for check in known.checks) and len(known.checks) == 4
     for kind, value in ((IDENTITY, 1.0), (MEAN, 0.0)):
-        for measure in (EXPLAINED, RECOVERED):
-            assert rows_of(known, kind, measure)["value"].item() == pytest.approx(value, abs=1e-6)
-        assert (rows_of(known, kind, KEPT)["value"] == value).all()
+        for measure, target in ((EXPLAINED, math.nan), (RECOVERED, math.nan), (KEPT, 0.9)):
+            found = rows_of(known, kind, measure, target)["value"].item()
+            assert found == pytest.approx(value, abs=1e-6)
     assert rows_of(known, IDENTITY, KL)["value"].item() == 0
     assert (rows_of(known, IDENTITY, FLIPS)["value"] == 0).all()
 
@@ -139,14 +139,16 @@ def test_the_planted_features_keep_the_return_and_random_directions_do_not(known
     assert known.claim("few_features_keep_the_return").verdict is Verdict.CONFIRMED
     random = rows_of(known, RANDOM, KEPT, 0.9)
     assert (random["high"] < 0.8).all()
-    # A basis of all dimensions is the activation itself, whatever it is called.
-    whole = rows_of(known, PCA, KEPT, 0.9)
-    assert whole["value"].iloc[-1] == 1 and whole["value"].iloc[0] < 0.8
+    # One component is enough in this model: the claim that features are fewer must not come out.
+    assert known.metrics["l0_for_95_components"] == 1
+    assert known.claim("sparser_than_components").verdict is Verdict.NOT_CONFIRMED
     assert known.metrics["l0_for_95"] == known.metrics["l0"]
     assert known.metrics["l0_for_95_random"] is None
 
 
-def test_without_the_features_that_decide_the_return_is_lost_whatever_is_explained(env, planted, known):
+def test_without_the_features_that_decide_the_return_is_lost_whatever_is_explained(
+    env, planted, known
+):
     """Explained variance does not see it: what decides varies little over all tokens."""
     model = planted[0]
     decides = [int(i) for i in model.W_U.std(1).argsort(descending=True)[:2]]
@@ -159,8 +161,11 @@ def test_without_the_features_that_decide_the_return_is_lost_whatever_is_explain
     assert claim.verdict in (Verdict.NOT_CONFIRMED, Verdict.NOT_ESTABLISHED)
 
 
-def test_one_seed_says_nothing_of_the_model(env, planted):
-    one = judged(env, planted, "one", {(3.0, 0, How.trained): features_of(planted)})
+def test_one_seed_says_nothing_of_the_model(env, known):
+    numbers = known.tables["numbers"]
+    numbers = numbers[(numbers["kind"] != TRAINED) | (numbers["seed"] == 0)]
+    tables = {**known.tables, "numbers": numbers, "groups": grouped(numbers)}
+    one = judge(settings(env), tables, known.checks, 1)
     claim = one.claim("few_features_keep_the_return")
     assert claim.verdict is Verdict.NOT_DECIDED and "1 seeds, fewer than 4" in claim.evidence
     groups = one.tables["groups"]
@@ -171,7 +176,7 @@ def test_figures_can_be_read(env, known):
     spec = settings(env)
     figure = draw(known, spec, HOOK)
     assert not problems(figure)
-    assert "random directions none" in figure.texts[0].get_text()
+    assert "random directions none of those tried" in figure.texts[0].get_text()
     shown = page(known, spec)
     names = {trace.name for trace in shown.data if trace.showlegend}
     assert {TRAINED, PCA, RANDOM, FROZEN} <= names
@@ -213,7 +218,7 @@ def test_explained_variance_is_no_mean_of_ratios_and_rows_count_as_often_as_they
     long = np.repeat(np.arange(len(X)), COUNT)
     wanted = 1 - error_r[long].sum() / away_r[long].sum()
     assert found.explained.value == pytest.approx(wanted, abs=1e-9)
-    assert abs(found.explained.value - (1 - (error_r / away_r)[long].mean())) > 0.01
+    assert abs(found.explained.value - (1 - (error_r / away_r)[long].mean())) > 0.003
     on = (sae.encode(torch.from_numpy(X)) > 0).numpy()[long]
     assert found.l0 == pytest.approx(on.sum(1).mean())
     np.testing.assert_allclose(found.density_f, on.mean(0))
@@ -240,7 +245,9 @@ def test_windows_hold_every_step_of_episodes_that_were_not_trained_on(planted):
     assert len(states.logits(model)) == len(states.episode_s)
     with torch.no_grad():
         context, real = states.parts[0]
-        torch.testing.assert_close(states.logits(model)[: real.sum()], model(context)[real].double())
+        torch.testing.assert_close(
+            states.logits(model)[: real.sum()], model(context)[real].double()
+        )
 
 
 def test_return_kept_is_one_for_the_model_and_none_for_its_mean():
@@ -313,14 +320,6 @@ def test_episodes_that_differ_in_one_action_are_seen(env, planted):
     zero = at_mean(model, HOOK, torch.zeros(stored.hooks[HOOK]))
     assert differing(spec, model, env, 8, None, None) == 0
     assert differing(spec, model, env, 8, None, zero) == 1
-
-    def last(x, hook):  # the action of one kind of state alone: here the first step's
-        out = x.clone()
-        out[:, 1] = 0
-        return out
-
-    edited = model.hooks(fwd_hooks=[(HOOK, Edit(last, Depends.window))])
-    assert differing(spec, model, env, 8, None, edited) > 0.5
 
 
 # --- bad input ------------------------------------------------------------------------------------------

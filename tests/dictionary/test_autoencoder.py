@@ -26,7 +26,9 @@ def of_mlp(network, layer: int = 0) -> SparseAutoencoder:
         "W_dec": mlp.W_out.detach(), "b_dec": mlp.b_out.detach(),
     }  # fmt: skip
     read_at, given = f"blocks.{layer}.ln2.hook_normalized", f"blocks.{layer}.hook_mlp_out"
-    return SparseAutoencoder("transcoder", weights, read_at, hook_out=given, apply_b_dec_to_input=False)
+    return SparseAutoencoder(
+        "transcoder", weights, read_at, hook_out=given, apply_b_dec_to_input=False
+    )
 
 
 def test_a_relu_mlp_is_its_own_transcoder_and_its_features_are_its_neurons():
@@ -133,6 +135,8 @@ def test_files_of_a_training_by_the_batchs_threshold_are_read_as_jumprelu(
     torch.testing.assert_close(
         found.reconstruct(x), (wanted / norm) @ base.weights["W_dec"] + base.weights["b_dec"]
     )
-    assert found.architecture == "jumprelu" and found.metadata["training_architecture"] == architecture
+    assert (
+        found.architecture == "jumprelu" and found.metadata["training_architecture"] == architecture
+    )
     assert found.levels == ((8, 40) if architecture.startswith("matryoshka") else (40,))
     assert (found.encode(x) > 0).any() and not (found.encode(x) > 0).all()

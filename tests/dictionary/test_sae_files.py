@@ -63,8 +63,6 @@ def variant(architecture: str, changes):
     return make(architecture, **changes)
 
 
-
-
 @pytest.mark.parametrize(("architecture", "changes"), VARIANTS)
 def test_files_keep_the_dictionary_and_splicing_with_the_error_keeps_logits(
     architecture, changes, tmp_path

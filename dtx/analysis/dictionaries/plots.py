@@ -15,6 +15,7 @@ from dtx.analysis.core.plots import headline
 from dtx.analysis.core.result import Result
 from dtx.analysis.dictionaries.spec import (
     EXPLAINED,
+    FROZEN,
     HOWS,
     KEPT,
     LARGEST,
@@ -33,8 +34,24 @@ if TYPE_CHECKING:
 
 STYLES: dict[str, dict[str, Any]] = {
     TRAINED: {"color": BLUE, "marker": "o", "ls": "-", "lw": 2, "ms": 5, "zorder": 6},
-    HOWS[How.soft_frozen_decoder]: {"color": SKY, "marker": "p", "ls": "--", "lw": 1.2, "ms": 5},
-    HOWS[How.frozen_encoder]: {"color": PURPLE, "marker": "h", "ls": "--", "lw": 1.2, "ms": 5},
+    HOWS[How.soft_frozen_decoder]: {
+        "color": SKY,
+        "marker": "p",
+        "ls": "--",
+        "lw": 1.2,
+        "ms": 8,
+        "mfc": "none",
+        "zorder": 7,
+    },
+    HOWS[How.frozen_encoder]: {
+        "color": PURPLE,
+        "marker": "h",
+        "ls": "--",
+        "lw": 1.2,
+        "ms": 11,
+        "mfc": "none",
+        "zorder": 7,
+    },
     HOWS[How.frozen_decoder]: {"color": ORANGE, "marker": "s", "ls": "--", "lw": 1.2, "ms": 4},
     UNTRAINED: {"color": GREY, "marker": "v", "ls": "-", "lw": 1.5, "ms": 5},
     PCA: {"color": GREEN, "marker": "D", "ls": "-.", "lw": 1.4, "ms": 4},
@@ -91,10 +108,15 @@ def draw(result: Result, spec: DictionariesSpec, hook: str) -> Figure:
         rows = groups[groups["measure"] == measure]
         words = "KL recovered" if measure == RECOVERED else "explained variance"
         _over_l0(axes[measure], rows, f"{words} (mean: 0)")
-    axes[EXPLAINED].set_xlabel("features on at a token (L0)")
     _densities(axes["density"], result.tables["density"], hook)
+    by_name = {
+        name: handle
+        for panel in [*names, EXPLAINED]
+        for handle, name in zip(*axes[panel].get_legend_handles_labels(), strict=True)
+    }
     axes[EXPLAINED].legend(
-        *axes[names[0]].get_legend_handles_labels(),
+        by_name.values(),
+        by_name.keys(),
         loc="upper center",
         bbox_to_anchor=(0.45, -0.28),
         ncols=2,
@@ -117,10 +139,20 @@ def title(result: Result, spec: DictionariesSpec, hook: str) -> str:
         first = f"{trained:.3g} trained features a token keep at least {share}"
     others = {
         kind: table[table["kind"] == kind]["l0"].min() if len(table) else np.nan
-        for kind in (PCA, LARGEST, RANDOM)
+        for kind in (
+            HOWS[How.frozen_encoder],
+            HOWS[How.soft_frozen_decoder],
+            FROZEN,
+            PCA,
+            LARGEST,
+            RANDOM,
+        )
     }
-    words = [f"{kind} {'none' if np.isnan(l0) else format(l0, '.3g')}" for kind, l0 in others.items()]
-    return f"{first}; needed of controls: {', '.join(words)} ({hook})"
+    words = [
+        f"{kind} {'none of those tried' if np.isnan(l0) else format(l0, '.3g')}"
+        for kind, l0 in others.items()
+    ]
+    return f"{first}; controls need: {', '.join(words)} ({hook})"
 
 
 def note(result: Result, hook: str) -> str:
@@ -128,7 +160,7 @@ def note(result: Result, hook: str) -> str:
     groups = result.tables["groups"]
     own = groups[(groups["hook"] == hook) & (groups["kind"] == TRAINED)]
     seeds = int(own["seeds"].max())
-    kinds = own[own["measure"] == KEPT]["interval"].dropna()
+    kinds = own[(own["measure"] == KEPT) & own["value"].notna()]["interval"]
     bars = f"; bars: 95% intervals, {kinds.iloc[0]}" if len(kinds) else ""
     return f"trained: {seeds} seed{'s' if seeds > 1 else ''}{bars}; {controls(result)}"
 
@@ -155,12 +187,16 @@ def _over_l0(axis: Axes, rows: pd.DataFrame, label: str) -> None:
     axis.axhline(0, color=SOFT, lw=0.8)
     if not shown:
         axis.text(
-            0.5, 0.5, "mean ablation costs no return here:\nno share of it can be kept",
+            0.5, 0.5, "return with and without mean ablation\nis too near: no share of it is measured",
             transform=axis.transAxes, ha="center", va="center", fontsize=8,
         )  # fmt: skip
     # Intervals of what is far off would hide all differences between those that are near 1.
     low, high = min([0.0, *shown]), max([1.0, *shown])
-    axis.set(ylabel=label, ylim=(max(low - 0.15, -1.2), min(high + 0.15, 2.0)))
+    axis.set(
+        xlabel="features on at a token (L0)",
+        ylabel=label,
+        ylim=(max(low - 0.15, -1.2), min(high + 0.15, 2.0)),
+    )
     axis.yaxis.label.set_size(8)
     axis.set_xscale("log", base=2)
     powers = 2.0 ** np.arange(0, np.ceil(np.log2(most)) + 1)
