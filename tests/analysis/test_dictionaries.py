@@ -93,7 +93,7 @@ def judged(env, planted, name: str, saes: dict, **changes) -> Result:
     d = stored.hooks[HOOK]
     own = dictionaries(folder / name, saes)
     mean_d = next(iter(saes.values())).weights["b_dec"]
-    frozen = controls.random(d, 12, 3, 5, mean_d, hook=HOOK)
+    frozen = controls.random(d, 2 * d, 3, 5, mean_d, hook=HOOK)
     held_back = dictionaries(folder / f"{name}_held", {(3.0, 0, How.frozen_decoder): frozen})
     network = Network(model, stored, own)
     return compute(settings(env, **changes), network, held_back, [], env, episodes, "prefix")
@@ -153,7 +153,7 @@ def test_without_the_features_that_decide_the_return_is_lost_whatever_is_explain
     model = planted[0]
     decides = [int(i) for i in model.W_U.std(1).argsort(descending=True)[:2]]
     seeds = {(3.0, s, How.trained): features_of(planted, tuple(decides)) for s in range(4)}
-    lost = judged(env, planted, "lost", seeds)
+    lost = judged(env, planted, "lost", seeds, components=(1,), episodes=30)
     assert all(check.holds for check in lost.checks)
     assert lost.metrics["return_kept_high"] < 0.5 < lost.metrics["explained_variance"]
     assert lost.metrics["l0_for_95"] is None
@@ -187,7 +187,8 @@ def test_figures_can_be_read(env, known):
 
 def test_untrained_networks_have_their_own_dictionaries_and_nothing_is_established(env, tmp_path):
     """Tiny random models: mean ablation costs no return, so no share of it is kept."""
-    stage = settings(env, episodes=8, control_episodes=4, windows=8, components=(2,))
+    short = dataclasses.replace(env, max_steps=8)
+    stage = settings(short, episodes=8, control_episodes=4, windows=8, components=(2,))
     store = Store(tmp_path / "store")
     with used(store):
         make(store, stage)
