@@ -48,7 +48,10 @@ class DictionariesAnalysis(DictionariesSpec, OfModel):
         "kl_recovered",
         "explained_variance",
         "return_kept_low",
-        "*_untrained",
+        "return_kept_high_untrained",
+        "l0_for_95_untrained",
+        "kl_recovered_untrained",
+        "explained_variance_untrained",
     )
     acts_in: ClassVar[str] = "env"
     plays: ClassVar[bool] = True

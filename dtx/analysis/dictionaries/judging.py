@@ -5,9 +5,9 @@ Letters: r targets, e episodes, s states, a actions, d activation.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -186,7 +186,7 @@ class Judge:
 def _binned(density_f: np.ndarray) -> Iterator[dict[str, float]]:
     with np.errstate(divide="ignore"):
         power_f = np.log10(density_f)
-    for i, (low, high) in enumerate(itertools.pairwise(EDGES)):
+    for i, (low, high) in enumerate(pairwise(EDGES)):
         inside = (power_f > low) & (power_f <= high)
         if not i:  # never on, and nearly never
             dead = power_f == low

@@ -15,6 +15,7 @@ from dtx.analysis.core.plots import headline
 from dtx.analysis.core.result import Result
 from dtx.analysis.dictionaries.spec import (
     EXPLAINED,
+    FROZEN,
     HOWS,
     KEPT,
     LARGEST,
@@ -33,8 +34,24 @@ if TYPE_CHECKING:
 
 STYLES: dict[str, dict[str, Any]] = {
     TRAINED: {"color": BLUE, "marker": "o", "ls": "-", "lw": 2, "ms": 5, "zorder": 6},
-    HOWS[How.soft_frozen_decoder]: {"color": SKY, "marker": "p", "ls": "--", "lw": 1.2, "ms": 5},
-    HOWS[How.frozen_encoder]: {"color": PURPLE, "marker": "h", "ls": "--", "lw": 1.2, "ms": 5},
+    HOWS[How.soft_frozen_decoder]: {
+        "color": SKY,
+        "marker": "p",
+        "ls": "--",
+        "lw": 1.2,
+        "ms": 8,
+        "mfc": "none",
+        "zorder": 7,
+    },
+    HOWS[How.frozen_encoder]: {
+        "color": PURPLE,
+        "marker": "h",
+        "ls": "--",
+        "lw": 1.2,
+        "ms": 11,
+        "mfc": "none",
+        "zorder": 7,
+    },
     HOWS[How.frozen_decoder]: {"color": ORANGE, "marker": "s", "ls": "--", "lw": 1.2, "ms": 4},
     UNTRAINED: {"color": GREY, "marker": "v", "ls": "-", "lw": 1.5, "ms": 5},
     PCA: {"color": GREEN, "marker": "D", "ls": "-.", "lw": 1.4, "ms": 4},
@@ -76,7 +93,7 @@ def draw(result: Result, spec: DictionariesSpec, hook: str) -> Figure:
     targets = sorted(set(spec.targets), reverse=True)
     names = [f"kept {target:g}" for target in targets]
     panels = [*names, RECOVERED, EXPLAINED, "density"]
-    heights = [2.5] * len(names) + [2.2, 2.2, 2.6]
+    heights = [2.3] * len(names) + [2.0, 2.0, 2.6]
     figure, axes = new(PHONE, sum(heights), mosaic=[[p] for p in panels], height_ratios=heights)
     for name, target in zip(names, targets, strict=True):
         rows = groups[(groups["measure"] == KEPT) & (groups["target"] == target)]
@@ -92,8 +109,14 @@ def draw(result: Result, spec: DictionariesSpec, hook: str) -> Figure:
         words = "KL recovered" if measure == RECOVERED else "explained variance"
         _over_l0(axes[measure], rows, f"{words} (mean: 0)")
     _densities(axes["density"], result.tables["density"], hook)
+    by_name = {
+        name: handle
+        for panel in [*names, EXPLAINED]
+        for handle, name in zip(*axes[panel].get_legend_handles_labels(), strict=True)
+    }
     axes[EXPLAINED].legend(
-        *axes[names[0]].get_legend_handles_labels(),
+        by_name.values(),
+        by_name.keys(),
         loc="upper center",
         bbox_to_anchor=(0.45, -0.28),
         ncols=2,
@@ -116,12 +139,20 @@ def title(result: Result, spec: DictionariesSpec, hook: str) -> str:
         first = f"{trained:.3g} trained features a token keep at least {share}"
     others = {
         kind: table[table["kind"] == kind]["l0"].min() if len(table) else np.nan
-        for kind in (PCA, LARGEST, RANDOM)
+        for kind in (
+            HOWS[How.frozen_encoder],
+            HOWS[How.soft_frozen_decoder],
+            FROZEN,
+            PCA,
+            LARGEST,
+            RANDOM,
+        )
     }
     words = [
-        f"{kind} {'none' if np.isnan(l0) else format(l0, '.3g')}" for kind, l0 in others.items()
+        f"{kind} {'none of those tried' if np.isnan(l0) else format(l0, '.3g')}"
+        for kind, l0 in others.items()
     ]
-    return f"{first}; needed of controls: {', '.join(words)} ({hook})"
+    return f"{first}; controls need: {', '.join(words)} ({hook})"
 
 
 def note(result: Result, hook: str) -> str:
@@ -156,13 +187,16 @@ def _over_l0(axis: Axes, rows: pd.DataFrame, label: str) -> None:
     axis.axhline(0, color=SOFT, lw=0.8)
     if not shown:
         axis.text(
-            0.5, 0.5, "mean ablation costs no return here:\nno share of it can be kept",
+            0.5, 0.5, "return with and without mean ablation\nis too near: no share of it is measured",
             transform=axis.transAxes, ha="center", va="center", fontsize=8,
         )  # fmt: skip
     # Intervals of what is far off would hide all differences between those that are near 1.
     low, high = min([0.0, *shown]), max([1.0, *shown])
-    axis.set(ylabel=label, ylim=(max(low - 0.15, -1.2), min(high + 0.15, 2.0)))
-    axis.set_xlabel("features on at a token (L0)", fontsize=8)
+    axis.set(
+        xlabel="features on at a token (L0)",
+        ylabel=label,
+        ylim=(max(low - 0.15, -1.2), min(high + 0.15, 2.0)),
+    )
     axis.yaxis.label.set_size(8)
     axis.set_xscale("log", base=2)
     powers = 2.0 ** np.arange(0, np.ceil(np.log2(most)) + 1)

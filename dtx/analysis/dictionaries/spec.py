@@ -65,7 +65,7 @@ EXPLAINED, KL, RECOVERED, SAME, RETURN, KEPT, FLIPS = (
 )
 """Measures of the table ``numbers``."""
 LEAST_GAP = 0.05
-"""2026-11-30: between the model's return and mean ablation's, under which no share of it is measured."""
+"""2026-11-30: between the model's return and that of mean ablation, below which no share is measured."""
 SEEDS = 4
 """2026-11-30: seeds of dictionaries without which nothing is said of the model: other initial weights may
 find other features, and dtx.analysis.core.verdicts.MINIMUM holds for all controls."""
