@@ -209,7 +209,7 @@ def _patched(
         patches = Patches(model, site, batch, index, directions, spec.at_once)
         parts["sets"].append(sets(patches, spec.sets, spec.controls, spec.seed))
         parts["parts"].append(single(patches))
-        parts["edges"].append(edges(patches, spec.nodes, spec.threshold))
+        parts["edges"].append(edges(patches, spec.circuit_features, spec.threshold))
     tables = {name: pd.concat(some, ignore_index=True) for name, some in parts.items() if some}
     if "parts" in tables:
         rho = tables["parts"].groupby("part")["rho"]

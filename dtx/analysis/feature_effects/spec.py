@@ -57,7 +57,7 @@ class FeatureEffectsSpec:
     played: Natural
     targets: Annotated[tuple[Number, ...], NotEmpty("needs at least one reward-to-go")]
     episodes: Count
-    nodes: Count
+    circuit_features: Count
     threshold: PositiveShare
     sets: Annotated[tuple[Natural, ...], NotEmpty("needs at least one number of features")]
     tolerance: Positive
