@@ -8,10 +8,14 @@ import pytest
 import safetensors.torch
 import torch
 
+from dtx.activations.stored import Part
 from dtx.dictionary.autoencoder import TRANSCODERS, SparseAutoencoder
+from dtx.dictionary.measure import measure
 from dtx.dictionary.sae_files import read, write
 from dtx.dt.rollout import rollout
 from dtx.errors import UserError
+from dtx.store.store import Store, used
+from tests.dictionary import training
 from tests.dictionary.test_sae_files import HOOK, OUT, dictionary, transcoder
 from tests.dt.test_model import build, contexts
 from tests.dt.test_rollout import Corridor
@@ -110,6 +114,18 @@ def test_levels_of_a_matryoshka_dictionary_are_its_first_features(tmp_path):
     assert torch.equal(read(tmp_path / "level").encode(x), sae.encode(x)[:, :20])
     with pytest.raises(UserError, match="no level of 15 features; levels: 10, 20, 40"):
         sae.first(15)
+
+
+def test_levels_of_a_trained_matryoshka_dictionary_reconstruct_more_and_more(tmp_path):
+    what = training.stage("steps=60", "nested=[0.25,0.5]", kind="matryoshka")
+    with used(Store(tmp_path / "store")) as store:
+        training.make(store, what)
+        (name,) = what.load()
+        sae, stored = what.load()[name], what.activations.load()
+        rows = stored.rows("prefix", Part.HELD_OUT)
+        assert sae.levels == (6, 12, 24)
+        explained = [measure(sae.first(n), stored, rows).explained_variance for n in sae.levels]
+    assert 0 < explained[0] < explained[1] < explained[2]
 
 
 @pytest.mark.parametrize("rescale", [True, False])

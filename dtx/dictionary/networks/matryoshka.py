@@ -5,13 +5,16 @@ Letters: n rows of a batch, d activation, o activation that is reconstructed, z 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dtx.dictionary.autoencoder import SparseAutoencoder
 from dtx.dictionary.networks.batch_topk import BatchTopKNetwork
 from dtx.dictionary.networks.sparse import Codes
+from dtx.dictionary.rows import Scale
 
 
 class MatryoshkaNetwork(BatchTopKNetwork):
@@ -70,3 +73,12 @@ class MatryoshkaNetwork(BatchTopKNetwork):
         if self.W_enc.requires_grad:
             self.W_enc.grad, self.b_enc.grad = encoder, bias
         return loss, whole_no
+
+    def folded(self, scale: Scale) -> SparseAutoencoder:
+        """As :meth:`Network.folded`; the file says which first features are a dictionary by themselves."""
+        sae = super().folded(scale)
+        metadata = {
+            "training_architecture": "matryoshka_batchtopk",  # as SAELens has it
+            "training_architecture_details": {"matryoshka_widths": self.ends},
+        }
+        return replace(sae, metadata={**sae.metadata, **metadata})
