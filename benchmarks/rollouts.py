@@ -33,7 +33,7 @@ WHOLE_EPISODES = ("dataset=null", "dt.windows.context=50", "dt.model.n_ctx=149")
 class Anew:
     """A model that computes every context from its start."""
 
-    unedited = None
+    by_token = None
     depends = Depends.window
 
     def __init__(self, model: DecisionTransformerModel):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         LoadedAgent,
         LoadedAnalysis,
         LoadedDataset,
+        LoadedDictionaries,
         LoadedPairs,
     )
     from dtx.exchange.model_handle import LoadedModel
@@ -44,6 +45,10 @@ def load(
 ) -> LoadedActivations: ...
 @overload
 def load(
+    group: Literal["dictionary"], which: str | None = ..., *overrides: str, **more: Any
+) -> LoadedDictionaries: ...
+@overload
+def load(
     group: Literal["analysis"], which: str | None = ..., *overrides: str, **more: Any
 ) -> LoadedAnalysis: ...
 def load(group: str, which: str | None = None, *overrides: str, **more: Any) -> Any:
@@ -58,10 +63,11 @@ def load(group: str, which: str | None = None, *overrides: str, **more: Any) -> 
         dt.pairs()
         dtx.load("dataset", "rollouts").columns["action"]
         dtx.load("activations", "windows").arrays["blocks.1.hook_resid_post"]
+        dtx.load("dictionary", "topk").dictionaries["blocks.1.hook_resid_post-1024-16-0"].spliced(dt.model)
         dtx.load("analysis", "calibration").tables["curve"]
 
     Args:
-        group: dt, agent, dataset, pairs, activations or analysis.
+        group: dt, agent, dataset, pairs, activations, dictionary or analysis.
         which: Name of a config (an imported model has one), or label or key; None: the default config.
         overrides: As on the command line, with a config's name.
         more: ``store``: a folder, or a ``Store`` (default: the one in use, else ``./store``). ``path``: an

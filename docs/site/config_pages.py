@@ -15,6 +15,7 @@ GROUPS = {
     "dt": "Decision Transformers",
     "pairs": "Counterfactual pairs",
     "activations": "Stored activations",
+    "dictionary": "Sparse dictionaries",
     "analysis": "Analyses",
     "experiment": "Presets",
 }

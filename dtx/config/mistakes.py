@@ -138,7 +138,8 @@ def _explain(
         if override.startswith("~"):
             return (
                 override,
-                "cannot be taken out; target=agent, dataset, dt, pairs or activations ends before it",
+                "cannot be taken out; target=agent, dataset, dt, pairs, activations or dictionary ends "
+                "before it",
             )
         if "Multiple values" in str(error) or "force-add" in str(error):
             return override, f"the defaults have it already: {override.lstrip('+')}"

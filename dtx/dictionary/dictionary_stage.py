@@ -1,4 +1,4 @@
-"""Stages whose product are dictionaries."""
+"""Stages whose product are dictionaries: autoencoders, or others that are trained in the same way."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PRODUCTS = 5e10
 
 
 @dataclass(frozen=True, kw_only=True)
-class DictionaryStage(DictionarySpec, Stage):
-    """Interface of stages that train dictionaries of stored activations.
+class SparseStage(DictionarySpec, Stage):
+    """Interface of stages that train sparse dictionaries of stored activations, of whatever kind.
 
     Attributes:
         sparsity_field: The field that says how sparse they are, one dictionary for each of its values.
@@ -44,9 +44,14 @@ class DictionaryStage(DictionarySpec, Stage):
         return getattr(self, self.sparsity_field)
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """What there is a dictionary of, by the name that stands in its own: usually a hook."""
+        return self.chosen
+
+    @property
     def count(self) -> int:
         """How many dictionaries there are."""
-        sizes = (self.chosen, self.width, self.sparsities, self.seeds, self.how)
+        sizes = (self.parts, self.width, self.sparsities, self.seeds, self.how)
         number = 1
         for values in sizes:
             number *= len(values)
@@ -90,6 +95,11 @@ class DictionaryStage(DictionarySpec, Stage):
         """Dictionaries of which a part stays random, of one seed."""
         ways = tuple(how for how in How if how is not How.trained)
         return replace(self, seeds=self.seeds[:1], how=ways)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DictionaryStage(SparseStage):
+    """Interface of stages that train autoencoders: what each of their dictionaries reads it gives back."""
 
     def load(self) -> Dictionaries:
         """All of them, by name."""

@@ -1,9 +1,10 @@
-"""What an edit of activations depends on: whether windows that are equal may be computed once for all.
+"""What an edit of activations depends on: which of a rollout's activations may be computed once for all.
 
 Rollouts compute each distinct context once. Under an edit that draws random numbers every episode would then
 get the same draw, and one that compares the windows of a batch would see another batch. So an edit says what
 it depends on, and one that says nothing is computed for every episode, in one batch::
 
+    model.hooks([(name, Edit(spliced, Depends.token))])  # and a step computes its new tokens alone
     model.hooks([(name, Edit(silence, Depends.window))])  # equal contexts are computed once
     model.hooks([(name, Edit(add_noise, Depends.chance))])  # each episode has its own draw
     model.hooks([(name, batch_top_k)])  # not said: as Depends.batch
@@ -22,15 +23,22 @@ from dtx.dt.hook_points import HookPoint
 
 
 class Depends(enum.IntEnum):
-    """What the edit of a window depends on; each includes those before it.
+    """What the edit of an activation depends on; each includes those before it.
 
-    ``window``: that window alone, so equal windows are edited alike. ``chance``: also random numbers, of
-    which each window has its own. ``batch``: also the other windows of the batch.
+    ``token``: what the forward pass computed at that token alone, not its place, its kind or other tokens: a
+    vector (d,) is edited alike wherever it stands, so what earlier tokens put into attention stays as it is.
+    ``window``: also the other tokens of its window, so equal windows are edited alike. ``chance``: also
+    random numbers, of which each window has its own. ``batch``: also the other windows of the batch.
     """
 
-    window = 0
-    chance = 1
-    batch = 2
+    token = 0
+    window = 1
+    chance = 2
+    batch = 3
+
+
+BETWEEN_TOKENS = ("attn.hook_attn_scores", "attn.hook_pattern")
+"""Points whose activations are of pairs of tokens: an edit here depends on the window at least."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +61,22 @@ class Edit:
 def depends_on(function: Callable[..., Any] | None) -> Depends:
     """What a function says that it depends on; ``batch`` if it says nothing; None edits nothing."""
     if function is None:
-        return Depends.window
+        return Depends.token
     return function.depends if isinstance(function, Edit) else Depends.batch
 
 
 def most(modules: Iterable[nn.Module]) -> Depends:
     """What the edits in place depend on together.
 
-    Hooks that were added by PyTorch's own methods cannot say, so they count as ``batch``.
+    Hooks that were added by PyTorch's own methods cannot say, so they count as ``batch``. ``token`` if
+    nothing is edited.
     """
-    found = Depends.window
+    found = Depends.token
     for module in modules:
         said = module.fwd_hooks if isinstance(module, HookPoint) else []
         if len(module._forward_hooks) + len(module._forward_pre_hooks) > len(said):
             return Depends.batch
+        if said and isinstance(module, HookPoint) and module.name.endswith(BETWEEN_TOKENS):
+            found = max(found, Depends.window)
         found = max([found, *(depends_on(handle.user_hook) for handle in said)])
     return found

@@ -1,9 +1,10 @@
 """Act step by step without computing again what has not changed.
 
 As long as a window has not begun to slide, and is not padded on the left, a step only adds tokens to it:
-what the earlier ones put into attention, their keys and values, stays as it is. So each distinct context
-keeps them, and only the new tokens are computed. The contexts are a trie: each one goes on from a distinct
-one of the step before, and where two part ways, the second gets a copy.
+what the earlier ones put into attention, their keys and values, stays as it is, also where each token is
+edited by itself (:class:`dtx.dt.edits.Depends`). So each distinct context keeps them, and only the new
+tokens are computed. The contexts are a trie: each one goes on from a distinct one of the step before, and
+where two part ways, the second gets a copy.
 
 Shape suffixes: k contexts computed at once, c new tokens, n tokens so far, d model, h head, e head width,
 a action.
@@ -40,13 +41,13 @@ class Player(Protocol):
         ...
 
     @property
-    def unedited(self) -> DecisionTransformerModel | None:
-        """The model whose weights alone give these logits; None if something else does as well."""
+    def by_token(self) -> DecisionTransformerModel | None:
+        """The model that gives these logits, edited at most token by token; None if there is more to them."""
         ...
 
     @property
     def depends(self) -> Depends:
-        """What the logits of a window depend on beside the weights; ``window`` if nothing edits the model."""
+        """What the logits of a window depend on beside the weights; ``token`` if nothing edits the model."""
         ...
 
     def last_logits(self, context: Context, /) -> Tensor:
@@ -65,13 +66,13 @@ class Acting:
     def __init__(self, player: Player, history: History):
         self.player, self.history = player, history
         self._kept: KeysAndValues | None = None
-        model = player.unedited
+        model = player.by_token
         if model is not None and not player.cfg.left_padding:
             self._kept = KeysAndValues(model, history)
 
     def logits(self, who: np.ndarray) -> np.ndarray:
         """Logits (len(who), a) float64 at the last state of the agents ``who`` (indices)."""
-        if self.player.depends is not Depends.window:
+        if self.player.depends > Depends.window:
             return self._each(who)
         first, index = self.history.distinct_contexts(who)
         leaders = who[first]
@@ -106,7 +107,7 @@ class KeysAndValues:
     Rows are kept without gaps, in blocks of ``CHUNK``, so that a block is computed in place.
 
     Args:
-        model: Without hooks; its windows are padded on the right.
+        model: Edited at most token by token; its windows are padded on the right.
         history: Whose contexts.
         memory: Bytes; see ``MEMORY``.
     """
@@ -198,40 +199,48 @@ class KeysAndValues:
         c = n - model.cfg.layout.tokens(self._steps - 1) if self._steps > 1 else n
         # The last two steps hold the new tokens: the last action is one only now that a state follows.
         context = self.history.context(leaders, last=2)
-        resid_kcd = model.embed(context)[:, -c:]
+        resid_kcd = model.hook_embed(model.embed(context)[:, -c:])
         if model.cfg.positional_embedding:
-            resid_kcd = resid_kcd + model.pos_embed.W_pos[n - c : n]
+            resid_kcd = resid_kcd + model.hook_pos_embed(
+                model.pos_embed.W_pos[n - c : n].expand_as(resid_kcd)
+            )
         blocks: list[Block] = list(model.blocks)
+        whole = (
+            model.has_hooks
+        )  # an edit may read one point and write another: each sees the same tokens
         for layer, block in enumerate(blocks):
-            last = layer == len(blocks) - 1  # of the last block only the last state is read
+            last = (
+                layer == len(blocks) - 1 and not whole
+            )  # of the last block only the last state is read
             resid_kcd = through(block, resid_kcd, block_kv[layer], n, last)
-        return model.read(resid_kcd[:, -1])
+        return model.read(resid_kcd)[:, -1] if whole else model.read(resid_kcd[:, -1])
 
 
 def through(block: Block, resid_kcd: Tensor, kept: Tensor, n: int, last: bool) -> Tensor:
     """A block's output at the new tokens, or at the last one alone, (k, c or 1, d).
 
     Args:
-        block: Without hooks.
+        block: Edited at most token by token.
         resid_kcd: The residual stream before it at the last c of n tokens.
         kept: (key or value, k, h, n or more, e) of the tokens before; those of the new ones are written here.
         n: Tokens in all.
         last: Only the last token is asked for.
     """
-    c = resid_kcd.shape[1]
-    x_kcd = block.ln1(resid_kcd)
-    for i, name in enumerate("KV"):
-        kept[i, :, :, n - c : n] = block.attn.project(x_kcd, name).transpose(1, 2)
+    c, attn = resid_kcd.shape[1], block.attn
+    resid_kcd = block.hook_resid_pre(resid_kcd)
+    x_kcd, *keys_values = block.attended(resid_kcd)
+    points = (attn.hook_k, attn.hook_v)
+    for i, (name, point, of_kcd) in enumerate(zip("KV", points, keys_values, strict=True)):
+        kept[i, :, :, n - c : n] = point(attn.project(of_kcd, name)).transpose(1, 2)
     key_khne, value_khne = kept[:, :, :, :n]
     seen_cn = None
     if last:
         resid_kcd, x_kcd = resid_kcd[:, -1:], x_kcd[:, -1:]
     else:
         seen_cn = torch.ones(c, n, dtype=torch.bool).tril(n - c)
-    query_khce = block.attn.project(x_kcd, "Q").transpose(1, 2)
+    query_khce = attn.hook_q(attn.project(x_kcd, "Q")).transpose(1, 2)
     z_khce = F.scaled_dot_product_attention(query_khce, key_khne, value_khne, attn_mask=seen_cn)
-    mid_kcd = resid_kcd + block.attn.output(z_khce.transpose(1, 2))
-    return mid_kcd + block.mlp(block.ln2(mid_kcd))
+    return block.after(resid_kcd, attn.summed(z_khce.transpose(1, 2)))
 
 
 def longest(cfg: ModelConfig, horizon: int) -> int:
@@ -251,7 +260,7 @@ def contexts_kept(player: Player, horizon: int) -> int | None:
 
     None where that bounds nothing: none are kept, or all targets share them, for reward-to-go is not read.
     """
-    model = player.unedited
+    model = player.by_token
     if model is None or player.cfg.left_padding or not player.cfg.reward_to_go:
         return None
     return max(1, MEMORY // bytes_of_row(model, horizon))

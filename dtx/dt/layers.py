@@ -179,7 +179,11 @@ class SelfAttention(nn.Module):
         q_bnhe = self.hook_q(self.project(query_bnd, "Q"))
         k_bnhe = self.hook_k(self.project(key_bnd, "K"))
         v_bnhe = self.hook_v(self.project(value_bnd, "V"))
-        z_bnhe = self.hook_z(self._attend(q_bnhe, k_bnhe, v_bnhe))
+        return self.summed(self._attend(q_bnhe, k_bnhe, v_bnhe))
+
+    def summed(self, z_bnhe: Tensor) -> Tensor:
+        """The sum of all heads' outputs (b, n, d), with the bias and all hooks, of their z (b, n, h, e)."""
+        z_bnhe = self.hook_z(z_bnhe)
         if not self.cfg.use_attn_result:
             return self.output(z_bnhe)
         result_bnhd = self.hook_result(torch.einsum("bnhe,hed->bnhd", z_bnhe, self.W_O))
@@ -307,13 +311,19 @@ class Block(nn.Module):
     def forward(self, resid_bnd: Tensor) -> Tensor:
         """Padded windows (b, n, d), every activation hooked."""
         resid_bnd = self.hook_resid_pre(resid_bnd)
-        if self.cfg.use_split_qkv_input:
-            split = resid_bnd.unsqueeze(2).expand(-1, -1, self.cfg.n_heads, -1)
-            points = (self.hook_q_input, self.hook_k_input, self.hook_v_input)
-            inputs = [self.ln1(point(split.clone())) for point in points]
-        else:
-            inputs = [self.ln1(resid_bnd)] * 3
-        resid_bnd = self.hook_resid_mid(resid_bnd + self.hook_attn_out(self.attn(*inputs)))
+        return self.after(resid_bnd, self.attn(*self.attended(resid_bnd)))
+
+    def attended(self, resid_bnd: Tensor) -> list[Tensor]:
+        """What queries, keys and values are made of: (b, n, d) each, or (b, n, h, d), one a head."""
+        if not self.cfg.use_split_qkv_input:
+            return [self.ln1(resid_bnd)] * 3
+        split = resid_bnd.unsqueeze(2).expand(-1, -1, self.cfg.n_heads, -1)
+        points = (self.hook_q_input, self.hook_k_input, self.hook_v_input)
+        return [self.ln1(point(split.clone())) for point in points]
+
+    def after(self, resid_bnd: Tensor, attention_bnd: Tensor) -> Tensor:
+        """The block's output, of the stream before it and of what attention gave."""
+        resid_bnd = self.hook_resid_mid(resid_bnd + self.hook_attn_out(attention_bnd))
         mlp_in = self.hook_mlp_in(resid_bnd.clone()) if self.cfg.use_hook_mlp_in else resid_bnd
         return self.hook_resid_post(resid_bnd + self.hook_mlp_out(self.mlp(self.ln2(mlp_in))))
 

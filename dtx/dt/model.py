@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtx.dt.context import Context, Packed
+from dtx.dt.edits import Depends
 from dtx.dt.hook_points import HookPoint
 from dtx.dt.hooks import CheckedHooks, hooked
 from dtx.dt.layers import Block, norm
@@ -193,9 +194,9 @@ class DecisionTransformerModel(TransformerLensMethods, CheckedHooks):
         return self.unembed(self.ln_final(self.blocks[-1].packed(resid_Nd, batch.packing, True)))
 
     @property
-    def unedited(self) -> DecisionTransformerModel | None:
-        """Itself, if nobody reads or edits an activation: then keys and values can be kept."""
-        return None if self.has_hooks else self
+    def by_token(self) -> DecisionTransformerModel | None:
+        """Itself, if each token is edited by itself or nothing is: then keys and values can be kept."""
+        return self if self.depends is Depends.token else None
 
     @property
     def has_hooks(self) -> bool:

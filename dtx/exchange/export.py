@@ -100,7 +100,9 @@ def _built(store: Store, label: str, kind: str, new: Path, licence: str) -> Hand
         if (folder / name).is_file():
             shutil.copyfile(folder / name, new / name)
     known, made = _known(store, folder, record), readers_of(store, label, ("analysis",))
-    others = readers_of(store, label, ("dt", "dataset", "agent", "pairs", "activations"))
+    others = readers_of(
+        store, label, ("dt", "dataset", "agent", "pairs", "activations", "dictionary")
+    )
     _add_environment(known, [store.root / other for other, _, _ in others])
     what = Handover(
         kind=kind,

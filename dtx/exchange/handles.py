@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dtx.analysis.core.result import Result
     from dtx.dataset.episodes import Episodes
     from dtx.dataset.facts import Facts
+    from dtx.dictionary.trained import Dictionaries
     from dtx.env.environment import Environment
     from dtx.exchange.origin import Origin
     from dtx.pairs.pair_set import PairSet
@@ -214,6 +215,22 @@ class LoadedActivations(Loaded):
     def tokens(self) -> pd.DataFrame:
         """One line a row of the arrays: episode, step, kind, view, prefix, count, parts of splits."""
         return self.activations.tokens
+
+
+class LoadedDictionaries(Loaded):
+    """Sparse dictionaries of a model's stored activations."""
+
+    @cached_property
+    def dictionaries(self) -> Dictionaries:
+        """By name: ``dictionaries["blocks.1.hook_resid_post-1024-16-0"].spliced(model)``."""
+        from dtx.dictionary.trained import Dictionaries
+
+        return Dictionaries(self.folder)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line a dictionary: its settings, and what it reaches on held-out rows."""
+        return self.dictionaries.frame
 
 
 class LoadedAnalysis(Loaded):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dtx.exchange.handles import Loaded
     from dtx.stage import Stage
 
-GROUPS = ("dt", "agent", "dataset", "pairs", "activations", "analysis")
+GROUPS = ("dt", "agent", "dataset", "pairs", "activations", "dictionary", "analysis")
 
 
 def load(
@@ -177,6 +177,7 @@ def _handle(group: str, origin: Origin) -> Loaded:
         "dataset": handles.LoadedDataset,
         "pairs": handles.LoadedPairs,
         "activations": handles.LoadedActivations,
+        "dictionary": handles.LoadedDictionaries,
         "analysis": handles.LoadedAnalysis,
     }
     return kinds[group](origin)

@@ -8,10 +8,13 @@ from typing import Any
 
 from dtx.errors import UserError
 from dtx.files import read_json
+from dtx.report import RESULT
 from dtx.store.inventory import artefacts, existing
 from dtx.store.label import Label
 from dtx.store.store import Store
 
+DICTIONARY_FILES = ("sae_weights.safetensors", "crosscoder.safetensors")
+"""One of them stands in each folder of a stage that made dictionaries."""
 _SHORTEST = 4  # characters of a key
 _SHOWN = 8  # labels in a message
 
@@ -35,6 +38,10 @@ def kind_of(folder: Path) -> str:
         return "dataset"
     if (folder / "tokens.arrow").is_file():
         return "activations"
+    if (folder / RESULT).is_file():
+        return "analysis"
+    if any(next(folder.glob(f"*/{name}"), None) for name in DICTIONARY_FILES):
+        return "dictionary"
     return "pairs" if (folder / "runs.npz").is_file() else "analysis"
 
 

@@ -17,7 +17,7 @@ CUTS = 10
 def recovery(
     sae: SparseAutoencoder, stored: Activations, table: FactTable, truth: PlantedTruth
 ) -> pd.DataFrame:
-    """One line a planted fact: ``f1`` on held-out prefixes, ``cosine`` of the feature chosen on the others."""
+    """One line a planted fact: ``f1`` on held-out prefixes, ``cosine`` of the feature chosen on others."""
     known = {name: name for name in table.names}
     known |= {other: name for name, others in table.also.items() for other in others}
     weight = stored.columns["count"].astype(np.float64)

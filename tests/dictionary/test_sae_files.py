@@ -1,25 +1,46 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 
-from dtx.dictionary.autoencoder import ARCHITECTURES, SparseAutoencoder
+from dtx.dictionary.autoencoder import ARCHITECTURES, TRANSCODERS, SparseAutoencoder
 from dtx.dictionary.sae_files import read, write
+from dtx.dt.edits import Depends, Edit
+from dtx.dt.rollout import rollout
 from dtx.errors import UserError
 from tests.dt.test_model import build, contexts
+from tests.dt.test_rollout import Corridor
+from tests.dt.test_rollout import network as playing
 
 HOOK = "blocks.0.hook_resid_post"
 
 
-def dictionary(architecture: str, hook: str = HOOK, d: int = 16, f: int = 40, **changes):
+OUT = "blocks.0.hook_mlp_out"
+
+
+def transcoder(architecture: str, hook: str = "blocks.0.ln2.hook_normalized", **changes):
+    """Random, to an MLP's output."""
+    sae = dictionary(architecture, hook, f=40, beside=TRANSCODERS[architecture])
+    generator = torch.Generator().manual_seed(4)
+    if "skip" in architecture:
+        sae.weights["W_skip"] = torch.randn(16, 16, generator=generator) * 0.1
+    changes = {"hook_out": OUT, "apply_b_dec_to_input": False, **changes}
+    return dataclasses.replace(sae, **changes)
+
+
+def dictionary(
+    architecture: str, hook: str = HOOK, d: int = 16, f: int = 40, beside=None, **changes
+):
     generator = torch.Generator().manual_seed(3)
 
     def draw(*shape):
         return torch.randn(*shape, generator=generator) * 0.3
 
     weights = {"W_enc": draw(d, f), "W_dec": draw(f, d), "b_dec": draw(d)}
-    weights |= {name: draw(f).abs() * 0.1 for name in ARCHITECTURES[architecture]}
+    names = ARCHITECTURES[architecture] if beside is None else beside
+    weights |= {name: draw(f).abs() * 0.1 for name in names}
     k = 5 if architecture == "topk" else None
     return SparseAutoencoder(architecture, weights, hook, k=k, **changes)
 
@@ -30,14 +51,24 @@ VARIANTS = [
     ("standard", {"normalize_activations": "layer_norm"}),
     ("topk", {"rescale_acts_by_decoder_norm": True}),
     ("standard", {"hook": "blocks.1.attn.hook_z"}),
+    ("topk", {"hook": "blocks.1.attn.hook_q"}),
+    *((architecture, {}) for architecture in TRANSCODERS),
+    ("skip_transcoder", {"normalize_activations": "layer_norm"}),
+    ("transcoder", {"hook": "blocks.0.attn.hook_z", "hook_out": "blocks.0.hook_attn_out"}),
 ]
+
+
+def variant(architecture: str, changes):
+    """A dictionary of one of the variants."""
+    make = transcoder if architecture in TRANSCODERS else dictionary
+    return make(architecture, **changes)
 
 
 @pytest.mark.parametrize(("architecture", "changes"), VARIANTS)
 def test_files_keep_the_dictionary_and_splicing_with_the_error_keeps_logits(
     architecture, changes, tmp_path
 ):
-    wanted = dictionary(architecture, **changes)
+    wanted = variant(architecture, changes)
     write(wanted, tmp_path)
     found = read(tmp_path)
     stage, network = build()
@@ -105,6 +136,27 @@ def test_an_edit_in_place_counts_as_one_that_is_returned(error_term):
     assert (found[0] - plain).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("hook", ["blocks.0.hook_resid_post", "blocks.1.attn.hook_z"])
+@pytest.mark.parametrize("error_term", [True, False])
+def test_rollouts_with_a_dictionary_keep_keys_and_values_and_play_alike(hook, error_term):
+    """Action for action as with every context computed whole; what an edit says decides."""
+    model = playing("dt.windows.context=12", "dt.model.n_ctx=35")
+    sae = dictionary("topk", hook)
+    starts, targets = [3, 4, 5, 4] * 10, np.repeat([0.1, 0.9], 20).astype(np.float32)
+
+    def same(features):
+        return features
+
+    lengths = []
+    for edit, kept in ((None, True), (Edit(same, Depends.window), False), (same, False)):
+        with sae.spliced(model, error_term, edit):
+            assert (model.by_token is model) == kept
+            lengths.append(rollout(model, Corridor(starts), targets, seed=3).length)
+    assert all((lengths[0] == other).all() for other in lengths)
+    plain = rollout(model, Corridor(starts), targets, seed=3).length
+    assert (lengths[0] == plain).all() == error_term
+
+
 def test_an_activation_that_is_not_computed_is_not_spliced():
     stage, network = build()
     sae = dataclasses.replace(dictionary("standard"), hook_name="blocks.0.hook_mlp_in")
@@ -139,7 +191,10 @@ def test_what_cannot_be_read_is_named(tmp_path):
     write(dictionary("standard"), tmp_path)
     known = json.loads((tmp_path / "cfg.json").read_text())
     for changes, message in (
-        ({"architecture": "matryoshka"}, "architecture 'matryoshka'; known here are standard"),
+        ({"architecture": "temporal"}, "architecture 'temporal'; known here are standard"),
+        ({"architecture": "transcoder", "d_out": 16}, "no hook_name_out"),
+        ({"architecture": "batchtopk"}, "holds no topk_threshold of batchtopk"),
+        ({"metadata": {"hook_head_index_out": 2}}, "gives head 2 alone"),
         ({"normalize_activations": "covariance_whitening"}, "is not known here"),
         ({"d_sae": 7}, r"but cfg.json asks for"),
         (

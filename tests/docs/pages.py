@@ -189,7 +189,7 @@ class Runner:
         choice = f"analysis=[{name}]" if group == "analysis" else f"{group}={name}"
         target = (
             [f"target={group}"]
-            if group in ("agent", "dataset", "dt", "pairs", "activations")
+            if group in ("agent", "dataset", "dt", "pairs", "activations", "dictionary")
             else []
         )
         code, told = dtx(["plan", choice, *target], capsys)

@@ -59,6 +59,7 @@ OF_A_PAGE = {
     "models": ["dt.tokens.TokenLayout", "dt.forward.run_from", "dt.model_stage.ModelStage"],
     "pairs": ["pairs.spec.Prefix", "pairs.pair_set.PairSet"],
     "activations": ["activations.stored.Activations", "activations.prefixes.Rows"],
+    "dictionary": ["dictionary.autoencoder.SparseAutoencoder", "dictionary.trained.Dictionaries"],
     "analyses": ["analysis.core.analysis.Need", "analysis.core.result.Result.established"],
     "exchange": ["exchange.handles.Loaded", "exchange.model_handle.LoadedModel"],
 }

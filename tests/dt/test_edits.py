@@ -81,6 +81,7 @@ def test_noise_parts_greedy_episodes_of_one_world():
 @pytest.mark.parametrize(
     ("hook", "sizes"),
     [
+        (Edit(shift, Depends.token), [1]),
         (Edit(shift, Depends.window), [1]),
         (Edit(shift, Depends.chance), [128, 128, 44]),
         (Edit(shift, Depends.batch), [N]),
@@ -121,8 +122,11 @@ def test_the_batch_of_a_target_does_not_hold_the_other_targets():
 
 def test_the_strongest_of_several_edits_counts():
     model = network()
-    window, chance = (Edit(shift, depends) for depends in (Depends.window, Depends.chance))
-    assert model.depends is Depends.window
+    token, window, chance = (Edit(shift, Depends(each)) for each in range(3))
+    assert model.depends is Depends.token
+    with model.hooks(fwd_hooks=[(POINT, token)]):
+        assert model.depends is Depends.token and model.by_token is model
+        model(some_context(model))
     with model.hooks(fwd_hooks=[(POINT, window)]):
         assert model.depends is Depends.window
         with model.hooks(fwd_hooks=[("hook_embed", chance)]):
@@ -130,6 +134,13 @@ def test_the_strongest_of_several_edits_counts():
             model(some_context(model))
         assert model.depends is Depends.window
         model(some_context(model))
+
+
+@pytest.mark.parametrize("point", ["hook_attn_scores", "hook_pattern"])
+def test_an_edit_of_pairs_of_tokens_depends_on_the_window_at_least(point):
+    model = network()
+    model.add_hook(f"blocks.0.attn.{point}", Edit(lambda value, hook: value, Depends.token))
+    assert model.depends is Depends.window and model.by_token is None
 
 
 @pytest.mark.parametrize("module", ["", "ln_final", POINT])

@@ -257,10 +257,10 @@ def test_pytorchs_own_hooks_are_called_where_shortcuts_are_taken(module):
         handle = network.get_submodule(module).register_forward_hook(
             lambda m, x, out: out * torch.linspace(0.5, 1.5, out.shape[-1])
         )
-        assert network.unedited is None
+        assert network.by_token is None
         edited, wanted = network.last_logits(context), network(context)[:, -1]
         handle.remove()
-    assert network.unedited is network
+    assert network.by_token is network
     torch.testing.assert_close(edited, wanted, rtol=1e-5, atol=1e-5)
     assert (edited - plain).abs().max() > 1e-3
 

@@ -7,6 +7,7 @@ import torch
 from dtx.analysis.steering.edits import ActivationEdit, Steered
 from dtx.analysis.steering.spec import Tokens
 from dtx.dt import incremental
+from dtx.dt.edits import Depends, Edit
 from dtx.dt.history import History
 from dtx.dt.incremental import Acting, KeysAndValues, bytes_of_row
 from dtx.dt.processing import processed
@@ -103,6 +104,62 @@ def test_an_edited_player_sees_every_context_from_its_start():
             changes.append(found)
     plain = [found for _, found, _ in episodes(model)]
     assert max(np.abs(a - b).max() for a, b in zip(changes, plain, strict=True)) > 0.01
+
+
+def bend(value, hook):
+    return value + 0.5 * torch.sin(3 * value)
+
+
+POINTS = {
+    "embedding": ("hook_embed", "hook_pos_embed"),
+    "contents": tuple(f"embed.hook_{name}" for name in ("state", "action", "reward_to_go", "time")),
+    "stream": tuple(f"blocks.{i}.hook_resid_{at}" for i in (0, 1) for at in ("pre", "mid", "post")),
+    "parts": tuple(f"blocks.{i}.hook_{part}_out" for i in (0, 1) for part in ("attn", "mlp")),
+    "heads": tuple(f"blocks.{i}.attn.hook_{name}" for i in (0, 1) for name in "qkvz"),
+    "neurons": tuple(f"blocks.{i}.mlp.hook_{name}" for i in (0, 1) for name in ("pre", "post")),
+    "norms": (
+        "blocks.0.ln1.hook_scale",
+        "blocks.1.ln2.hook_normalized",
+        "ln_final.hook_normalized",
+    ),
+    "inputs": tuple(f"blocks.1.hook_{name}_input" for name in "qkv"),
+    "results": ("blocks.0.attn.hook_result", "blocks.1.attn.hook_result", "blocks.1.hook_mlp_in"),
+}
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_edits_of_single_tokens_give_the_logits_of_the_whole_edited_context(name):
+    model = network(*WHOLE)
+    model.set_use_split_qkv_input(name == "inputs")
+    model.set_use_attn_result(name == "results")
+    model.set_use_hook_mlp_in(name == "results")
+    plain = [found for _, found, _ in episodes(model)]
+    changes = []
+    with model.hooks(fwd_hooks=[(point, Edit(bend, Depends.token)) for point in POINTS[name]]):
+        for before, (acting, found, wanted) in zip(plain, episodes(model), strict=True):
+            assert acting._kept is not None
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+            changes.append(np.abs(found - before).max())
+    assert max(changes) > 0.01
+
+
+def test_an_edit_that_looks_at_other_tokens_and_denies_it_gives_other_logits():
+    """So the test above can fail: what the edit is shown are the new tokens alone."""
+    model = network(*WHOLE)
+
+    def centred(value, hook):
+        return value - value.mean(1, keepdim=True)
+
+    with model.hooks(fwd_hooks=[("blocks.0.hook_resid_post", Edit(centred, Depends.token))]):
+        apart = [np.abs(found - wanted).max() for _, found, wanted in episodes(model)]
+    assert max(apart) > 0.01
+
+
+def test_edits_of_single_tokens_in_windows_that_slide():
+    model = network()
+    with model.hooks(fwd_hooks=[("blocks.0.hook_resid_post", Edit(bend, Depends.token))]):
+        for _, found, wanted in episodes(model):
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
 
 
 def test_what_was_kept_is_let_go_when_the_window_slides():

@@ -1,4 +1,4 @@
-"""Planted facts: behind the block, at state tokens, lies the sum of the directions of the true facts."""
+"""Planted facts: behind the model's block lies, at state tokens, the sum of the true facts' directions."""
 
 from __future__ import annotations
 

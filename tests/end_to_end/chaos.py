@@ -3,6 +3,7 @@
     python -m tests.end_to_end.chaos --kills 50            SIGKILL
     python -m tests.end_to_end.chaos --stops 30            SIGTERM and SIGINT in turns
     python -m tests.end_to_end.chaos --events 200          harm of every kind to every verb: chaos_verbs.py
+    python -m tests.end_to_end.chaos --kills 20 --pipeline features    with dictionaries and their features
 
 The same command is given again after each signal until the pipeline is complete; then a fresh pipeline
 begins, until enough signals were delivered. A third of the moments are random over the whole length, the
@@ -45,6 +46,20 @@ PIPELINE = [
     "analysis.calibration.episodes=20",
     "analysis.demonstrations.audited_windows=500",
 ]
+FEATURES = [
+    *FAST,
+    "dataset.episodes=400",
+    "activations.hooks=[blocks.0.hook_resid_post]",
+    "dictionary.width=[64]",
+    "dictionary.k=[2,4]",
+    "dictionary.seeds=[0,1]",
+    "dictionary.steps=240",
+    "dictionary.batch_size=256",
+    "dictionary.warm_up=10",
+    "dictionary.checkpoint_every=20",
+    "analysis=[features]",
+]
+PIPELINES = {"study": PIPELINE, "features": FEATURES}
 IMPORTED = [
     *("torch", "pytorch_lightning", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "pandas"),
     *("dtx.env.envpool_backend", "minigrid", "matplotlib.pyplot", "plotly", "dtx.cli"),
@@ -323,6 +338,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=0, help="SIGKILLs to deliver")
     parser.add_argument("--stops", type=int, default=0, help="SIGTERMs and SIGINTs to deliver")
     parser.add_argument("--events", type=int, default=0, help="harm to every verb: chaos_verbs.py")
+    parser.add_argument("--pipeline", choices=list(PIPELINES), default="study", help="of signals")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--place", type=Path, help="where to work (default: a temporary folder)")
     chosen = parser.parse_args()
@@ -336,7 +352,12 @@ def main() -> int:
             continue
         with tempfile.TemporaryDirectory(prefix="chaos-", dir=chosen.place) as place:
             tally = chaos(
-                Path(place), count, chosen.seed, numbers, tell=lambda x: print(x, flush=True)
+                Path(place),
+                count,
+                chosen.seed,
+                numbers,
+                PIPELINES[chosen.pipeline],
+                tell=lambda x: print(x, flush=True),
             )
         print("\n".join(tally.lines()), flush=True)
         bad = bad or bool(tally.problems)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.chaos import chaos
+from tests.end_to_end.chaos import FEATURES, chaos
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
@@ -28,3 +28,13 @@ def test_stopped_cleanly_thirty_times_everything_is_bit_identical(tmp_path: Path
         print("", *tally.lines(), sep="\n")
     assert not tally.problems, tally.problems
     assert sum(s.status == 130 for s in tally.signals) >= 20
+
+
+def test_killed_on_the_way_to_features_everything_is_bit_identical(tmp_path: Path, capsys):
+    """Activations, dictionaries of the model and of untrained networks, an analysis of them."""
+    tally = chaos(tmp_path, 20, seed=0, pipeline=FEATURES)
+    with capsys.disabled():
+        print("", *tally.lines(), sep="\n")
+    assert not tally.problems, tally.problems
+    assert len(tally.signals) >= 20
+    assert {"scratch", "a checkpoint"} <= {s.goes_on for s in tally.signals}

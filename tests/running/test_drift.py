@@ -115,7 +115,7 @@ def stages_changed_by(tmp_path_factory):
     """A copy of dtx; gives a function that adds a line to files of it and returns whose closures change."""
     root = tmp_path_factory.mktemp("copy")
     shutil.copytree(PACKAGE, root / "dtx", ignore=shutil.ignore_patterns("__pycache__"))
-    groups = ("agent", "dataset", "dt", "pairs", "activations", "analysis")
+    groups = ("agent", "dataset", "dt", "pairs", "activations", "dictionary", "analysis")
     modules = {module for group in groups for module in stage_modules(group)}
     before = {m: drift.closure(m, root) for m in modules}
 

@@ -31,7 +31,7 @@ def test_every_config_can_be_copied_and_the_printed_command_composes_it(option, 
     assert words[:4] == ["dtx", "run", "--config-dir", str(folder)]
     more = required(option)
     # The default analyses train, and not any model; the default model is not for any environment.
-    ends = {"env": "agent", "dt": "dt", "pairs": "pairs", "activations": "activations"}
+    ends = {"env": "agent", **{name: name for name in ("dt", "pairs", "activations", "dictionary")}}
     more += [f"target={ends[group]}"] if group in ends else []
     if option in IN_COMPANY:
         words[4] = f"analysis=[{IN_COMPANY[option]},mine]"

@@ -3,6 +3,7 @@ import re
 import pytest
 
 from dtx.cli import main
+from dtx.config.compose import GROUPS
 
 
 @pytest.fixture
@@ -27,10 +28,7 @@ def test_all_groups_with_the_first_sentence_and_the_defaults_marked(capsys):
     assert main(["ls"]) == 0
     out = capsys.readouterr().out
     heads = [line for line in out.splitlines() if line.endswith(":")]
-    assert heads[:7] == [
-        f"{group}:"
-        for group in ("env", "agent", "dataset", "dt", "pairs", "activations", "analysis")
-    ]
+    assert heads[: len(GROUPS)] == [f"{group}:" for group in GROUPS]
     marked = {line.split()[1] for line in out.splitlines() if line.startswith("* ")} - {"the"}
     assert {"memory", "ppo", "rollouts", "memory_dt", "demonstrations"} <= marked
     assert "  small " in out and "quick looks" in out

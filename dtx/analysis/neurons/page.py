@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -16,6 +14,7 @@ from dtx.analysis.neurons.plots import actions_of, names_of
 from dtx.analysis.neurons.spec import RANDOM, TRAINED, UNTRAINED
 from dtx.analysis.neurons.worlds import NO_WORLD
 from dtx.dt.names import renamed
+from dtx.pages.pictures import png
 from dtx.pairs.runs import view_picture
 
 BINS = 30
@@ -97,7 +96,7 @@ class NeuronsPage(ResultPage):
         key = (array, place)
         if key not in self._known:
             image = self.result.arrays[array][place]
-            data = _png(view_picture(image) if array == "views" else image)
+            data = png(view_picture(image) if array == "views" else image)
             if data not in self.pictures:
                 self.pictures.append(data)
             self._known[key] = self.pictures.index(data)
@@ -148,13 +147,3 @@ def _bars(values: Mapping[str, float], left: int) -> list[dict[str, Any]]:
             }
         )
     return bars
-
-
-def _png(image: np.ndarray) -> str:
-    """A picture with few colours as a small PNG, base64."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    picture = Image.fromarray(np.ascontiguousarray(image)).quantize(32)
-    picture.save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()

@@ -6,15 +6,17 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
+from dtx.activations.windows import WindowActivations
 from dtx.analysis.core.analysis import Analysis
 from dtx.analysis.core.result import Result
 from dtx.analysis.core.scoring import Scoring, Wrong
 from dtx.analysis.scorecard.spec import T0, T1, T4, ScorecardSpec
 from dtx.config.ranges import Positive
+from dtx.dictionary.dictionary_stage import DictionaryStage
 from dtx.dt.model_stage import ModelStage
 from dtx.errors import UserError
 from dtx.pairs.declared import Declared
@@ -162,11 +164,16 @@ class Scorecard(ScorecardSpec, Analysis):
         )
 
 
-def reads_model(analysis: Stage) -> bool:
-    """Whether an analysis, or one that it reads, looks at a model: it has a field ``dt``."""
-    values = {f.name: getattr(analysis, f.name) for f in dataclasses.fields(analysis)}
+_S = TypeVar("_S", bound=Stage)
+OF_A_MODEL = (Analysis, DictionaryStage, WindowActivations)
+"""Stages that are of a model if they read one: what is asked of another model is asked of others of these."""
+
+
+def reads_model(stage: Stage) -> bool:
+    """Whether an analysis, or one of what it reads, looks at a model: it has a field ``dt``."""
+    values = {f.name: getattr(stage, f.name) for f in dataclasses.fields(stage)}
     return "dt" in values or any(
-        isinstance(v, Analysis) and reads_model(v) for v in values.values()
+        isinstance(v, OF_A_MODEL) and reads_model(v) for v in values.values()
     )
 
 
@@ -188,23 +195,22 @@ def own_decision(dt: ModelStage) -> float:
     return 2 * float(np.mean([np.ptp(logits, axis=1) for logits in leads]))
 
 
-def with_model(analysis: Analysis, dt: ModelStage, gap: float | None = None) -> Analysis:
-    """The same analysis of another model.
+def with_model(stage: _S, dt: ModelStage, gap: float | None = None) -> _S:
+    """The same analysis of another model, and so all that it reads of a model.
 
     Args:
         gap: Least difference of the runs of its pairs; None: as they have it.
     """
-    values = {f.name: getattr(analysis, f.name) for f in dataclasses.fields(analysis)}
-    if "dt" in values:
-        pairs = values.get("pairs")
-        if gap is None or not isinstance(pairs, Declared):
-            return dataclasses.replace(analysis, dt=dt)
-        checks = dataclasses.replace(pairs.checks, min_ld_gap=gap)
-        other = dataclasses.replace(pairs, checks=checks)
-        return dataclasses.replace(analysis, dt=dt, pairs=other)
-    inner = {
+    values = {f.name: getattr(stage, f.name) for f in dataclasses.fields(stage)}
+    changes: dict[str, Any] = {
         name: with_model(value, dt, gap)
         for name, value in values.items()
-        if isinstance(value, Analysis) and reads_model(value)
+        if isinstance(value, OF_A_MODEL) and reads_model(value)
     }
-    return dataclasses.replace(analysis, **inner)
+    if "dt" in values:
+        changes["dt"] = dt
+    pairs = values.get("pairs")
+    if gap is not None and isinstance(pairs, Declared) and reads_model(stage):
+        checks = dataclasses.replace(pairs.checks, min_ld_gap=gap)
+        changes["pairs"] = dataclasses.replace(pairs, checks=checks)
+    return dataclasses.replace(stage, **changes)

@@ -96,7 +96,7 @@ class Steered:
 
     def __init__(self, model: DecisionTransformerModel, edit: ActivationEdit):
         self.model, self.edit, self.cfg = model, edit, model.cfg
-        self.unedited = None  # an edit may change the keys of tokens long past
+        self.by_token = None  # an edit may change the keys of tokens long past
         self.depends = Depends.window
 
     def last_logits(

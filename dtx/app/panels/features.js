@@ -34,7 +34,7 @@ const figure = (data, look) => {
 
 const told = (data, number) => {
   const here = SIDES.filter((name) => data[name]);
-  return `${data.dictionary}: ${data.size} features of ${data.hook}; reconstruction explains ${here.map((side) => `${number(100 * data[side].explained, 0)}% (${side})`).join(", ")} of this window's variance. `
+  return `${data.dictionary}: ${data.size} features of ${data.hook}${data.gives ? `, which give ${data.gives}` : ""}; reconstruction explains ${here.map((side) => `${number(100 * data[side].explained, 0)}% (${side})`).join(", ")} of this window's variance. `
     + `Dictionaries here: ${data.dictionaries.join(", ")}.${data.left_out.length ? ` Left out: ${data.left_out.join("; ")}.` : ""}`;
 };
 

@@ -48,7 +48,8 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
     """Active features, and one of them scaled.
 
     Returns:
-        ``dictionaries`` (names), ``dictionary``, ``hook``, ``size`` (features), ``left_out`` (reasons);
+        ``dictionaries`` (names), ``dictionary``, ``hook``, ``gives`` (a transcoder's activation, else
+        empty), ``size`` (features), ``left_out`` (reasons);
         ``features`` (k numbers, those that are largest anywhere in the window), ``tokens`` (n names),
         ``feature``, ``scale``, ``scales`` (s); of each side ``activation`` (k, n), ``explained``: share of
         the activation's variance over the window, ``at`` (n) of the feature, and ``logits`` (s, a),
@@ -71,6 +72,7 @@ def compute(moment: Moment, parameters: Parameters) -> dict[str, Any]:
         "left_out": reasons,
         "dictionary": chosen.name,
         "hook": sae.hook_name,
+        "gives": sae.hook_out,
         "size": features_nf.shape[1],
         "features": shown,
         "tokens": list(moment.original.tokens.names),
@@ -135,10 +137,11 @@ def _feature(asked: str, features_nf: Tensor) -> int:
 @torch.no_grad()
 def _encoded(sae: SparseAutoencoder, side: Side) -> tuple[Tensor, float]:
     """Features (n, f) of a window, and the share of variance that their reconstruction explains."""
-    x_nd = side.activations(_needed(sae))[sae.hook_name][0].flatten(1)
+    there = side.activations(_needed(sae))
+    x_nd, y_no = (there[name][0].flatten(1) for name in (sae.hook_name, sae.writes))
     features_nf = sae.encode(x_nd)
-    rest = (x_nd - sae.decode(features_nf, x_nd)).pow(2).sum()
-    return features_nf, float(1 - rest / (x_nd - x_nd.mean(0)).pow(2).sum().clamp(min=1e-30))
+    rest = (y_no - sae.decode(features_nf, x_nd)).pow(2).sum()
+    return features_nf, float(1 - rest / (y_no - y_no.mean(0)).pow(2).sum().clamp(min=1e-30))
 
 
 def _scaled(
@@ -174,7 +177,7 @@ def _pushed(
         moved[:, tokens] += (size_xn[..., None] * random_d).reshape(moved[:, tokens].shape)
         return moved
 
-    with moment.model.hooks(fwd_hooks=[(sae.hook_name, push)]):
+    with moment.model.hooks(fwd_hooks=[(sae.writes, push)]):
         return _logits(moment, sae, len(scales))
 
 
@@ -195,7 +198,7 @@ def _stream(sae: SparseAutoencoder) -> str:
 
 
 def _needed(sae: SparseAutoencoder) -> set[str]:
-    return {sae.hook_name, _stream(sae)}
+    return {sae.hook_name, sae.writes, _stream(sae)}
 
 
 def _where(everywhere: bool) -> slice:

@@ -11,7 +11,7 @@ from dtx.errors import UserError
 from tests.app.panels import awkward as models
 from tests.app.panels.awkward import NAMES
 from tests.app.panels.conftest import FLIP, KEY_LEFT
-from tests.dictionary.test_sae_files import dictionary
+from tests.dictionary.test_sae_files import OUT, dictionary, transcoder
 
 HOOKS = {"stream": "blocks.1.hook_resid_post", "heads": "blocks.0.attn.hook_z"}
 
@@ -24,6 +24,7 @@ def explorer(tmp_path_factory):
     write(dictionary("topk", HOOKS["stream"]), given / "stream")
     write(dictionary("standard", "blocks.7.hook_resid_post"), given / "elsewhere")
     write(dictionary("standard", HOOKS["stream"], d=12), given / "narrow")
+    write(transcoder("jumprelu_skip_transcoder"), given / "transcoder")
     (given / "broken").mkdir()
     (given / "broken" / "cfg.json").write_text("{")
     (given / "broken" / "sae_weights.safetensors").write_bytes(b"")
@@ -92,13 +93,34 @@ def test_the_last_token_alone_is_scaled_unless_all_are_asked_for(ask):
     )
 
 
+def test_a_transcoders_feature_is_scaled_in_what_it_gives(ask, explorer):
+    address = f"#1&m=memory1&{KEY_LEFT}"
+    data = ask(address, dictionary="transcoder", scale=2.0, tokens="all tokens")["data"]
+    assert data["gives"] == OUT and data["hook"] == "blocks.0.ln2.hook_normalized"
+    assert data["check"]["holds"] and data["original"]["explained"] < 1
+    sae = read(next(folder for folder in explorer.dictionaries) / "transcoder")
+    (moment,) = explorer.moments(explorer.understood(parse(address)[0].json()), Loader())
+    feature, there = data["feature"], moment.original.activations({OUT, sae.hook_name})
+    x = there[sae.hook_name][0]
+    push = sae.encode(x)[:, feature, None] * sae.weights["W_dec"][feature]
+    with torch.no_grad(), moment.model.hooks(fwd_hooks=[(OUT, lambda value, hook: value + push)]):
+        expected = moment.model.last_logits(moment.original.context)[0]
+    double = data["scales"].tolist().index(2.0)
+    np.testing.assert_allclose(data["original"]["logits"][double], expected, atol=1e-4)
+    unexplained = (there[OUT][0] - sae.reconstruct(x)).pow(2).sum()
+    total = (there[OUT][0] - there[OUT][0].mean(0)).pow(2).sum()
+    assert data["original"]["explained"] == pytest.approx(float(1 - unexplained / total), abs=1e-4)
+    plain = ask(f"#1&m=plain&{KEY_LEFT}")["data"]["left_out"]
+    assert any("blocks.0.ln2.hook_normalized, which no layer" in reason for reason in plain)
+
+
 def test_dictionaries_of_other_models_are_left_out_with_the_reason(ask):
     data = ask(f"#1&m=memory1&{KEY_LEFT}")["data"]
-    assert data["dictionaries"] == ["stream", "memory1/sae"]
+    assert data["dictionaries"] == ["stream", "transcoder", "memory1/sae"]
     reasons = "\n".join(data["left_out"])
     assert "elsewhere: it reads blocks.7.hook_resid_post" in reasons
     assert "narrow: it reads 12 numbers" in reasons and "broken" in reasons
-    assert ask(f"#1&m=clone&{KEY_LEFT}")["data"]["dictionaries"] == ["stream"]
+    assert ask(f"#1&m=clone&{KEY_LEFT}")["data"]["dictionaries"] == ["stream", "transcoder"]
 
 
 def test_what_is_not_there_is_one_line(ask, ask_awkward):

@@ -1,25 +1,15 @@
-"""A model in which facts of the world are planted: what a dictionary should find is known there.
-
-One block. Its first head copies the reward-to-go of the step, its second the last action; a neuron for each
-distinct view, threshold and action writes the facts that follow, and others take away all that was read, so
-that behind the block nothing but the facts is left.
-"""
+"""The settings of a model in which facts are planted; ``conf/dt/planted_facts.yaml`` explains them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from dtx.config.ranges import Count, OpenShare, Seed
 from dtx.dataset.dataset import Dataset
-from dtx.dt.model_stage import ModelStage
-from dtx.dt.sizes import FLOAT, Sizes
+from dtx.dt.sizes import Sizes
 from dtx.dt.tokens import DECISION_TRANSFORMER
-from dtx.env.environment import Environment
-from dtx.report import read_metrics
-from dtx.resources import Resources
 
 if TYPE_CHECKING:
     from dtx.dt.model_config import ModelConfig
@@ -29,11 +19,8 @@ EXTRA = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlantedFacts(ModelStage):
-    """Plants them; conf/dt/planted_facts.yaml says what each field means."""
-
-    facts_are_planted: ClassVar[bool] = True
-    headline: ClassVar[tuple[str, ...]] = ("planted_facts/facts", "planted_facts/a_token")
+class PlantedFactsSpec:
+    """Which facts, how many, in how many dimensions; and the sizes of the network that follow."""
 
     dataset: Dataset
     number: Count
@@ -47,28 +34,18 @@ class PlantedFacts(ModelStage):
     seed: Seed
 
     @property
-    def environment(self) -> Environment | None:
-        """Where the demonstrations were played."""
-        return self.dataset.environment
-
-    @property
-    def trained_on(self) -> Dataset:
-        """The demonstrations whose facts are planted."""
-        return self.dataset
-
-    @property
     def read_dimensions(self) -> int:
         """Dimensions for what tokens say: views, actions twice, reward-to-go twice, the place, its kind."""
         return self.views + 2 * self._actions + 4
 
     @property
     def _actions(self) -> int:
-        env = self.environment
+        env = self.dataset.environment
         return 7 if env is None else env.n_actions
 
     @property
     def _timesteps(self) -> int:
-        env = self.environment
+        env = self.dataset.environment
         return self.context if env is None else max(env.horizon, self.context)
 
     @property
@@ -85,15 +62,6 @@ class PlantedFacts(ModelStage):
             n_timesteps=self._timesteps,
             time_embedding="learned",
             n_actions=self._actions,
-        )
-
-    def resources(self) -> Resources:
-        """Weights, and the facts of all steps."""
-        weights = FLOAT * self.sizes.parameters
-        return Resources(
-            memory={"views, context": 3.0 * weights, "dataset": 2e8},
-            disk={"views, context": float(weights)},
-            seconds=10,
         )
 
     def model_config(self) -> ModelConfig:
@@ -132,17 +100,3 @@ class PlantedFacts(ModelStage):
             )
         if self.dataset.has_facts is False:
             yield "dataset", "no facts are recorded; record them with dataset.facts=true"
-
-    def run(self, out: Path) -> None:
-        """Writes weights, model.json, planted.json, the table ``facts`` and the headline."""
-        from dtx.dt.planting import plant
-
-        plant(self, out)
-
-    def summary(self) -> str:
-        """How many facts there are in how many dimensions."""
-        n = read_metrics(self.path)
-        return (
-            f"{n['planted_facts/facts']:.0f} facts in {self.dimensions} dimensions, "
-            f"{n['planted_facts/a_token']:.2f} true at a state token"
-        )

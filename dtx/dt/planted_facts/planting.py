@@ -34,7 +34,7 @@ from dtx.errors import UserError
 from dtx.report import Report
 
 if TYPE_CHECKING:
-    from dtx.dt.planted_facts import PlantedFacts
+    from dtx.dt.planted_facts.spec import PlantedFactsSpec
 
 SHARP = 120.0
 """Scores of what is looked at are this much above the others, whose weights so are 0 in float32."""
@@ -56,7 +56,7 @@ class Candidate:
     action: int | None = None
 
 
-def plant(spec: PlantedFacts, out: Path) -> None:
+def plant(spec: PlantedFactsSpec, out: Path) -> None:
     """Write the artefact.
 
     Raises:
@@ -99,7 +99,7 @@ def plant(spec: PlantedFacts, out: Path) -> None:
     )
 
 
-def candidates(spec: PlantedFacts, facts: Facts) -> list[Candidate]:
+def candidates(spec: PlantedFactsSpec, facts: Facts) -> list[Candidate]:
     """Facts at state tokens that follow from the view, the reward-to-go or the last action."""
     episodes, env = facts.episodes, spec.dataset.environment
     assert env is not None  # there would be no facts
@@ -144,7 +144,7 @@ def candidates(spec: PlantedFacts, facts: Facts) -> list[Candidate]:
 
 
 def choose(
-    spec: PlantedFacts, found: list[Candidate], rng: np.random.Generator
+    spec: PlantedFactsSpec, found: list[Candidate], rng: np.random.Generator
 ) -> tuple[list[Candidate], list[str]]:
     """Facts of which none implies another and no two correlate by more than ``apart``; then the awkward ones.
 
@@ -190,7 +190,7 @@ class _Writer:
     """Writes the weights. Dimensions: views, own action, last action, own and the step's reward-to-go,
     place in the window, whether it is a reward-to-go token."""
 
-    def __init__(self, spec: PlantedFacts, model: DecisionTransformerModel, episodes: Episodes):
+    def __init__(self, spec: PlantedFactsSpec, model: DecisionTransformerModel, episodes: Episodes):
         self.spec, self.model, self.episodes = spec, model, episodes
         self.actions = model.cfg.n_actions
         self.own = spec.views
