@@ -17,7 +17,7 @@ CUTS = 10
 def recovery(
     sae: SparseAutoencoder, stored: Activations, table: FactTable, truth: PlantedTruth
 ) -> pd.DataFrame:
-    """One line a planted fact: ``f1`` on held-out prefixes, ``cosine`` of the feature chosen on the others."""
+    """One line a planted fact: ``f1`` on held-out prefixes, ``cosine`` of the feature chosen on others."""
     known = {name: name for name in table.names}
     known |= {other: name for name, others in table.also.items() for other in others}
     weight = stored.columns["count"].astype(np.float64)
@@ -27,21 +27,23 @@ def recovery(
     decoder = sae.weights["W_dec"].numpy()
     decoder = decoder / np.maximum(np.linalg.norm(decoder, axis=1, keepdims=True), 1e-12)
     cuts = on.max(0) * np.arange(CUTS)[:, None] / CUTS  # (cut, feature)
+    true = np.stack([table.values[:, table.names.index(known[name])] for name in truth.names], 1)
+
+    def f1(rows: np.ndarray) -> np.ndarray:
+        """(cut, fact, feature), all facts by one product a cut."""
+        w, on_half = weight[rows].astype(np.float32), on[rows]
+        weighted = true[rows] * w[:, None]
+        found = []
+        for cut in cuts:
+            fires = (on_half > cut).astype(np.float32)
+            both = weighted.T @ fires
+            found.append(2 * both / np.maximum(w @ fires + weighted.sum(0)[:, None], 1e-12))
+        return np.stack(found)
+
+    train, held_out = (f1(half) for half in halves)
     lines = []
-    for name, kind, size, way in zip(
-        truth.names, truth.kind, truth.size, truth.directions, strict=True
-    ):
-        true = table.values[:, table.names.index(known[name])]
-
-        def f1(rows: np.ndarray, features: np.ndarray, cut: np.ndarray, true=true) -> np.ndarray:
-            fires, w = on[rows][:, features] > cut, weight[rows]
-            hit = (w * true[rows]) @ fires
-            return 2 * hit / np.maximum(w @ fires + (w * true[rows]).sum(), 1e-12)
-
-        every = np.arange(on.shape[1])
-        found = np.stack([f1(halves[0], every, cut) for cut in cuts])
-        cut, feature = np.unravel_index(found.argmax(), found.shape)
-        scored = f1(halves[1], np.array([feature]), cuts[cut, feature])[0]
-        cosine = float(np.sign(size) * decoder[feature] @ way)
-        lines.append((name, kind, float(scored), cosine, float(found.max())))
-    return pd.DataFrame(lines, columns=["fact", "kind", "f1", "cosine", "f1_train"])
+    for i, (name, kind, size) in enumerate(zip(truth.names, truth.kind, truth.size, strict=True)):
+        cut, feature = np.unravel_index(train[:, i].argmax(), train[:, i].shape)
+        cosine = float(np.sign(size) * decoder[feature] @ truth.directions[i])
+        lines.append((name, kind, float(held_out[cut, i, feature]), cosine))
+    return pd.DataFrame(lines, columns=["fact", "kind", "f1", "cosine"])

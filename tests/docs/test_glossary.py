@@ -43,7 +43,9 @@ def classes() -> dict[str, type[Stage]]:
         else [f"agent={o.name}", "target=agent"]
         for o in options(None)["agent"]
     ]
-    overrides += [[f"dt={name}", "target=dt"] for name in ("planted", "interchange")]
+    overrides += [
+        [f"dt={name}", "target=dt"] for name in ("planted", "planted_facts", "interchange")
+    ]
     overrides += [["dt=imported", "target=dt", "dt.digest=" + "0" * 64]]
     for words in [*overrides, *STUDIES]:
         for stage in stages(experiment(compose(words)).targets.values()):
