@@ -54,13 +54,7 @@ def settings(env, dt=None, **changes) -> DictionariesAnalysis:
     """The analysis with few samples, of random dictionaries of a tiny model."""
     dt = dt or fresh()
     built = build_group("analysis/dictionaries", [])
-    few = {
-        "episodes": 60,
-        "control_episodes": 12,
-        "windows": 24,
-        "components": (1, 4, 40),
-        "kept": 0.8,
-    }
+    few = {"episodes": 60, "control_episodes": 12, "windows": 24, "components": (1, 4, 40), "kept": 0.8}
     dictionary = random_dictionary(activations=tiny_activations(dt=dt), seeds=(0, 1))
     return dataclasses.replace(built, env=env, dt=dt, dictionary=dictionary, **{**few, **changes})
 
@@ -152,9 +146,7 @@ def test_the_planted_features_keep_the_return_and_random_directions_do_not(known
     assert known.metrics["l0_for_95_random"] is None
 
 
-def test_without_the_features_that_decide_the_return_is_lost_whatever_is_explained(
-    env, planted, known
-):
+def test_without_the_features_that_decide_the_return_is_lost_whatever_is_explained(env, planted, known):
     """Explained variance does not see it: what decides varies little over all tokens."""
     model = planted[0]
     decides = [int(i) for i in model.W_U.std(1).argsort(descending=True)[:2]]
@@ -248,9 +240,7 @@ def test_windows_hold_every_step_of_episodes_that_were_not_trained_on(planted):
     assert len(states.logits(model)) == len(states.episode_s)
     with torch.no_grad():
         context, real = states.parts[0]
-        torch.testing.assert_close(
-            states.logits(model)[: real.sum()], model(context)[real].double()
-        )
+        torch.testing.assert_close(states.logits(model)[: real.sum()], model(context)[real].double())
 
 
 def test_return_kept_is_one_for_the_model_and_none_for_its_mean():

@@ -119,9 +119,7 @@ def title(result: Result, spec: DictionariesSpec, hook: str) -> str:
         kind: table[table["kind"] == kind]["l0"].min() if len(table) else np.nan
         for kind in (PCA, LARGEST, RANDOM)
     }
-    words = [
-        f"{kind} {'none' if np.isnan(l0) else format(l0, '.3g')}" for kind, l0 in others.items()
-    ]
+    words = [f"{kind} {'none' if np.isnan(l0) else format(l0, '.3g')}" for kind, l0 in others.items()]
     return f"{first}; needed of controls: {', '.join(words)} ({hook})"
 
 

@@ -223,9 +223,7 @@ def _recomputed(
         if line.kind == ACTION:
             if first + steps == len(looks.episodes.action):
                 continue  # nothing is behind the last step of all
-            steps += (
-                1  # a window ends before its last action; the step behind it changes nothing before
-            )
+            steps += 1  # a window ends before its last action; the step behind it changes nothing before
         one = WindowList(*(np.array([v]) for v in (episode, begin, steps, pad, first)))
         with torch.inference_mode():
             _, cache = model.run_with_cache(reader.context(one), names_filter=sae.hook_name)
@@ -239,18 +237,14 @@ def _recomputed(
 def _finding(
     features: pd.DataFrame, own: Shown, seeds: Sequence[Shown], other: float, chance: float
 ) -> str:
-    words = [
-        f"{len(features):,} of {own.active.shape[1]:,} features of {own.name} are on somewhere"
-    ]
+    words = [f"{len(features):,} of {own.active.shape[1]:,} features of {own.name} are on somewhere"]
     if seeds:
         words.append(
             f"a feature's nearest in another seed correlates {other:.2f} on average, "
             f"in an untrained network {chance:.2f}"
         )
     else:
-        words.append(
-            f"a feature's nearest in an untrained network correlates {chance:.2f} on average"
-        )
+        words.append(f"a feature's nearest in an untrained network correlates {chance:.2f} on average")
     if "verdict" in features:
         named = int((features.verdict == "named").sum())
         words.append(f"{named:,} are named beyond the input")

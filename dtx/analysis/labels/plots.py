@@ -55,13 +55,9 @@ def _shares(axis, result: Result) -> None:
         own = lines[lines.source == source]
         named, both = own.named.mean(), own.good.mean()
         axis.barh(y, 1, color=TRACK, height=0.6)
-        axis.barh(
-            y, both, color=VERDICT_COLOURS[INPUT_ONLY], height=0.6, hatch="///", edgecolor="white"
-        )
+        axis.barh(y, both, color=VERDICT_COLOURS[INPUT_ONLY], height=0.6, hatch="///", edgecolor="white")
         axis.barh(y, named, color=VERDICT_COLOURS[NAMED], height=0.6)
-        axis.plot(
-            own.named, [y] * len(own), "o", color="white", markeredgecolor="black", ms=4, mew=0.8
-        )
+        axis.plot(own.named, [y] * len(own), "o", color="white", markeredgecolor="black", ms=4, mew=0.8)
         axis.text(1.02, y, f"{named:.1%}", va="center", fontsize=8)
     if (high := result.metrics["named_share_untrained_high"]) is not None:
         axis.axvline(min(high, 1), color=SOFT, ls=":", lw=1.2)
