@@ -260,8 +260,8 @@ def given(name: str, network, features: int, seeds=(0,)) -> Given:
 
 @pytest.fixture(scope="module")
 def spec():
-    few = ["features=2", "windows=6", "quantiles=[0.5]", "played=1", "episodes=2", "circuit_features=3", "sets=[1,4]",
-           "targets=[0.892]"]  # fmt: skip
+    few = ["features=2", "windows=6", "quantiles=[0.5]", "played=1", "episodes=2", "circuit_features=3",
+           "sets=[1,4]", "targets=[0.892]"]  # fmt: skip
     return build_group("analysis/feature_effects", [f"analysis.feature_effects.{o}" for o in few])
 
 
