@@ -29,6 +29,7 @@ STUDIES = [
     ["target=pairs"],
     ["target=activations"],
     ["target=dictionary"],
+    ["analysis=[labels]"],
 ]
 
 
