@@ -29,7 +29,6 @@ STUDIES = [
     ["target=pairs"],
     ["target=activations"],
     ["target=dictionary"],
-    ["analysis=[labels]"],
 ]
 
 
@@ -46,6 +45,7 @@ def classes() -> dict[str, type[Stage]]:
     ]
     overrides += [[f"dt={name}", "target=dt"] for name in ("planted", "interchange")]
     overrides += [["dt=imported", "target=dt", "dt.digest=" + "0" * 64]]
+    overrides += [["analysis=[labels]"]]  # untrained networks are stages that it derives
     for words in [*overrides, *STUDIES]:
         for stage in stages(experiment(compose(words)).targets.values()):
             found[f"{type(stage).__module__}.{type(stage).__name__}"] = type(stage)
