@@ -6,11 +6,19 @@ import copy
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel processes
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+if sys.dont_write_bytecode:
+    # Where nothing is to be written beside the sources, each of the commands that tests give would compile
+    # what it imports: more than half of their time. The bytecode goes to pytest's own folder.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 import pytest
 import yaml

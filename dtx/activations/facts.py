@@ -18,7 +18,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dtx.activations.fact_kinds import (
+from dtx.activations.raw_inputs import RawInputs
+from dtx.activations.stored import Activations
+from dtx.dataset.dataset import Dataset
+from dtx.dataset.facts import Facts, check_derived
+from dtx.dt.fact_kinds import (
     EARLIER,
     GROUPS,
     HIDDEN,
@@ -33,10 +37,6 @@ from dtx.activations.fact_kinds import (
     of_world,
     reward_to_go_at,
 )
-from dtx.activations.raw_inputs import RawInputs
-from dtx.activations.stored import Activations
-from dtx.dataset.dataset import Dataset
-from dtx.dataset.facts import Facts, check_derived
 from dtx.dt.tokens import KINDS, REWARD_TO_GO
 from dtx.errors import UserError
 
@@ -136,7 +136,7 @@ class FactTable:
 
 def check_facts(dataset: Dataset, derived: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """(field, what is wrong) where a dataset will have no facts, or an expression is wrong, as far as its
-    config says; for a stage with the fields ``dataset`` (or activations of one) and ``derived``."""
+    config says; for a stage with the fields ``dataset`` (or activations of one) and ``facts``."""
     env = dataset.environment
     if dataset.has_facts is False:
         yield "dataset", "no facts are recorded; record them with dataset.facts=true"
@@ -144,7 +144,7 @@ def check_facts(dataset: Dataset, derived: Mapping[str, str]) -> Iterator[tuple[
         yield "dataset", f"{type(env).__name__} has no roles, so there are no facts"
     elif env is not None:
         for name, problem in check_derived(derived, env):
-            yield f"derived.{name}", problem
+            yield f"facts.{name}", problem
 
 
 def _read(stored: Activations, facts: Facts, rows: np.ndarray | None) -> Rows:

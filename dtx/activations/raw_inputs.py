@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from dtx.activations.fact_kinds import Rows, action_name, reward_to_go_at, thresholds
 from dtx.dataset.episodes import Episodes
+from dtx.dt.fact_kinds import Rows, action_name, reward_to_go_at, thresholds
 from dtx.dt.tokens import ACTION, KINDS, REWARD_TO_GO
 from dtx.env.encoding import OFFSETS, SIZE, VIEW, flatten, one_hot
 from dtx.env.facts import DOOR_STATES, OBJECTS

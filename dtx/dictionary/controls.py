@@ -71,6 +71,23 @@ def pca(
     return _both_sides(_float(components_cd * sign[:, None]), _float(mean_d), hook)
 
 
+def fewer_components(components: SparseAutoencoder, k: int) -> SparseAutoencoder:
+    """The first k components of :func:`pca`, whose sum over all rows is then not formed again.
+
+    Args:
+        components: As :func:`pca` gives them.
+        k: Components, at most as many as there are.
+
+    Raises:
+        UserError: There are fewer.
+    """
+    decoder_fd = components.weights["W_dec"]
+    there = len(decoder_fd) // 2
+    _fits(k, there, "principal components")
+    mean_d = components.weights["b_dec"]
+    return _both_sides(decoder_fd[:there][:k], mean_d, components.hook_name)
+
+
 def largest_dimensions(
     k: int, d: int, mean_d: Tensor | None = None, *, hook: str = ""
 ) -> SparseAutoencoder:

@@ -1,9 +1,9 @@
 """Crosscoders: one set of features that reads several activations at once and gives all of them back.
 
-
-
-
-features that are shared come out as if they were of one alone (Minder et al. 2025).
+The activations are of several hooks of a model, or of the same hook of several models, on the same tokens. A
+feature's decoder is as long at each as the feature matters there (Lindsey et al. 2024):
+:meth:`Crosscoder.share` tells features of one from those of all. Features are those beyond a threshold, found
+by BatchTopK: under L1 shared features come out as if they were of one alone (Minder et al. 2025).
 
 A folder holds ``cfg.json`` (sources, metadata) and ``crosscoder.safetensors``; SAELens has no crosscoders.
 They are not put into a model, for they read the last of the activations before they give the first.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,12 @@ class Source:
     Attributes:
         hook: Its name in the model.
         activations: Label of the stored activations, which tells models apart.
+        spread: Root of the mean squared distance from the mean: what lengths of decoders are compared by.
     """
 
     hook: str
     activations: str
+    spread: float
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,9 @@ class Crosscoder:
         return self.decode(self.encode(x_snd))
 
     def norms(self) -> Tensor:
-        """Length (s, f) of each feature's decoder at each source."""
-        return torch.stack(
-            [self.weights[f"W_dec.{s}"].norm(dim=1) for s in range(len(self.sources))]
-        )
+        """Length (s, f) of each feature's decoder at each source, in units of the source's spread."""
+        of = enumerate(self.sources)
+        return torch.stack([self.weights[f"W_dec.{s}"].norm(dim=1) / x.spread for s, x in of])
 
     def share(self) -> Tensor:
         """How much of a feature is each source's, (s, f): its decoder's share of the sum of lengths.
@@ -118,7 +119,7 @@ def write(crosscoder: Crosscoder, folder: Path) -> None:
     """Write a crosscoder, whole or not at all."""
     config = {
         "architecture": ARCHITECTURE,
-        "sources": [{"hook": s.hook, "activations": s.activations} for s in crosscoder.sources],
+        "sources": [asdict(source) for source in crosscoder.sources],
         "d_sae": crosscoder.size,
         "metadata": crosscoder.metadata,
     }
@@ -140,11 +141,14 @@ def read(folder: Path) -> Crosscoder:
     try:
         config, tensors = read_json(folder / CONFIG), read_tensors(folder / WEIGHTS)
         architecture = config["architecture"]
-        sources = tuple(Source(str(s["hook"]), str(s["activations"])) for s in config["sources"])
+        sources = tuple(
+            Source(str(s["hook"]), str(s["activations"]), float(s["spread"]))
+            for s in config["sources"]
+        )
         f = int(config["d_sae"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not a readable crosscoder ({error})") from error
-    if architecture != ARCHITECTURE or not sources:
+    if architecture != ARCHITECTURE or not sources or any(not s.spread > 0 for s in sources):
         raise UserError(f"{folder}: architecture {architecture!r} of {len(sources)} sources")
     found = Crosscoder(
         sources, {k: v.float() for k, v in tensors.items()}, config.get("metadata") or {}

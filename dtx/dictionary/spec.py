@@ -11,6 +11,9 @@ from dtx.activations.windows import WindowActivations
 from dtx.config.ranges import Count, LearningRate, Natural, NonNegative, NotEmpty, Seed, Share
 from dtx.text import suggest
 
+CROSSCODER = "crosscoder"
+"""Stands in the names of crosscoders, where other dictionaries have their hook's."""
+
 
 class How(enum.Enum):
     """What of a dictionary is trained; all but ``trained`` are controls.

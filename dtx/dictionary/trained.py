@@ -3,6 +3,7 @@
 ::
 
     <name>/cfg.json, <name>/sae_weights.safetensors  SAELens's files, one folder a dictionary
+    <name>/cfg.json, <name>/crosscoder.safetensors   of crosscoders instead
     tables/dictionaries.parquet                      one line a dictionary: :attr:`Dictionaries.frame`
 """
 
@@ -11,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+from dtx.dictionary import crosscoder_files, sae_files
 from dtx.dictionary.autoencoder import SparseAutoencoder
-from dtx.dictionary.sae_files import read
+from dtx.dictionary.crosscoder_files import Crosscoder
 from dtx.errors import UnknownName
 from dtx.report import Tables
 from dtx.text import suggest
@@ -33,7 +35,10 @@ def name_of(hook: str, width: int, sparsity: float, seed: int, how: str) -> str:
     return f"{hook}-{width}-{sparsity:g}-{seed}{more}"
 
 
-class Dictionaries:
+Kind = TypeVar("Kind", SparseAutoencoder, Crosscoder)
+
+
+class Trained(Generic[Kind]):
     """All dictionaries of an artefact.
 
     Args:
@@ -64,7 +69,7 @@ class Dictionaries:
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 
-    def __getitem__(self, name: str) -> SparseAutoencoder:
+    def __getitem__(self, name: str) -> Kind:
         """A dictionary, in float32.
 
         Raises:
@@ -73,4 +78,28 @@ class Dictionaries:
         """
         if name not in self.names:
             raise UnknownName(f"no dictionary {name!r}{suggest(name, self.names)}")
-        return read(self.folder / name)
+        return self.read(self.folder / name)
+
+    def read(self, folder: Path) -> Kind:
+        """A dictionary's files."""
+        raise NotImplementedError
+
+
+class Dictionaries(Trained[SparseAutoencoder]):
+    """Autoencoders, or transcoders: their :attr:`frame` has a column ``hook_out`` more, what they give."""
+
+    def read(self, folder: Path) -> SparseAutoencoder:
+        """As :func:`dtx.dictionary.sae_files.read`."""
+        return sae_files.read(folder)
+
+
+class Crosscoders(Trained[Crosscoder]):
+    """Crosscoders.
+
+    Their :attr:`frame` has further columns: ``explained_variance_0``, ...: of each source; ``exclusive``:
+    share of the features on in held-out rows of which one source has at least nine tenths.
+    """
+
+    def read(self, folder: Path) -> Crosscoder:
+        """As :func:`dtx.dictionary.crosscoder_files.read`."""
+        return crosscoder_files.read(folder)

@@ -7,7 +7,7 @@ rows of every step, and nothing else.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dtx.activations.stored import Activations, Part
-from dtx.dictionary.dictionary_stage import DictionaryStage
-from dtx.dictionary.measure import Measured, measure
+from dtx.activations.stored import Part
+from dtx.dictionary.dictionary_stage import SparseStage
+from dtx.dictionary.measure import Measured
 from dtx.dictionary.networks.network import Network, Planned, Schedule
 from dtx.dictionary.rows import Passes, Scale, Weights, require_distinct
-from dtx.dictionary.sae_files import write
 from dtx.dictionary.spec import How
+from dtx.dictionary.tasks import Task
 from dtx.dictionary.trained import COLUMNS, TABLE, name_of
 from dtx.errors import UserError
 from dtx.progress import progress
@@ -33,28 +33,32 @@ from dtx.training.threads import one_thread
 
 POINTS = 100
 """Of a curve, about."""
+Kind = Callable[[Planned, Schedule, int, int], Network]
+"""A class of networks, or one with its own settings: arguments are those of :class:`Network`."""
 
 
-def train(stage: DictionaryStage, kind: type[Network], out: Path) -> None:
+def train(stage: SparseStage, kind: Kind, out: Path, task: Task | None = None) -> None:
     """Train, measure on the held-out rows, and write the artefact.
 
     Args:
         stage: The settings.
         kind: What is trained.
         out: Folder of the artefact; a checkpoint there is gone on from.
+        task: What dictionaries read and give; None: an autoencoder of each hook.
 
     Raises:
         UserError: There are too few rows, a loss is not finite, or all features of a dictionary are dead.
     """
-    stored, report = stage.activations.load(), Report(out)
+    task, report = task or Task(stage.activations.load()), Report(out)
+    stored = task.stored
     weights = Weights.of(stored, stage.held_out)
-    hooks = stage.chosen
-    for hook in hooks:
+    hooks = tuple(dict.fromkeys(h for part in stage.parts for h in (part, task.given(part))))
+    for hook in stage.parts:
         require_distinct(stored, hook, weights, max(stage.width))
     scales = {hook: Scale.of(stored, hook, weights, stage.normalise) for hook in hooks}
-    networks = [_network(stage, kind, planned, stored) for planned in plans(stage)]
+    networks = [_network(stage, kind, planned, task) for planned in plans(stage)]
     passes = {seed: Passes(stored, hooks, weights, stage.batch_size, seed) for seed in stage.seeds}
-    module = DictionaryModule(stage, networks, passes, scales, report)
+    module = DictionaryModule(stage, networks, passes, scales, task, report)
     with one_thread():
         fit(
             module,
@@ -66,24 +70,22 @@ def train(stage: DictionaryStage, kind: type[Network], out: Path) -> None:
             checkpoint_every=stage.checkpoint_every,
             note=module.note,
         )
-        _conclude(stage, networks, scales, stored, out)
+        _conclude(stage, networks, scales, task, out)
 
 
-def plans(stage: DictionaryStage) -> list[Planned]:
+def plans(stage: SparseStage) -> list[Planned]:
     """All dictionaries of a stage, in the order of its settings."""
-    settings = (stage.chosen, stage.width, stage.sparsities, stage.seeds, stage.how)
+    settings = (stage.parts, stage.width, stage.sparsities, stage.seeds, stage.how)
     return [
         Planned(name_of(hook, width, sparsity, seed, how.value), hook, width, sparsity, seed, how)
         for hook, width, sparsity, seed, how in itertools.product(*settings)
     ]
 
 
-def _network(
-    stage: DictionaryStage, kind: type[Network], planned: Planned, stored: Activations
-) -> Network:
+def _network(stage: SparseStage, kind: Kind, planned: Planned, task: Task) -> Network:
     schedule = Schedule(stage.revive, stage.dead_after, stage.warm_up)
-    d = stored.hooks[planned.hook]
-    return kind(planned, schedule, d, d)
+    widths = task.stored.hooks
+    return kind(planned, schedule, widths[planned.hook], widths[task.given(planned.hook)])
 
 
 class DictionaryModule(ResumableModule):
@@ -94,20 +96,23 @@ class DictionaryModule(ResumableModule):
         networks: What is trained.
         passes: Rows by seed.
         scales: Of each hook.
+        task: What dictionaries give.
         report: Where curves go.
     """
 
     def __init__(
         self,
-        stage: DictionaryStage,
+        stage: SparseStage,
         networks: Sequence[Network],
         passes: dict[int, Passes],
         scales: dict[str, Scale],
+        task: Task,
         report: Report,
     ):
         super().__init__()
         self.automatic_optimization = False
-        self.stage, self.passes, self.scales, self.report = stage, passes, scales, report
+        self.stage, self.passes, self.scales = stage, passes, scales
+        self.task, self.report = task, report
         self.networks = torch.nn.ModuleList(networks)
         self._every = max(1, stage.steps // POINTS)
         self._last = ""
@@ -132,11 +137,12 @@ class DictionaryModule(ResumableModule):
         for network, optimizer in zip(self._all, optimizers, strict=True):
             assert isinstance(optimizer, torch.optim.Optimizer)
             planned, batch = network.planned, batches[network.planned.seed]
-            place = planned.seed, planned.hook
-            if place not in scaled:
-                scaled[place] = self.scales[planned.hook](batch.x[planned.hook])
-            x = scaled[place]
-            loss = network.gradients(x, x, batch.weight, step)
+            ends = planned.hook, self.task.given(planned.hook)
+            for hook in ends:
+                if (planned.seed, hook) not in scaled:
+                    scaled[planned.seed, hook] = self.scales[hook](batch.x[hook])
+            x, y = (scaled[planned.seed, hook] for hook in ends)
+            loss = network.gradients(x, y, batch.weight, step)
             if not np.isfinite(loss):
                 raise UserError(
                     f"{planned.name}: the loss is not finite at step {step}: choose a lower "
@@ -184,7 +190,7 @@ def rate_share(step: int, steps: int, warm_up: int, decay: float) -> float:
     return min(rising, falling, 1.0)
 
 
-def _all_dead(stage: DictionaryStage, planned: Planned, step: int) -> str:
+def _all_dead(stage: SparseStage, planned: Planned, step: int) -> str:
     return (
         f"{planned.name}: all {planned.width} features are dead at step {step}: none was on in the last "
         f"{stage.dead_after} steps; choose a lower dictionary.learning_rate (it is {stage.learning_rate:g}), "
@@ -193,14 +199,14 @@ def _all_dead(stage: DictionaryStage, planned: Planned, step: int) -> str:
 
 
 def _conclude(
-    stage: DictionaryStage,
+    stage: SparseStage,
     networks: Sequence[Network],
     scales: dict[str, Scale],
-    stored: Activations,
+    task: Task,
     out: Path,
 ) -> None:
     """Write the files, the table of numbers on held-out rows, and the headline."""
-    rows = stored.rows(stage.held_out.value, Part.HELD_OUT)
+    rows = task.stored.rows(stage.held_out.value, Part.HELD_OUT)
     if not len(rows):
         raise UserError(
             f"dictionary.held_out: no rows to measure on in the split by {stage.held_out.value}"
@@ -209,10 +215,8 @@ def _conclude(
     with progress(f"{stage.name}: held-out rows", len(networks), "dictionaries") as bar:
         for network in networks:
             planned = network.planned
-            sae = network.folded(scales[planned.hook])
-            write(sae, out / planned.name)
-            measured = measure(sae, stored, rows)
-            lines.append(_line(planned, measured))
+            measured, more = task.written(network, scales, rows, out / planned.name)
+            lines.append({**_line(planned, measured), **more})
             bar.advance()
     frame = pd.DataFrame(lines)
     report = Report(out)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dtx.dt.circuit import Circuit
     from dtx.dt.model import DecisionTransformerModel
     from dtx.dt.model_config import ModelConfig
+    from dtx.dt.planted_truth import PlantedTruth
     from dtx.env.environment import Environment
 
 
@@ -27,9 +28,11 @@ class ModelStage(Stage):
 
     Attributes:
         circuit_is_known: Whether :meth:`circuit` gives one, by construction.
+        facts_are_planted: Whether :meth:`planted_facts` gives some.
     """
 
     circuit_is_known: ClassVar[bool] = False
+    facts_are_planted: ClassVar[bool] = False
 
     @property
     def environment(self) -> Environment | None:
@@ -110,3 +113,15 @@ class ModelStage(Stage):
         if not self.circuit_is_known:
             raise UserError(f"{self.label}: its circuit is not known")
         return Circuit.read(self.path)
+
+    def planted_facts(self) -> PlantedTruth:
+        """Which facts its residual stream holds, and in which direction, by construction.
+
+        Raises:
+            UserError: None were planted.
+        """
+        from dtx.dt.planted_truth import PlantedTruth
+
+        if not self.facts_are_planted:
+            raise UserError(f"{self.label}: no facts were planted in it; dt=planted_facts has some")
+        return PlantedTruth.read(self.path)

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from dtx.activations.fact_kinds import GROUPS, thresholds
 from dtx.activations.facts import FactTable, check_facts
 from dtx.activations.stored import Activations
 from dtx.activations.windows import WindowActivations
 from dtx.dataset.episodes import Episodes
 from dtx.dataset.facts import Availability, Facts
+from dtx.dt.fact_kinds import GROUPS, thresholds
 from dtx.errors import UserError
 from dtx.store.store import Store, used
 from tests.activations.toy import stage
@@ -300,7 +300,7 @@ def test_bad_input_is_told(store):
     with pytest.raises(UserError, match=r"near: .*'instructio', which is no fact.*'instruction'"):
         FactTable.of(found.stored, found.what.dataset, {"near": "instructio == 'key'"})
     assert dict(check_facts(found.what.dataset, {"near": "instructio == 'key'"})).keys() == {
-        "derived.near"
+        "facts.near"
     }
     assert not list(check_facts(found.what.dataset, {"near": "x > 1"}))
     without = demonstrations("door_key", facts=False)

@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from dtx.activations.windows import WindowActivations
 from dtx.agent.agent import AgentStage
 from dtx.analysis.core.analysis import Analysis
 from dtx.config.compose import build_group
 from dtx.dataset.dataset import Dataset
+from dtx.dictionary.dictionary_stage import DictionaryStage
 from dtx.dt.decision_transformer import DecisionTransformer
 from dtx.dt.model_stage import ModelStage
 from dtx.pairs.declared import Declared
@@ -17,13 +19,17 @@ from dtx.stage import Stage
 
 FEW = {
     "at_once": 64, "audited_windows": 8, "batch_size": 16, "control_episodes": 1, "controls": 20,
-    "count": 8, "curve_episodes": 2, "demonstrations": 2, "episodes": 2, "greedy_episodes": 2,
+    "count": 8, "curve_episodes": 2, "demonstrations": 2, "episodes": 2, "features": 3, "greedy_episodes": 2,
     "held_out": 16, "most_steps": 4, "probed": 64, "random_directions": 20, "reference": 16,
     "resamples": 20, "shown": 4, "states": 64, "steps": 3, "untrained": 19, "windows": 32,
 }  # fmt: skip
 """Whole numbers of analyses by field: at most so many."""
 FIRST = {"alphas": 2, "goals": 1, "methods": 2, "subsets": 1, "nodes": 3, "sites": 1}
 """Lists and mappings of analyses by field: the first so many entries."""
+ONE_LAYER = {"hooks": ("blocks.0.hook_resid_post",)}
+"""Fields of stored activations: the tiny model has one layer."""
+NARROW = {"hooks": None, "width": (64,), "k": (4,)}
+"""Fields of dictionaries, as far as a kind has them."""
 
 
 def small(
@@ -57,6 +63,10 @@ def replaced(value: Any, dataset: Dataset, dt: DecisionTransformer, agent: Agent
             if field.name in FIRST:
                 new = _first(new, FIRST[field.name])
             changes[field.name] = new
+        if isinstance(value, WindowActivations):
+            changes |= ONE_LAYER
+        if isinstance(value, DictionaryStage):
+            changes |= {name: new for name, new in NARROW.items() if name in changes}
         return dataclasses.replace(value, **changes)
     if isinstance(value, Mapping):
         return {k: replaced(v, dataset, dt, agent) for k, v in value.items()}

@@ -28,9 +28,12 @@ from dtx.stage import Stage
 from tests.config.odd_values import ODD_VALUES
 
 PRESETS = sorted(p.stem for p in CONF.glob("experiment/*.yaml"))
+FEW = -(-90 // len(PRESETS))
+"""Examples of each preset in the fast tests: 90 in all, beside the references and ranges that other tests
+try one by one."""
 EXAMPLES = int(os.environ.get("DTX_OVERRIDES", "0")) or -(-300 // len(PRESETS))
-"""Of each preset; 300 in all, beside the references and ranges that other tests try one by one.
-DTX_OVERRIDES=5000 looks for more, each time in other places."""
+"""Examples of each preset in the slow tests, 300 in all. DTX_OVERRIDES=5000 looks for more,
+each time in other places."""
 SEARCHING = "DTX_OVERRIDES" in os.environ
 
 
@@ -57,6 +60,8 @@ GROUPS = [
     "agent",
     "dataset",
     "dt",
+    "activations",
+    "dictionary",
     "analysis",
     "experiment",
     "store",
@@ -151,12 +156,16 @@ def verdict(preset: str, given: list[str]) -> str | None:
     return None
 
 
+@pytest.mark.parametrize(
+    "examples",
+    [pytest.param(FEW, id="few"), pytest.param(EXAMPLES, id="all", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("preset", PRESETS)
-def test_an_override_gives_a_plan_or_a_line_an_error(preset, tmp_path, monkeypatch):
+def test_an_override_gives_a_plan_or_a_line_an_error(preset, examples, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         derandomize=not SEARCHING,
         deadline=None,
         database=None,

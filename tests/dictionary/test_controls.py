@@ -41,6 +41,8 @@ def test_principal_components_are_those_of_the_rows_repeated_as_often_as_they_co
         assert explained(sae) == pytest.approx(values[:k].sum() / values.sum(), abs=1e-6)
         on = (sae.encode(torch.from_numpy(X)) > 0).sum(1)
         assert (on == k).all()
+        fewer = controls.fewer_components(controls.pca(X, COUNT, 16), k)
+        assert torch.equal(fewer.weights["W_enc"], sae.weights["W_enc"])
     assert explained(controls.pca(X, None, 5)) < explained(controls.pca(X, COUNT, 5))
 
 

@@ -7,8 +7,8 @@ from dtx.dictionary.crosscoder_files import CONFIG, WEIGHTS, Crosscoder, Source,
 from dtx.errors import UserError
 
 SOURCES = (
-    Source("blocks.0.hook_resid_post", "windows-a"),
-    Source("blocks.1.mlp.hook_post", "windows-a"),
+    Source("blocks.0.hook_resid_post", "windows-a", 2.0),
+    Source("blocks.1.mlp.hook_post", "windows-a", 2.0),
 )
 
 

@@ -19,6 +19,7 @@ from dtx.store.store import Store
 from tests.activations.toy import stage as tiny_activations
 
 SMALL = ["width=[24]", "steps=40", "batch_size=64", "checkpoint_every=10", "warm_up=5"]
+COUNTED = ("topk", "batch_topk", "matryoshka")
 
 
 def stage(
@@ -28,7 +29,7 @@ def stage(
     **changes: Any,
 ) -> DictionaryStage:
     """Dictionaries of a tiny model's activations; overrides without the group's name."""
-    small = [*SMALL, "k=[4]"] if kind.endswith("topk") else SMALL
+    small = [*SMALL, "k=[4]"] if kind in COUNTED else SMALL
     words = [f"dictionary.{word}" for word in (*small, *overrides)]
     built = build_group(f"dictionary/{kind}", words)
     assert isinstance(built, DictionaryStage)

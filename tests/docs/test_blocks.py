@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from dtx.store.store import Store, used
 from tests.docs.pages import PAGES, ROOT, Block, Runner, blocks, dtx, let_dtx_find, shrink
+from tests.once import once
 
 NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
 RUN_IN_FAST_TESTS = ("docs/index.md",)
@@ -45,16 +45,15 @@ def page(small, tmp_path, monkeypatch):
 @pytest.fixture
 def trained(page, tmp_path_factory, capsys) -> None:
     """A store beside the page: the quick start, psychology, the default DT; made once for all workers."""
-    base = tmp_path_factory.getbasetemp()
-    # Workers' folders lie in one of this session; without workers the parent outlives the session.
-    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "documentation_store"
-    with FileLock(f"{made}.lock"):
-        if not made.exists():
-            everything = "analysis=[demonstrations,calibration,psychology]"
-            for what in (["experiment=quickstart", everything], ["target=dt"]):
-                code, told = dtx(["run", *what, "tracking.enabled=false"], capsys)
-                assert code == 0, told
-            shutil.move("store", made)
+
+    def make(folder: Path) -> None:
+        everything = "analysis=[demonstrations,calibration,psychology]"
+        for what in (["experiment=quickstart", everything], ["target=dt"]):
+            code, told = dtx(["run", *what, "tracking.enabled=false"], capsys)
+            assert code == 0, told
+        shutil.move("store", folder)
+
+    made = once(tmp_path_factory, "documentation_store", make)
     shutil.copytree(made, "store", copy_function=os.link)
 
 

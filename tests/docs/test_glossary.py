@@ -36,7 +36,7 @@ STUDIES = [
 def classes() -> dict[str, type[Stage]]:
     """Every kind of stage that a preset or an option of dtx's makes."""
     found = dict(built_in())
-    overrides = [["analysis=[report,calibration]"]]
+    overrides = [["analysis=[report,calibration]"], ["analysis=[features]"]]
     overrides += [
         [f"agent={o.name}", "target=agent", "agent.digest=" + "0" * 64]
         if o.name in ("imported", "sb3")

@@ -9,29 +9,30 @@ import venv
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from tests.end_to_end.material import ROOT
+from tests.once import once
 
 
 @pytest.fixture(scope="session")
-def material(tmp_path_factory, worker_id: str) -> Path:
+def material(tmp_path_factory) -> Path:
     """The folder of material.py, made once for all processes of the tests; copy it before you change it."""
-    place = tmp_path_factory.getbasetemp()
-    place = place if worker_id == "master" else place.parent
-    folder = place / "material"
-    with FileLock(place / "material.lock"):
-        if not (place / "material.done").exists():
-            command = [sys.executable, "-m", "tests.end_to_end.material", str(folder)]
-            subprocess.run(command, cwd=ROOT, check=True)
-            (place / "material.done").touch()
-    return folder
+
+    def make(folder: Path) -> None:
+        command = [sys.executable, "-m", "tests.end_to_end.material", str(folder)]
+        subprocess.run(command, cwd=ROOT, check=True)
+
+    return once(tmp_path_factory, "material", make)
 
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory) -> Path:
     """An interpreter that has dtx from its wheel; other packages come from the environment of the tests."""
-    folder = tmp_path_factory.mktemp("installed")
+    return once(tmp_path_factory, "installed", _install) / "venv" / "bin" / "python"
+
+
+def _install(folder: Path) -> None:
+    folder.mkdir()
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     subprocess.run(
         [*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True, cwd=folder
@@ -43,4 +44,4 @@ def installed(tmp_path_factory) -> Path:
     subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
     # A .pth in this folder is not read again for its own .pth files, so the editable dtx stays out.
     (Path(site) / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return python
+    assert python.exists()

@@ -21,14 +21,31 @@ class TopKNetwork(Network):
     def gradients(self, x_nd: Tensor, y_no: Tensor, weight_n: Tensor, step: int) -> float:
         """As :meth:`Network.gradients`."""
         before_nf = torch.addmm(self.b_enc, x_nd, self.W_enc.T)
-        values_nk, index_nk = largest(before_nf, int(self.planned.sparsity))
-        values_z = values_nk.relu().view(-1)
-        codes = of_largest(index_nk, self.planned.width)
+        codes, values_z = self.chosen(before_nf, weight_n)
         loss, error_no = self.backward(codes, values_z, x_nd, y_no, weight_n, step)
         dead_f = self.dead(step)
         if self.schedule.revive and dead_f.any():
             loss += self._revive(before_nf, dead_f, error_no, x_nd, weight_n)
         return loss
+
+    def chosen(self, before_nf: Tensor, weight_n: Tensor) -> tuple[Codes, Tensor]:
+        """Which features are on, and their values (z,)."""
+        values_nk, index_nk = largest(before_nf, int(self.planned.sparsity))
+        return of_largest(index_nk, self.planned.width), values_nk.relu().view(-1)
+
+    def saw(
+        self,
+        codes: Codes,
+        values_z: Tensor,
+        error_no: Tensor,
+        y_no: Tensor,
+        weight_n: Tensor,
+        step: int,
+    ) -> None:
+        """Note which features were on, and the numbers of the curves."""
+        on_z = values_z > 0
+        self.last_on[codes.index[on_z].long()] = step
+        self.note(error_no, y_no, weight_n, codes.of_rows(on_z.float()))
 
     def backward(
         self,
@@ -41,15 +58,13 @@ class TopKNetwork(Network):
     ) -> tuple[float, Tensor]:
         """Set gradients of the mean squared error; returns it, and the errors (n, o)."""
         error_no = codes.decoded(values_z, self.W_dec, self.b_dec) - y_no
-        on_z = values_z > 0
-        self.last_on[codes.index[on_z].long()] = step
-        self.note(error_no, y_no, weight_n, codes.of_rows(on_z.float()))
+        self.saw(codes, values_z, error_no, y_no, weight_n, step)
         weighted_no = error_no * (2 / len(x_nd) * weight_n)[:, None]
         self.b_dec.grad = weighted_no.sum(0)
         if self.W_dec.requires_grad:
             self.W_dec.grad = codes.transposed(values_z, weighted_no)
         if self.W_enc.requires_grad:
-            slope_z = codes.products(weighted_no, self.W_dec) * on_z
+            slope_z = codes.products(weighted_no, self.W_dec) * (values_z > 0)
             self.W_enc.grad = codes.transposed(slope_z, x_nd)
             self.b_enc.grad = codes.summed(slope_z)
         loss = (weight_n @ error_no.square().sum(1)).item() / len(x_nd)
