@@ -47,6 +47,7 @@ def classes() -> dict[str, type[Stage]]:
         [f"dt={name}", "target=dt"] for name in ("planted", "planted_facts", "interchange")
     ]
     overrides += [["dt=imported", "target=dt", "dt.digest=" + "0" * 64]]
+    overrides += [["analysis=[labels]"]]  # untrained networks are stages that it derives
     for words in [*overrides, *STUDIES]:
         for stage in stages(experiment(compose(words)).targets.values()):
             found[f"{type(stage).__module__}.{type(stage).__name__}"] = type(stage)

@@ -41,9 +41,8 @@
     ['feature', 0, true, String, false],
     ...(ABOUT.labelled ? [['label', 1, false, String, false], ['verdict', 2, false, String, true]] : []),
     ['tokens', 3, true, share, false],
-    ['largest', 4, true, value => number(value, 1), true],
-    ['kind', 5, false, String, true],
-    ['other seed', 6, true, number, false],
+    ...(ABOUT.labelled ? [] : [['largest', 4, true, value => number(value, 1), true], ['kind', 5, false, String, true]]),
+    ['seeds', 6, true, number, false],
     ['untrained', 7, true, number, false],
   ];
   const TOGETHER = 200;
@@ -69,7 +68,7 @@
   const lineOf = entry => {
     const cells = COLUMNS.map(([name, at, numeric, show, wide]) => {
       const text = show(entry.row[at]);
-      const inner = name === 'feature' ? make('button', {type: 'button', 'aria-label': `feature ${text}`}, text) : text;
+      const inner = name === 'label' ? make('div', {class: 'clamped', title: text}, text) : name === 'feature' ? make('button', {type: 'button', 'aria-label': `feature ${text}`}, text) : text;
       return make('td', {class: `${numeric ? 'n' : name === 'label' ? 'name' : ''} ${wide ? 'wide' : ''}`}, inner);
     });
     const line = make('tr', {'data-place': entry.place}, ...cells);
@@ -188,9 +187,11 @@
     }));
     const title = make('h2', {}, `Feature ${row[0]}`, steps);
     const [f1, accuracy, margin, low] = detail.label;
-    const label = !ABOUT.labelled ? null : row[1] ? make('p', {}, make('b', {}, row[1]), ` – ${row[2]}; F1 ${number(f1)}, balanced accuracy `
-      + `${number(accuracy)}, F1 beyond input and untrained networks ${number(margin)} (at least ${number(low)})`)
-      : make('p', {class: 'soft'}, 'on too seldom to be labelled');
+    const scores = `F1 ${number(f1)}, balanced accuracy ${number(accuracy)}, F1 beyond input and untrained networks `
+      + `${number(margin)} (lower end of the interval ${number(low)})`;
+    const label = !ABOUT.labelled ? null : row[1] ? make('p', {}, make('b', {}, row[1]), ` – ${row[2]}; ${scores}`)
+      : make('p', {class: 'soft'}, detail.sentence ? `Unnamed: the best sentence is no name (${detail.sentence}; ${scores})`
+        : 'On too seldom to be labelled.');
     const last = `step ${ABOUT.steps}`;
     const charts = make('div', {class: 'charts'},
       chart('activation where it is on (square roots of counts)', columns(detail.histogram, ['0', number(row[4])], true)),

@@ -18,7 +18,7 @@ import pandas as pd
 from dtx.analysis.core.page import Heading, ResultPage
 from dtx.analysis.core.result import Result
 from dtx.analysis.feature_pages.looks import NO_WORLD
-from dtx.analysis.feature_pages.spec import RANDOM, STRONGEST
+from dtx.analysis.feature_pages.spec import RANDOM, STRONGEST, UNNAMED
 from dtx.pages.pictures import png
 from dtx.pairs.runs import view_picture
 
@@ -70,7 +70,8 @@ class FeaturesPage(ResultPage):
         label, verdict = line.get("label"), line.get("verdict")
         return [
             line["feature"],
-            label if isinstance(label, str) else "",
+            # A sentence that is too bad to be a name is told with its score, but names nothing.
+            label if isinstance(label, str) and verdict != UNNAMED else "",
             verdict if isinstance(verdict, str) else "",
             short(line["density"]),
             short(line["largest"]),
@@ -97,6 +98,7 @@ class FeaturesPage(ResultPage):
                     "logits": [short(line[c]) for c in line if c.startswith("logit_")],
                     "other": [int(line["other_seed"]), int(line["other_feature"]), short(line["other_r"])],
                     "untrained": [int(line["untrained_feature"]), short(line["untrained_r"])],
+                    "sentence": line["label"] if isinstance(line.get("label"), str) else "",
                     "label": [
                         short(line.get(c, np.nan))
                         for c in ("f1", "balanced_accuracy", "label_margin", "label_margin_low")

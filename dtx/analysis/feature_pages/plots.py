@@ -28,14 +28,13 @@ def draw(result: Result) -> Figure:
     axis.set_xticks(ticks, [f"$10^{{{t:.0f}}}$" if t < -2 else f"{10.0**t:g}" for t in ticks])
     axis.set(xlabel="share of tokens at which it is on", ylabel="features")
     near, chance = (result.metrics[f"nearest_{name}"] for name in ("seed", "untrained"))
-    beside = f", in an untrained network {chance:.2f}" if chance is not None else ""
-    words = f"the nearest in another seed correlates {near:.2f}{beside}"
-    if near is None:
-        words = f"the nearest in an untrained network correlates {chance or 0:.2f}"
+    shown = {"another seed": near, "an untrained network": chance}
+    told = [f"in {where} {value:.2f}" for where, value in shown.items() if value is not None]
+    words = f"; the nearest correlates {', '.join(told)} on average" if told else ""
     headline(
         figure,
         result,
-        f"{len(table):,} features are on somewhere; {words} on average",
+        f"{len(table):,} features are on somewhere{words}",
         note("correlation of activations at the same tokens, each counted as often as it occurs"),
     )
     return figure

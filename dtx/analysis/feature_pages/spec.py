@@ -9,6 +9,8 @@ from dtx.config.ranges import Range, Seed
 
 STRONGEST, RANDOM = "strongest", "random"
 """Which tokens are drawn: those of the largest activation, and any at which the feature is on."""
+UNNAMED = "unnamed"
+"""Verdict of the analysis ``labels`` on a feature whose best sentence is no name."""
 BINS = 24
 """Of a histogram of activations, from 0 to the largest."""
 TIMES = 12
