@@ -1,4 +1,6 @@
-"""Kill one run of dtx in several of its stages, then let it end: python -m tests.end_to_end.kills HERE ARGS...
+"""Kill a run of dtx in several of its stages, then let it end.
+
+python -m tests.end_to_end.kills FOLDER run ...
 
 The processes are forked from this one, which has imported everything: what is killed is work, not imports.
 """

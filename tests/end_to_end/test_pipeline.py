@@ -44,7 +44,7 @@ def artefacts(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
-    """A folder in which the default study was run to its end, with tracking; of all processes of the tests."""
+    """A folder in which the default study was run to its end, with tracking; made once for all workers."""
 
     def make(folder: Path) -> None:
         folder.mkdir()
