@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 import dtx
 from dtx import figures
@@ -168,3 +170,11 @@ def test_a_headline_grows_the_figure_and_leaves_its_panels():
     assert max(box.x1 for box in boxes) <= figure.bbox.x1
     assert boxes[0].y0 >= boxes[1].y1 >= boxes[1].y0 >= axes["a"].get_tightbbox(renderer).y1
     assert 1.8 < axes["a"].get_tightbbox(renderer).height / figure.dpi <= 2.0
+
+
+@pytest.mark.parametrize("weight", ["normal", "bold"])
+def test_words_are_as_wide_as_what_is_drawn_of_them(weight):
+    font = FontProperties(size=9, weight=weight)
+    for text in ("j", "return rises by -0.03", "fi AV To é ω 10³ $x^2$ ŷ %", "(i.i.d.), n = 4;"):
+        drawn = TextPath((0, 0), text, prop=font).get_extents().width
+        assert figures._width(text, font) == pytest.approx(1.05 * drawn, rel=1e-9)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from dtx import verbs
 from tests.fast import FAST
@@ -38,36 +36,53 @@ VERBS: dict[str, tuple[list[str], int, str]] = {
 """Arguments, exit status and words of the answer; in this order each finds what it needs."""
 
 
-@pytest.fixture(scope="module")
-def dtx(installed, tmp_path_factory) -> Callable[[list[str]], subprocess.CompletedProcess]:
-    folder = tmp_path_factory.mktemp("empty")
-    names = ("PYTHONPATH", "MLFLOW_TRACKING_URI")
-    environment = {k: v for k, v in os.environ.items() if k not in names}
-    environment |= {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-
-    def run(args: list[str]) -> subprocess.CompletedProcess:
-        command = [str(installed), "-P", "-m", "dtx", *args]
-        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-
-    for what in ("analysis=[demonstrations]", "target=dt"):
-        first = run(["run", what, *TINY])
-        assert first.returncode == 0, first.stdout + first.stderr
-    return run
+IN_TURN = """
+import contextlib, io, json, sys, traceback
+from dtx.cli import main
+answers = []
+for args in json.load(sys.stdin):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            status = main(args)
+        except SystemExit as end:  # argparse
+            status = end.code
+        except BaseException:
+            status = traceback.print_exc() or 1
+    answers.append([status, said.getvalue()])
+import dtx
+json.dump([dtx.__file__, answers], sys.stdout)
+"""
+"""Gives one command after the other in one process: each alone would import for longer than it works."""
 
 
 def test_no_verb_is_left_out():
     assert set(VERBS) == set(verbs.names())
 
 
-def test_every_verb_works_in_turn(dtx, installed):
+def test_every_verb_works_in_turn(installed, tmp_path):
+    names = ("PYTHONPATH", "MLFLOW_TRACKING_URI")
+    environment = {k: v for k, v in os.environ.items() if k not in names}
+    environment |= {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+    def python(*args: str, told: str = "") -> subprocess.CompletedProcess:
+        command = [str(installed), "-P", *args]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, input=told, capture_output=True, text=True
+        )
+
+    first = python("-m", "dtx", "run", "analysis=[demonstrations]", *TINY)
+    assert first.returncode == 0, first.stdout + first.stderr
+    commands = {"a model": (["run", "target=dt", *TINY], 0, "")}
+    commands |= {
+        verb: ([verb, *args], status, words) for verb, (args, status, words) in VERBS.items()
+    }
+    done = python("-c", IN_TURN, told=json.dumps([args for args, _, _ in commands.values()]))
+    assert done.returncode == 0, done.stderr
+    where, answers = json.loads(done.stdout)
     wrong = {}
-    for verb, (args, status, words) in VERBS.items():
-        done = dtx([verb, *args])
-        said = done.stdout + done.stderr
-        if done.returncode != status or words not in said:
-            wrong[verb] = f"status {done.returncode}: {said[-500:]}"
+    for (verb, (_, wanted, words)), (status, said) in zip(commands.items(), answers, strict=True):
+        if status != wanted or words not in said:
+            wrong[verb] = f"status {status}: {said[-500:]}"
     assert not wrong, "\n\n".join(f"{verb}: {what}" for verb, what in wrong.items())
-    where = subprocess.run(
-        [installed, "-I", "-c", "import dtx; print(dtx.__file__)"], capture_output=True, text=True
-    )
-    assert str(Path(installed).parent.parent) in where.stdout, "the clone's dtx was imported"
+    assert str(Path(installed).parent.parent) in where, "the clone's dtx was imported"
