@@ -15,7 +15,7 @@ from dtx.dictionary.spec import How
 
 if TYPE_CHECKING:
     import pandas as pd
-    from scipy.sparse import csc_matrix
+    from scipy.sparse import csc_array, csc_matrix, csr_array
 
     from dtx.activations.stored import Activations
     from dtx.dictionary.trained import Dictionaries
@@ -60,7 +60,7 @@ def encoded(
     return csc_matrix(vstack(parts)) if parts else csc_matrix((0, 0), dtype=np.float32)
 
 
-def width_of(active: csc_matrix) -> int:
+def width_of(active: csc_matrix | csc_array | csr_array) -> int:
     """Number of features of a sparse matrix."""
     return int(active.shape[1]) if active.shape else 0
 

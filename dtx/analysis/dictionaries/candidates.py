@@ -137,6 +137,7 @@ def _without_training(
 
 def at_mean(model: DecisionTransformerModel, hook: str, mean_d: torch.Tensor) -> Any:
     """A context in which an activation is its mean, set directly: what mean ablation is checked against."""
+
     def put(x: torch.Tensor, hook: Any) -> torch.Tensor:
         return mean_d.reshape(x.shape[2:]).expand_as(x)
 

@@ -77,7 +77,9 @@ class Groups:
     def at(self, kind: str, l0: float) -> Group | None:
         """The one whose l0 is nearest; None where there is none of the kind."""
         known = self.of(kind)
-        return min(known, key=lambda group: abs(np.log((group.l0 + 0.1) / (l0 + 0.1))), default=None)
+        return min(
+            known, key=lambda group: abs(np.log((group.l0 + 0.1) / (l0 + 0.1))), default=None
+        )
 
     def number(self, kind: str, l0: float, measure: str, target: float = np.nan) -> Estimate:
         """A measure of the one whose l0 is nearest."""

@@ -192,4 +192,3 @@ def _binned(density_f: np.ndarray) -> Iterator[dict[str, float]]:
             dead = power_f == low
             yield {"from": low, "to": low, "features": int(dead.sum())}
         yield {"from": low, "to": high, "features": int(inside.sum())}
-

@@ -23,8 +23,8 @@ from dtx.dt.context import Context
 from dtx.dt.incremental import CHUNK
 from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.windows import Drawn
-from dtx.estimate import Estimate
 from dtx.errors import UserError
+from dtx.estimate import Estimate
 
 TOGETHER = 4_096
 """Rows that are encoded at once: 16 MB of 1,024 features."""

@@ -98,7 +98,7 @@ def draw(result: Result, spec: DictionariesSpec, hook: str) -> Figure:
     for name, target in zip(names, targets, strict=True):
         rows = groups[(groups["measure"] == KEPT) & (groups["target"] == target)]
         _over_l0(axes[name], rows, f"return kept at RTG {target:g}")
-        if rows["value"].notna().any():
+        if rows["value"].notna().to_numpy().any():
             axes[name].axhline(spec.kept, color=SOFT, lw=0.8, ls="--")
             axes[name].annotate(
                 f"{spec.kept:.0%}", (1, spec.kept), xycoords=("axes fraction", "data"),
@@ -174,7 +174,7 @@ def _over_l0(axis: Axes, rows: pd.DataFrame, label: str) -> None:
         width = part["width"].where(part["kind"] != PCA, 0)
         for place, (size, line) in enumerate(part.groupby(width, sort=True)):
             line = line.sort_values("l0")
-            several = width.nunique() > 1
+            several = len(np.unique(width.to_numpy())) > 1
             name = f"{kind}, {size:,} features" if several else kind
             fill = {"fillstyle": _FILLS[place % len(_FILLS)]} if several else {}
             error = np.stack([line["value"] - line["low"], line["high"] - line["value"]])
@@ -208,7 +208,7 @@ def _over_l0(axis: Axes, rows: pd.DataFrame, label: str) -> None:
 
 def _densities(axis: Axes, density: pd.DataFrame, hook: str) -> None:
     """How many features are on how often: trained ones of each sparsity, and untrained networks'."""
-    density = density[density["hook"] == hook]
+    density = density.loc[density["hook"] == hook]
     trained = density[density["kind"] == TRAINED]
     width = trained["width"].min()
     sparsities = sorted(trained["sparsity"].unique())
@@ -281,7 +281,7 @@ def _traces(rows: pd.DataFrame, named: bool) -> list[Any]:
         width = part["width"].where(part["kind"] != PCA, 0)
         for size, line in part.groupby(width, sort=True):
             line = line.sort_values("l0")
-            several = width.nunique() > 1
+            several = len(np.unique(width.to_numpy())) > 1
             traces.append(
                 go.Scatter(
                     x=line["l0"],

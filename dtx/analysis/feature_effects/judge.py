@@ -44,7 +44,7 @@ def judge(
     claims, problems = [], []
     if not any(len(f.tables["features"]) for f in own):
         problems.append(NO_FEATURE)
-    elif margins.empty or not (margins["model"] == TRAINED).any():
+    elif margins.empty or not (margins["model"] == TRAINED).to_numpy().any():
         problems.append(NO_RANDOM)
     for measure in MEASURES:
         for side in SIDES:
@@ -81,9 +81,9 @@ def _numbers(side: str, measure: str, some: pd.DataFrame) -> dict[str, float | N
 def _ratio(margins: pd.DataFrame) -> dict[str, float | None]:
     """How many times as much turning on changes the policy as turning off does."""
     own = margins[(margins["model"] == TRAINED) & (margins["measure"] == KL)]
-    mean = own.groupby("side")["own"].mean()
-    there = ON in mean and OFF in mean and mean[OFF] > 0
-    return {"on_over_off_kl": float(mean[ON] / mean[OFF]) if there else None}
+    on, off = (own["own"].to_numpy(float)[own["side"].to_numpy() == side] for side in (ON, OFF))
+    there = len(on) > 0 and len(off) > 0 and off.mean() > 0
+    return {"on_over_off_kl": float(on.mean() / off.mean()) if there else None}
 
 
 def _exceeds(side: str, measure: str, some: pd.DataFrame) -> Claim:

@@ -109,4 +109,4 @@ class Patches:
     def conditions(self) -> list[tuple[tuple[str, float], Tensor]]:
         """Edits and rewards-to-go with their rows."""
         groups = self.table.groupby(CONDITION, sort=False).indices
-        return [((str(k[0]), float(k[1])), torch.from_numpy(v)) for k, v in groups.items()]  # type: ignore[index]
+        return [((str(k[0]), float(k[1])), torch.from_numpy(v)) for k, v in groups.items()]

@@ -35,7 +35,7 @@ def draw(result: Result) -> Figure:
     """A panel a measure; restored shares by set; edges with attribution and exact patch."""
     tables = result.tables
     effects = tables["effects"] if "effects" in tables else pd.DataFrame(columns=["measure"])
-    measures = [m for m in NAMES if (effects["measure"] == m).any()]
+    measures = [m for m in NAMES if (effects["measure"] == m).to_numpy().any()]
     panels = [*measures, *(name for name in ("sets", "edges") if _rows(result, name))]
     heights = [1.6 if name == "edges" else 1.0 for name in panels or ["none"]]
     figure, axes = new(
@@ -82,7 +82,7 @@ def _beside(axis: Axes, table: pd.DataFrame, measure: str) -> None:
     for side in (OFF, ON):
         for trained in (False, True):
             some = (table["side"] == side) & ((table["model"] == TRAINED) == trained)
-            if not some.any():
+            if not some.to_numpy().any():
                 continue
             axis.plot(
                 random[some].clip(lower=least), table["value"][some].clip(lower=least), MARKS[side], ms=4.5,

@@ -101,7 +101,7 @@ def examples(
         part = slice(*active.indptr[feature : feature + 2])
         row, value = np.asarray(active.indices[part]), np.asarray(active.data[part])
         row, value = row[value > 0], value[value > 0]
-        order = np.lexsort((row, -value))
+        order = np.lexsort((row, np.negative(value)))
         first = np.sort(np.unique(alike[row[order]], return_index=True)[1])[:count]
         shown = {STRONGEST: order[first]}
         share = weight[row] / weight[row].sum()

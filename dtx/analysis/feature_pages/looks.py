@@ -13,9 +13,9 @@ import numpy as np
 from dtx.dataset.dataset import Dataset
 from dtx.dataset.episodes import Episodes
 from dtx.dataset.facts import Facts
+from dtx.dt.tokens import ACTION, KINDS
 from dtx.env.actions import Action
 from dtx.env.facts import put
-from dtx.dt.tokens import ACTION, KINDS
 from dtx.env.roles import world_of
 from dtx.errors import UserError
 from dtx.pairs.runs import picture
@@ -95,6 +95,8 @@ class Looks:
         made.close()
         height, width = np.array([p.shape[:2] for p in pictures]).reshape(-1, 2).max(0, initial=0)
         stacked = np.zeros((len(pictures), height, width, 3), np.uint8)
-        for i, drawn in enumerate(pictures):  # worlds of several sizes: smaller ones are at the top left
+        for i, drawn in enumerate(
+            pictures
+        ):  # worlds of several sizes: smaller ones are at the top left
             stacked[i, : drawn.shape[0], : drawn.shape[1]] = drawn
         return stacked

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
+from dtx.dictionary.sparse import width_of
 from dtx.statistics import Estimate, mean_estimate
 
 CHUNK = 16_384
@@ -48,7 +49,7 @@ class Levels:
         """(rows, f q) of ones: the level at which each feature is on, its first level first."""
         some = self.codes[rows]
         column = some.indices.astype(np.int64) * self.count + some.data - 1
-        shape = (len(rows), self.codes.shape[1] * self.count)
+        shape = (len(rows), width_of(self.codes) * self.count)
         return csr_array((np.ones(len(column), np.float32), column, some.indptr), shape=shape)
 
 
@@ -67,9 +68,9 @@ def levels_of(
     if isinstance(values, np.ndarray):
         return _dense_levels(values, chosen_on, weight, thresholds)
     values = csc_array(values)
-    there = np.zeros(values.shape[0], bool)
+    there = np.zeros(len(weight), bool)
     there[chosen_on] = True
-    cuts = np.full((values.shape[1], thresholds), np.inf, np.float32)
+    cuts = np.full((width_of(values), thresholds), np.inf, np.float32)
     cuts[:, 0] = 0
     codes = np.zeros(len(values.data), np.uint8)
     shares = np.arange(1, thresholds) / thresholds
@@ -128,7 +129,7 @@ def count(levels: Levels, rows: np.ndarray, weight: np.ndarray, facts: np.ndarra
     Args:
         levels: Of n rows. rows: Which of them. weight: (n,). facts: (n, m) bool.
     """
-    features, q, m = levels.codes.shape[1], levels.count, facts.shape[1]
+    features, q, m = width_of(levels.codes), levels.count, facts.shape[1]
     kind = np.float32 if weight[rows].sum() < EXACT else np.float64
     together = np.zeros((features * q, m), kind)
     on, distinct = np.zeros((2, features * q))

@@ -100,7 +100,10 @@ def compute(
     metrics, claims, controls = _judged(spec, lines, features)
     return Result(
         metrics=metrics | _of_labeller(asked),
-        checks=[_facts_name_themselves(judge, facts), _sentences_hold(judge, trained[0], tables[0])],
+        checks=[
+            _facts_name_themselves(judge, facts),
+            _sentences_hold(judge, trained[0], tables[0]),
+        ],
         controls=controls,
         claims=claims,
         tables={
@@ -223,7 +226,9 @@ def _facts_name_themselves(judge: Judge, facts: FactsOfRows) -> Check:
         tree = judge.trees.fit(at[0])
         errors.append(1 - judge.score.f1(at[1], predicted(tree, judge.score.values)))
     return Check(
-        name="each fact, given as a feature, is named with F1 1", error=largest(errors), tolerance=1e-9
+        name="each fact, given as a feature, is named with F1 1",
+        error=largest(errors),
+        tolerance=1e-9,
     )
 
 

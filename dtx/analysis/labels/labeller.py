@@ -160,9 +160,7 @@ def detection(
         label = labeller.label(states)
         if not label.strip():
             raise UserError(f"analysis.labels.labeller: no label for feature {feature}")
-        with_it, rest = (
-            rng.choice(o, min(shown, len(o)), replace=False) for o in (at[1], off[1])
-        )
+        with_it, rest = (rng.choice(o, min(shown, len(o)), replace=False) for o in (at[1], off[1]))
         judged = rng.permutation(np.concatenate([with_it, rest]))
         truth = np.isin(judged, with_it)
         answers = np.array(labeller.detect(label, [texts[score.rows[i]] for i in judged]), bool)

@@ -42,14 +42,21 @@ def read(
     dictionaries = dictionary.load()
     chosen = first_size(dictionaries)
     trained = [
-        Source(TRAINED, line.name, int(line.seed), encoded(dictionaries[line.name], stored, line.hook, rows))
+        Source(
+            TRAINED,
+            line.name,
+            int(line.seed),
+            encoded(dictionaries[line.name], stored, line.hook, rows),
+        )
         for line in chosen.itertuples()
     ]
     others = []
     for i, stage in enumerate(untrained):
         own, theirs = stage.load(), stage.activations.load()
         line = next(first_size(own).itertuples())
-        others.append(Source(UNTRAINED, line.name, i, encoded(own[line.name], theirs, line.hook, rows)))
+        others.append(
+            Source(UNTRAINED, line.name, i, encoded(own[line.name], theirs, line.hook, rows))
+        )
     shown = None
     if spec.labeller is not None:
         shown = texts(dataset.load(), stored.columns, rows)
@@ -71,7 +78,5 @@ def _random(stored: Activations, line: pd.Series, rows: np.ndarray, seed: int) -
     x_nd = np.asarray(stored.array(line.hook)[rows], np.float32)
     mean_d = np.average(x_nd, axis=0, weights=stored.columns["count"][rows]).astype(np.float32)
     k = int(np.clip(round(line.l0), 1, line.width))
-    made = random(
-        x_nd.shape[1], int(line.width), k, seed, torch.from_numpy(mean_d), hook=line.hook
-    )
+    made = random(x_nd.shape[1], int(line.width), k, seed, torch.from_numpy(mean_d), hook=line.hook)
     return Source(RANDOM, line["name"], seed, encoded(made, stored, line.hook, rows))
