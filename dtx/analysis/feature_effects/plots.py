@@ -139,4 +139,4 @@ def _edges(axis: Axes, table: pd.DataFrame) -> None:
     axis.set_yticks(place, names, fontsize=7)
     axis.set(xlabel="share of the effect")
     axis.set_title("Strongest edges, one dictionary", fontsize=8.5)
-    axis.legend(fontsize=7.5)
+    axis.legend(fontsize=7.5, loc="lower right")
