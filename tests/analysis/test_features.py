@@ -37,7 +37,7 @@ from tests.legible import problems
 HOOK = "blocks.1.hook_resid_post"
 WHICH = Which(HOOK, 24, 4)
 SPEC = FeaturesSpec(
-    facts={}, least=0.01, rows=None, thresholds=4, untrained=3, shuffled=100, sample=400,
+    facts={}, least=0.01, tokens=None, rows=None, thresholds=4, untrained=3, shuffled=100, sample=400,
     sparse=(1, 3), precision=0.95, main=0.9, recall=0.95, alike=0.9, seed=0,
 )  # fmt: skip
 
