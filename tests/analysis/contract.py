@@ -21,7 +21,7 @@ FEW = {
     "at_once": 64, "audited_windows": 8, "batch_size": 16, "control_episodes": 1, "controls": 20,
     "count": 8, "curve_episodes": 2, "demonstrations": 2, "episodes": 2, "features": 3, "greedy_episodes": 2,
     "held_out": 16, "most_steps": 4, "probed": 64, "random_directions": 20, "reference": 16,
-    "resamples": 20, "shown": 4, "states": 64, "steps": 3, "untrained": 19, "windows": 32,
+    "resamples": 20, "sample": 300, "shown": 4, "states": 64, "steps": 3, "untrained": 19, "windows": 32,
 }  # fmt: skip
 """Whole numbers of analyses by field: at most so many."""
 FIRST = {"alphas": 2, "goals": 1, "methods": 2, "subsets": 1, "nodes": 3, "sites": 1}

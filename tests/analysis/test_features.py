@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,6 +14,7 @@ import pytest
 import torch
 from scipy.sparse import csc_array
 
+from dtx.activations.spec import TokenKind
 from dtx.analysis.core.result import Result, Verdict
 from dtx.analysis.features.compute import compute
 from dtx.analysis.features.coverage import (
@@ -24,10 +26,12 @@ from dtx.analysis.features.coverage import (
     quantiles,
     score,
 )
-from dtx.analysis.features.data import prepared
+from dtx.analysis.features.data import drawn_rows, prepared
 from dtx.analysis.features.plots import draw
 from dtx.analysis.features.sources import Reading, Which, encoded
 from dtx.analysis.features.spec import FeaturesSpec
+from dtx.config.build import ConfigError
+from dtx.config.compose import compose, experiment
 from dtx.dictionary.autoencoder import SparseAutoencoder
 from dtx.dictionary.controls import random
 from dtx.dictionary.spec import How
@@ -37,7 +41,7 @@ from tests.legible import problems
 HOOK = "blocks.1.hook_resid_post"
 WHICH = Which(HOOK, 24, 4)
 SPEC = FeaturesSpec(
-    facts={}, least=0.01, rows=None, thresholds=4, untrained=3, shuffled=100, sample=400,
+    facts={}, least=0.01, tokens=None, rows=None, thresholds=4, untrained=3, shuffled=100, sample=400,
     sparse=(1, 3), precision=0.95, main=0.9, recall=0.95, alike=0.9, seed=0,
 )  # fmt: skip
 
@@ -119,7 +123,7 @@ def test_the_interval_over_episodes_covers_the_truth():
     truth = 2 * 0.24 / (0.3 + 0.38)  # fact .3; on at .8 of it and at .2 of the rest
     rows, weight = np.arange(3000), np.ones(3000, int)
     group = np.repeat(np.arange(300) % 25, 10)
-    for _ in range(200):
+    for _ in range(100):
         fact = rng.random(300) < 0.3
         on = np.where(fact, rng.random(300) < 0.8, rng.random(300) < 0.2)
         fact, on = np.repeat(fact, 10)[:, None], np.repeat(on, 10)[:, None]
@@ -328,7 +332,7 @@ def test_features_that_know_labels_of_views_fail_their_control():
 
 def test_three_seeds_are_not_enough_and_one_has_no_interval():
     for seeds in (1, 3):
-        result = compute(SPEC, WHICH, **planted(1500, seeds))
+        result = compute(SPEC, WHICH, **planted(1000, seeds))
         claim = result.claim("beyond_computed")
         assert claim.verdict is Verdict.NOT_DECIDED and f"{seeds} of 4 seeds" in claim.evidence
 
@@ -366,3 +370,39 @@ def test_the_figure_can_be_read_and_says_how_many(of_planted):
     assert problems(figure) == []
     assert "5 of 8 facts" in " ".join(figure.texts[0].get_text().split())
     plt.close(figure)
+
+
+# --- settings ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "place", "words"),
+    [
+        (["analysis.features.hook=blocks.2.hook_resid_post"], "hook", "did you mean 'blocks.1"),
+        (["analysis.features.width=512"], "width", "no dictionary of 512 is trained"),
+        (["analysis.features.sparsity=17"], "sparsity", "no dictionary of 17"),
+        (["dictionary.how=[frozen_encoder]"], "dictionary.how", "add trained"),
+        (["activations.tokens=[R, A]"], "tokens", "no activations of S tokens are stored"),
+        (["analysis.features.shuffled=20"], "shuffled", "at least 100"),
+        (["analysis.features.untrained=1"], "untrained", "at least 2"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_before_anything_runs(overrides, place, words):
+    with pytest.raises(ConfigError) as caught:
+        given = ["analysis=[features]", *overrides]
+        experiment(compose(given), given)
+    (line,) = caught.value.errors
+    assert line[0] == f"analysis.features.{place}" and words in line[1] and "\n" not in line[1]
+
+
+def test_rows_are_those_of_the_kinds_of_tokens_and_as_many_as_are_asked_for():
+    stored: Any = planted(600)["model"].stored
+    stored.columns["kind"] = np.arange(600) % 3
+    stored.folder = Path("windows-0")
+    at_states = replace(SPEC, tokens=(TokenKind.S,))
+    assert drawn_rows(at_states, stored).tolist() == list(range(1, 600, 3))
+    few = drawn_rows(replace(at_states, rows=50), stored)
+    assert len(few) == 50 == len(set(few)) and set(few % 3) == {1}
+    stored.columns["kind"] = np.zeros(600)
+    with pytest.raises(UserError, match="windows-0: no activations of tokens S"):
+        drawn_rows(at_states, stored)

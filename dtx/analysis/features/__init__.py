@@ -65,6 +65,10 @@ class Features(FeaturesSpec, Analysis):
             yield (f"facts.{name}" if name else f"dictionary.activations.{kind}"), problem
         if How.trained not in of.how:
             yield "dictionary.how", "trains no dictionary, only controls: add trained"
+        stored = of.activations.tokens
+        for kind in self.tokens or ():
+            if stored is not None and kind not in stored:
+                yield "tokens", f"no activations of {kind.value} tokens are stored"
         there = {"hook": of.chosen, "width": of.width, "sparsity": of.sparsities}
         chosen = {"hook": self.hook, "width": self.width, "sparsity": self.sparsity}
         for field, value in chosen.items():
@@ -111,8 +115,6 @@ class Features(FeaturesSpec, Analysis):
 
     def compute(self) -> Result:
         """Score the features of all dictionaries and controls."""
-        import numpy as np
-
         from dtx.activations.facts import FactTable
         from dtx.analysis.features.compute import compute
         from dtx.analysis.features.data import drawn_rows
@@ -120,9 +122,8 @@ class Features(FeaturesSpec, Analysis):
 
         of = self.dictionary
         stored = of.activations.load()
-        rows = drawn_rows(len(stored), self.rows, self.seed)
-        every = None if len(rows) == len(stored) else rows
-        table = FactTable.of(stored, of.activations.dataset, self.facts, every, self.least)
+        rows = drawn_rows(self, stored)
+        table = FactTable.of(stored, of.activations.dataset, self.facts, rows, self.least)
         untrained = [of.of_untrained(seed) for seed in range(self.untrained)]
         return compute(
             self,
@@ -131,7 +132,7 @@ class Features(FeaturesSpec, Analysis):
             [Reading(u.activations.load(), u.load()) for u in untrained],
             of.controls().load(),
             table,
-            np.asarray(rows),
+            rows,
         )
 
     def figures(self, result: Result) -> Iterator[tuple[str, Figure]]:

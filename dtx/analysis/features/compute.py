@@ -270,6 +270,6 @@ def _finding(groups: dict[str, Group]) -> str:
         for rival, words in ((INPUT, "the input"), (UNTRAINED, "untrained networks"))
     ]
     return (
-        f"features tell {every.beyond} of {every.facts} facts beyond the input and untrained networks; F1 "
+        f"features tell {every.beyond} of {every.facts} facts beyond all controls; F1 "
         f"{' and '.join(over)}, {every.margin.value:+.2f} over the best control of each fact"
     )

@@ -13,6 +13,8 @@ import numpy as np
 from dtx.activations.prefixes import drawn_share
 from dtx.activations.stored import Activations
 from dtx.analysis.features.spec import FeaturesSpec
+from dtx.dt.tokens import KINDS
+from dtx.errors import UserError
 
 if TYPE_CHECKING:
     from dtx.activations.facts import FactTable
@@ -141,9 +143,20 @@ def _false_facts(spec: FeaturesSpec, facts: np.ndarray, view: np.ndarray) -> np.
     return out
 
 
-def drawn_rows(there: int, most: int | None, seed: int) -> np.ndarray:
-    """(n,) sorted numbers of the rows that are looked at: all, or so many drawn by the seed."""
-    if most is None or most >= there:
-        return np.arange(there)
-    rng = np.random.default_rng([seed, ROWS, there])
-    return np.sort(rng.choice(there, most, replace=False))
+def drawn_rows(spec: FeaturesSpec, stored: Activations) -> np.ndarray:
+    """(n,) sorted numbers of the rows that are looked at: of the kinds of tokens; so many, by the seed.
+
+    Raises:
+        UserError: No tokens of these kinds are stored.
+    """
+    rows = np.arange(len(stored))
+    if spec.tokens is not None:
+        codes = [KINDS.index(kind.value) for kind in spec.tokens]
+        rows = np.flatnonzero(np.isin(stored.columns["kind"], codes))
+    if not len(rows):
+        kinds = ", ".join(kind.value for kind in spec.tokens or ())
+        raise UserError(f"{stored.folder.name}: no activations of tokens {kinds}")
+    if spec.rows is None or spec.rows >= len(rows):
+        return rows
+    rng = np.random.default_rng([spec.seed, ROWS, len(rows)])
+    return np.sort(rng.choice(rows, spec.rows, replace=False))

@@ -98,7 +98,7 @@ def _means(axis: Axes, groups: pd.DataFrame, names: list[str]) -> None:
     ]
     _rows(axis, labels)
     axis.set(title="Best feature of each fact", xlabel="mean F1 minus that of always on")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.4, -0.22), ncols=2)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.4, -0.11), ncols=2)
 
 
 def _facts(axis: Axes, facts: pd.DataFrame, names: list[str]) -> None:
@@ -116,12 +116,12 @@ def _facts(axis: Axes, facts: pd.DataFrame, names: list[str]) -> None:
                 color=colour,
                 ms=4,
                 mec="none",
-                label=("beyond all controls" if beyond else "not") if not place else None,
+                label=("beyond all controls" if beyond else "not beyond") if not place else None,
             )
         labels.append(f"{ROWS.get(name, name)} ({int(some.beyond.sum())} of {len(some)})")
     _rows(axis, labels)
     axis.set(title="Each fact", xlabel="F1 minus that of its best control")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.4, -0.25), ncols=2)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.4, -0.13), ncols=2)
 
 
 def _rows(axis: Axes, labels: list[str]) -> None:

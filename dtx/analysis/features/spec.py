@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from dtx.activations.spec import TokenKind
 from dtx.config.ranges import AT_MOST, Count, NotEmpty, OpenShare, PositiveShare, Range, Seed
 
 Levels = Annotated[int, Range("must lie between 1 and 100", low=1, high=100)]
@@ -19,6 +20,7 @@ class FeaturesSpec:
 
     facts: dict[str, str]
     least: OpenShare
+    tokens: Annotated[tuple[TokenKind, ...], NotEmpty("needs at least one kind")] | None
     rows: Count | None
     thresholds: Levels
     untrained: Networks
