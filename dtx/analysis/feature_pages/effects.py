@@ -15,14 +15,14 @@ from dtx.dt.model import DecisionTransformerModel
 from dtx.dt.forward import blocks_of
 from dtx.dt.processing import EXACT, processed
 
-_STREAM = re.compile(r"(blocks\.\d+\.)?hook_(resid_(pre|mid|post)|attn_out|mlp_out|embed|pos_embed)")
+_STREAM = re.compile(
+    r"(blocks\.\d+\.)?hook_(resid_(pre|mid|post)|attn_out|mlp_out|embed|pos_embed)"
+)
 _PART = re.compile(r"blocks\.(\d+)\.(attn\.hook_z|mlp\.hook_post)")
 
 
 @torch.no_grad()
-def direct_effects(
-    sae: SparseAutoencoder, model: DecisionTransformerModel
-) -> np.ndarray | None:
+def direct_effects(sae: SparseAutoencoder, model: DecisionTransformerModel) -> np.ndarray | None:
     """(f, a): logits per unit of activation along the direct path, less their mean over actions.
 
     The decoder's direction goes through the unembedding with the final LayerNorm folded in, so up to that

@@ -95,6 +95,8 @@ class Looks:
         made.close()
         height, width = np.array([p.shape[:2] for p in pictures]).reshape(-1, 2).max(0, initial=0)
         stacked = np.zeros((len(pictures), height, width, 3), np.uint8)
-        for i, drawn in enumerate(pictures):  # worlds of several sizes: smaller ones are at the top left
+        for i, drawn in enumerate(
+            pictures
+        ):  # worlds of several sizes: smaller ones are at the top left
             stacked[i, : drawn.shape[0], : drawn.shape[1]] = drawn
         return stacked

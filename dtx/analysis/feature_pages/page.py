@@ -23,7 +23,10 @@ from dtx.pages.pictures import png
 from dtx.pairs.runs import view_picture
 
 FEATURES, PICTURES = 64, 128
-SETS = {STRONGEST: "largest activation, of tokens that look different", RANDOM: "random tokens at which it is on"}
+SETS = {
+    STRONGEST: "largest activation, of tokens that look different",
+    RANDOM: "random tokens at which it is on",
+}
 
 
 class FeaturesPage(ResultPage):
@@ -96,7 +99,11 @@ class FeaturesPage(ResultPage):
                     "times": [short(v) for v in times[place]],
                     "kinds": [short(line[f"share_{kind}"]) for kind in ("R", "S", "A")],
                     "logits": [short(line[c]) for c in line if c.startswith("logit_")],
-                    "other": [int(line["other_seed"]), int(line["other_feature"]), short(line["other_r"])],
+                    "other": [
+                        int(line["other_seed"]),
+                        int(line["other_feature"]),
+                        short(line["other_r"]),
+                    ],
                     "untrained": [int(line["untrained_feature"]), short(line["untrained_r"])],
                     "sentence": line["label"] if isinstance(line.get("label"), str) else "",
                     "label": [
