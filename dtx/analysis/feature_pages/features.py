@@ -99,7 +99,8 @@ def examples(
     lines: list[tuple[int, str, int, int, float]] = []
     for feature in features.tolist():
         part = slice(*active.indptr[feature : feature + 2])
-        row, value = np.asarray(active.indices[part]), np.asarray(active.data[part])
+        row = np.asarray(active.indices[part])
+        value = np.asarray(active.data[part], np.float64)
         row, value = row[value > 0], value[value > 0]
         order = np.lexsort((row, np.negative(value)))
         first = np.sort(np.unique(alike[row[order]], return_index=True)[1])[:count]
