@@ -81,8 +81,22 @@ def test_it_is_declared_in_full(name):
     assert {place.split(".")[0] for place in analysis.needs} <= declared
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("name", ALONE)
+def cases() -> list:
+    """(analysis, case). Those that train dictionaries, of untrained networks too, have one fast case."""
+    long = [name for name in ALONE if "dictionary" in built_in()[name].__dataclass_fields__]
+    return [
+        pytest.param(
+            name,
+            case,
+            id=f"{name}-{case}",
+            marks=pytest.mark.slow if name in long and case != "memory" else (),
+        )
+        for name in ALONE
+        for case in CASES
+    ]
+
+
+@pytest.mark.parametrize(("name", "case"), cases())
 def test_every_analysis_keeps_the_contract(name, case, analysis_of, shared, tmp_path, monkeypatch):
     try:
         stage = analysis_of(name, case)
