@@ -254,11 +254,14 @@ def _sparser(spec: DictionariesSpec, known: Groups, keeps: pd.DataFrame, at: flo
     conditions: list[bool | None] = []
     said = []
     for kind in (PCA, LARGEST):
-        # As many or more: what the dictionary is to beat may not be smaller than it.
-        of = [g for g in known.of(kind) if g.l0 >= at - 0.5] if group else []
+        # As many or more: what the dictionary is to beat may not be smaller than it. If as few keep the
+        # return, more are not asked.
+        known_of = known.of(kind) if group else []
+        keep = [g for g in known_of if g.l0 <= at and _keeps(spec, g)]
+        of = keep or [g for g in known_of if g.l0 >= at - 0.5]
         if of:
             kept = of[0].number(KEPT, spec.high)
-            conditions.append(Relation.BELOW.decides(kept, spec.kept))
+            conditions.append(False if keep else Relation.BELOW.decides(kept, spec.kept))
             said.append(f"{of[0].l0:.3g} {kind} keep {kept}")
         else:
             conditions.append(None)
@@ -273,6 +276,11 @@ def _sparser(spec: DictionariesSpec, known: Groups, keeps: pd.DataFrame, at: flo
         evidence="mean ablation costs no return" if nothing else evidence + _seeds(group),
         verdict=Verdict.NOT_APPLICABLE if nothing else Verdict.judge(conditions),
     )
+
+
+def _keeps(spec: DictionariesSpec, group: Group) -> bool:
+    """Whether a group is known to keep the return."""
+    return Relation.AT_LEAST.decides(group.number(KEPT, spec.high), spec.kept) is True
 
 
 def _beyond_untrained(
