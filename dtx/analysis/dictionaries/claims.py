@@ -15,6 +15,7 @@ from dtx.analysis.dictionaries.spec import (
     EXPLAINED,
     FLIPS,
     FROZEN,
+    HOWS,
     KEPT,
     LARGEST,
     LEAST_GAP,
@@ -29,6 +30,7 @@ from dtx.analysis.dictionaries.spec import (
     WITHOUT_TRAINING,
     DictionariesSpec,
 )
+from dtx.dictionary.spec import How
 from dtx.estimate import Estimate
 from dtx.statistics import next_estimate
 
@@ -134,6 +136,7 @@ def judge(
         controls=[control],
         claims=[
             _few_features(spec, known, best, at),
+            _both_parts(spec, known, best, at),
             _sparser(spec, known, keeps, at),
             _beyond_untrained(known, best, tables["numbers"], hook, width),
         ],
@@ -237,10 +240,36 @@ def _few_features(spec: DictionariesSpec, known: Groups, best: Group, at: float)
     applies = not np.isnan(trained.value)
     return Claim(
         id="few_features_keep_the_return",
-        text="a few learnt features a token keep the return",
+        text="a few features a token keep the return",
         criterion=f"some L0 keeps at least {spec.kept:.0%} at RTG {spec.high:g} beyond its interval over "
         f"episodes and seeds, of which there are {SEEDS}, and more than random directions and a random "
         "decoder of this L0, intervals apart",
+        evidence=f"L0 {l0:.3g} keeps {trained}; {numbers}{_seeds(group)}"
+        if applies
+        else "mean ablation costs no return",
+        verdict=Verdict.judge(conditions) if applies else Verdict.NOT_APPLICABLE,
+    )
+
+
+def _both_parts(spec: DictionariesSpec, known: Groups, best: Group, at: float) -> Claim:
+    """At that sparsity dictionaries of which only one part was trained keep less of the return."""
+    l0 = best.l0 if np.isnan(at) else at
+    group = known.at(TRAINED, l0)
+    trained = known.number(TRAINED, l0, KEPT, spec.high)
+    partly = [kind for how, kind in HOWS.items() if how is not How.trained]
+    beside = {kind: known.number(kind, l0, KEPT, spec.high) for kind in partly}
+    applies = not np.isnan(trained.value)
+    conditions = [
+        *(Relation.ABOVE.decides(trained, other) for other in beside.values()),
+        _enough(group),
+    ]
+    numbers = "; ".join(f"{kind} {other}" for kind, other in beside.items())
+    return Claim(
+        id="both_parts_must_be_learnt",
+        text="encoder and decoder must both be learnt to keep the return",
+        criterion=f"at the smallest L0 that keeps {spec.kept:.0%} at RTG {spec.high:g}, or the largest, "
+        "dictionaries of which only encoder or decoder is trained, or whose decoder stays near random "
+        f"directions, keep less, intervals apart; {SEEDS} seeds (2026-11-30)",
         evidence=f"L0 {l0:.3g} keeps {trained}; {numbers}{_seeds(group)}"
         if applies
         else "mean ablation costs no return",
