@@ -10,9 +10,7 @@ import matplotlib
 if "inline" not in os.environ.get("MPLBACKEND", ""):  # a notebook goes on showing its own figures
     matplotlib.use("Agg")  # ours go to files; no display is needed
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.font_manager import FontProperties
-from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath
 
 if TYPE_CHECKING:
@@ -149,8 +147,4 @@ def wrapped(text: str, room: float, size: float, weight: str) -> list[str]:
 
 def _width(text: str, font: FontProperties) -> float:
     """Points from left to right."""
-    outline = TextPath((0, 0), text, prop=font)
-    # A letter is as wide as the points of its outline, which ``get_extents`` would look for between them at
-    # eight times the time; where an outline closes, the point means nothing.
-    drawn = outline.vertices[outline.codes != Outline.CLOSEPOLY, 0]
-    return 1.05 * float(np.ptp(drawn))  # hinting widens letters
+    return 1.05 * TextPath((0, 0), text, prop=font).get_extents().width  # hinting widens letters

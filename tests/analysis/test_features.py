@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -14,7 +13,6 @@ import pytest
 import torch
 from scipy.sparse import csc_array
 
-from dtx.activations.spec import TokenKind
 from dtx.analysis.core.result import Result, Verdict
 from dtx.analysis.features.compute import compute
 from dtx.analysis.features.coverage import (
@@ -26,12 +24,10 @@ from dtx.analysis.features.coverage import (
     quantiles,
     score,
 )
-from dtx.analysis.features.data import drawn_rows, prepared
+from dtx.analysis.features.data import prepared
 from dtx.analysis.features.plots import draw
 from dtx.analysis.features.sources import Reading, Which, encoded
 from dtx.analysis.features.spec import FeaturesSpec
-from dtx.config.build import ConfigError
-from dtx.config.compose import compose, experiment
 from dtx.dictionary.autoencoder import SparseAutoencoder
 from dtx.dictionary.controls import random
 from dtx.dictionary.spec import How
@@ -370,39 +366,3 @@ def test_the_figure_can_be_read_and_says_how_many(of_planted):
     assert problems(figure) == []
     assert "5 of 8 facts" in " ".join(figure.texts[0].get_text().split())
     plt.close(figure)
-
-
-# --- settings ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("overrides", "place", "words"),
-    [
-        (["analysis.features.hook=blocks.2.hook_resid_post"], "hook", "did you mean 'blocks.1"),
-        (["analysis.features.width=512"], "width", "no dictionary of 512 is trained"),
-        (["analysis.features.sparsity=17"], "sparsity", "no dictionary of 17"),
-        (["dictionary.how=[frozen_encoder]"], "dictionary.how", "add trained"),
-        (["activations.tokens=[R, A]"], "tokens", "no activations of S tokens are stored"),
-        (["analysis.features.shuffled=20"], "shuffled", "at least 100"),
-        (["analysis.features.untrained=1"], "untrained", "at least 2"),
-    ],
-)
-def test_what_cannot_be_scored_is_refused_before_anything_runs(overrides, place, words):
-    with pytest.raises(ConfigError) as caught:
-        given = ["analysis=[features]", *overrides]
-        experiment(compose(given), given)
-    (line,) = caught.value.errors
-    assert line[0] == f"analysis.features.{place}" and words in line[1] and "\n" not in line[1]
-
-
-def test_rows_are_those_of_the_kinds_of_tokens_and_as_many_as_are_asked_for():
-    stored: Any = planted(600)["model"].stored
-    stored.columns["kind"] = np.arange(600) % 3
-    stored.folder = Path("windows-0")
-    at_states = replace(SPEC, tokens=(TokenKind.S,))
-    assert drawn_rows(at_states, stored).tolist() == list(range(1, 600, 3))
-    few = drawn_rows(replace(at_states, rows=50), stored)
-    assert len(few) == 50 == len(set(few)) and set(few % 3) == {1}
-    stored.columns["kind"] = np.zeros(600)
-    with pytest.raises(UserError, match="windows-0: no activations of tokens S"):
-        drawn_rows(at_states, stored)

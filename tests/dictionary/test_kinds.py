@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from dtx.activations.stored import Part
 from dtx.config.build import ConfigError
 from dtx.config.compose import CONF, compose, experiment
-from dtx.dictionary.dictionary_stage import DictionaryStage
+from dtx.dictionary.dictionary_stage import SparseStage
 from dtx.dictionary.networks.batch_topk import BatchTopKNetwork
 from dtx.dictionary.networks.gated import GatedNetwork
 from dtx.dictionary.networks.jump_relu import JumpReLUNetwork
@@ -314,7 +314,7 @@ def test_every_kind_is_a_config_and_is_tested():
     for path in (CONF / "dictionary").glob("*.yaml"):
         words = ["target=dictionary", f"dictionary={path.stem}"]
         stage = experiment(compose(words)).targets["dictionary"]
-        assert isinstance(stage, DictionaryStage) and stage.name == path.stem
+        assert isinstance(stage, SparseStage) and stage.name == path.stem
         trained.add(path.stem)
     assert set(NETWORKS) <= trained
 

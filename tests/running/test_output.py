@@ -34,9 +34,10 @@ def test_yaml_keeps_references_and_hides_what_lets_somebody_in():
 
 
 def test_settings_are_resolved_and_hydras_own_config_is_left_as_it_was():
+    before = HydraConfig.instance().cfg  # of another command in this process, or none
     config = compose(["hydra.run.dir=at/${hydra:job.name}/${seed}", "seed=7"], with_hydra=True)
     assert setting(config, "hydra.run.dir") == "at/dtx/7"
-    assert HydraConfig.instance().cfg is None and log_name(config) == "dtx.log"
+    assert HydraConfig.instance().cfg is before and log_name(config) == "dtx.log"
     for wrong in ("hydra.run.dir=${nothing}", "hydra.run.dir=''", "hydra.run.dir=null"):
         with pytest.raises(ConfigError, match=r"hydra\.run\.dir"):
             setting(compose([wrong], with_hydra=True), "hydra.run.dir")

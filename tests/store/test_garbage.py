@@ -168,7 +168,7 @@ def test_presets_reach_their_stages_for_every_seed_that_is_expected(tmp_path):
     reached = reached_by_presets()
     reasons = set(reached.values())
     assert {"the defaults", "preset quickstart", "preset memory_dt, seed 204"} <= reasons
-    assert len({label for label in reached if label.startswith("ppo-")}) == 12
+    assert len({label for label in reached if label.startswith("ppo-")}) == 13
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nagent: {width: 77}\n")
     more = reached_by_presets(tmp_path)
