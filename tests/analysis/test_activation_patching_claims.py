@@ -248,7 +248,7 @@ def test_cells_beyond_0_are_few_among_those_without_effect():
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("gap", [0.5, 0.02])
+@pytest.mark.parametrize("gap", [pytest.param(0.5, marks=pytest.mark.slow), 0.02])
 def test_untrained_models_and_clones_state_nothing(stage, pairs, gap):
     """Of five untrained models and five clones, with a gap of their own, too; a clone may flip with the
     instruction, but nothing of reward-to-go.

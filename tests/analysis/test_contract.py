@@ -89,7 +89,10 @@ def cases() -> list:
             name,
             case,
             id=f"{name}-{case}",
-            marks=pytest.mark.slow if name in long and case != "memory" else (),
+            # feature_effects trains most, and its own tests compute it whole.
+            marks=pytest.mark.slow
+            if name in long and (case != "memory" or name == "feature_effects")
+            else (),
         )
         for name in ALONE
         for case in CASES

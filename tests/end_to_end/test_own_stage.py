@@ -57,6 +57,7 @@ def dtx(installed, lab) -> Callable[..., str]:
     return run
 
 
+@pytest.mark.slow  # the page on an analysis goes the same way
 def test_the_page_on_a_stage_works_from_a_wheel(dtx, installed, lab):
     where = subprocess.run(
         [installed, "-I", "-c", "import dtx; print(dtx.__file__)"],
